@@ -1,0 +1,36 @@
+PYTHON ?= python3
+BIN := .venv/bin
+# Reproducible versions. `make test CONSTRAINTS=` takes the newest that pyproject.toml allows.
+CONSTRAINTS ?= -c constraints.txt
+WORKERS ?= auto
+
+.PHONY: help demo test lint types tests clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
+
+demo: .venv/experiments  ## train on real digits: Adam, AdaMax, AdamW beside four of Optax's optimizers (demo.png, demo.json)
+	$(BIN)/python -m adamx.experiments demo
+
+test: lint types tests  ## every check: ruff, basedpyright, tests, doctests
+
+lint: .venv/dev  ## ruff: lint and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/dev  ## basedpyright
+	$(BIN)/basedpyright
+
+tests: .venv/dev  ## pytest with doctests
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+clean:  ## remove the virtual environment and caches
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/%: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[$*]'
+	@touch $@

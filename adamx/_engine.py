@@ -1,0 +1,210 @@
+"""Rule -> Optimizer: flatten, widen, step, narrow, unflatten; once, for every rule."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from . import _leaves
+from ._math import Varying, log_beta
+from ._rule import At, Rule, Slot, check, check_value, hyperparameters, replace
+from ._typing import Array, Params
+
+
+class LogProduct(NamedTuple):
+    """The running sum of log(b) of a scheduled decay rate, and what its last addition rounded away."""
+
+    total: Array
+    lost: Array
+
+    def plus(self, x: Array) -> "LogProduct":
+        """Kahan's summation: the error does not grow with the number of steps."""
+        y = x - self.lost
+        total = self.total + y
+        return LogProduct(total, (total - self.total) - y)
+
+
+class State(NamedTuple):
+    """What an optimizer remembers.
+
+    Attributes:
+        count: the number of finished steps; int32, shape ().
+        slots: the rule's buffers, a NamedTuple of trees shaped like the parameters (`mu`, `nu` ...).
+        log_products: for every decay rate that follows a schedule, the logarithm of the product of its values so far.
+    """
+
+    count: Array  # pyright: ignore[reportIncompatibleMethodOverride]  (the field's usual name)
+    slots: Any
+    log_products: dict[str, LogProduct]
+
+
+class Optimizer(optax.GradientTransformationExtraArgs):
+    """An Optax gradient transformation that can also take the whole step.
+
+    It is the pair `(init, update)` of every Optax transformation, and chains, masks, partitions and injects like one.
+    """
+
+    __slots__ = ()
+
+    def step(self, grads: Params, state: Any, params: Params, **extra_args: Any) -> tuple[Params, Any]:
+        """Update and apply in one; a weight's change is added in at least float32 and rounded once.
+
+        Args:
+            grads: the gradients; the tree and shapes of `params`, any floating or complex dtype.
+            state: from `init(params)` or the step before.
+            params: the parameters; `None` leaves stay `None`.
+            **extra_args: passed on to `update`.
+
+        Returns:
+            The new parameters, in their own dtypes, and the new state.
+
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.adam(learning_rate=0.5)
+        >>> params = {"w": jnp.array([1.0, 2.0])}
+        >>> params, state = opt.step({"w": jnp.array([3.0, -4.0])}, opt.init(params), params)
+        >>> params["w"]
+        Array([0.5, 2.5], dtype=float32)
+        """
+        wide = jax.tree.map(lambda g: jnp.asarray(g, wide_dtype(g)), grads)
+        deltas, state = self.update(wide, state, params, **extra_args)
+        return jax.tree.map(_land, params, deltas, is_leaf=_leaves.is_none), state
+
+
+def scale_by(rule: Rule[Any], *, mu_dtype: Any = None, decay_mask: Any = None) -> Optimizer:
+    """The rule as a gradient transformation: gradients in, directions of the step out, without a step size.
+
+    Args:
+        rule: how one array is updated.
+        mu_dtype: dtype that `mu` is stored in; `None` for at least float32, as every other slot.
+        decay_mask: for which leaves `At.decays` is set: a tree of booleans, the top of one, or a function of the
+            parameters that returns one; `None` for all.
+
+    Raises:
+        ValueError: a hyperparameter is out of range; `mu_dtype` without a `mu`.
+        TypeError: a hyperparameter is not a number, or has too few digits.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> tx = adamx.scale_by(adamx.Adam(b1=0.8))
+    >>> grads = {"w": jnp.array([2.0, -0.5, 0.0])}
+    >>> direction, state = tx.update(grads, tx.init(grads))
+    >>> direction["w"].round(6)
+    Array([ 1., -1.,  0.], dtype=float32)
+    """
+    check(rule)
+    names = getattr(rule.slots, "_fields", ())
+    if mu_dtype is not None and "mu" not in names:
+        raise ValueError(f"mu_dtype = {mu_dtype}, but {type(rule).__name__} keeps no `mu`: leave it out")
+    dtypes = [mu_dtype if name == "mu" else None for name in names]
+
+    def init(params: Params) -> State:
+        leaves = _leaves.flatten(params, "params")
+        if decay_mask is not None:
+            _leaves.covered(decay_mask, params)
+        slots = [
+            leaves.rebuild([p if p is None else _start(slot, p, dtype) for p in leaves.arrays])
+            for slot, dtype in zip(rule.slots, dtypes, strict=True)
+        ]
+        varying = [h.path for h in hyperparameters(rule) if h.is_beta and callable(h.value)]
+        products = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in varying}
+        return State(jnp.zeros([], jnp.int32), _as(rule.slots, slots), products)
+
+    def update(updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
+        del extra_args
+        leaves = _leaves.flatten(updates, "grads")
+        columns = [_leaves.match(leaves, slot, "state") for slot in state.slots]
+        weights, decays = [None] * len(leaves.arrays), [True] * len(leaves.arrays)
+        if params is not None:
+            weights = _leaves.match(leaves, params, "params")
+        if decay_mask is not None:
+            decays = _leaves.covered(decay_mask, updates if params is None else params)
+
+        count = jnp.asarray(optax.safe_increment(state.count))
+        current, products = _now(rule, state, count)
+        directions, rows = [], []
+        for g, path, p, decay, *stored in zip(leaves.arrays, leaves.paths, weights, decays, *columns, strict=True):
+            direction = g
+            if g is not None:
+                _check_shapes(rule.slots, g, p, stored, path)
+                direction, stored = _leaf_step(current, g, p, stored, count, decay)
+            directions.append(direction)
+            rows.append(stored)
+        slots = [leaves.rebuild(column) for column in zip(*rows, strict=True)] if rows else state.slots
+        return leaves.rebuild(directions), State(count, _as(rule.slots, slots), products)
+
+    return Optimizer(init, update)
+
+
+def wide_dtype(*arrays: Any) -> np.dtype:
+    """The dtype that a leaf is computed in: the widest of its arrays, and at least float32."""
+    dtypes = (jnp.result_type(x) for x in arrays if x is not None)
+    return functools.reduce(np.promote_types, dtypes, np.dtype(np.float32))
+
+
+def _real(dtype: np.dtype) -> np.dtype:
+    return np.finfo(dtype).dtype
+
+
+def _start(slot: Slot, p: Array, dtype: Any) -> Array:
+    wide = wide_dtype(p)
+    return slot.init(p, dtype=dtype or (_real(wide) if slot.nonnegative else wide))
+
+
+def _leaf_step(
+    rule: Rule[Any], g: Array, p: Array | None, stored: Sequence[Array], count: Array, decays: bool
+) -> tuple[Array, list[Array]]:
+    """One step of one leaf: widen everything, step, narrow to the dtypes that came in."""
+    wide = wide_dtype(g, p, *stored)
+    real = _real(wide)
+    dtypes = [real if slot.nonnegative else wide for slot in rule.slots]
+    slots = _as(rule.slots, [x.astype(dtype) for x, dtype in zip(stored, dtypes, strict=True)])
+    rule = jax.tree.map(lambda x: x if isinstance(x, (int, float)) else x.astype(real), rule)
+    at = At(count.astype(real), p if p is None else jnp.asarray(p, wide), decays)
+    direction, slots = rule.step(jnp.asarray(g, wide), slots, at)
+    new = [x.astype(old.dtype) for x, old in zip(slots, stored, strict=True)]
+    return direction.astype(jnp.result_type(g)), new
+
+
+def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, LogProduct]]:
+    """The rule with its schedules at their values of this step, and the products of its betas up to it."""
+    values, products = {}, {}
+    for path, schedule, interval in hyperparameters(rule):
+        if not callable(schedule):
+            continue
+        value = schedule(state.count)
+        check_value(path.rpartition(".")[2], value, interval)
+        values[path] = value
+        if path in state.log_products:
+            value = jnp.asarray(value, float)
+            # A rate of 0 forgets everything; a finite logarithm keeps the compensated sum finite.
+            products[path] = state.log_products[path].plus(jnp.maximum(log_beta(value), -1e4))
+            values[path] = Varying(value, products[path].total, count.astype(float))
+    return replace(rule, values), products
+
+
+def _check_shapes(slots: Any, g: Array, p: Array | None, stored: Sequence[Array], path: Any) -> None:
+    shape = jnp.shape(g)
+    if p is not None and jnp.shape(p) != shape:
+        raise ValueError(f"{_leaves.show('grads', path)} has shape {shape}, its parameter {jnp.shape(p)}")
+    for name, slot, x in zip(getattr(slots, "_fields", ()), slots, stored, strict=True):
+        if x is None:
+            raise ValueError(f"{_leaves.show('grads', path)} is an array where `init` was given None")
+        if x.shape != shape and x.shape != jax.eval_shape(slot.init, g).shape:
+            raise ValueError(
+                f"{_leaves.show('grads', path)} has shape {shape}, but {name} of its state has {x.shape}: the state "
+                "was made from other parameters"
+            )
+
+
+def _as(slots: Any, values: Sequence[Any]) -> Any:
+    return type(slots)(*values) if hasattr(slots, "_fields") else tuple(values)
+
+
+def _land(p: Any, delta: Any) -> Any:
+    if p is None or delta is None:
+        return p
+    wide = wide_dtype(p, delta)
+    return (jnp.asarray(p, wide) + jnp.asarray(delta, wide)).astype(jnp.result_type(p))

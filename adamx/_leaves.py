@@ -1,0 +1,115 @@
+"""A tree as its leaves, by path; and what to say when two trees that belong together do not match."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ._typing import Array, Params
+
+Path = tuple[Any, ...]
+
+
+class Leaves(NamedTuple):
+    """The leaves of a tree in order, `None` being one, with their paths and what puts them together again."""
+
+    arrays: list[Array | None]
+    paths: list[Path]
+    tree: Any
+
+    def rebuild(self, arrays: Sequence[Array | None]) -> Params:
+        """A tree of the same structure."""
+        return self.tree.unflatten(arrays)
+
+
+def flatten(tree: Params, name: str) -> Leaves:
+    """The leaves of `tree`, each a floating or complex array or `None`.
+
+    Raises:
+        TypeError: a leaf is neither; `name` says what the tree is.
+    """
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)
+    for path, leaf in pairs:
+        if leaf is not None and not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            raise TypeError(
+                f"{show(name, path)} is {jnp.result_type(leaf)}, which an optimizer cannot move: leave it out of the "
+                "tree (None in its place), or wrap the optimizer in optax.masked or optax.partition"
+            )
+    return Leaves([leaf for _, leaf in pairs], [path for path, _ in pairs], treedef)
+
+
+def match(grads: Leaves, tree: Params, name: str) -> list[Array | None]:
+    """The leaves of `tree`, one for each gradient.
+
+    Raises:
+        ValueError: the trees differ; the message names the first leaf that only one of them has.
+    """
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)
+    if treedef != grads.tree:
+        paths = [path for path, _ in pairs]
+        for here, there, path_list in (("gradients", name, grads.paths), (name, "gradients", paths)):
+            other = paths if path_list is grads.paths else grads.paths
+            for path in path_list:
+                if path not in other:
+                    raise ValueError(
+                        f"{show(here, path)} has no counterpart in the {there}: pass gradients of the same parameters "
+                        "that the state was made from by `init`"
+                    )
+        raise ValueError(
+            f"the gradients and the {name} have the same leaves in different containers: {grads.tree} and {treedef}"
+        )
+    return [leaf for _, leaf in pairs]
+
+
+def covered(mask: Any, params: Params) -> list[bool]:
+    """For each leaf of `params`, what `mask` says of it.
+
+    Leaves are matched by path, one path being the beginning of the other: a mask may stop early and speak for a
+    subtree, and it may carry one box more than the parameters, as a tree made from `flax.nnx.state` does.
+
+    Raises:
+        ValueError: a leaf is not spoken for, or none is covered.
+    """
+    tree = mask(params) if callable(mask) else mask
+    said: dict[Path, bool] = {}
+    below: dict[Path, list[bool]] = defaultdict(list)
+    for path, value in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        names = _names(path)
+        said[names] = bool(value)
+        for stop in range(len(names)):
+            below[names[:stop]].append(bool(value))
+
+    covers = []
+    pairs = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_none)[0]
+    for path, leaf in pairs:
+        names = _names(path)
+        at_or_above = [said[names[:stop]] for stop in range(len(names) + 1) if names[:stop] in said]
+        answers = set(at_or_above or below[names])
+        if leaf is not None and len(answers) != 1:
+            raise ValueError(
+                f"the mask does not say yes or no to {show('params', path)}: give a boolean for it or for a subtree "
+                "that holds it"
+            )
+        covers.append(leaf is not None and answers.pop())
+    if covers and not any(covers):
+        raise ValueError(
+            f"the mask covers none of the {len(covers)} leaves, the first being {show('params', pairs[0][0])}: turn "
+            "it round, or leave out what it masks (weight_decay=0)"
+        )
+    return covers
+
+
+def show(name: str, path: Path) -> str:
+    """`params['layer']['kernel']`."""
+    return name + jax.tree_util.keystr(path)
+
+
+def is_none(x: Any) -> bool:
+    """Whether `x` is an absent leaf."""
+    return x is None
+
+
+def _names(path: Path) -> Path:
+    return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)

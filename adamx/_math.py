@@ -1,0 +1,78 @@
+r"""The vocabulary of the rules: arrays in, arrays out, each formula in the form that rounds least."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from ._typing import Array, Scalar
+
+
+def abs_sq(x: Array) -> Array:
+    """$|x|^2$, real also for complex `x`."""
+    return jnp.square(x.real) + jnp.square(x.imag) if jnp.iscomplexobj(x) else jnp.square(x)
+
+
+def ema(old: Array, new: Array, b: Scalar) -> Array:
+    r"""One step of an exponential average, $b\,old + (1-b)\,new$.
+
+    Moving by the difference keeps the rounding of $b$ out of the sum: after $10^4$ random steps at b=.9999 it is
+    40 times closer to the exact average than the two products.
+    """
+    return old + (1 - b) * (new - old)
+
+
+def bias_correction(b: Scalar, t: Array) -> Array:
+    r"""$1 - b^t$, the weight that an average started at zero has gathered after `t` steps (arXiv:1412.6980, section 3).
+
+    Within 2e-7 of the exact value in float32 for b <= .999999 and any t; `1 - b**t` is 2e-5 off at b=.999 and 1e-2
+    at b=.999999. A decay rate that follows a schedule gives $1 - \prod_i b_i$.
+    """
+    if isinstance(b, Varying):
+        return one_minus_exp(b.log_product + (t - b.t) * log_beta(b.value))
+    return one_minus_exp(t * log_beta(b))
+
+
+def debias(x: Scalar, b: Scalar, t: Array) -> Array:
+    """`x / (1 - b**t)`: the average `x`, started at zero, corrected for its bias towards it."""
+    return x / bias_correction(b, t)
+
+
+def div_no_nan(x: Array, y: Array) -> Array:
+    """`x / y`, and 0 where 0 is divided by 0; a non-finite `x` stays non-finite. Differentiable there, too."""
+    zero = y == 0
+    return jnp.where(zero, 0 * x, x / jnp.where(zero, 1, y))
+
+
+def log_beta(b: Scalar) -> Scalar:
+    """log(b), in double precision for a Python number; -inf for 0."""
+    if isinstance(b, (int, float)):
+        return math.log(b) if b > 0 else -math.inf
+    return jnp.log1p(b - 1)  # b - 1 is exact for b in [.5, 1]
+
+
+def one_minus_exp(x: Array) -> Array:
+    """`1 - exp(x)` for x <= 0, within 1e-7 in float32; XLA's `expm1` is 3.3e-7 off around x = -.08."""
+    near = jnp.maximum(x, -0.7)
+    series = jnp.zeros_like(x)
+    for k in range(18, 1, -1):  # .7**19 / 19! is below float64's rounding
+        series = series * near + 1 / math.factorial(k)
+    return jnp.where(x > -0.7, -(near + near * (near * series)), 1 - jnp.exp(x))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Varying(NDArrayOperatorsMixin):
+    """A decay rate that follows a schedule. Computes like its value; its bias correction knows all values before."""
+
+    value: Array
+    log_product: Array
+    t: Array
+
+    def __jax_array__(self) -> Array:
+        return self.value
+
+    def __array_ufunc__(self, ufunc, method, *inputs):
+        return getattr(jnp, ufunc.__name__)(*(x.value if isinstance(x, Varying) else x for x in inputs))

@@ -1,0 +1,92 @@
+"""A rule, a step size and weight decay: the order in which they act, in one screen."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from ._decay import SHRINK, Strength, l2
+from ._engine import Optimizer, scale_by
+from ._rule import At, Rule, static
+from ._typing import Array, NonNegative, ScalarOrSchedule
+
+
+class Descent(Rule[Any]):
+    """The change of a weight: minus the step size times the rule's direction, minus its decay."""
+
+    rule: Rule[Any]
+    learning_rate: NonNegative
+    weight_decay: NonNegative
+    lr_max: NonNegative | None
+    decay: str = static(default="decoupled")
+    slots = property(lambda self: self.rule.slots)
+
+    def step(self, g: Array, s: Any, at: At) -> tuple[Array, Any]:
+        decays = at.decays and not (isinstance(self.weight_decay, (int, float)) and self.weight_decay == 0)
+        if decays and self.decay == "l2":
+            g = l2(g, at.p, self.weight_decay)
+        direction, s = self.rule.step(g, s, at)
+        change = self.learning_rate * direction
+        if decays and self.decay != "l2":
+            lr_max = self.learning_rate if self.lr_max is None else self.lr_max
+            change = change + SHRINK[self.decay](
+                at.p, direction, Strength(self.weight_decay, self.learning_rate, lr_max)
+            )
+        return -change, s
+
+
+def optimizer(
+    rule: Rule[Any],
+    learning_rate: ScalarOrSchedule,
+    *,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+    decay: str = "decoupled",
+    lr_max: float | None = None,
+    mu_dtype: Any = None,
+) -> Optimizer:
+    r"""An optimizer from any rule, yours included.
+
+    $p \leftarrow p - \alpha_t\,u_t - \text{decay}$, where $u_t$ is the rule's direction.
+
+    Args:
+        rule: how one array is updated.
+        learning_rate: the step size $\alpha$; a number, a traced scalar or a schedule of the finished steps.
+        weight_decay: its strength $\lambda$; a number, a traced scalar or a schedule.
+        mask: which leaves decay: a tree of booleans, the top of one, or a function of the parameters that returns
+            one; leaves are matched by path. `None` for all.
+        decay: "decoupled" ($\alpha_t\lambda p$, arXiv:1711.05101), "independent" ($\lambda p\,\alpha_t/\alpha_{\max}$),
+            "cautious" (decoupled, only where the step shrinks the weight, arXiv:2510.12402) or "l2" ($\lambda p$
+            added to the gradient).
+        lr_max: the largest step size, for "independent"; may be left out when `learning_rate` is a Python number.
+        mu_dtype: dtype that `mu` is stored in; `None` for at least float32.
+
+    Returns:
+        An `Optimizer`. Updates have the gradients' dtype.
+
+    Raises:
+        ValueError: a number out of range, an unknown `decay`, a mask that covers nothing or misses a leaf.
+        TypeError: a hyperparameter with too few digits; a leaf that is not floating or complex.
+
+    >>> import adamx, jax, jax.numpy as jnp
+    >>> opt = adamx.optimizer(adamx.AdaMax(), learning_rate=0.1, weight_decay=0.5)
+    >>> params = jnp.array([1.0, -1.0])
+    >>> params, state = opt.step(jnp.array([0.3, 0.0]), opt.init(params), params)
+    >>> params
+    Array([ 0.85, -0.95], dtype=float32)
+    """
+    choose("decay", decay, ("l2", *SHRINK))
+    if decay == "independent" and lr_max is None and not isinstance(learning_rate, (int, float)):
+        raise ValueError("decay='independent' measures the step size against its largest value: give lr_max=")
+    return scale_by(
+        Descent.of(rule=rule, learning_rate=learning_rate, weight_decay=weight_decay, lr_max=lr_max, decay=decay),
+        mu_dtype=mu_dtype,
+        decay_mask=mask,
+    )
+
+
+def choose(axis: str, value: str, options: Iterable[str]) -> None:
+    """Raise a ValueError that names the nearest option unless `value` is one of them."""
+    options = tuple(options)
+    if value not in options:
+        near = difflib.get_close_matches(str(value), options, n=1, cutoff=0.0)[0]
+        raise ValueError(f"{axis} = {value!r} is not one of {', '.join(map(repr, options))}: did you mean {near!r}?")

@@ -1,0 +1,173 @@
+"""What a rule is: the paper's pseudo-code for one array, its hyperparameters as fields, its memory as slots."""
+
+import dataclasses
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from ._typing import Array, Interval, Scalar, ScalarOrSchedule
+
+Slots = TypeVar("Slots", bound=tuple)
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """One buffer that a rule keeps for each leaf.
+
+    Attributes:
+        init: what it starts as; called as `init(p, dtype=...)` with the leaf of the parameters.
+        nonnegative: whether it is real and never below zero (a second moment), also for complex leaves.
+        unit: what it is naturally measured in, as a function of the slots; `None` for an absolute quantity.
+    """
+
+    init: Callable[..., Array] = jnp.zeros_like
+    nonnegative: bool = False
+    unit: Callable[[Any], Array] | None = None
+
+
+class Moments(NamedTuple):
+    """The two moments of Adam's kind of rule; as a rule's `slots`, how each is kept."""
+
+    mu: Any
+    nu: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class At:
+    """Where a step is taken.
+
+    Attributes:
+        t: the number of the step, from 1; a real floating scalar of the precision that the rule computes in.
+        params: the leaf of the parameters, or `None` if the caller gave none. Read it as `p`.
+        decays: whether the weight-decay mask covers this leaf.
+    """
+
+    t: Array
+    params: Array | None
+    decays: bool = True
+
+    @property
+    def p(self) -> Array:
+        """The leaf of the parameters."""
+        if self.params is None:
+            raise ValueError("this transformation reads the parameters: call `update(grads, state, params)`")
+        return self.params
+
+
+def static(*, default: Any) -> Any:
+    """A field that selects code instead of entering arithmetic: a flag or a name, fixed when the rule is built."""
+    return dataclasses.field(default=default, metadata={"static": True})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(static,))
+class Rule(Generic[Slots]):
+    """An update rule for one array.
+
+    A subclass is a frozen dataclass without being told so: its annotated fields are the hyperparameters, its
+    `slots` a NamedTuple of `Slot`s, and `step` is the pseudo-code. Fields annotated `Beta` or `NonNegative` are
+    checked when an optimizer is built from the rule; each may be given as a number, a traced array or a schedule,
+    and `step` always finds a number. A rule is a pytree whose leaves are its hyperparameters.
+
+    >>> import adamx, jax, jax.numpy as jnp
+    >>> class SignDescent(adamx.Rule):
+    ...     '''Every coordinate moves by the same amount.'''
+    ...     def step(self, g, s, at):
+    ...         return jnp.sign(g), s
+    >>> opt = adamx.optimizer(SignDescent(), learning_rate=0.25)
+    >>> params = jnp.array([1.0, -2.0, 3.0])
+    >>> opt.step(grads=params, state=opt.init(params), params=params)[0]
+    Array([ 0.75, -1.75,  2.75], dtype=float32)
+    """
+
+    slots: ClassVar[Any] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+
+    @classmethod
+    def of(cls, **hyperparameters: Any) -> Self:
+        """The rule with its hyperparameters given as numbers or schedules; the constructor's types ask for numbers."""
+        return cls(**hyperparameters)
+
+    def step(self, g: Array, s: Slots, at: At) -> tuple[Array, Slots]:
+        """The direction to subtract, and the new slots, for one array.
+
+        Args:
+            g: the gradient, at least float32.
+            s: the slots of this leaf, each of at least float32 and `g`'s shape unless its `init` says otherwise.
+            at: the step's number and the parameter.
+        """
+        raise TypeError(f"{type(self).__name__} defines no `step(self, g, s, at)`")
+
+
+class Hyperparameter(NamedTuple):
+    """One numeric field of a rule: where it stands, its value and the interval that it has to lie in."""
+
+    path: str
+    value: ScalarOrSchedule
+    interval: Interval
+
+    @property
+    def is_beta(self) -> bool:
+        """Whether it is the decay rate of an average."""
+        return self.interval.high == 1
+
+
+def hyperparameters(rule: Rule[Any], prefix: str = "") -> Iterator[Hyperparameter]:
+    """The numeric fields of a rule and of the rules that it wraps."""
+    annotations = typing.get_type_hints(type(rule), include_extras=True)
+    for field in dataclasses.fields(typing.cast(Any, rule)):
+        value = getattr(rule, field.name)
+        if isinstance(value, Rule):
+            yield from hyperparameters(value, f"{prefix}{field.name}.")
+        elif value is not None and (interval := _interval(annotations[field.name])) is not None:
+            yield Hyperparameter(prefix + field.name, value, interval)
+
+
+def replace(rule: Any, values: dict[str, Any], prefix: str = "") -> Any:
+    """The rule with the hyperparameters at the given paths replaced."""
+    changes = {}
+    for field in dataclasses.fields(rule):
+        path, value = prefix + field.name, getattr(rule, field.name)
+        if isinstance(value, Rule):
+            changes[field.name] = replace(value, values, f"{path}.")
+        elif path in values:
+            changes[field.name] = values[path]
+    return dataclasses.replace(rule, **changes)
+
+
+def check(rule: Rule[Any]) -> None:
+    """Raise if a hyperparameter cannot be what it should be: its type, its precision, its range."""
+    for path, value, interval in hyperparameters(rule):
+        if not callable(value):
+            check_value(path.rpartition(".")[2], value, interval)
+
+
+def check_value(name: str, value: Scalar, interval: Interval) -> None:
+    """Raise unless `value` is a scalar in `interval` with digits enough to say so; a traced value has no range yet."""
+    if not isinstance(value, (int, float)):
+        if not hasattr(value, "dtype") or not jnp.issubdtype(value.dtype, jnp.number):
+            raise TypeError(f"{name} = {value!r} should be a number, an array of shape () or a schedule")
+        if value.shape != ():
+            raise ValueError(f"{name} should be one number, but has shape {value.shape}; vmap over several")
+        if jnp.issubdtype(value.dtype, jnp.floating) and value.dtype.itemsize < 4:
+            raise TypeError(
+                f"{name} arrives as {value.dtype}, which has too few digits for it (.999 rounds to 1 in bfloat16): "
+                "give a Python number or a float32 array; with optax.inject_hyperparams pass "
+                "hyperparam_dtype=jnp.float32"
+            )
+        if isinstance(value, Tracer):
+            return
+    if not interval.low <= value < interval.high:
+        raise ValueError(f"{name} = {value} is outside {interval}")
+
+
+def _interval(annotation: Any) -> Interval | None:
+    found = [a for a in getattr(annotation, "__metadata__", ()) if isinstance(a, Interval)]
+    inner = (_interval(arg) for arg in typing.get_args(annotation))
+    return next((i for i in (*found, *inner) if i is not None), None)

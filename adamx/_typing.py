@@ -1,0 +1,38 @@
+"""The words that signatures are written in."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple, TypeAlias
+
+import jax
+
+Array: TypeAlias = jax.Array
+"""One array: a leaf of the parameters, or a scalar."""
+
+Params: TypeAlias = Any
+"""A pytree of arrays: parameters, and whatever is shaped like them (gradients, updates). `None` is an absent leaf."""
+
+Scalar: TypeAlias = float | Array
+"""A hyperparameter's value: a Python number (kept in double precision) or a traced array of shape ()."""
+
+Schedule: TypeAlias = Callable[[Array], Scalar]
+"""A hyperparameter that changes: maps the number of finished steps (int32, shape (), from 0) to its value."""
+
+ScalarOrSchedule: TypeAlias = Scalar | Schedule
+"""What every factory takes for a hyperparameter."""
+
+
+class Interval(NamedTuple):
+    """The values a hyperparameter may take: low <= value < high."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"[{self.low:g}, {self.high:g})"
+
+
+Beta: TypeAlias = Annotated[Scalar, Interval(0.0, 1.0)]
+"""A decay rate of an exponential average. As a schedule, it is corrected for bias by 1 - b_1 b_2 ... b_t."""
+
+NonNegative: TypeAlias = Annotated[Scalar, Interval(0.0, float("inf"))]
+"""A step size, an epsilon, a strength of decay."""

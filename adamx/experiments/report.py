@@ -1,0 +1,74 @@
+"""Results as a table for the terminal and as JSON for whoever draws or compares them later."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from math import isfinite
+from typing import Any
+
+from rich.table import Table
+
+from adamx.experiments.training import Run, Search, Settings
+
+
+def table(searches: Sequence[Search], title: str) -> Table:
+    """Lay out one row per optimizer, at its best step size; a star marks one at the edge of its grid."""
+    edge = any(search.at_edge for search in searches)
+    caption = "* at the edge of the grid: a step size outside it may be better still" if edge else None
+    result = Table(title=title, caption=caption)
+    result.add_column("optimizer")
+    for heading in ("best step size", "training loss", "test accuracy", "time/step"):
+        result.add_column(heading, justify="right")
+    for search in searches:
+        best = search.best
+        result.add_row(
+            search.contender.name,
+            f"{best.learning_rate:g}{'*' if search.at_edge else ''}",
+            f"{best.final_loss:.2e}" if isfinite(best.final_loss) else "diverged",
+            f"{best.test_accuracy:.1%}",
+            f"{best.step_seconds * 1e6:.0f} µs" if isfinite(best.step_seconds) else "–",
+        )
+    return result
+
+
+def as_json(searches: Sequence[Search], settings: Settings, about: dict[str, Any]) -> str:
+    """Write out settings, versions and every run of every optimizer, to six digits; what is not finite is null.
+
+    Parameters
+    ----------
+    searches
+        The results.
+    settings
+        What the runs shared.
+    about
+        Further settings: the data set, the model.
+    """
+    packages = ("adamx", "jax", "optax", "flax")
+    content = {
+        "settings": about | asdict(settings),
+        "versions": {package: version(package) for package in packages},
+        "optimizers": [
+            {
+                "name": search.contender.name,
+                "best_step_size": search.best.learning_rate,
+                "at_edge_of_grid": search.at_edge,
+                "runs": [_run(run) for run in search.runs],
+            }
+            for search in searches
+        ],
+    }
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _run(run: Run) -> dict[str, Any]:
+    return {
+        "step_size": run.learning_rate,
+        "training_loss": [_digits(loss) for loss in run.losses],
+        "test_accuracy": _digits(run.test_accuracy),
+        "seconds_per_step": _digits(run.step_seconds),
+    }
+
+
+def _digits(x: float) -> float | None:
+    return float(f"{x:.6g}") if isfinite(x) else None

@@ -1,0 +1,1 @@
+"""One paper a file. A rule imports `_rule` and `_math`, nothing else of the library."""

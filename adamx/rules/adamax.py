@@ -1,0 +1,36 @@
+"""AdaMax (arXiv:1412.6980, Algorithm 2)."""
+
+import jax.numpy as jnp
+
+from .._math import debias, div_no_nan, ema
+from .._rule import At, Moments, Rule, Slot
+from .._typing import Array, Beta, NonNegative
+
+
+class AdaMax(Rule[Moments]):
+    r"""AdaMax: the mean of the gradient, in units of its exponentially forgotten maximum.
+
+    $$m_t = \beta_1 m_{t-1} + (1-\beta_1) g_t \qquad \nu_t = \max(\beta_2 \nu_{t-1}, |g_t| + \varepsilon) \qquad
+      u_t = \frac{m_t}{(1-\beta_1^t)\,\nu_t}$$
+
+    $\nu$, which the paper calls $u$, is the limit of Adam's for an $L^p$ norm with $p \to \infty$ and needs no
+    correction.
+
+    Attributes:
+        b1: decay rate of the mean, $\beta_1$.
+        b2: decay rate of the maximum, $\beta_2$.
+        eps: $\varepsilon$, in units of the gradient. The paper has none, and so divides 0 by 0 until the first
+            gradient that is not zero; with `eps=0` the step is its formula, and zero there.
+
+    Reference: Kingma & Ba, arXiv:1412.6980, Algorithm 2 (there with step size .002).
+    """
+
+    b1: Beta = 0.9
+    b2: Beta = 0.999
+    eps: NonNegative = 1e-8
+    slots = Moments(mu=Slot(unit=lambda s: s.nu), nu=Slot(nonnegative=True))
+
+    def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
+        mu = ema(s.mu, g, self.b1)
+        nu = jnp.maximum(self.b2 * s.nu, jnp.abs(g) + self.eps)
+        return div_no_nan(debias(mu, self.b1, at.t), nu), Moments(mu, nu)

@@ -1,0 +1,25 @@
+"""Adam's bias correction as a factor of the step size (arXiv:1412.6980, section 2)."""
+
+import jax.numpy as jnp
+
+from .._math import bias_correction
+from .._rule import At, Rule
+from .._typing import Array, Beta
+
+
+class BiasCorrection(Rule[tuple[()]]):
+    r"""The factor $\alpha_t/\alpha = \sqrt{1-\beta_2^t} / (1-\beta_1^t)$ of the paper's efficient form.
+
+    Attributes:
+        b1: decay rate of the mean, $\beta_1$.
+        b2: decay rate of the mean square, $\beta_2$; `None` for AdaMax, whose maximum needs no correction.
+
+    Reference: Kingma & Ba, arXiv:1412.6980, end of section 2; for `b2=None`, Algorithm 2.
+    """
+
+    b1: Beta = 0.9
+    b2: Beta | None = 0.999
+
+    def step(self, g: Array, s: tuple[()], at: At) -> tuple[Array, tuple[()]]:
+        numerator = 1.0 if self.b2 is None else jnp.sqrt(bias_correction(self.b2, at.t))
+        return g * (numerator / bias_correction(self.b1, at.t)), s

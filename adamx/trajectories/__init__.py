@@ -1,0 +1,1 @@
+"""What follows the iterates instead of the gradients."""

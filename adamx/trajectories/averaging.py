@@ -1,0 +1,91 @@
+"""Averages of the iterates (arXiv:1412.6980, section 7.2)."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+
+from .._engine import Optimizer, scale_by
+from .._math import bias_correction
+from .._rule import At, Rule, Slot
+from .._typing import Array, Beta, Params, ScalarOrSchedule
+
+
+class Iterates(NamedTuple):
+    """The slot of an average of the iterates."""
+
+    average: Any
+
+
+class ExponentialAverage(Rule[Iterates]):
+    r"""The bias-corrected exponential average of the iterates; updates pass through.
+
+    $$\bar\theta_t = \beta\bar\theta_{t-1} + (1-\beta)\theta_t,\ \hat\theta_t = \bar\theta_t/(1-\beta^t)
+      \iff \hat\theta_t = \hat\theta_{t-1} + \tfrac{1-\beta}{1-\beta^t}(\theta_t - \hat\theta_{t-1})$$
+
+    The second form keeps the corrected average itself: reading it needs no $\beta$, and its first value is $\theta_1$.
+
+    Attributes:
+        decay: $\beta$; as it goes to 1 the average becomes `PolyakAverage`.
+
+    Reference: Kingma & Ba, arXiv:1412.6980, section 7.2.
+    """
+
+    decay: Beta = 0.999
+    slots = Iterates(average=Slot(init=jnp.array))
+
+    def step(self, g: Array, s: Iterates, at: At) -> tuple[Array, Iterates]:
+        share = (1 - self.decay) / bias_correction(self.decay, at.t)
+        return g, Iterates(s.average + share * (at.p + g - s.average))
+
+
+class PolyakAverage(Rule[Iterates]):
+    r"""The plain mean of the iterates, $\bar\theta_t = \frac1t \sum_{k \le t} \theta_k$; updates pass through.
+
+    Reference: Polyak & Juditsky 1992, as in Kingma & Ba, arXiv:1412.6980, section 7.2.
+    """
+
+    slots = Iterates(average=Slot(init=jnp.array))
+
+    def step(self, g: Array, s: Iterates, at: At) -> tuple[Array, Iterates]:
+        return g, Iterates(s.average + (at.p + g - s.average) / at.t)
+
+
+def averaging(decay: ScalarOrSchedule | None = 0.999) -> Optimizer:
+    """Keep an average of the iterates: chain it last, read it with `averaged_params`.
+
+    Args:
+        decay: how much of the average a step keeps (the paper takes Adam's `b2`); `None` for the plain mean of all.
+
+    Returns:
+        An `Optimizer` that passes updates through; its `update` needs the parameters.
+
+    Raises:
+        ValueError: `decay` outside [0, 1); an update without parameters.
+
+    >>> import adamx, jax.numpy as jnp, optax
+    >>> opt = optax.chain(optax.sgd(0.5), adamx.averaging(decay=None))
+    >>> params = jnp.array([0.0])
+    >>> state = opt.init(params)
+    >>> for _ in range(3):
+    ...     updates, state = opt.update(jnp.array([-2.0]), state, params)
+    ...     params = optax.apply_updates(params, updates)
+    >>> params, adamx.averaged_params(state)
+    (Array([3.], dtype=float32), Array([2.], dtype=float32))
+    """
+    return scale_by(PolyakAverage() if decay is None else ExponentialAverage.of(decay=decay))
+
+
+def averaged_params(state: Any) -> Params:
+    """The averaged iterates that `averaging` keeps somewhere in `state`; the parameters themselves before any step.
+
+    Returns:
+        A tree like the parameters, of at least float32.
+
+    Raises:
+        ValueError: `state` holds no average, or several.
+    """
+    found = optax.tree.get_all_with_path(state, "average", lambda path, _: "average" in str(path))
+    if len(found) != 1:
+        raise ValueError(f"the state holds {len(found)} averages of iterates: chain adamx.averaging(...) in once")
+    return found[0][1]
