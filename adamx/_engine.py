@@ -1,8 +1,9 @@
 """Rule -> Optimizer: flatten, widen, step, narrow, unflatten; once, for every rule."""
 
+import contextlib
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,18 @@ class State(NamedTuple):
     log_products: dict[str, LogProduct]
 
 
+class Init(Protocol):
+    """Make the state for a tree of parameters."""
+
+    def __call__(self, params: Params) -> Any: ...
+
+
+class Update(Protocol):
+    """Turn gradients into what is added to the parameters, and the state into the next."""
+
+    def __call__(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]: ...
+
+
 class Optimizer(optax.GradientTransformationExtraArgs):
     """An Optax gradient transformation that can also take the whole step.
 
@@ -49,6 +62,8 @@ class Optimizer(optax.GradientTransformationExtraArgs):
     """
 
     __slots__ = ()
+    init: Init  # pyright: ignore[reportIncompatibleVariableOverride]
+    update: Update  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def step(self, grads: Params, state: Any, params: Params, **extra_args: Any) -> tuple[Params, Any]:
         """Update and apply in one; a weight's change is added in at least float32 and rounded once.
@@ -79,7 +94,7 @@ def scale_by(rule: Rule[Any], *, mu_dtype: Any = None, decay_mask: Any = None) -
 
     Args:
         rule: how one array is updated.
-        mu_dtype: dtype that `mu` is stored in; `None` for at least float32, as every other slot.
+        mu_dtype: dtype that `mu` of a real leaf is stored in; `None` for at least float32, as every other slot.
         decay_mask: for which leaves `At.decays` is set: a tree of booleans, the top of one, or a function of the
             parameters that returns one; `None` for all.
 
@@ -150,7 +165,9 @@ def _real(dtype: np.dtype) -> np.dtype:
 
 def _start(slot: Slot, p: Array, dtype: Any) -> Array:
     wide = wide_dtype(p)
-    return slot.init(p, dtype=dtype or (_real(wide) if slot.nonnegative else wide))
+    if slot.nonnegative:
+        wide = _real(wide)
+    return slot.init(p, dtype=wide if dtype is None or wide.kind == "c" else dtype)
 
 
 def _leaf_step(
@@ -163,7 +180,9 @@ def _leaf_step(
     slots = _as(rule.slots, [x.astype(dtype) for x, dtype in zip(stored, dtypes, strict=True)])
     rule = jax.tree.map(lambda x: x if isinstance(x, (int, float)) else x.astype(real), rule)
     at = At(count.astype(real), p if p is None else jnp.asarray(p, wide), decays)
-    direction, slots = rule.step(jnp.asarray(g, wide), slots, at)
+    # Within a complex leaf real and complex numbers mix on purpose; everything else is of one dtype.
+    with jax.numpy_dtype_promotion("standard") if wide.kind == "c" else contextlib.nullcontext():
+        direction, slots = rule.step(jnp.asarray(g, wide), slots, at)
     new = [x.astype(old.dtype) for x, old in zip(slots, stored, strict=True)]
     return direction.astype(jnp.result_type(g)), new
 
@@ -179,8 +198,7 @@ def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, Lo
         values[path] = value
         if path in state.log_products:
             value = jnp.asarray(value, float)
-            # A rate of 0 forgets everything; a finite logarithm keeps the compensated sum finite.
-            products[path] = state.log_products[path].plus(jnp.maximum(log_beta(value), -1e4))
+            products[path] = state.log_products[path].plus(jnp.asarray(log_beta(value)))
             values[path] = Varying(value, products[path].total, count.astype(float))
     return replace(rule, values), products
 

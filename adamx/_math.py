@@ -47,10 +47,11 @@ def div_no_nan(x: Array, y: Array) -> Array:
 
 
 def log_beta(b: Scalar) -> Scalar:
-    """log(b), in double precision for a Python number; -inf for 0."""
+    """log(b), in double precision for a Python number; for 0 a finite number whose exponential is 0."""
+    forgotten = -1e4
     if isinstance(b, (int, float)):
-        return math.log(b) if b > 0 else -math.inf
-    return jnp.log1p(b - 1)  # b - 1 is exact for b in [.5, 1]
+        return math.log(b) if b > 0 else forgotten
+    return jnp.maximum(jnp.log1p(b - 1), forgotten)  # b - 1 is exact for b in [.5, 1]
 
 
 def one_minus_exp(x: Array) -> Array:

@@ -122,10 +122,12 @@ def hyperparameters(rule: Rule[Any], prefix: str = "") -> Iterator[Hyperparamete
     """The numeric fields of a rule and of the rules that it wraps."""
     annotations = typing.get_type_hints(type(rule), include_extras=True)
     for field in dataclasses.fields(typing.cast(Any, rule)):
-        value = getattr(rule, field.name)
+        value: Any = getattr(rule, field.name)
         if isinstance(value, Rule):
             yield from hyperparameters(value, f"{prefix}{field.name}.")
-        elif value is not None and (interval := _interval(annotations[field.name])) is not None:
+        elif (interval := _interval(annotations[field.name])) is not None:
+            if value is None and type(None) in typing.get_args(annotations[field.name]):
+                continue
             yield Hyperparameter(prefix + field.name, value, interval)
 
 

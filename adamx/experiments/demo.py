@@ -49,7 +49,8 @@ def demo(
 
     parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
     layers = "-".join(map(str, (*hidden, dataset.classes)))
-    title = f"MLP {layers} on {dataset.name}, {settings.epochs} epochs, batch size {settings.batch_size}"
+    epochs = f"{settings.epochs} epoch{'s' if settings.epochs > 1 else ''}"
+    title = f"MLP {layers} on {dataset.name}, {epochs}, batch size {settings.batch_size}"
     about = {"data": dataset.name, "model": "MLP", "hidden": list(hidden), "parameters": parameters}
     output.mkdir(parents=True, exist_ok=True)
     figures.save(figures.loss_curves(searches, title), output / "demo.png")

@@ -69,7 +69,9 @@ def test_all_step_sizes_share_one_compilation(model):
 
 
 def test_a_schedule_can_wrap_the_traced_step_size(model):
-    decayed = Contender("1/sqrt(t)", lambda rate: optax.sgd(lambda t: rate / jnp.sqrt(t.astype(jnp.float32) + 1)), (0.3,))
+    decayed = Contender(
+        "1/sqrt(t)", lambda rate: optax.sgd(lambda t: rate / jnp.sqrt(jnp.asarray(t, jnp.float32) + 1)), (0.3,)
+    )
     losses = run(decayed, 0.3, model, DIGITS, SHORT).losses
     assert losses[-1] < losses[0]
     assert losses != run(SGD, 0.3, model, DIGITS, SHORT).losses

@@ -1,0 +1,100 @@
+"""The registry that every contract runs over, and the trees and gradients that they run on."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import adamx
+
+
+class SoftSign(adamx.Rule[tuple[()]]):
+    """A user's own rule, without slots."""
+
+    def step(self, g, s, at):
+        return g / (1 + jnp.abs(g)), s
+
+
+class Entry(NamedTuple):
+    """An optimizer under test: its name, and how to make it with a step size."""
+
+    name: str
+    make: Callable[..., adamx.Optimizer]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _with(factory, **fixed):
+    return lambda learning_rate, **kwargs: factory(learning_rate, **{**fixed, **kwargs})
+
+
+OPTIMIZERS = [
+    Entry("adam", adamx.adam),
+    Entry("adam_nesterov", _with(adamx.adam, nesterov=True)),
+    Entry("adam_eps_hat", _with(adamx.adam, eps_hat=True)),
+    Entry("adam_no_eps", _with(adamx.adam, eps=0.0)),
+    Entry("adam_mu_bfloat16", _with(adamx.adam, mu_dtype=jnp.bfloat16)),
+    Entry("adam_scheduled_betas", _with(adamx.adam, b1=adamx.schedules.decayed_beta(0.9, 0.99), b2=lambda _: 0.999)),
+    Entry("adamw", _with(adamx.adamw, weight_decay=0.01)),
+    Entry("adamw_independent", _with(adamx.adamw, weight_decay=1e-4, decay="independent", lr_max=1.0)),
+    Entry("adamw_cautious", _with(adamx.adamw, weight_decay=0.01, decay="cautious")),
+    Entry("adamw_l2", _with(adamx.adamw, weight_decay=0.01, decay="l2")),
+    Entry("adamax", adamx.adamax),
+    Entry("adamax_no_eps", _with(adamx.adamax, eps=0.0)),
+    Entry("adamaxw", _with(adamx.adamaxw, weight_decay=0.01)),
+    Entry("users_rule", _with(lambda learning_rate: adamx.optimizer(SoftSign(), learning_rate))),
+]
+
+SHAPES: dict[str, Any] = {"matrix": (3, 4), "layer": {"bias": (5,), "scalar": ()}, "empty": (0, 2)}
+
+
+def tree(dtype: Any, seed: int = 0) -> Any:
+    """Random normal values in SHAPES, with an absent leaf."""
+    rng = np.random.default_rng(seed)
+
+    def draw(shape):
+        x = rng.standard_normal(shape)
+        if jnp.issubdtype(dtype, jnp.complexfloating):
+            x = x + 1j * rng.standard_normal(shape)
+        return jnp.asarray(x, dtype)
+
+    values = jax.tree.map(draw, SHAPES, is_leaf=lambda x: isinstance(x, tuple))
+    return {**values, "absent": None}
+
+
+def dtypes(x: Any) -> Any:
+    """The dtype and weak type of every leaf: what decides whether a function compiles again."""
+    return jax.tree.map(lambda a: (a.shape, str(a.dtype), a.weak_type), x)
+
+
+def ulp(dtype: Any) -> float:
+    """The spacing of the numbers of `dtype` above 1: rounding to nearest errs by half of it."""
+    return float(jnp.finfo(dtype).eps)
+
+
+def assert_close(got: Any, wanted: Any, roundings: int) -> None:
+    """Every float32 of the tree within so many roundings of the wanted one."""
+    tolerance = roundings * ulp(jnp.float32)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance), got, wanted)
+
+
+def hostile(shape: tuple[int, ...], steps: int, seed: int = 0) -> np.ndarray:
+    """Gradients from 1e-30 to 1e30: constant, alternating, sparse, zero, random signs; (steps, *shape) in float64."""
+    rng = np.random.default_rng(seed)
+    scale = 10.0 ** rng.uniform(-30, 30, shape)
+    steady = np.ones((steps, 1))
+    kinds = [
+        steady,
+        (-1.0) ** np.arange(steps)[:, None],
+        (np.arange(steps)[:, None] % 10 == 0) * 1.0,
+        0 * steady,
+        rng.standard_normal((steps, 1)),
+        np.where(np.arange(steps)[:, None] < steps // 2, 1.0, 1e-6),
+        10.0 ** rng.uniform(-8, 8, (steps, 1)),
+    ]
+    n = int(np.prod(shape))
+    columns = np.concatenate([kinds[i % len(kinds)] for i in range(n)], axis=1)
+    return columns.reshape(steps, *shape) * scale

@@ -1,0 +1,137 @@
+"""Bad input gets an error at once that names the value, the leaf and the cure."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import adamx
+
+PARAMS = {"layer": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: adamx.adam(1e-3, b1=1.0), r"b1 = 1\.0 is outside \[0, 1\)"),
+        (lambda: adamx.adam(1e-3, b2=-0.1), r"b2 = -0\.1 is outside \[0, 1\)"),
+        (lambda: adamx.adam(1e-3, b2=float("nan")), r"b2 = nan is outside"),
+        (lambda: adamx.adam(1e-3, b2=jnp.float32(1.5)), r"b2 = 1\.5 is outside"),
+        (lambda: adamx.adam(1e-3, eps=-1e-8), r"eps = -1e-08 is outside \[0, inf\)"),
+        (lambda: adamx.adam(-1e-3), r"learning_rate = -0\.001 is outside"),
+        (lambda: adamx.adam(float("inf")), r"learning_rate = inf is outside"),
+        (lambda: adamx.adamw(1e-3, weight_decay=-1.0), r"weight_decay = -1\.0 is outside"),
+        (lambda: adamx.adamw(1e-3, decay="decopled"), r"'decopled'.*did you mean 'decoupled'"),
+        (lambda: adamx.adamw(lambda _: 1e-3, decay="independent"), r"give lr_max="),
+        (lambda: adamx.adam(jnp.ones(3)), r"learning_rate.*shape \(3,\).*vmap"),
+        (lambda: adamx.averaging(1.0), r"decay = 1\.0 is outside \[0, 1\)"),
+        (lambda: adamx.scale_by_bias_correction(0.9, 2.0), r"b2 = 2\.0 is outside"),
+        (lambda: adamx.scale_by(Slotless(), mu_dtype=jnp.bfloat16), r"keeps no `mu`"),
+        (lambda: adamx.schedules.inverse_sqrt(-1.0), r"alpha = -1\.0 is outside"),
+        (lambda: adamx.schedules.inverse_sqrt(1.0, every=0), r"every = 0 should be a positive whole number"),
+        (lambda: adamx.schedules.decayed_beta(1.0, 0.9), r"b1 = 1\.0 is outside"),
+        (lambda: adamx.schedules.decayed_beta(0.9, 1.1), r"decay = 1\.1 is outside \(0, 1\]"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_when_the_optimizer_is_built(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+class Slotless(adamx.Rule[tuple[()]]):
+    def step(self, g, s, at):
+        return g, s
+
+
+class Unfinished(adamx.Rule[tuple[()]]):
+    pass
+
+
+@pytest.mark.parametrize("value", ["fast", None, [1e-3]])
+def test_a_learning_rate_that_is_no_number_is_refused(value):
+    with pytest.raises(TypeError, match=r"learning_rate = .* should be a number, an array of shape"):
+        adamx.adam(value)
+
+
+def test_a_rule_without_a_step_is_named():
+    opt = adamx.scale_by(Unfinished())
+    with pytest.raises(TypeError, match="Unfinished defines no `step"):
+        opt.update(PARAMS, opt.init(PARAMS))
+
+
+def test_a_schedules_value_of_too_few_digits_is_refused():
+    opt = adamx.adam(1e-3, b2=lambda _: jnp.bfloat16(0.999))
+    with pytest.raises(TypeError, match="b2 arrives as bfloat16"):
+        opt.update(PARAMS, opt.init(PARAMS), PARAMS)
+
+
+def test_bfloat16_hyperparameters_are_refused_with_the_cure():
+    """optax.inject_hyperparams stores b2 = .999 as bfloat16 1.0 when all parameters are bfloat16."""
+    params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), PARAMS)
+    with pytest.raises(TypeError, match=r"arrives as bfloat16.*hyperparam_dtype=jnp\.float32"):
+        optax.inject_hyperparams(adamx.adam)(learning_rate=1e-3).init(params)
+
+
+@pytest.mark.parametrize("leaf", [jnp.arange(3), np.array([True]), jnp.zeros(2, jnp.uint8)])
+def test_integer_leaves_are_refused_by_path(leaf):
+    with pytest.raises(TypeError, match=r"params\['layer'\]\['step'\] is \w+, .*optax\.masked"):
+        adamx.adam(1e-3).init({"layer": {"step": leaf, "kernel": jnp.ones(2)}})
+
+
+def test_integer_gradients_are_refused_by_path():
+    opt, params = adamx.adam(1e-3), {"w": jnp.ones(2)}
+    with pytest.raises(TypeError, match=r"grads\['w'\] is int32"):
+        opt.update({"w": jnp.ones(2, jnp.int32)}, opt.init(params), params)
+
+
+@pytest.mark.parametrize(
+    ("grads", "message"),
+    [
+        ({"layer": {"kernel": jnp.ones((2, 2))}}, r"state\['layer'\]\['bias'\] has no counterpart in the gradients"),
+        (
+            {"layer": {**PARAMS["layer"], "extra": jnp.ones(1)}},
+            r"gradients\['layer'\]\['extra'\] has no counterpart in the state",
+        ),
+        (
+            {"layer": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(2)}},
+            r"grads\['layer'\]\['kernel'\] has shape \(2, 3\), its parameter \(2, 2\)",
+        ),
+        ({"layer": [jnp.ones(2), jnp.ones((2, 2))]}, r"gradients\['layer'\]\[0\] has no counterpart"),
+    ],
+)
+def test_gradients_that_do_not_match_are_refused_by_path(grads, message):
+    opt = adamx.adam(1e-3)
+    with pytest.raises(ValueError, match=message):
+        opt.update(grads, opt.init(PARAMS), PARAMS)
+
+
+def test_gradients_of_another_shape_are_refused_without_parameters_too():
+    opt = adamx.adam(1e-3)
+    with pytest.raises(ValueError, match=r"grads\['w'\] has shape \(3,\), but mu of its state has \(2,\)"):
+        opt.update({"w": jnp.ones(3)}, opt.init({"w": jnp.ones(2)}))
+
+
+def test_a_gradient_where_no_parameter_was_is_refused():
+    opt = adamx.adam(1e-3)
+    with pytest.raises(ValueError, match=r"grads\['w'\] is an array where `init` was given None"):
+        opt.update({"w": jnp.ones(3)}, opt.init({"w": None}))
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ({"layer": False}, r"the mask covers none of the 2 leaves, the first being params\['layer'\]\['bias'\]"),
+        ({"layer": {"kernel": True}}, r"does not say yes or no to params\['layer'\]\['bias'\]"),
+        (lambda params: jax.tree.map(lambda x: x.ndim > 2, params), r"the mask covers none"),
+    ],
+)
+def test_a_mask_that_covers_nothing_or_misses_a_leaf_is_refused(mask, message):
+    with pytest.raises(ValueError, match=message):
+        adamx.adamw(1e-3, mask=mask).init(PARAMS)
+
+
+def test_decay_without_parameters_is_refused():
+    opt = adamx.adamw(1e-3)
+    with pytest.raises(ValueError, match=r"call `update\(grads, state, params\)`"):
+        opt.update(PARAMS, opt.init(PARAMS))
