@@ -1,8 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Reproducible versions. `make test CONSTRAINTS=` takes the newest that pyproject.toml allows.
-CONSTRAINTS ?= -c constraints.txt
-WORKERS ?= auto
+CONSTRAINTS ?= constraints.txt
+PYTEST_ARGS ?= -n auto
 
 .PHONY: help demo test lint types tests clean
 .DEFAULT_GOAL := help
@@ -23,7 +23,7 @@ types: .venv/dev  ## basedpyright
 	$(BIN)/basedpyright
 
 tests: .venv/dev  ## pytest with doctests
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 clean:  ## remove the virtual environment and caches
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
@@ -31,6 +31,6 @@ clean:  ## remove the virtual environment and caches
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/%: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[$*]'
+.venv/%: pyproject.toml $(CONSTRAINTS) | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[$*]'
 	@touch $@
