@@ -62,9 +62,9 @@ def correction_table() -> Table:
         return f"{np.max(np.abs(got / -np.expm1(t * np.log(b)) - 1)):.1e}"
 
     for b in (0.9, *RATES, 0.999999):
-        ones = jnp.ones(())
-        theirs = worst(lambda t, b=b: ones / optax.tree.bias_correction(ones, b, t), b)
-        table.add_row(f"{b}", worst(lambda t, b=b: bias_correction(b, t), b), theirs)
+        ours = worst(lambda t, b=b: bias_correction(b, t), b)
+        theirs = worst(lambda t, b=b: 1 / optax.tree.bias_correction(jnp.ones(()), b, t), b)
+        table.add_row(f"{b}", ours, theirs)
     return table
 
 
