@@ -128,7 +128,7 @@ def hyperparameters(rule: Rule[Any], prefix: str = "") -> Iterator[Hyperparamete
         elif (interval := _interval(annotations[field.name])) is not None:
             if value is None and type(None) in typing.get_args(annotations[field.name]):
                 continue
-            yield Hyperparameter(prefix + field.name, value, interval)
+            yield Hyperparameter(prefix + field.name, typing.cast(ScalarOrSchedule, value), interval)
 
 
 def replace(rule: Any, values: dict[str, Any], prefix: str = "") -> Any:

@@ -76,9 +76,11 @@ def zero_table() -> Table:
             for dtype in DTYPES:
                 zero, opt = jnp.zeros(2, dtype), getattr(library, factory)(1e-3)
                 state, update = opt.init(zero), jax.jit(opt.update)
+                steps = []
                 for _ in range(3):
                     u, state = update(zero, state, zero)
-                cells.append("0" if (u == 0).all() else str(np.asarray(u, np.float32)[0]))
+                    steps.append(np.asarray(u, np.float32))
+                cells.append("0" if not np.any(steps) else str(steps[-1][0]))
             table.add_row(factory, name, *cells, end_section=name == "optax")
     return table
 
