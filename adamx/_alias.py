@@ -51,7 +51,7 @@ def adam(
     >>> updates
     Array([-0.1    ,  0.09999], dtype=float32)
     """
-    rule = Adam.of(b1=b1, b2=b2, eps=eps, eps_root=eps_root, nesterov=nesterov, eps_hat=eps_hat)
+    rule = Adam(b1=b1, b2=b2, eps=eps, eps_root=eps_root, nesterov=nesterov, eps_hat=eps_hat)
     return optimizer(rule, learning_rate, mu_dtype=mu_dtype)
 
 
@@ -100,7 +100,7 @@ def adamw(
     >>> params["kernel"][0], params["bias"]
     (Array([0.9, 0.9], dtype=float32), Array([1., 1.], dtype=float32))
     """
-    rule = Adam.of(b1=b1, b2=b2, eps=eps, eps_root=eps_root, nesterov=nesterov, eps_hat=eps_hat)
+    rule = Adam(b1=b1, b2=b2, eps=eps, eps_root=eps_root, nesterov=nesterov, eps_hat=eps_hat)
     return optimizer(
         rule, learning_rate, weight_decay=weight_decay, mask=mask, decay=decay, lr_max=lr_max, mu_dtype=mu_dtype
     )
@@ -135,7 +135,7 @@ def adamax(
     >>> opt.step(jnp.array([0.0, -1e-9]), opt.init(params), params)[0]
     Array([1.  , 2.25], dtype=float32)
     """
-    return optimizer(AdaMax.of(b1=b1, b2=b2, eps=eps), learning_rate)
+    return optimizer(AdaMax(b1=b1, b2=b2, eps=eps), learning_rate)
 
 
 def adamaxw(
@@ -174,7 +174,7 @@ def adamaxw(
     >>> opt.step(jnp.array([1.0, -1.0]), opt.init(params), params)[0]
     Array([0.25, 1.5 ], dtype=float32)
     """
-    rule = AdaMax.of(b1=b1, b2=b2, eps=eps)
+    rule = AdaMax(b1=b1, b2=b2, eps=eps)
     return optimizer(rule, learning_rate, weight_decay=weight_decay, mask=mask, decay=decay, lr_max=lr_max)
 
 
@@ -217,7 +217,7 @@ def scale_by_adam(
     >>> by_hand.update(params, by_hand.init(params), params)[0].round(6)
     Array([-0.5,  0.5], dtype=float32)
     """
-    rule = Adam.of(
+    rule = Adam(
         b1=b1, b2=b2, eps=eps, eps_root=eps_root, nesterov=nesterov, bias_correction=bias_correction, eps_hat=eps_hat
     )
     return scale_by(rule, mu_dtype=mu_dtype)
@@ -243,7 +243,7 @@ def scale_by_adamax(
     >>> opt.update(params, opt.init(params), params)[0]
     Array([-0.002,  0.002], dtype=float32)
     """
-    return scale_by(AdaMax.of(b1=b1, b2=b2, eps=eps))
+    return scale_by(AdaMax(b1=b1, b2=b2, eps=eps))
 
 
 def scale_by_bias_correction(b1: ScalarOrSchedule = 0.9, b2: ScalarOrSchedule | None = 0.999) -> Optimizer:
@@ -264,4 +264,4 @@ def scale_by_bias_correction(b1: ScalarOrSchedule = 0.9, b2: ScalarOrSchedule | 
     >>> tx.update(jnp.ones(1), tx.init(jnp.ones(1)))[0]
     Array([1.], dtype=float32)
     """
-    return scale_by(BiasCorrection.of(b1=b1, b2=b2))
+    return scale_by(BiasCorrection(b1=b1, b2=b2))

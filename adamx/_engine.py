@@ -1,6 +1,7 @@
 """Rule -> Optimizer: flatten, widen, step, narrow, unflatten; once, for every rule."""
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -110,45 +111,49 @@ def scale_by(rule: Rule[Any], *, mu_dtype: Any = None, decay_mask: Any = None) -
     Array([ 1., -1.,  0.], dtype=float32)
     """
     check(rule)
-    names = getattr(rule.slots, "_fields", ())
+    named_slots, slot_tree = jax.tree_util.tree_flatten_with_path(rule.slots)
+    names = [jax.tree_util.keystr(path[-1:], simple=True) for path, _ in named_slots]
+    slots = [slot for _, slot in named_slots]
     if mu_dtype is not None and "mu" not in names:
         raise ValueError(f"mu_dtype = {mu_dtype}, but {type(rule).__name__} keeps no `mu`: leave it out")
-    dtypes = [mu_dtype if name == "mu" else None for name in names]
 
     def init(params: Params) -> State:
         leaves = _leaves.flatten(params, "params")
         if decay_mask is not None:
             _leaves.covered(decay_mask, params)
-        slots = [
+        dtypes = [mu_dtype if name == "mu" else None for name in names]
+        columns = [
             leaves.rebuild([p if p is None else _start(slot, p, dtype) for p in leaves.arrays])
-            for slot, dtype in zip(rule.slots, dtypes, strict=True)
+            for slot, dtype in zip(slots, dtypes, strict=True)
         ]
         varying = [h.path for h in hyperparameters(rule) if h.is_beta and callable(h.value)]
         products = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in varying}
-        return State(jnp.zeros([], jnp.int32), _as(rule.slots, slots), products)
+        return State(jnp.zeros([], jnp.int32), slot_tree.unflatten(columns), products)
 
     def update(updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
         del extra_args
         leaves = _leaves.flatten(updates, "grads")
-        columns = [_leaves.match(leaves, slot, "state") for slot in state.slots]
-        weights, decays = [None] * len(leaves.arrays), [True] * len(leaves.arrays)
+        columns = [_leaves.match(leaves, column, "state") for column in slot_tree.flatten_up_to(state.slots)]
+        rows = [list(row) for row in zip(*columns, strict=True)] or [[] for _ in leaves.arrays]
+        weights, decays = [None] * len(rows), [True] * len(rows)
         if params is not None:
             weights = _leaves.match(leaves, params, "params")
         if decay_mask is not None:
             decays = _leaves.covered(decay_mask, updates if params is None else params)
+        for g, p, row, path in zip(leaves.arrays, weights, rows, leaves.paths, strict=True):
+            _check_shapes(g, p, dict(zip(names, row, strict=True)), slots, path)
 
         count = jnp.asarray(optax.safe_increment(state.count))
         current, products = _now(rule, state, count)
-        directions, rows = [], []
-        for g, path, p, decay, *stored in zip(leaves.arrays, leaves.paths, weights, decays, *columns, strict=True):
-            direction = g
-            if g is not None:
-                _check_shapes(rule.slots, g, p, stored, path)
-                direction, stored = _leaf_step(current, g, p, stored, count, decay)
-            directions.append(direction)
-            rows.append(stored)
-        slots = [leaves.rebuild(column) for column in zip(*rows, strict=True)] if rows else state.slots
-        return leaves.rebuild(directions), State(count, _as(rule.slots, slots), products)
+        steps = [
+            None if g is None else _LeafStep.widen(current, slots, slot_tree, g, p, row, count, decay)
+            for g, p, row, decay in zip(leaves.arrays, weights, rows, decays, strict=True)
+        ]
+        total = _total([step.measure() for step in steps if step is not None])
+        done = [(None, row) if step is None else step.take(total) for step, row in zip(steps, rows, strict=True)]
+        directions = leaves.rebuild([direction for direction, _ in done])
+        columns = [leaves.rebuild([row[i] for _, row in done]) for i in range(len(slots))]
+        return directions, State(count, slot_tree.unflatten(columns), products)
 
     return Optimizer(init, update)
 
@@ -163,28 +168,70 @@ def _real(dtype: np.dtype) -> np.dtype:
     return np.finfo(dtype).dtype
 
 
-def _start(slot: Slot, p: Array, dtype: Any) -> Array:
+def _start(slot: Slot, p: Array, dtype: Any) -> Array | None:
     wide = wide_dtype(p)
     if slot.nonnegative:
         wide = _real(wide)
     return slot.init(p, dtype=wide if dtype is None or wide.kind == "c" else dtype)
 
 
-def _leaf_step(
-    rule: Rule[Any], g: Array, p: Array | None, stored: Sequence[Array], count: Array, decays: bool
-) -> tuple[Array, list[Array]]:
-    """One step of one leaf: widen everything, step, narrow to the dtypes that came in."""
-    wide = wide_dtype(g, p, *stored)
-    real = _real(wide)
-    dtypes = [real if slot.nonnegative else wide for slot in rule.slots]
-    slots = _as(rule.slots, [x.astype(dtype) for x, dtype in zip(stored, dtypes, strict=True)])
-    rule = jax.tree.map(lambda x: x if isinstance(x, (int, float)) else x.astype(real), rule)
-    at = At(count.astype(real), p if p is None else jnp.asarray(p, wide), decays)
-    # Within a complex leaf real and complex numbers mix on purpose; everything else is of one dtype.
-    with jax.numpy_dtype_promotion("standard") if wide.kind == "c" else contextlib.nullcontext():
-        direction, slots = rule.step(jnp.asarray(g, wide), slots, at)
-    new = [x.astype(old.dtype) for x, old in zip(slots, stored, strict=True)]
-    return direction.astype(jnp.result_type(g)), new
+class _LeafStep(NamedTuple):
+    """One step of one leaf, everything widened to one dtype and ready to be taken."""
+
+    rule: Rule[Any]
+    g: Array
+    slots: Any
+    at: At
+    narrow: np.dtype
+    stored: list[Array | None]
+
+    @classmethod
+    def widen(
+        cls,
+        rule: Rule[Any],
+        slots: Sequence[Slot],
+        tree: Any,
+        g: Array,
+        p: Array | None,
+        stored: list[Array | None],
+        count: Array,
+        decays: bool,
+    ) -> "_LeafStep":
+        wide = wide_dtype(g, p, *stored)
+        real = _real(wide)
+        arrays = [
+            x if x is None else x.astype(real if slot.nonnegative else wide)
+            for slot, x in zip(slots, stored, strict=True)
+        ]
+        rule = jax.tree.map(lambda x: float(x) if isinstance(x, (int, float)) else jnp.asarray(x, real), rule)
+        at = At(count.astype(real), p if p is None else jnp.asarray(p, wide), decays)
+        return cls(rule, jnp.asarray(g, wide), tree.unflatten(arrays), at, jnp.result_type(g), stored)
+
+    def measure(self) -> Any:
+        with self._promotion():
+            return self.rule.measure(self.g, self.slots, self.at)
+
+    def take(self, total: Any) -> tuple[Array, list[Array | None]]:
+        """The direction in the gradient's dtype, and the slots in the dtypes that they are stored in."""
+        at = dataclasses.replace(self.at, total=jax.tree.map(lambda x: x.astype(self.at.t.dtype), total))
+        with self._promotion():
+            direction, slots = self.rule.step(self.g, self.slots, at)
+            # Visible also where the rule takes the sign of a gradient that is not finite, or clips it.
+            direction = direction + 0 * self.g
+        new = jax.tree.leaves(slots, is_leaf=_leaves.is_none)
+        narrowed = [x if x is None else new_x.astype(x.dtype) for new_x, x in zip(new, self.stored, strict=True)]
+        return direction.astype(self.narrow), narrowed
+
+    def _promotion(self) -> Any:
+        """Within a complex leaf real and complex numbers mix on purpose; everything else is of one dtype."""
+        return jax.numpy_dtype_promotion("standard") if jnp.iscomplexobj(self.g) else contextlib.nullcontext()
+
+
+def _total(measures: list[Any]) -> Any:
+    if not jax.tree.leaves(measures):
+        return None
+    dtype = wide_dtype(*jax.tree.leaves(measures))
+    return jax.tree.map(lambda *xs: sum(x.astype(dtype) for x in xs), *measures)
 
 
 def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, LogProduct]]:
@@ -203,22 +250,25 @@ def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, Lo
     return replace(rule, values), products
 
 
-def _check_shapes(slots: Any, g: Array, p: Array | None, stored: Sequence[Array], path: Any) -> None:
-    shape = jnp.shape(g)
+def _check_shapes(
+    g: Array | None, p: Array | None, stored: dict[str, Array | None], slots: Sequence[Slot], path: _leaves.Path
+) -> None:
+    if g is None:
+        return
+    shape, where = jnp.shape(g), _leaves.show("grads", path)
     if p is not None and jnp.shape(p) != shape:
-        raise ValueError(f"{_leaves.show('grads', path)} has shape {shape}, its parameter {jnp.shape(p)}")
-    for name, slot, x in zip(getattr(slots, "_fields", ()), slots, stored, strict=True):
-        if x is None:
-            raise ValueError(f"{_leaves.show('grads', path)} is an array where `init` was given None")
-        if x.shape != shape and x.shape != jax.eval_shape(slot.init, g).shape:
+        raise ValueError(f"{where} has shape {shape}, its parameter {jnp.shape(p)}")
+    for (name, x), slot in zip(stored.items(), slots, strict=True):
+        if x is not None and x.shape == shape:
+            continue
+        wanted = jax.eval_shape(lambda g, slot=slot: slot.init(g, dtype=np.float32), g)
+        if x is None and wanted is not None:
+            raise ValueError(f"{where} is an array where `init` was given None")
+        if x is not None and (wanted is None or x.shape != wanted.shape):
             raise ValueError(
-                f"{_leaves.show('grads', path)} has shape {shape}, but {name} of its state has {x.shape}: the state "
-                "was made from other parameters"
+                f"{where} has shape {shape}, but {name} of its state has {x.shape}: the state was made from other "
+                "parameters"
             )
-
-
-def _as(slots: Any, values: Sequence[Any]) -> Any:
-    return type(slots)(*values) if hasattr(slots, "_fields") else tuple(values)
 
 
 def _land(p: Any, delta: Any) -> Any:

@@ -6,32 +6,36 @@ from typing import Any
 
 from ._decay import SHRINK, Strength, l2
 from ._engine import Optimizer, scale_by
-from ._rule import At, Rule, static
+from ._rule import At, Modifier, Rule, static
 from ._typing import Array, NonNegative, ScalarOrSchedule
 
 
-class Descent(Rule[Any]):
+class Descent(Modifier):
     """The change of a weight: minus the step size times the rule's direction, minus its decay."""
 
-    rule: Rule[Any]
     learning_rate: NonNegative
     weight_decay: NonNegative
     lr_max: NonNegative | None
     decay: str = static(default="decoupled")
-    slots = property(lambda self: self.rule.slots)
+
+    def measure(self, g: Array, s: Any, at: At) -> Any:
+        return self.rule.measure(self._penalised(g, at), s, at)
 
     def step(self, g: Array, s: Any, at: At) -> tuple[Array, Any]:
-        decays = at.decays and not (isinstance(self.weight_decay, (int, float)) and self.weight_decay == 0)
-        if decays and self.decay == "l2":
-            g = l2(g, at.p, self.weight_decay)
-        direction, s = self.rule.step(g, s, at)
+        direction, s = self.rule.step(self._penalised(g, at), s, at)
         change = self.learning_rate * direction
-        if decays and self.decay != "l2":
+        if self._decays(at) and self.decay != "l2":
             lr_max = self.learning_rate if self.lr_max is None else self.lr_max
             change = change + SHRINK[self.decay](
                 at.p, direction, Strength(self.weight_decay, self.learning_rate, lr_max)
             )
         return -change, s
+
+    def _decays(self, at: At) -> bool:
+        return at.decays and not (isinstance(self.weight_decay, (int, float)) and self.weight_decay == 0)
+
+    def _penalised(self, g: Array, at: At) -> Array:
+        return l2(g, at.p, self.weight_decay) if self._decays(at) and self.decay == "l2" else g
 
 
 def optimizer(
@@ -78,7 +82,7 @@ def optimizer(
     if decay == "independent" and lr_max is None and not isinstance(learning_rate, (int, float)):
         raise ValueError("decay='independent' measures the step size against its largest value: give lr_max=")
     return scale_by(
-        Descent.of(rule=rule, learning_rate=learning_rate, weight_decay=weight_decay, lr_max=lr_max, decay=decay),
+        Descent(rule=rule, learning_rate=learning_rate, weight_decay=weight_decay, lr_max=lr_max, decay=decay),
         mu_dtype=mu_dtype,
         decay_mask=mask,
     )

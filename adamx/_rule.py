@@ -3,7 +3,7 @@
 import dataclasses
 import typing
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,8 @@ class Slot:
     """One buffer that a rule keeps for each leaf.
 
     Attributes:
-        init: what it starts as; called as `init(p, dtype=...)` with the leaf of the parameters.
+        init: what it starts as, of any shape; called as `init(p, dtype=...)` with the leaf of the parameters. May
+            give `None` for a leaf that needs no such buffer.
         nonnegative: whether it is real and never below zero (a second moment), also for complex leaves.
         unit: what it is naturally measured in, as a function of the slots; `None` for an absolute quantity.
     """
@@ -44,11 +45,13 @@ class At:
         t: the number of the step, from 1; a real floating scalar of the precision that the rule computes in.
         params: the leaf of the parameters, or `None` if the caller gave none. Read it as `p`.
         decays: whether the weight-decay mask covers this leaf.
+        total: the rule's `measure`, summed over all leaves.
     """
 
     t: Array
     params: Array | None
     decays: bool = True
+    total: Any = None
 
     @property
     def p(self) -> Array:
@@ -68,9 +71,10 @@ class Rule(Generic[Slots]):
     """An update rule for one array.
 
     A subclass is a frozen dataclass without being told so: its annotated fields are the hyperparameters, its
-    `slots` a NamedTuple of `Slot`s, and `step` is the pseudo-code. Fields annotated `Beta` or `NonNegative` are
+    `slots` a NamedTuple of `Slot`s (or of such NamedTuples), and `step` is the pseudo-code. Fields annotated `Beta` or `NonNegative` are
     checked when an optimizer is built from the rule; each may be given as a number, a traced array or a schedule,
-    and `step` always finds a number. A rule is a pytree whose leaves are its hyperparameters.
+    and `step` always finds a number. A rule is a pytree whose leaves are its hyperparameters. One that looks at more
+    than one element of a leaf says `elementwise = False`.
 
     >>> import adamx, jax, jax.numpy as jnp
     >>> class SignDescent(adamx.Rule):
@@ -84,15 +88,11 @@ class Rule(Generic[Slots]):
     """
 
     slots: ClassVar[Any] = ()
+    elementwise: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
-
-    @classmethod
-    def of(cls, **hyperparameters: Any) -> Self:
-        """The rule with its hyperparameters given as numbers or schedules; the constructor's types ask for numbers."""
-        return cls(**hyperparameters)
 
     def step(self, g: Array, s: Slots, at: At) -> tuple[Array, Slots]:
         """The direction to subtract, and the new slots, for one array.
@@ -103,6 +103,22 @@ class Rule(Generic[Slots]):
             at: the step's number and the parameter.
         """
         raise TypeError(f"{type(self).__name__} defines no `step(self, g, s, at)`")
+
+    def measure(self, g: Array, s: Slots, at: At) -> Any:
+        """What a rule wants to know of all leaves together: scalars of this one, summed into `at.total` for `step`."""
+        del g, s, at
+
+
+class Modifier(Rule[Any]):
+    """A rule around another. By itself it changes nothing: a subclass defines the `step` and calls `self.rule.step`."""
+
+    rule: Rule[Any]
+    slots = property(lambda self: self.rule.slots)
+    elementwise = property(lambda self: self.rule.elementwise)
+
+    def measure(self, g: Array, s: Any, at: At) -> Any:
+        """The inner rule's."""
+        return self.rule.measure(g, s, at)
 
 
 class Hyperparameter(NamedTuple):

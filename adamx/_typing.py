@@ -31,8 +31,11 @@ class Interval(NamedTuple):
         return f"[{self.low:g}, {self.high:g})"
 
 
-Beta: TypeAlias = Annotated[Scalar, Interval(0.0, 1.0)]
-"""A decay rate of an exponential average. As a schedule, it is corrected for bias by 1 - b_1 b_2 ... b_t."""
+Beta: TypeAlias = Annotated[Any, Interval(0.0, 1.0)]
+"""A rule's field for the decay rate of an average: a ScalarOrSchedule when the rule is built, a number in `step`.
 
-NonNegative: TypeAlias = Annotated[Scalar, Interval(0.0, float("inf"))]
-"""A step size, an epsilon, a strength of decay."""
+As a schedule, it is corrected for bias by 1 - b_1 b_2 ... b_t.
+"""
+
+NonNegative: TypeAlias = Annotated[Any, Interval(0.0, float("inf"))]
+"""A rule's field for a step size, an epsilon, a strength: a ScalarOrSchedule when built, a number in `step`."""

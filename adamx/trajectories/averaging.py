@@ -73,7 +73,7 @@ def averaging(decay: ScalarOrSchedule | None = 0.999) -> Optimizer:
     >>> params, adamx.averaged_params(state)
     (Array([3.], dtype=float32), Array([2.], dtype=float32))
     """
-    return scale_by(PolyakAverage() if decay is None else ExponentialAverage.of(decay=decay))
+    return scale_by(PolyakAverage() if decay is None else ExponentialAverage(decay=decay))
 
 
 def averaged_params(state: Any) -> Params:

@@ -4,20 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-LONG = np.longdouble
-if np.finfo(LONG).eps > 1e-18:  # no 80-bit floats on this machine: a float64 reference has float64's rounding
-    LONG = np.float64
-
-
-def widen(g):
-    """Extended precision, real or complex."""
-    g = np.asarray(g)
-    return g.astype(np.result_type(LONG, np.complex64) if np.iscomplexobj(g) else LONG)
-
-
-def over(x, y):
-    """x / y, and 0 / 0 = 0."""
-    return np.divide(x, y, out=np.zeros_like(x), where=y != 0)
+from tests.reference.precision import LONG, over, widen
 
 
 def adam(
