@@ -1,7 +1,7 @@
 r"""Weight decay: how far a weight shrinks besides the rule's step, as functions of one signature.
 
-`l2` is not among them: it is the gradient of a penalty, enters before the rule and therefore into its moments.
-The others leave the moments alone (arXiv:1711.05101).
+L2 is not among them: it is the gradient of a penalty, enters before the rule and therefore into its moments. The others
+leave the moments alone (arXiv:1711.05101).
 """
 
 from collections.abc import Callable, Mapping
@@ -19,11 +19,6 @@ class Strength(NamedTuple):
     weight_decay: Scalar
     learning_rate: Scalar
     lr_max: Scalar
-
-
-def l2(g: Array, p: Array, weight_decay: Scalar) -> Array:
-    r"""$g + \lambda p$: the gradient of $\frac{\lambda}{2}|p|^2$ added to `g`."""
-    return g + weight_decay * p
 
 
 def decoupled(p: Array, direction: Array, by: Strength) -> Array:
@@ -44,6 +39,24 @@ def cautious(p: Array, direction: Array, by: Strength) -> Array:
     return jnp.where(agrees, decoupled(p, direction, by), 0)
 
 
+def proximal(p: Array, direction: Array, by: Strength) -> Array:
+    r"""What dividing $p - \alpha_t u_t$ by $1 + \alpha_t\lambda$ takes, an implicit step of the penalty (Adan)."""
+    pull = by.learning_rate * by.weight_decay
+    return pull / (1 + pull) * (p - by.learning_rate * direction)
+
+
+def constant(p: Array, direction: Array, by: Strength) -> Array:
+    r"""$\lambda p$ at every step, whatever the step size is and does (Chainer, Adafactor in Optax)."""
+    del direction
+    return by.weight_decay * p
+
+
 SHRINK: Mapping[str, Callable[[Array, Array, Strength], Array]] = MappingProxyType(
-    {"decoupled": decoupled, "independent": independent, "cautious": cautious}
+    {
+        "decoupled": decoupled,
+        "independent": independent,
+        "cautious": cautious,
+        "proximal": proximal,
+        "constant": constant,
+    }
 )

@@ -35,9 +35,35 @@ def bias_correction(b: Scalar, t: Array) -> Array:
     return one_minus_exp(t * log_beta(b))
 
 
-def debias(x: Scalar, b: Scalar, t: Array) -> Array:
+def debias(x: Array, b: Scalar, t: Array) -> Array:
     """`x / (1 - b**t)`: the average `x`, started at zero, corrected for its bias towards it."""
     return x / bias_correction(b, t)
+
+
+def biased(x: Array, b: Scalar, t: Array) -> Array:
+    """`x` itself: what stands in `debias`'s place where nothing is corrected."""
+    del b, t
+    return x
+
+
+def adam_ratio(m_hat: Array, v_hat: Array, eps: Scalar, eps_root: Scalar = 0.0) -> Array:
+    r"""$\hat m / (\sqrt{\hat v + \bar\varepsilon} + \varepsilon)$, the step of Adam's kind; 0 / 0 is 0."""
+    return div_no_nan(m_hat, jnp.sqrt(v_hat + eps_root) + eps)
+
+
+def eps_beside_hat(eps: Scalar, b2: Scalar, t: Array) -> Scalar:
+    r"""The ε beside $\sqrt{\hat v_t}$ that is the paper's constant ε̂ beside $\sqrt{v_t}$: ε̂ / sqrt(1 - b2^t)."""
+    return eps / jnp.sqrt(bias_correction(b2, t))
+
+
+def rms(x: Array) -> Array:
+    """The root of the mean square over all elements; 0 for an empty array."""
+    return jnp.sqrt(jnp.sum(abs_sq(x)) / max(x.size, 1))
+
+
+def norm(x: Array) -> Array:
+    """The Euclidean length of all elements."""
+    return jnp.sqrt(jnp.sum(abs_sq(x)))
 
 
 def div_no_nan(x: Array, y: Array) -> Array:

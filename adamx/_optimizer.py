@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from ._decay import SHRINK, Strength, l2
+from ._decay import SHRINK, Strength
 from ._engine import Optimizer, scale_by
 from ._rule import At, Modifier, Rule, static
 from ._typing import Array, NonNegative, ScalarOrSchedule
@@ -24,18 +24,15 @@ class Descent(Modifier):
     def step(self, g: Array, s: Any, at: At) -> tuple[Array, Any]:
         direction, s = self.rule.step(self._penalised(g, at), s, at)
         change = self.learning_rate * direction
-        if self._decays(at) and self.decay != "l2":
+        if at.decays_by(self.weight_decay) and self.decay != "l2":
             lr_max = self.learning_rate if self.lr_max is None else self.lr_max
             change = change + SHRINK[self.decay](
                 at.p, direction, Strength(self.weight_decay, self.learning_rate, lr_max)
             )
         return -change, s
 
-    def _decays(self, at: At) -> bool:
-        return at.decays and not (isinstance(self.weight_decay, (int, float)) and self.weight_decay == 0)
-
     def _penalised(self, g: Array, at: At) -> Array:
-        return l2(g, at.p, self.weight_decay) if self._decays(at) and self.decay == "l2" else g
+        return g + at.decay(self.weight_decay) if self.decay == "l2" else g
 
 
 def optimizer(
@@ -59,8 +56,9 @@ def optimizer(
         mask: which leaves decay: a tree of booleans, the top of one, or a function of the parameters that returns
             one; leaves are matched by path. `None` for all.
         decay: "decoupled" ($\alpha_t\lambda p$, arXiv:1711.05101), "independent" ($\lambda p\,\alpha_t/\alpha_{\max}$),
-            "cautious" (decoupled, only where the step shrinks the weight, arXiv:2510.12402) or "l2" ($\lambda p$
-            added to the gradient).
+            "cautious" (decoupled, only where the step shrinks the weight, arXiv:2510.12402), "proximal" ($p$ after the
+            step divided by $1+\alpha_t\lambda$), "constant" ($\lambda p$) or "l2" ($\lambda p$ added to the
+            gradient).
         lr_max: the largest step size, for "independent"; may be left out when `learning_rate` is a Python number.
         mu_dtype: dtype that `mu` is stored in; `None` for at least float32.
 

@@ -25,7 +25,7 @@ class Slot:
         unit: what it is naturally measured in, as a function of the slots; `None` for an absolute quantity.
     """
 
-    init: Callable[..., Array] = jnp.zeros_like
+    init: Callable[..., Array | None] = jnp.zeros_like
     nonnegative: bool = False
     unit: Callable[[Any], Array] | None = None
 
@@ -60,6 +60,14 @@ class At:
             raise ValueError("this transformation reads the parameters: call `update(grads, state, params)`")
         return self.params
 
+    def decays_by(self, weight_decay: Scalar) -> bool:
+        """Whether this leaf decays: the mask covers it, and the strength is not plainly 0."""
+        return self.decays and not (isinstance(weight_decay, (int, float)) and weight_decay == 0)
+
+    def decay(self, weight_decay: Scalar) -> Any:
+        """λ p if this leaf decays, else 0."""
+        return weight_decay * self.p if self.decays_by(weight_decay) else 0.0
+
 
 def static(*, default: Any) -> Any:
     """A field that selects code instead of entering arithmetic: a flag or a name, fixed when the rule is built."""
@@ -70,11 +78,11 @@ def static(*, default: Any) -> Any:
 class Rule(Generic[Slots]):
     """An update rule for one array.
 
-    A subclass is a frozen dataclass without being told so: its annotated fields are the hyperparameters, its
-    `slots` a NamedTuple of `Slot`s (or of such NamedTuples), and `step` is the pseudo-code. Fields annotated `Beta` or `NonNegative` are
-    checked when an optimizer is built from the rule; each may be given as a number, a traced array or a schedule,
-    and `step` always finds a number. A rule is a pytree whose leaves are its hyperparameters. One that looks at more
-    than one element of a leaf says `elementwise = False`.
+    A subclass is a frozen dataclass without being told so: its annotated fields are the hyperparameters, its `slots` a
+    NamedTuple of `Slot`s (or of such NamedTuples), and `step` is the pseudo-code. Fields annotated `Beta` or
+    `NonNegative` are checked when an optimizer is built from the rule; each may be given as a number, a traced array or
+    a schedule, and `step` always finds a number. A rule is a pytree whose leaves are its hyperparameters. One that
+    looks at more than one element of a leaf at a time says `elementwise = False`.
 
     >>> import adamx, jax, jax.numpy as jnp
     >>> class SignDescent(adamx.Rule):
@@ -88,7 +96,7 @@ class Rule(Generic[Slots]):
     """
 
     slots: ClassVar[Any] = ()
-    elementwise: ClassVar[bool] = True
+    elementwise: ClassVar[Any] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 
-from .._math import abs_sq, bias_correction, debias, div_no_nan, ema
+from .._math import abs_sq, adam_ratio, biased, debias, ema, eps_beside_hat
 from .._rule import At, Moments, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative, Scalar
+from .._typing import Array, Beta, NonNegative
 
 
 class Adam(Rule[Moments]):
@@ -39,17 +39,11 @@ class Adam(Rule[Moments]):
     def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
         mu = ema(s.mu, g, self.b1)
         nu = ema(s.nu, abs_sq(g), self.b2)
-        hat = debias if self.bias_correction else _biased
+        hat = debias if self.bias_correction else biased
         m_hat, v_hat = hat(mu, self.b1, at.t), hat(nu, self.b2, at.t)
         if self.nesterov:
             m_hat = ema(hat(mu, self.b1, at.t + 1), hat(g, self.b1, at.t), self.b1)
         eps, eps_root = self.eps, self.eps_root
         if self.eps_hat and self.bias_correction:
-            eps_root = debias(eps_root, self.b2, at.t)
-            eps = eps / jnp.sqrt(bias_correction(self.b2, at.t))
-        return div_no_nan(m_hat, jnp.sqrt(v_hat + eps_root) + eps), Moments(mu, nu)
-
-
-def _biased(x: Array, b: Scalar, t: Array) -> Array:
-    del b, t
-    return x
+            eps, eps_root = eps_beside_hat(eps, self.b2, at.t), debias(eps_root, self.b2, at.t)
+        return adam_ratio(m_hat, v_hat, eps, eps_root), Moments(mu, nu)

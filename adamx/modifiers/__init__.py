@@ -1,0 +1,1 @@
+"""Rules that wrap any rule without touching it."""

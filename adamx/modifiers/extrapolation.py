@@ -1,0 +1,77 @@
+"""Feeding a rule a gradient looked ahead along its own change: MARS (arXiv:2411.10438) and Nesterov momentum."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from .._math import norm
+from .._rule import At, Modifier, Slot, static
+from .._typing import Array, Beta, NonNegative
+
+
+class WithPrevious(NamedTuple):
+    """The wrapped rule's slots, and the gradient of the step before."""
+
+    inner: Any
+    previous: Any
+
+
+class MARS(Modifier):
+    r"""Variance reduction: the gradient plus a share of its change, no longer than 1 for each leaf.
+
+    $$c_t = g_t + \gamma \frac{\beta_1}{1-\beta_1} (g_t - g_{t-1}) \qquad \tilde c_t = c_t / \max(1, \|c_t\|_2)$$
+
+    The rule sees $\tilde c_t$. The official code leaves vectors to plain AdamW: use `optax.partition`.
+
+    Attributes:
+        rule: the rule.
+        b1: decay rate of the rule's mean.
+        gamma: $\gamma$; 1 is full variance reduction.
+        clip: whether $c_t$ is shortened to length 1.
+
+    Reference: Yuan et al., arXiv:2411.10438, Algorithm 1; its approximate form, with the last minibatch's gradient.
+    """
+
+    b1: Beta = 0.95
+    gamma: NonNegative = 0.025
+    clip: bool = static(default=True)
+    elementwise = False
+    slots = property(lambda self: WithPrevious(inner=self.rule.slots, previous=Slot()))
+
+    def measure(self, g: Array, s: WithPrevious, at: At) -> Any:
+        return self.rule.measure(self._corrected(g, s), s.inner, at)
+
+    def step(self, g: Array, s: WithPrevious, at: At) -> tuple[Array, WithPrevious]:
+        u, inner = self.rule.step(self._corrected(g, s), s.inner, at)
+        return u, WithPrevious(inner, g)
+
+    def _corrected(self, g: Array, s: WithPrevious) -> Array:
+        c = g + self.gamma * self.b1 / (1 - self.b1) * (g - s.previous)
+        return c / jnp.maximum(1, norm(c)) if self.clip else c
+
+
+class Nesterov(Modifier):
+    r"""Nesterov momentum for any rule whose first moment has decay rate $\beta_1$.
+
+    The rule sees $g_t + \beta_1 (g_t - g_{t-1})$, whose average is the average of $g$ looked one step ahead:
+    $$m_t[g + \beta_1(g - g_{-1})] = \beta_1 m_t[g] + (1-\beta_1) g_t$$
+
+    Adam's second moment then measures the looked-ahead gradient, too, as Adan's does; `Adam(nesterov=True)` leaves it
+    alone and needs no third buffer.
+
+    Attributes:
+        rule: the rule.
+        b1: decay rate of the rule's mean.
+
+    Reference: the reformulation of Nesterov momentum in Xie et al., arXiv:2208.06677, section 3.1.
+    """
+
+    b1: Beta = 0.9
+    slots = property(lambda self: WithPrevious(inner=self.rule.slots, previous=Slot()))
+
+    def measure(self, g: Array, s: WithPrevious, at: At) -> Any:
+        return self.rule.measure(g + self.b1 * (g - s.previous), s.inner, at)
+
+    def step(self, g: Array, s: WithPrevious, at: At) -> tuple[Array, WithPrevious]:
+        u, inner = self.rule.step(g + self.b1 * (g - s.previous), s.inner, at)
+        return u, WithPrevious(inner, g)

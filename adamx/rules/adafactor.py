@@ -1,0 +1,131 @@
+"""Adafactor (arXiv:1804.04235), and the factored second moment that it shares with CAME."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from .._math import abs_sq, div_no_nan, ema, rms
+from .._rule import At, Rule, Slot, static
+from .._typing import Array, Beta, NonNegative, Scalar
+
+Axes = tuple[int, int] | None
+
+
+class Factors(NamedTuple):
+    """A second moment as the means of its rows and columns, or in full where a leaf is not factored."""
+
+    row: Any
+    col: Any
+    full: Any
+
+    def towards(self, square: Array, b: Scalar, axes: Axes) -> "Factors":
+        """One step of the averages."""
+        if axes is None:
+            return Factors(None, None, ema(self.full, square, b))
+        row, col = (ema(old, square.mean(axis), b) for old, axis in zip((self.row, self.col), axes[::-1], strict=True))
+        return Factors(row, col, None)
+
+    def whole(self, axes: Axes, floor: Scalar = 0.0) -> Array:
+        """The moment itself: row times column, divided by the mean of the rows (at least `floor`)."""
+        if axes is None:
+            return self.full
+        row, col = jnp.expand_dims(self.row, axes[1]), jnp.expand_dims(self.col, axes[0])
+        mean = jnp.maximum(row.mean(axes[0], keepdims=True), floor)
+        return div_no_nan(row, mean) * col
+
+
+def factored_axes(shape: tuple[int, ...], least: int, last: bool) -> Axes:
+    """The two axes that rows and columns run along: the largest, or the last; `None` if either is under `least`."""
+    if len(shape) < 2:
+        return None
+    order = range(len(shape)) if last else sorted(range(len(shape)), key=lambda axis: (shape[axis], axis))
+    axes = (order[-2], order[-1])
+    return axes if min(shape[axis] for axis in axes) >= max(least, 1) else None
+
+
+def factor_slots(axes_of: Any) -> Factors:
+    """Slots for the two factors of the leaves that `axes_of(shape)` factors, and for the whole of the others."""
+
+    def without(p: Array, dtype: Any, side: int) -> Array | None:
+        axes = axes_of(p.shape)
+        return None if axes is None else jnp.zeros([n for i, n in enumerate(p.shape) if i != axes[side]], dtype)
+
+    def whole(p: Array, dtype: Any) -> Array | None:
+        return jnp.zeros(p.shape, dtype) if axes_of(p.shape) is None else None
+
+    return Factors(
+        row=Slot(init=lambda p, dtype: without(p, dtype, 1), nonnegative=True),
+        col=Slot(init=lambda p, dtype: without(p, dtype, 0), nonnegative=True),
+        full=Slot(init=whole, nonnegative=True),
+    )
+
+
+class AdafactorMoments(NamedTuple):
+    """The factored second moment, and the momentum (`None` unless asked for)."""
+
+    nu: Any
+    mu: Any
+
+
+class Adafactor(Rule[AdafactorMoments]):
+    r"""A second moment kept as row and column means, a clipped step, and a step size relative to the weights.
+
+    $$R_t = \beta_{2,t} R_{t-1} + (1-\beta_{2,t})\,\mathrm{mean}_{\text{rows}}(g_t^2 + \varepsilon),\ C_t \text{ alike}
+      \qquad \hat V_t = R_t C_t / \mathrm{mean}(R_t) \qquad \beta_{2,t} = 1 - t^{-c}$$
+    $$U_t = g_t / \sqrt{\hat V_t} \qquad
+      u_t = \max(\varepsilon_2, \mathrm{RMS}(p))\, U_t / \max(1, \mathrm{RMS}(U_t)/d)$$
+
+    Attributes:
+        decay_rate: $c$.
+        decay_offset: steps that are not counted in $\beta_{2,t}$.
+        clipping_threshold: $d$, or `None`.
+        momentum: decay rate of an average of the steps, or `None`.
+        eps: $\varepsilon$, in units of the squared gradient; if `clamped`, of the gradient.
+        eps_scale: $\varepsilon_2$, the least scale of the weights.
+        multiply_by_parameter_scale: whether the step is in units of the weights.
+        min_dim_size_to_factor: leaves whose two axes are not this long keep the whole moment.
+        factored: whether any is factored.
+        last_axes: factor the last two axes (PyTorch, Keras) instead of the two largest (Optax).
+        clamped: bound mean(R) and the root from below by `eps` instead of adding it to the square (PyTorch).
+
+    Reference: Shazeer & Stern, arXiv:1804.04235, Algorithms 4 and 5 (step size min(.01, 1/sqrt(t))).
+    """
+
+    decay_rate: NonNegative = 0.8
+    decay_offset: NonNegative = 0.0
+    clipping_threshold: NonNegative | None = 1.0
+    momentum: Beta | None = None
+    eps: NonNegative = 1e-30
+    eps_scale: NonNegative = 1e-3
+    multiply_by_parameter_scale: bool = static(default=True)
+    min_dim_size_to_factor: int = static(default=128)
+    factored: bool = static(default=True)
+    last_axes: bool = static(default=False)
+    clamped: bool = static(default=False)
+    elementwise = False
+
+    def _slots(self) -> AdafactorMoments:
+        mu = Slot() if self.momentum is not None else Slot(init=lambda p, dtype: None)
+        return AdafactorMoments(nu=factor_slots(self._axes), mu=mu)
+
+    slots = property(_slots)
+
+    def step(self, g: Array, s: AdafactorMoments, at: At) -> tuple[Array, AdafactorMoments]:
+        axes, b2 = self._axes(g.shape), 1 - (at.t - self.decay_offset) ** -self.decay_rate
+        if self.clamped:
+            nu = s.nu.towards(abs_sq(g), b2, axes)
+            u = g / jnp.maximum(jnp.sqrt(nu.whole(axes, self.eps)), self.eps)
+        else:
+            nu = s.nu.towards(abs_sq(g) + self.eps, b2, axes)
+            u = div_no_nan(g, jnp.sqrt(nu.whole(axes)))
+        if self.clipping_threshold is not None:
+            u = u / jnp.maximum(1, rms(u) / self.clipping_threshold)
+        if self.multiply_by_parameter_scale:
+            u = u * jnp.maximum(rms(at.p), self.eps_scale)
+        mu = s.mu
+        if self.momentum is not None:
+            u = mu = ema(s.mu, u, self.momentum)
+        return u, AdafactorMoments(nu, mu)
+
+    def _axes(self, shape: tuple[int, ...]) -> Axes:
+        return factored_axes(shape, self.min_dim_size_to_factor, self.last_axes) if self.factored else None

@@ -1,0 +1,46 @@
+"""AdaGrad (JMLR 12, 2011)."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from .._math import abs_sq, div_no_nan
+from .._rule import At, Rule, Slot, static
+from .._typing import Array, NonNegative
+
+
+class SecondMoment(NamedTuple):
+    """The slot of a rule that keeps a second moment only."""
+
+    nu: Any
+
+
+class AdaGrad(Rule[SecondMoment]):
+    r"""The gradient in units of the root of the sum of its squares so far.
+
+    $$S_t = S_{t-1} + g_t^2 \qquad u_t = g_t / \sqrt{S_t + \varepsilon}$$
+
+    Attributes:
+        initial_accumulator_value: $S_0$; .1 in Optax, Keras and TensorFlow, 0 in PyTorch.
+        eps: in units of the squared gradient.
+        eps_in_sqrt: whether `eps` stands inside the root, as in Optax and Keras; outside, as in PyTorch, it is in units
+            of the gradient.
+
+    Reference: Duchi, Hazan & Singer, JMLR 12, 2011.
+    """
+
+    initial_accumulator_value: NonNegative = 0.1
+    eps: NonNegative = 1e-7
+    eps_in_sqrt: bool = static(default=True)
+
+    def _slots(self) -> SecondMoment:
+        start = functools.partial(jnp.full_like, fill_value=self.initial_accumulator_value)
+        return SecondMoment(nu=Slot(init=start, nonnegative=True))
+
+    slots = property(_slots)
+
+    def step(self, g: Array, s: SecondMoment, at: At) -> tuple[Array, SecondMoment]:
+        nu = s.nu + abs_sq(g)
+        root = jnp.sqrt(nu + self.eps) if self.eps_in_sqrt else jnp.sqrt(nu) + self.eps
+        return div_no_nan(g, root), SecondMoment(nu)

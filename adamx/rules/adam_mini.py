@@ -1,0 +1,54 @@
+"""Adam-mini (arXiv:2406.16793)."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from .._math import abs_sq, adam_ratio, debias, ema
+from .._rule import At, Moments, Rule, Slot, static
+from .._typing import Array, Beta, NonNegative
+
+
+class AdamMini(Rule[Moments]):
+    r"""Adam with one second moment for each block of a leaf, stored as such.
+
+    $$v_t = \beta_2 v_{t-1} + (1-\beta_2)\,\mathrm{mean}_{\text{block}}(g_t^2) \qquad
+      u_t = \hat m_t / (\sqrt{\hat v_t} + \varepsilon)$$
+
+    A block is what one output neuron reads: all axes but `keep` are averaged. The paper's other blocks are other values
+    of it, one for each group of `optax.partition`: the rows of an embedding `keep=(0,)`, the heads of a query or key
+    kernel of shape (features, heads, size) `keep=(1,)`, all in one `keep=()`. Leaves of fewer than two axes are Adam's.
+
+    Attributes:
+        b1: decay rate of the mean.
+        b2: decay rate of the mean square.
+        eps: added to the root, in units of the gradient.
+        keep: the axes along which blocks differ; the last is a Flax kernel's output.
+
+    Reference: Zhang et al., arXiv:2406.16793, Algorithms 1 and 2, and the official code.
+    """
+
+    b1: Beta = 0.9
+    b2: Beta = 0.999
+    eps: NonNegative = 1e-8
+    keep: tuple[int, ...] = static(default=(-1,))
+    elementwise = False
+
+    def _slots(self) -> Moments:
+        return Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(init=self._blocks, nonnegative=True))
+
+    slots = property(_slots)
+
+    def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
+        mu = ema(s.mu, g, self.b1)
+        square = abs_sq(g)
+        n = max(square.size // max(s.nu.size, 1), 1)
+        nu = ema(s.nu, jnp.sum(square, axis=self._averaged(g.ndim), keepdims=True) / n, self.b2)
+        return adam_ratio(debias(mu, self.b1, at.t), debias(nu, self.b2, at.t), self.eps), Moments(mu, nu)
+
+    def _averaged(self, ndim: int) -> tuple[int, ...]:
+        return () if ndim < 2 else tuple(axis for axis in range(ndim) if {axis, axis - ndim}.isdisjoint(self.keep))
+
+    def _blocks(self, p: Array, dtype: Any) -> Array:
+        averaged = self._averaged(p.ndim)
+        return jnp.zeros([1 if axis in averaged else n for axis, n in enumerate(p.shape)], dtype)

@@ -1,0 +1,52 @@
+"""AdamX (arXiv:1904.03590), the repair of AMSGrad's proof; not this library, which is named for its subject."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from .._math import abs_sq, adam_ratio, ema
+from .._rule import At, Rule, Slot
+from .._typing import Array, Beta, NonNegative
+
+
+class RepairedMoments(NamedTuple):
+    """The moments, the largest second moment so far, and the share of new gradients in the mean one step ago."""
+
+    mu: Any
+    nu: Any
+    nu_max: Any
+    share: Any
+
+
+class AdamX(Rule[RepairedMoments]):
+    r"""AMSGrad whose maximum is rescaled as the momentum fades, which its proof of convergence needs.
+
+    $$v^{\max}_t = \max\Big(\frac{(1-\beta_{1,t})^2}{(1-\beta_{1,t-1})^2} v^{\max}_{t-1},\ v_t\Big) \qquad
+      u_t = m_t / (\sqrt{v^{\max}_t} + \varepsilon)$$
+
+    With a constant $\beta_1$ it is AMSGrad's paper form.
+
+    Attributes:
+        b1: decay rate of the mean; `schedules.decayed_beta` in the paper.
+        b2: decay rate of the mean square.
+        eps: added to the root, in units of the gradient.
+
+    Reference: Phuong & Phong, arXiv:1904.03590, Algorithm 3 (no bias correction).
+    """
+
+    b1: Beta = 0.9
+    b2: Beta = 0.999
+    eps: NonNegative = 1e-8
+    slots = RepairedMoments(
+        mu=Slot(unit=lambda s: jnp.sqrt(s.nu)),
+        nu=Slot(nonnegative=True),
+        nu_max=Slot(nonnegative=True),
+        share=Slot(init=lambda p, dtype: jnp.ones([], dtype), nonnegative=True),
+    )
+
+    def step(self, g: Array, s: RepairedMoments, at: At) -> tuple[Array, RepairedMoments]:
+        share = jnp.asarray(1 - self.b1, s.share.dtype)
+        mu = ema(s.mu, g, self.b1)
+        nu = ema(s.nu, abs_sq(g), self.b2)
+        nu_max = jnp.maximum(jnp.square(share / s.share) * s.nu_max, nu)
+        return adam_ratio(mu, nu_max, self.eps), RepairedMoments(mu, nu, nu_max, share)

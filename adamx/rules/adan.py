@@ -1,0 +1,58 @@
+"""Adan (arXiv:2208.06677), as the official code has it."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from .._math import abs_sq, adam_ratio, debias, ema
+from .._rule import At, Rule, Slot
+from .._typing import Array, Beta, NonNegative
+
+
+class AdanMoments(NamedTuple):
+    """The mean of the gradient, of its change, and of the square of the gradient looked ahead; the last gradient."""
+
+    mu: Any
+    delta: Any
+    nu: Any
+    previous: Any
+
+
+class Adan(Rule[AdanMoments]):
+    r"""Adam with Nesterov momentum built from the change of the gradient.
+
+    $d_t = g_t - g_{t-1}$, $d_1 = 0$:
+    $$m_t = \beta_1 m_{t-1} + (1-\beta_1) g_t \qquad v_t = \beta_2 v_{t-1} + (1-\beta_2) d_t \qquad
+      n_t = \beta_3 n_{t-1} + (1-\beta_3)(g_t + \beta_2 d_t)^2$$
+    $$u_t = (\hat m_t + \beta_2 \hat v_t) / (\sqrt{\hat n_t + \bar\varepsilon} + \varepsilon)$$
+
+    Attributes:
+        b1: decay rate of the mean; the paper's letters are one minus the code's, which are meant here.
+        b2: decay rate of the change, and how far to look ahead. Optax looks ahead by 1 - b2 instead (optax#1715).
+        b3: decay rate of the mean square.
+        eps: added to the root, in units of the gradient.
+        eps_root: added inside the root (the paper's place for eps).
+
+    Reference: Xie et al., arXiv:2208.06677, Algorithm 1, and the official code (sail-sg/Adan).
+    """
+
+    b1: Beta = 0.98
+    b2: Beta = 0.92
+    b3: Beta = 0.99
+    eps: NonNegative = 1e-8
+    eps_root: NonNegative = 0.0
+    slots = AdanMoments(
+        mu=Slot(unit=lambda s: jnp.sqrt(s.nu)),
+        delta=Slot(unit=lambda s: jnp.sqrt(s.nu)),
+        nu=Slot(nonnegative=True),
+        previous=Slot(),
+    )
+
+    def step(self, g: Array, s: AdanMoments, at: At) -> tuple[Array, AdanMoments]:
+        d = jnp.where(at.t == 1, 0, g - s.previous)
+        mu = ema(s.mu, g, self.b1)
+        delta = ema(s.delta, d, self.b2)
+        nu = ema(s.nu, abs_sq(g + self.b2 * d), self.b3)
+        ahead = debias(mu, self.b1, at.t) + self.b2 * debias(delta, self.b2, at.t)
+        u = adam_ratio(ahead, debias(nu, self.b3, at.t), self.eps, self.eps_root)
+        return u, AdanMoments(mu, delta, nu, g)

@@ -1,0 +1,64 @@
+"""AMSGrad (arXiv:1904.09237, Algorithm 2), in its three published forms."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from .._math import abs_sq, adam_ratio, biased, debias, ema, eps_beside_hat
+from .._rule import At, Rule, Slot, static
+from .._typing import Array, Beta, NonNegative
+
+
+class MaxMoments(NamedTuple):
+    """The two moments, and the largest second moment so far."""
+
+    mu: Any
+    nu: Any
+    nu_max: Any
+
+
+class AMSGrad(Rule[MaxMoments]):
+    r"""Adam whose second moment never shrinks, so that no step size grows again.
+
+    $$v^{\max}_t = \max(v^{\max}_{t-1}, v_t) \qquad
+      u_t = \hat m_t / (\sqrt{\hat v^{\max}_t + \bar\varepsilon} + \varepsilon)$$
+
+    The three forms: the paper's corrects nothing (`bias_correction_mu=bias_correction_nu=False`); Optax's takes the
+    maximum of the *corrected* moment (the default here, too), which keeps the spike of the first steps; PyTorch's
+    takes it of the raw moment and corrects afterwards (`max_of="raw"`).
+
+    Attributes:
+        b1: decay rate of the mean.
+        b2: decay rate of the mean square.
+        eps: added to the root, in units of the gradient.
+        eps_root: added inside the root.
+        bias_correction_mu: whether the mean is corrected.
+        bias_correction_nu: whether the second moment is corrected.
+        max_of: "corrected" or "raw": of which second moment the maximum is kept.
+        eps_hat: read `eps` as the paper's ε̂, constant beside the uncorrected root (Keras).
+
+    Reference: Reddi, Kale & Kumar, arXiv:1904.09237, Algorithm 2 (no correction, no eps).
+    """
+
+    b1: Beta = 0.9
+    b2: Beta = 0.999
+    eps: NonNegative = 1e-8
+    eps_root: NonNegative = 0.0
+    bias_correction_mu: bool = static(default=True)
+    bias_correction_nu: bool = static(default=True)
+    max_of: str = static(default="corrected")
+    eps_hat: bool = static(default=False)
+    slots = MaxMoments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True), nu_max=Slot(nonnegative=True))
+
+    def step(self, g: Array, s: MaxMoments, at: At) -> tuple[Array, MaxMoments]:
+        mu = ema(s.mu, g, self.b1)
+        nu = ema(s.nu, abs_sq(g), self.b2)
+        m_hat = (debias if self.bias_correction_mu else biased)(mu, self.b1, at.t)
+        hat = debias if self.bias_correction_nu else biased
+        if self.max_of == "raw":
+            nu_max = jnp.maximum(s.nu_max, nu)
+            v_hat = hat(nu_max, self.b2, at.t)
+        else:
+            v_hat = nu_max = jnp.maximum(s.nu_max, hat(nu, self.b2, at.t))
+        eps = eps_beside_hat(self.eps, self.b2, at.t) if self.eps_hat else self.eps
+        return adam_ratio(m_hat, v_hat, eps, self.eps_root), MaxMoments(mu, nu, nu_max)

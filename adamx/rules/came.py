@@ -1,0 +1,69 @@
+"""CAME (arXiv:2307.02047)."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from .._math import abs_sq, div_no_nan, ema, rms
+from .._rule import At, Rule, Slot, static
+from .._typing import Array, Beta, NonNegative
+from .adafactor import Axes, factor_slots, factored_axes
+
+
+class CAMEMoments(NamedTuple):
+    """The factored second moment, the momentum of the steps, and their factored instability."""
+
+    nu: Any
+    mu: Any
+    instability: Any
+
+
+class CAME(Rule[CAMEMoments]):
+    r"""Adafactor whose momentum is trusted where it agrees with the steps it averages.
+
+    With $U_t$ as Adafactor's clipped step, and both second moments kept as row and column means:
+    $$m_t = \beta_1 m_{t-1} + (1-\beta_1) U_t \qquad
+      S_t = \beta_3 S_{t-1} + (1-\beta_3)\big((U_t - m_t)^2 + \varepsilon_2\big) \qquad u_t = m_t / \sqrt{S_t}$$
+
+    Leaves of fewer than two axes are not factored and step by $m_t$.
+
+    Attributes:
+        b1: decay rate of the momentum.
+        b2: decay rate of the mean square.
+        b3: decay rate of the instability.
+        eps: added to the squared gradient.
+        eps_instability: $\varepsilon_2$.
+        clipping_threshold: the largest root mean square of $U_t$.
+        min_dim_size_to_factor: leaves whose last two axes are not this long are not factored.
+
+    Reference: Luo et al., arXiv:2307.02047, Algorithm 2, and the official code.
+    """
+
+    b1: Beta = 0.9
+    b2: Beta = 0.999
+    b3: Beta = 0.9999
+    eps: NonNegative = 1e-30
+    eps_instability: NonNegative = 1e-16
+    clipping_threshold: NonNegative = 1.0
+    min_dim_size_to_factor: int = static(default=2)
+    elementwise = False
+
+    def _slots(self) -> CAMEMoments:
+        factored_only = factor_slots(self._axes)._replace(full=Slot(init=lambda p, dtype: None))
+        return CAMEMoments(nu=factor_slots(self._axes), mu=Slot(), instability=factored_only)
+
+    slots = property(_slots)
+
+    def step(self, g: Array, s: CAMEMoments, at: At) -> tuple[Array, CAMEMoments]:
+        axes = self._axes(g.shape)
+        nu = s.nu.towards(abs_sq(g) + self.eps, self.b2, axes)
+        u = div_no_nan(g, jnp.sqrt(nu.whole(axes)))
+        u = u / jnp.maximum(1, rms(u) / self.clipping_threshold)
+        mu = ema(s.mu, u, self.b1)
+        if axes is None:
+            return mu, CAMEMoments(nu, mu, s.instability)
+        instability = s.instability.towards(abs_sq(u - mu) + self.eps_instability, self.b3, axes)
+        return div_no_nan(mu, jnp.sqrt(instability.whole(axes))), CAMEMoments(nu, mu, instability)
+
+    def _axes(self, shape: tuple[int, ...]) -> Axes:
+        return factored_axes(shape, self.min_dim_size_to_factor, last=True)

@@ -1,0 +1,34 @@
+"""LaProp (arXiv:2002.04839)."""
+
+import jax.numpy as jnp
+
+from .._math import abs_sq, adam_ratio, debias, ema
+from .._rule import At, Moments, Rule, Slot
+from .._typing import Array, Beta, NonNegative
+
+
+class LaProp(Rule[Moments]):
+    r"""Momentum of the rescaled gradient: Adam with the two steps in the other order.
+
+    $$v_t = \beta_2 v_{t-1} + (1-\beta_2) g_t^2 \qquad
+      m_t = \beta_1 m_{t-1} + (1-\beta_1) \frac{g_t}{\sqrt{\hat v_t} + \varepsilon} \qquad u_t = m_t/(1-\beta_1^t)$$
+
+    Each gradient is measured by the second moment of its own time, so the step is bounded for all decay rates.
+
+    Attributes:
+        b1: decay rate of the momentum.
+        b2: decay rate of the mean square.
+        eps: added to the root, in units of the gradient.
+
+    Reference: Ziyin, Wang & Ueda, arXiv:2002.04839, Algorithm 1.
+    """
+
+    b1: Beta = 0.9
+    b2: Beta = 0.999
+    eps: NonNegative = 1e-15
+    slots = Moments(mu=Slot(unit=lambda s: jnp.ones_like(s.nu)), nu=Slot(nonnegative=True))
+
+    def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
+        nu = ema(s.nu, abs_sq(g), self.b2)
+        mu = ema(s.mu, adam_ratio(g, debias(nu, self.b2, at.t), self.eps), self.b1)
+        return debias(mu, self.b1, at.t), Moments(mu, nu)

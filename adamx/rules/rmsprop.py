@@ -1,0 +1,74 @@
+"""RMSProp (Tieleman & Hinton 2012), plain, centred, with momentum, corrected for bias."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from .._math import abs_sq, biased, debias, div_no_nan, ema
+from .._rule import At, Rule, Slot, static
+from .._typing import Array, Beta, NonNegative
+
+
+class RMSMoments(NamedTuple):
+    """The mean square, the mean (`None` unless centred) and the momentum (`None` unless asked for)."""
+
+    nu: Any
+    mu: Any
+    trace: Any
+
+
+class RMSProp(Rule[RMSMoments]):
+    r"""The gradient in units of its root mean square.
+
+    $$v_t = \beta v_{t-1} + (1-\beta) g_t^2 \qquad u_t = g_t / \sqrt{v_t + \varepsilon}$$
+
+    centred: $v_t - m_t^2$ in place of $v_t$, $m_t$ being the mean. With momentum $\mu$: $b_t = \mu b_{t-1} + u_t$ is
+    the direction. Momentum acts on the *rescaled* gradient; Adam rescales the momentum.
+
+    Attributes:
+        decay: $\beta$.
+        eps: in units of the squared gradient, or of the gradient if outside the root.
+        initial_scale: $v_0$; 1 in TensorFlow 1.
+        eps_in_sqrt: whether `eps` stands inside the root (Optax, Keras, TensorFlow) or is added to it (PyTorch).
+        centered: whether the mean is subtracted.
+        momentum: $\mu$, or `None`.
+        nesterov: whether the momentum looks ahead, $u_t + \mu b_t$.
+        bias_correction: whether the averages are corrected; then, with `eps` outside, it is Adam with b1=0.
+
+    Reference: Tieleman & Hinton, Coursera lecture 6.5, 2012; centred: Graves, arXiv:1308.0850.
+    """
+
+    decay: Beta = 0.9
+    eps: NonNegative = 1e-8
+    initial_scale: NonNegative = 0.0
+    momentum: Beta | None = None
+    eps_in_sqrt: bool = static(default=True)
+    centered: bool = static(default=False)
+    nesterov: bool = static(default=False)
+    bias_correction: bool = static(default=False)
+
+    def _slots(self) -> RMSMoments:
+        start = functools.partial(jnp.full_like, fill_value=self.initial_scale)
+        absent = Slot(init=lambda p, dtype: None)
+        return RMSMoments(
+            nu=Slot(init=start, nonnegative=True),
+            mu=Slot(unit=lambda s: jnp.sqrt(s.nu)) if self.centered else absent,
+            trace=Slot() if self.momentum is not None else absent,
+        )
+
+    slots = property(_slots)
+
+    def step(self, g: Array, s: RMSMoments, at: At) -> tuple[Array, RMSMoments]:
+        hat = debias if self.bias_correction else biased
+        nu = ema(s.nu, abs_sq(g), self.decay)
+        mu, v_hat = s.mu, hat(nu, self.decay, at.t)
+        if self.centered:
+            mu = ema(s.mu, g, self.decay)
+            v_hat = jnp.maximum(v_hat - abs_sq(hat(mu, self.decay, at.t)), 0)
+        root = jnp.sqrt(v_hat + self.eps) if self.eps_in_sqrt else jnp.sqrt(v_hat) + self.eps
+        u, trace = div_no_nan(g, root), s.trace
+        if self.momentum is not None:
+            trace = self.momentum * s.trace + u
+            u = u + self.momentum * trace if self.nesterov else trace
+        return u, RMSMoments(nu, mu, trace)
