@@ -112,16 +112,17 @@ def scale_by(rule: Rule[Any], *, mu_dtype: Any = None, decay_mask: Any = None) -
     """
     check(rule)
     named_slots, slot_tree = jax.tree_util.tree_flatten_with_path(rule.slots)
-    names = [jax.tree_util.keystr(path[-1:], simple=True) for path, _ in named_slots]
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in named_slots]
     slots = [slot for _, slot in named_slots]
-    if mu_dtype is not None and "mu" not in names:
+    is_mu = [name.split(".")[-1] == "mu" for name in names]
+    if mu_dtype is not None and not any(is_mu):
         raise ValueError(f"mu_dtype = {mu_dtype}, but {type(rule).__name__} keeps no `mu`: leave it out")
 
     def init(params: Params) -> State:
         leaves = _leaves.flatten(params, "params")
         if decay_mask is not None:
             _leaves.covered(decay_mask, params)
-        dtypes = [mu_dtype if name == "mu" else None for name in names]
+        dtypes = [mu_dtype if mu else None for mu in is_mu]
         columns = [
             leaves.rebuild([p if p is None else _start(slot, p, dtype) for p in leaves.arrays])
             for slot, dtype in zip(slots, dtypes, strict=True)
@@ -141,7 +142,7 @@ def scale_by(rule: Rule[Any], *, mu_dtype: Any = None, decay_mask: Any = None) -
         if decay_mask is not None:
             decays = _leaves.covered(decay_mask, updates if params is None else params)
         for g, p, row, path in zip(leaves.arrays, weights, rows, leaves.paths, strict=True):
-            _check_shapes(g, p, dict(zip(names, row, strict=True)), slots, path)
+            _check_shapes(g, p, list(zip(names, slots, row, strict=True)), path)
 
         count = jnp.asarray(optax.safe_increment(state.count))
         current, products = _now(rule, state, count)
@@ -251,14 +252,14 @@ def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, Lo
 
 
 def _check_shapes(
-    g: Array | None, p: Array | None, stored: dict[str, Array | None], slots: Sequence[Slot], path: _leaves.Path
+    g: Array | None, p: Array | None, stored: list[tuple[str, Slot, Array | None]], path: _leaves.Path
 ) -> None:
     if g is None:
         return
     shape, where = jnp.shape(g), _leaves.show("grads", path)
     if p is not None and jnp.shape(p) != shape:
         raise ValueError(f"{where} has shape {shape}, its parameter {jnp.shape(p)}")
-    for (name, x), slot in zip(stored.items(), slots, strict=True):
+    for name, slot, x in stored:
         if x is not None and x.shape == shape:
             continue
         wanted = jax.eval_shape(lambda g, slot=slot: slot.init(g, dtype=np.float32), g)

@@ -35,6 +35,11 @@ def bias_correction(b: Scalar, t: Array) -> Array:
     return one_minus_exp(t * log_beta(b))
 
 
+def step_size_correction(b1: Scalar, b2: Scalar, t: Array) -> Array:
+    r"""$\sqrt{1-\beta_2^t}/(1-\beta_1^t)$, Adam's bias correction as a factor of the step size (section 2)."""
+    return jnp.sqrt(bias_correction(b2, t)) / bias_correction(b1, t)
+
+
 def debias(x: Array, b: Scalar, t: Array) -> Array:
     """`x / (1 - b**t)`: the average `x`, started at zero, corrected for its bias towards it."""
     return x / bias_correction(b, t)

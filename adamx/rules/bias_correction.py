@@ -1,8 +1,6 @@
 """Adam's bias correction as a factor of the step size (arXiv:1412.6980, section 2)."""
 
-import jax.numpy as jnp
-
-from .._math import bias_correction
+from .._math import bias_correction, step_size_correction
 from .._rule import At, Rule
 from .._typing import Array, Beta
 
@@ -21,5 +19,6 @@ class BiasCorrection(Rule[tuple[()]]):
     b2: Beta | None = 0.999
 
     def step(self, g: Array, s: tuple[()], at: At) -> tuple[Array, tuple[()]]:
-        numerator = 1.0 if self.b2 is None else jnp.sqrt(bias_correction(self.b2, at.t))
-        return g * (numerator / bias_correction(self.b1, at.t)), s
+        if self.b2 is None:
+            return g / bias_correction(self.b1, at.t), s
+        return g * step_size_correction(self.b1, self.b2, at.t), s

@@ -1,0 +1,90 @@
+"""Prodigy (arXiv:2306.06101), Adam with an estimated distance to the solution as its step size."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from .._math import abs_sq, adam_ratio, div_no_nan, ema, step_size_correction
+from .._rule import At, Rule, Slot, static
+from .._typing import Array, Beta, NonNegative
+
+
+class ProdigySlots(NamedTuple):
+    """The moments, the weighted sum of gradients, the parameters at the start, and the two numbers of the estimate."""
+
+    mu: Any
+    nu: Any
+    grad_sum: Any
+    start: Any
+    numerator: Any
+    d: Any
+
+
+class Prodigy(Rule[ProdigySlots]):
+    r"""Adam whose step size is its own estimate $d$ of how far the solution is.
+
+    With $\alpha_t = d_t \alpha$ (times Adam's bias correction, if asked for), inner product and norm over all leaves:
+    $$r_{t+1} = \beta_3 r_t + \tfrac{d_t}{d_0} \alpha_t \langle g_t, p_0 - p_t \rangle \qquad
+      s_{t+1} = \beta_3 s_t + \tfrac{d_t}{d_0} \alpha_t g_t \qquad
+      d_{t+1} = \max(d_t,\ c\, r_{t+1} / \|s_{t+1}\|_1)$$
+    $$m_{t+1} = \beta_1 m_t + (1-\beta_1) d_t g_t \qquad v_{t+1} = \beta_2 v_t + (1-\beta_2) d_t^2 g_t^2 \qquad
+      u_t = \alpha_t \Big(\frac{m_{t+1}}{\sqrt{v_{t+1}} + d_{t+1} \varepsilon} + \lambda p_t\Big)$$
+
+    Attributes:
+        learning_rate: $\alpha$; leave it at 1, or give a schedule around 1.
+        b1: decay rate of the mean.
+        b2: decay rate of the mean square.
+        b3: decay rate of the estimate; `None` for the root of b2.
+        eps: added to the root, in units of the gradient.
+        d0: the first estimate.
+        d_coef: $c$.
+        weight_decay: $\lambda$.
+        bias_correction: off in the official code, on in Optax.
+
+    Reference: Mishchenko & Defazio, arXiv:2306.06101, Algorithm 4, and the official code.
+    """
+
+    learning_rate: NonNegative = 1.0
+    b1: Beta = 0.9
+    b2: Beta = 0.999
+    b3: Beta | None = None
+    eps: NonNegative = 1e-8
+    d0: NonNegative = 1e-6
+    d_coef: NonNegative = 1.0
+    weight_decay: NonNegative = 0.0
+    bias_correction: bool = static(default=False)
+    elementwise = False
+
+    def _slots(self) -> ProdigySlots:
+        return ProdigySlots(
+            mu=Slot(unit=lambda s: jnp.sqrt(s.nu)),
+            nu=Slot(nonnegative=True),
+            grad_sum=Slot(),
+            start=Slot(init=jnp.array),
+            numerator=Slot(init=lambda p, dtype: jnp.zeros([], dtype)),
+            d=Slot(init=lambda p, dtype: jnp.full([], self.d0, dtype), nonnegative=True),
+        )
+
+    slots = property(_slots)
+
+    def measure(self, g: Array, s: ProdigySlots, at: At) -> tuple[Array, Array]:
+        product = jnp.sum((g.conj() * (s.start - at.p)).real)
+        return s.d / self.d0 * self._step_size(s, at) * product, jnp.sum(jnp.abs(self._grad_sum(g, s, at)))
+
+    def step(self, g: Array, s: ProdigySlots, at: At) -> tuple[Array, ProdigySlots]:
+        numerator = self._b3 * s.numerator.real + at.total[0]
+        d = jnp.maximum(s.d, self.d_coef * div_no_nan(numerator, at.total[1]))
+        mu = ema(s.mu, s.d * g, self.b1)
+        nu = ema(s.nu, s.d**2 * abs_sq(g), self.b2)
+        u = self._step_size(s, at) * (adam_ratio(mu, nu, d * self.eps) + at.decay(self.weight_decay))
+        return u, ProdigySlots(mu, nu, self._grad_sum(g, s, at), s.start, numerator, d)
+
+    @property
+    def _b3(self) -> Any:
+        return self.b2**0.5 if self.b3 is None else self.b3
+
+    def _step_size(self, s: ProdigySlots, at: At) -> Array:
+        return s.d * self.learning_rate * (step_size_correction(self.b1, self.b2, at.t) if self.bias_correction else 1)
+
+    def _grad_sum(self, g: Array, s: ProdigySlots, at: At) -> Array:
+        return self._b3 * s.grad_sum + s.d / self.d0 * self._step_size(s, at) * g
