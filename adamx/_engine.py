@@ -1,9 +1,6 @@
-"""Rule -> Optimizer: flatten, widen, step, narrow, unflatten; once, for every rule."""
+"""Rule -> Optimizer: flatten, count, resolve schedules, step each leaf, unflatten; once, for every rule."""
 
-import contextlib
-import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -12,8 +9,9 @@ import numpy as np
 import optax
 
 from . import _leaves
+from ._leaf import Layout, Leaf, Step, start, wide_dtype
 from ._math import Varying, log_beta
-from ._rule import At, Rule, Slot, check, check_value, hyperparameters, replace
+from ._rule import Rule, check, check_value, hyperparameters, replace
 from ._typing import Array, Params
 
 
@@ -85,8 +83,12 @@ class Optimizer(optax.GradientTransformationExtraArgs):
         >>> params["w"]
         Array([0.5, 2.5], dtype=float32)
         """
-        wide = jax.tree.map(lambda g: jnp.asarray(g, wide_dtype(g)), grads)
-        deltas, state = self.update(wide, state, params, **extra_args)
+        leaves = _leaves.flatten(grads, "grads")
+        weights = _leaves.match(leaves, params, "params")
+        wide = [
+            g if g is None else jnp.asarray(g, wide_dtype(g, p)) for g, p in zip(leaves.arrays, weights, strict=True)
+        ]
+        deltas, state = self.update(leaves.rebuild(wide), state, params, **extra_args)
         return jax.tree.map(_land, params, deltas, is_leaf=_leaves.is_none), state
 
 
@@ -100,8 +102,9 @@ def scale_by(rule: Rule[Any], *, mu_dtype: Any = None, decay_mask: Any = None) -
             parameters that returns one; `None` for all.
 
     Raises:
-        ValueError: a hyperparameter is out of range; `mu_dtype` without a `mu`.
-        TypeError: a hyperparameter is not a number, or has too few digits.
+        ValueError: a hyperparameter is out of range; `mu_dtype` without a `mu`, or not a real floating dtype.
+        TypeError: a hyperparameter is not a number, or has too few digits. Values traced by JAX have no range yet and
+            are not checked for it.
 
     >>> import adamx, jax.numpy as jnp
     >>> tx = adamx.scale_by(adamx.Adam(b1=0.8))
@@ -111,128 +114,56 @@ def scale_by(rule: Rule[Any], *, mu_dtype: Any = None, decay_mask: Any = None) -
     Array([ 1., -1.,  0.], dtype=float32)
     """
     check(rule)
-    named_slots, slot_tree = jax.tree_util.tree_flatten_with_path(rule.slots)
-    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in named_slots]
-    slots = [slot for _, slot in named_slots]
-    is_mu = [name.split(".")[-1] == "mu" for name in names]
-    if mu_dtype is not None and not any(is_mu):
-        raise ValueError(f"mu_dtype = {mu_dtype}, but {type(rule).__name__} keeps no `mu`: leave it out")
+    layout = Layout.of(rule)
+    dtypes = [mu_dtype if name.split(".")[-1] == "mu" else None for name in layout.names]
+    if mu_dtype is not None:
+        _check_mu_dtype(mu_dtype, rule, dtypes)
+    varying = {h.path for h in hyperparameters(rule) if h.is_beta and callable(h.value)}
 
     def init(params: Params) -> State:
         leaves = _leaves.flatten(params, "params")
         if decay_mask is not None:
             _leaves.covered(decay_mask, params)
-        dtypes = [mu_dtype if mu else None for mu in is_mu]
         columns = [
-            leaves.rebuild([p if p is None else _start(slot, p, dtype) for p in leaves.arrays])
-            for slot, dtype in zip(slots, dtypes, strict=True)
+            leaves.rebuild([p if p is None else start(slot, p, dtype) for p in leaves.arrays])
+            for slot, dtype in zip(layout.slots, dtypes, strict=True)
         ]
-        varying = [h.path for h in hyperparameters(rule) if h.is_beta and callable(h.value)]
-        products = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in varying}
-        return State(jnp.zeros([], jnp.int32), slot_tree.unflatten(columns), products)
+        products = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in sorted(varying)}
+        return State(jnp.zeros([], jnp.int32), layout.tree.unflatten(columns), products)
 
     def update(updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
         del extra_args
+        _check_state(state, varying)
         leaves = _leaves.flatten(updates, "grads")
-        columns = [_leaves.match(leaves, column, "state") for column in slot_tree.flatten_up_to(state.slots)]
-        rows = [list(row) for row in zip(*columns, strict=True)] or [[] for _ in leaves.arrays]
+        columns = [_leaves.match(leaves, column, "state") for column in layout.tree.flatten_up_to(state.slots)]
+        rows = [[column[i] for column in columns] for i in range(len(leaves.arrays))]
         weights, decays = [None] * len(rows), [True] * len(rows)
         if params is not None:
             weights = _leaves.match(leaves, params, "params")
         if decay_mask is not None:
             decays = _leaves.covered(decay_mask, updates if params is None else params)
-        for g, p, row, path in zip(leaves.arrays, weights, rows, leaves.paths, strict=True):
-            _check_shapes(g, p, list(zip(names, slots, row, strict=True)), path)
 
         count = jnp.asarray(optax.safe_increment(state.count))
         current, products = _now(rule, state, count)
-        steps = [
-            None if g is None else _LeafStep.widen(current, slots, slot_tree, g, p, row, count, decay)
-            for g, p, row, decay in zip(leaves.arrays, weights, rows, decays, strict=True)
-        ]
+
+        @functools.cache
+        def resolved(real: np.dtype) -> tuple[Any, Array]:
+            numbers = lambda x: float(x) if isinstance(x, (int, float)) else jnp.asarray(x, real)  # noqa: E731
+            return jax.tree.map(numbers, current), count.astype(real)
+
+        steps: list[Step | None] = []
+        for path, g, p, row, decay in zip(leaves.paths, leaves.arrays, weights, rows, decays, strict=True):
+            if g is not None:
+                leaf = Leaf(path, g, p, row, decay)
+                leaf.check(layout)
+            steps.append(None if g is None else Step.of(leaf, layout, resolved))
         total = _total([step.measure() for step in steps if step is not None])
         done = [(None, row) if step is None else step.take(total) for step, row in zip(steps, rows, strict=True)]
+        columns = [leaves.rebuild([row[i] for _, row in done]) for i in range(len(layout.slots))]
         directions = leaves.rebuild([direction for direction, _ in done])
-        columns = [leaves.rebuild([row[i] for _, row in done]) for i in range(len(slots))]
-        return directions, State(count, slot_tree.unflatten(columns), products)
+        return directions, State(count, layout.tree.unflatten(columns), products)
 
     return Optimizer(init, update)
-
-
-def wide_dtype(*arrays: Any) -> np.dtype:
-    """The dtype that a leaf is computed in: the widest of its arrays, and at least float32."""
-    dtypes = (jnp.result_type(x) for x in arrays if x is not None)
-    return functools.reduce(np.promote_types, dtypes, np.dtype(np.float32))
-
-
-def _real(dtype: np.dtype) -> np.dtype:
-    return np.finfo(dtype).dtype
-
-
-def _start(slot: Slot, p: Array, dtype: Any) -> Array | None:
-    wide = wide_dtype(p)
-    if slot.nonnegative:
-        wide = _real(wide)
-    return slot.init(p, dtype=wide if dtype is None or wide.kind == "c" else dtype)
-
-
-class _LeafStep(NamedTuple):
-    """One step of one leaf, everything widened to one dtype and ready to be taken."""
-
-    rule: Rule[Any]
-    g: Array
-    slots: Any
-    at: At
-    narrow: np.dtype
-    stored: list[Array | None]
-
-    @classmethod
-    def widen(
-        cls,
-        rule: Rule[Any],
-        slots: Sequence[Slot],
-        tree: Any,
-        g: Array,
-        p: Array | None,
-        stored: list[Array | None],
-        count: Array,
-        decays: bool,
-    ) -> "_LeafStep":
-        wide = wide_dtype(g, p, *stored)
-        real = _real(wide)
-        arrays = [
-            x if x is None else x.astype(real if slot.nonnegative else wide)
-            for slot, x in zip(slots, stored, strict=True)
-        ]
-        rule = jax.tree.map(lambda x: float(x) if isinstance(x, (int, float)) else jnp.asarray(x, real), rule)
-        at = At(count.astype(real), p if p is None else jnp.asarray(p, wide), decays)
-        return cls(rule, jnp.asarray(g, wide), tree.unflatten(arrays), at, jnp.result_type(g), stored)
-
-    def measure(self) -> Any:
-        with self._promotion():
-            return self.rule.measure(self.g, self.slots, self.at)
-
-    def take(self, total: Any) -> tuple[Array, list[Array | None]]:
-        """The direction in the gradient's dtype, and the slots in the dtypes that they are stored in."""
-        at = dataclasses.replace(self.at, total=jax.tree.map(lambda x: x.astype(self.at.t.dtype), total))
-        with self._promotion():
-            direction, slots = self.rule.step(self.g, self.slots, at)
-            # Visible also where the rule takes the sign of a gradient that is not finite, or clips it.
-            direction = direction + 0 * self.g
-        new = jax.tree.leaves(slots, is_leaf=_leaves.is_none)
-        narrowed = [x if x is None else new_x.astype(x.dtype) for new_x, x in zip(new, self.stored, strict=True)]
-        return direction.astype(self.narrow), narrowed
-
-    def _promotion(self) -> Any:
-        """Within a complex leaf real and complex numbers mix on purpose; everything else is of one dtype."""
-        return jax.numpy_dtype_promotion("standard") if jnp.iscomplexobj(self.g) else contextlib.nullcontext()
-
-
-def _total(measures: list[Any]) -> Any:
-    if not jax.tree.leaves(measures):
-        return None
-    dtype = wide_dtype(*jax.tree.leaves(measures))
-    return jax.tree.map(lambda *xs: sum(x.astype(dtype) for x in xs), *measures)
 
 
 def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, LogProduct]]:
@@ -251,25 +182,34 @@ def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, Lo
     return replace(rule, values), products
 
 
-def _check_shapes(
-    g: Array | None, p: Array | None, stored: list[tuple[str, Slot, Array | None]], path: _leaves.Path
-) -> None:
-    if g is None:
-        return
-    shape, where = jnp.shape(g), _leaves.show("grads", path)
-    if p is not None and jnp.shape(p) != shape:
-        raise ValueError(f"{where} has shape {shape}, its parameter {jnp.shape(p)}")
-    for name, slot, x in stored:
-        if x is not None and x.shape == shape:
-            continue
-        wanted = jax.eval_shape(lambda g, slot=slot: slot.init(g, dtype=np.float32), g)
-        if x is None and wanted is not None:
-            raise ValueError(f"{where} is an array where `init` was given None")
-        if x is not None and (wanted is None or x.shape != wanted.shape):
-            raise ValueError(
-                f"{where} has shape {shape}, but {name} of its state has {x.shape}: the state was made from other "
-                "parameters"
-            )
+def _total(measures: list[Any]) -> Any:
+    if not jax.tree.leaves(measures):
+        return None
+    dtype = wide_dtype(*jax.tree.leaves(measures))
+    return jax.tree.map(lambda *xs: sum(x.astype(dtype) for x in xs), *measures)
+
+
+def _check_mu_dtype(mu_dtype: Any, rule: Rule[Any], dtypes: list[Any]) -> None:
+    try:
+        real = jnp.issubdtype(mu_dtype, jnp.floating)
+    except TypeError:
+        real = False
+    if not real:
+        raise ValueError(f"mu_dtype = {mu_dtype!r} is not a real floating dtype, such as jnp.bfloat16")
+    if not any(dtype is not None for dtype in dtypes):
+        raise ValueError(f"mu_dtype = {mu_dtype!r}, but {type(rule).__name__} keeps no `mu`: leave it out")
+
+
+def _check_state(state: Any, varying: set[str]) -> None:
+    if not hasattr(state, "slots"):
+        raise TypeError(
+            f"the state is {type(state).__name__}, not what `init(params)` makes: update(grads, state, params)"
+        )
+    if set(state.log_products) != varying:
+        raise ValueError(
+            f"the state knows schedules of {sorted(state.log_products)}, the optimizer of {sorted(varying)}: decay rates "
+            "that follow a schedule keep their product in the state, so make a new one with `init`"
+        )
 
 
 def _land(p: Any, delta: Any) -> Any:

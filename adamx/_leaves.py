@@ -32,10 +32,10 @@ def flatten(tree: Params, name: str) -> Leaves:
     """
     pairs, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)
     for path, leaf in pairs:
-        if leaf is not None and not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+        if leaf is not None and not jnp.issubdtype(_dtype(leaf), jnp.inexact):
             raise TypeError(
-                f"{show(name, path)} is {jnp.result_type(leaf)}, which an optimizer cannot move: leave it out of the "
-                "tree (None in its place), or wrap the optimizer in optax.masked or optax.partition"
+                f"{show(name, path)} is {_dtype(leaf)}, which an optimizer cannot move: leave it out of the tree (None "
+                "in its place), or wrap the optimizer in optax.masked or optax.partition"
             )
     return Leaves([leaf for _, leaf in pairs], [path for path, _ in pairs], treedef)
 
@@ -70,12 +70,15 @@ def covered(mask: Any, params: Params) -> list[bool]:
     subtree, and it may carry one box more than the parameters, as a tree made from `flax.nnx.state` does.
 
     Raises:
-        ValueError: a leaf is not spoken for, or none is covered.
+        ValueError: a leaf is not spoken for, or the mask says yes to none.
+        TypeError: the mask holds something else than booleans.
     """
     tree = mask(params) if callable(mask) else mask
     said: dict[Path, bool] = {}
     below: dict[Path, list[bool]] = defaultdict(list)
     for path, value in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        if jnp.shape(value) != () or jnp.result_type(value) != bool:
+            raise TypeError(f"{show('mask', path)} = {value!r} should be True or False")
         names = _names(path)
         said[names] = bool(value)
         for stop in range(len(names)):
@@ -93,10 +96,11 @@ def covered(mask: Any, params: Params) -> list[bool]:
                 "that holds it"
             )
         covers.append(leaf is not None and answers.pop())
-    if covers and not any(covers):
+    present = [path for path, leaf in pairs if leaf is not None]
+    if present and not any(said.values()):
         raise ValueError(
-            f"the mask covers none of the {len(covers)} leaves, the first being {show('params', pairs[0][0])}: turn "
-            "it round, or leave out what it masks (weight_decay=0)"
+            f"the mask covers none of the {len(present)} leaves, the first being {show('params', present[0])}: turn it "
+            "round, or set weight_decay=0"
         )
     return covers
 
@@ -104,6 +108,13 @@ def covered(mask: Any, params: Params) -> list[bool]:
 def show(name: str, path: Path) -> str:
     """`params['layer']['kernel']`."""
     return name + jax.tree_util.keystr(path)
+
+
+def _dtype(leaf: Any) -> Any:
+    try:
+        return jnp.result_type(leaf)
+    except (TypeError, ValueError):
+        return type(leaf)
 
 
 def is_none(x: Any) -> bool:

@@ -1,11 +1,13 @@
 """A rule, a step size and weight decay: the order in which they act, in one screen."""
 
-import difflib
-from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
+from jax.core import Tracer
 
 from ._decay import SHRINK, Strength
 from ._engine import Optimizer, scale_by
+from ._names import choose
 from ._rule import At, Modifier, Rule, static
 from ._typing import Array, NonNegative, ScalarOrSchedule
 
@@ -59,7 +61,7 @@ def optimizer(
             "cautious" (decoupled, only where the step shrinks the weight, arXiv:2510.12402), "proximal" ($p$ after the
             step divided by $1+\alpha_t\lambda$), "constant" ($\lambda p$) or "l2" ($\lambda p$ added to the
             gradient).
-        lr_max: the largest step size, for "independent"; may be left out when `learning_rate` is a Python number.
+        lr_max: the largest step size, for "independent"; may be left out when `learning_rate` is a number.
         mu_dtype: dtype that `mu` is stored in; `None` for at least float32.
 
     Returns:
@@ -77,18 +79,26 @@ def optimizer(
     Array([ 0.85, -0.95], dtype=float32)
     """
     choose("decay", decay, ("l2", *SHRINK))
-    if decay == "independent" and lr_max is None and not isinstance(learning_rate, (int, float)):
-        raise ValueError("decay='independent' measures the step size against its largest value: give lr_max=")
+    if decay == "independent":
+        lr_max = _largest(learning_rate, lr_max)
+    elif lr_max is not None:
+        raise ValueError(f"lr_max = {lr_max} belongs to decay='independent', not to {decay!r}")
+    none = isinstance(weight_decay, (int, float)) and weight_decay == 0
     return scale_by(
-        Descent(rule=rule, learning_rate=learning_rate, weight_decay=weight_decay, lr_max=lr_max, decay=decay),
+        Descent(rule, learning_rate, weight_decay, lr_max, decay),
         mu_dtype=mu_dtype,
-        decay_mask=mask,
+        decay_mask=None if none else mask,
     )
 
 
-def choose(axis: str, value: str, options: Iterable[str]) -> None:
-    """Raise a ValueError that names the nearest option unless `value` is one of them."""
-    options = tuple(options)
-    if value not in options:
-        near = difflib.get_close_matches(str(value), options, n=1, cutoff=0.0)[0]
-        raise ValueError(f"{axis} = {value!r} is not one of {', '.join(map(repr, options))}: did you mean {near!r}?")
+def _largest(learning_rate: ScalarOrSchedule, lr_max: Any) -> Any:
+    """The largest step size of the run, which a constant one is itself."""
+    if lr_max is None:
+        if callable(learning_rate) or isinstance(learning_rate, Tracer):
+            raise ValueError("decay='independent' measures the step size against its largest value: give lr_max=")
+        lr_max = learning_rate
+    if not isinstance(lr_max, Tracer) and not np.asarray(lr_max) > 0:
+        raise ValueError(f"decay='independent' divides by the largest step size, {lr_max}: it should be positive")
+    if isinstance(learning_rate, (int, float)) and isinstance(lr_max, (int, float)) and learning_rate > lr_max:
+        raise ValueError(f"learning_rate = {learning_rate} exceeds lr_max = {lr_max}")
+    return lr_max

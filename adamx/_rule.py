@@ -7,9 +7,10 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, dataclass_transf
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
-from ._typing import Array, Interval, Scalar, ScalarOrSchedule
+from ._typing import Array, DecayRate, Interval, Scalar, ScalarOrSchedule
 
 Slots = TypeVar("Slots", bound=tuple)
 
@@ -46,12 +47,14 @@ class At:
         params: the leaf of the parameters, or `None` if the caller gave none. Read it as `p`.
         decays: whether the weight-decay mask covers this leaf.
         total: the rule's `measure`, summed over all leaves.
+        dtype: the dtype that the parameter is stored in.
     """
 
     t: Array
     params: Array | None
     decays: bool = True
     total: Any = None
+    dtype: Any = None
 
     @property
     def p(self) -> Array:
@@ -59,6 +62,10 @@ class At:
         if self.params is None:
             raise ValueError("this transformation reads the parameters: call `update(grads, state, params)`")
         return self.params
+
+    def landed(self, update: Array) -> Array:
+        """The parameter after `update` has been added, rounded as it will be stored."""
+        return (self.p + update).astype(self.dtype).astype(self.p.dtype)
 
     def decays_by(self, weight_decay: Scalar) -> bool:
         """Whether this leaf decays: the mask covers it, and the strength is not plainly 0."""
@@ -139,7 +146,7 @@ class Hyperparameter(NamedTuple):
     @property
     def is_beta(self) -> bool:
         """Whether it is the decay rate of an average."""
-        return self.interval.high == 1
+        return isinstance(self.interval, DecayRate)
 
 
 def hyperparameters(rule: Rule[Any], prefix: str = "") -> Iterator[Hyperparameter]:
@@ -168,7 +175,9 @@ def replace(rule: Any, values: dict[str, Any], prefix: str = "") -> Any:
 
 
 def check(rule: Rule[Any]) -> None:
-    """Raise if a hyperparameter cannot be what it should be: its type, its precision, its range."""
+    """Raise if a rule is none, or one of its hyperparameters cannot be: its type, its precision, its range."""
+    if not isinstance(rule, Rule):
+        raise TypeError(f"{rule!r} is not a rule: give an instance, such as adamx.Adam(b1=0.9), as the first argument")
     for path, value, interval in hyperparameters(rule):
         if not callable(value):
             check_value(path.rpartition(".")[2], value, interval)
@@ -177,18 +186,20 @@ def check(rule: Rule[Any]) -> None:
 def check_value(name: str, value: Scalar, interval: Interval) -> None:
     """Raise unless `value` is a scalar in `interval` with digits enough to say so; a traced value has no range yet."""
     if not isinstance(value, (int, float)):
-        if not hasattr(value, "dtype") or not jnp.issubdtype(value.dtype, jnp.number):
+        real = (jnp.floating, jnp.integer)
+        if not hasattr(value, "dtype") or not any(jnp.issubdtype(value.dtype, kind) for kind in real):
             raise TypeError(f"{name} = {value!r} should be a number, an array of shape () or a schedule")
         if value.shape != ():
             raise ValueError(f"{name} should be one number, but has shape {value.shape}; vmap over several")
         if jnp.issubdtype(value.dtype, jnp.floating) and value.dtype.itemsize < 4:
             raise TypeError(
-                f"{name} arrives as {value.dtype}, which has too few digits for it (.999 rounds to 1 in bfloat16): "
-                "give a Python number or a float32 array; with optax.inject_hyperparams pass "
+                f"{name} arrives as {value.dtype}, which has too few digits for a hyperparameter (.999 rounds to 1 in "
+                "bfloat16): give a Python number or a float32 array; with optax.inject_hyperparams pass "
                 "hyperparam_dtype=jnp.float32"
             )
         if isinstance(value, Tracer):
             return
+        value = np.asarray(value).item()  # on the host: a comparison of arrays would be traced under jit
     if not interval.low <= value < interval.high:
         raise ValueError(f"{name} = {value} is outside {interval}")
 

@@ -31,10 +31,15 @@ class Interval(NamedTuple):
         return f"[{self.low:g}, {self.high:g})"
 
 
-Beta: TypeAlias = Annotated[Any, Interval(0.0, 1.0)]
+class DecayRate(Interval):
+    """The interval of the decay rate of an average, whose schedule the engine keeps the product of."""
+
+
+Beta: TypeAlias = Annotated[Any, DecayRate(0.0, 1.0)]
 """A rule's field for the decay rate of an average: a ScalarOrSchedule when the rule is built, a number in `step`.
 
-As a schedule, it is corrected for bias by 1 - b_1 b_2 ... b_t.
+As a schedule, it is corrected for bias by 1 - b_1 b_2 ... b_t. Through `optax.inject_hyperparams` only its present
+value is known, and 1 - b_t^t is what is taken: give schedules of decay rates to the optimizer itself.
 """
 
 NonNegative: TypeAlias = Annotated[Any, Interval(0.0, float("inf"))]

@@ -5,6 +5,8 @@ hyperparameter goes. A decay rate that follows a schedule is corrected for bias 
 $1 - \beta_{1,t}^t$.
 """
 
+import math
+
 import jax.numpy as jnp
 
 from ._math import log_beta
@@ -30,8 +32,7 @@ def inverse_sqrt(alpha: float, every: int = 1) -> Schedule:
     (0.5, 0.5, 0.25)
     """
     check_value("alpha", alpha, Interval(0.0, float("inf")))
-    if every != int(every) or every < 1:
-        raise ValueError(f"every = {every} should be a positive whole number of steps")
+    _check_steps("every", every)
 
     def schedule(count: Array) -> Array:
         t = jnp.asarray(count) // int(every) + 1
@@ -65,3 +66,81 @@ def decayed_beta(b1: float, decay: float) -> Schedule:
         return b1 * jnp.exp(jnp.asarray(count).astype(float) * log_beta(decay))
 
     return schedule
+
+
+def relative_step(largest: float = 1e-2) -> Schedule:
+    r"""$\min(\rho, 1/\sqrt t)$, Adafactor's step size in units of the weights.
+
+    Args:
+        largest: $\rho$.
+
+    Raises:
+        ValueError: `largest` negative.
+
+    Reference: Shazeer & Stern, arXiv:1804.04235, Algorithm 4.
+
+    >>> import adamx
+    >>> float(adamx.schedules.relative_step(0.5)(15))
+    0.25
+    """
+    check_value("largest", largest, Interval(0.0, float("inf")))
+    decaying = inverse_sqrt(1.0)
+    return lambda count: jnp.minimum(largest, decaying(count))
+
+
+def ademamix_alpha(alpha: float, steps: int) -> Schedule:
+    r"""$\min(\alpha t/T, \alpha)$, the warm-up of the weight of AdEMAMix's slow mean.
+
+    Args:
+        alpha: the final weight.
+        steps: $T$, the length of the warm-up; the whole run in the paper.
+
+    Raises:
+        ValueError: `alpha` negative, or `steps` not a positive whole number.
+
+    Reference: Pagliardini, Ablin & Grangier, arXiv:2409.03137, section 3.
+
+    >>> import adamx
+    >>> float(adamx.schedules.ademamix_alpha(8.0, steps=4)(1))
+    4.0
+    """
+    check_value("alpha", alpha, Interval(0.0, float("inf")))
+    _check_steps("steps", steps)
+    return lambda count: alpha * jnp.minimum(1.0, (jnp.asarray(count).astype(float) + 1) / steps)
+
+
+def ademamix_b3(b3: float, b1: float, steps: int) -> Schedule:
+    r"""From $\beta_1$ to $\beta_3$, linearly in the half-life of the average, for AdEMAMix's slow mean.
+
+    With $f(\beta) = \log(.5)/\log\beta - 1$: $\beta_3(t) = f^{-1}\big((1-t/T) f(\beta_1) + (t/T) f(\beta_3)\big)$.
+
+    Args:
+        b3: the final decay rate.
+        b1: the decay rate to start from.
+        steps: $T$, the length of the warm-up; the whole run in the paper.
+
+    Raises:
+        ValueError: a decay rate outside (0, 1), or `steps` not a positive whole number.
+
+    Reference: Pagliardini, Ablin & Grangier, arXiv:2409.03137, section 3.
+
+    >>> import adamx
+    >>> round(float(adamx.schedules.ademamix_b3(0.9999, b1=0.9, steps=1000)(999)), 6)
+    0.9999
+    """
+    for name, b in (("b3", b3), ("b1", b1)):
+        if not 0 < b < 1:
+            raise ValueError(f"{name} = {b} is outside (0, 1)")
+    _check_steps("steps", steps)
+    first, last = (1 / log_beta(b) for b in (b1, b3))  # f and its inverse cancel but for this
+
+    def schedule(count: Array) -> Array:
+        share = jnp.minimum(1.0, (jnp.asarray(count).astype(float) + 1) / steps)
+        return jnp.exp(1 / ((1 - share) * first + share * last))
+
+    return schedule
+
+
+def _check_steps(name: str, steps: int) -> None:
+    if not math.isfinite(steps) or steps != int(steps) or steps < 1:
+        raise ValueError(f"{name} = {steps} should be a positive whole number of steps")

@@ -80,13 +80,15 @@ class Adafactor(Rule[AdafactorMoments]):
         decay_offset: steps that are not counted in $\beta_{2,t}$.
         clipping_threshold: $d$, or `None`.
         momentum: decay rate of an average of the steps, or `None`.
-        eps: $\varepsilon$, in units of the squared gradient; if `clamped`, of the gradient.
+        eps: $\varepsilon$, in units of the squared gradient; if `clamped`, of the gradient. `None` for the machine
+            epsilon of the dtype that the leaf is computed in.
         eps_scale: $\varepsilon_2$, the least scale of the weights.
         multiply_by_parameter_scale: whether the step is in units of the weights.
         min_dim_size_to_factor: leaves whose two axes are not this long keep the whole moment.
         factored: whether any is factored.
         last_axes: factor the last two axes (PyTorch, Keras) instead of the two largest (Optax).
         clamped: bound mean(R) and the root from below by `eps` instead of adding it to the square (PyTorch).
+        step_size: $\alpha_t$ inside the momentum, for a step size that changes (Optax, MLX).
 
     Reference: Shazeer & Stern, arXiv:1804.04235, Algorithms 4 and 5 (step size min(.01, 1/sqrt(t))).
     """
@@ -95,13 +97,14 @@ class Adafactor(Rule[AdafactorMoments]):
     decay_offset: NonNegative = 0.0
     clipping_threshold: NonNegative | None = 1.0
     momentum: Beta | None = None
-    eps: NonNegative = 1e-30
+    eps: NonNegative | None = 1e-30
     eps_scale: NonNegative = 1e-3
     multiply_by_parameter_scale: bool = static(default=True)
     min_dim_size_to_factor: int = static(default=128)
     factored: bool = static(default=True)
     last_axes: bool = static(default=False)
     clamped: bool = static(default=False)
+    step_size: NonNegative = 1.0
     elementwise = False
 
     def _slots(self) -> AdafactorMoments:
@@ -112,17 +115,18 @@ class Adafactor(Rule[AdafactorMoments]):
 
     def step(self, g: Array, s: AdafactorMoments, at: At) -> tuple[Array, AdafactorMoments]:
         axes, b2 = self._axes(g.shape), 1 - (at.t - self.decay_offset) ** -self.decay_rate
+        eps = jnp.finfo(g.dtype).eps if self.eps is None else self.eps
         if self.clamped:
             nu = s.nu.towards(abs_sq(g), b2, axes)
-            u = g / jnp.maximum(jnp.sqrt(nu.whole(axes, self.eps)), self.eps)
+            u = g / jnp.maximum(jnp.sqrt(nu.whole(axes, eps)), eps)
         else:
-            nu = s.nu.towards(abs_sq(g) + self.eps, b2, axes)
+            nu = s.nu.towards(abs_sq(g) + eps, b2, axes)
             u = div_no_nan(g, jnp.sqrt(nu.whole(axes)))
         if self.clipping_threshold is not None:
             u = u / jnp.maximum(1, rms(u) / self.clipping_threshold)
         if self.multiply_by_parameter_scale:
             u = u * jnp.maximum(rms(at.p), self.eps_scale)
-        mu = s.mu
+        u, mu = self.step_size * u, s.mu
         if self.momentum is not None:
             u = mu = ema(s.mu, u, self.momentum)
         return u, AdafactorMoments(nu, mu)

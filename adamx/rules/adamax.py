@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from .._math import debias, div_no_nan, ema
+from .._math import biased, debias, div_no_nan, ema
 from .._rule import At, Moments, Rule, Slot, static
 from .._typing import Array, Beta, NonNegative
 
@@ -22,6 +22,7 @@ class AdaMax(Rule[Moments]):
         eps: $\varepsilon$, in units of the gradient. The paper has none, and so divides 0 by 0 until the first
             gradient that is not zero; with `eps=0` the step is its formula, and zero there.
         eps_outside: add `eps` to $\nu_t$ where it divides instead, as Keras and Lasagne do.
+        bias_correction: whether the mean is corrected; MLX does not.
 
     Reference: Kingma & Ba, arXiv:1412.6980, Algorithm 2 (there with step size .002).
     """
@@ -30,10 +31,12 @@ class AdaMax(Rule[Moments]):
     b2: Beta = 0.999
     eps: NonNegative = 1e-8
     eps_outside: bool = static(default=False)
+    bias_correction: bool = static(default=True)
     slots = Moments(mu=Slot(unit=lambda s: s.nu), nu=Slot(nonnegative=True))
 
     def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
         mu = ema(s.mu, g, self.b1)
         inside, outside = (0.0, self.eps) if self.eps_outside else (self.eps, 0.0)
         nu = jnp.maximum(self.b2 * s.nu, jnp.abs(g) + inside)
-        return div_no_nan(debias(mu, self.b1, at.t), nu + outside), Moments(mu, nu)
+        m_hat = (debias if self.bias_correction else biased)(mu, self.b1, at.t)
+        return div_no_nan(m_hat, nu + outside), Moments(mu, nu)

@@ -35,6 +35,8 @@ class RMSProp(Rule[RMSMoments]):
         momentum: $\mu$, or `None`.
         nesterov: whether the momentum looks ahead, $u_t + \mu b_t$.
         bias_correction: whether the averages are corrected; then, with `eps` outside, it is Adam with b1=0.
+        step_size: $\alpha_t$ inside the momentum, $b_t = \mu b_{t-1} + \alpha_t u_t$, for a step size that changes:
+            Optax, Keras and TensorFlow 1 gather steps where PyTorch gathers directions.
 
     Reference: Tieleman & Hinton, Coursera lecture 6.5, 2012; centred: Graves, arXiv:1308.0850.
     """
@@ -47,6 +49,7 @@ class RMSProp(Rule[RMSMoments]):
     centered: bool = static(default=False)
     nesterov: bool = static(default=False)
     bias_correction: bool = static(default=False)
+    step_size: NonNegative = 1.0
 
     def _slots(self) -> RMSMoments:
         start = functools.partial(jnp.full_like, fill_value=self.initial_scale)
@@ -67,7 +70,7 @@ class RMSProp(Rule[RMSMoments]):
             mu = ema(s.mu, g, self.decay)
             v_hat = jnp.maximum(v_hat - abs_sq(hat(mu, self.decay, at.t)), 0)
         root = jnp.sqrt(v_hat + self.eps) if self.eps_in_sqrt else jnp.sqrt(v_hat) + self.eps
-        u, trace = div_no_nan(g, root), s.trace
+        u, trace = self.step_size * div_no_nan(g, root), s.trace
         if self.momentum is not None:
             trace = self.momentum * s.trace + u
             u = u + self.momentum * trace if self.nesterov else trace

@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
-import optax
 
 from .._engine import Optimizer, scale_by
 from .._math import bias_correction
@@ -36,7 +36,7 @@ class ExponentialAverage(Rule[Iterates]):
 
     def step(self, g: Array, s: Iterates, at: At) -> tuple[Array, Iterates]:
         share = (1 - self.decay) / bias_correction(self.decay, at.t)
-        return g, Iterates(s.average + share * (at.p + g - s.average))
+        return g, Iterates(s.average + share * (at.landed(g) - s.average))
 
 
 class PolyakAverage(Rule[Iterates]):
@@ -48,7 +48,7 @@ class PolyakAverage(Rule[Iterates]):
     slots = Iterates(average=Slot(init=jnp.array))
 
     def step(self, g: Array, s: Iterates, at: At) -> tuple[Array, Iterates]:
-        return g, Iterates(s.average + (at.p + g - s.average) / at.t)
+        return g, Iterates(s.average + (at.landed(g) - s.average) / at.t)
 
 
 def averaging(decay: ScalarOrSchedule | None = 0.999) -> Optimizer:
@@ -85,7 +85,12 @@ def averaged_params(state: Any) -> Params:
     Raises:
         ValueError: `state` holds no average, or several.
     """
-    found = optax.tree.get_all_with_path(state, "average", lambda path, _: "average" in str(path))
+    found = [x for x in jax.tree.leaves(state, is_leaf=_is_iterates) if _is_iterates(x)]
     if len(found) != 1:
-        raise ValueError(f"the state holds {len(found)} averages of iterates: chain adamx.averaging(...) in once")
-    return found[0][1]
+        cure = "give the part of it that has one" if found else "chain adamx.averaging(...) last"
+        raise ValueError(f"the state holds {len(found)} averages of iterates: {cure}")
+    return found[0].average
+
+
+def _is_iterates(x: Any) -> bool:
+    return isinstance(x, Iterates)

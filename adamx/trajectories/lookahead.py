@@ -34,6 +34,6 @@ class Lookahead(Rule[SlowWeights]):
 
     def step(self, g: Array, s: SlowWeights, at: At) -> tuple[Array, SlowWeights]:
         sync = at.t % self.sync_period == 0
-        ahead = at.p + g - s.slow
+        ahead = at.landed(g) - s.slow
         slow = jnp.where(sync, s.slow + self.slow_step_size * ahead, s.slow)
         return jnp.where(sync, slow - at.p, g), SlowWeights(slow)

@@ -1,21 +1,25 @@
-"""The optimizers by name: explicit keywords, Optax's first and with Optax's meaning."""
+"""Adam, AdaMax and their nearest kin by name: explicit keywords, Optax's first and with Optax's meaning."""
 
 from typing import Any
 
-from ._engine import Optimizer, scale_by
-from ._optimizer import optimizer
-from ._typing import ScalarOrSchedule
-from .rules.adam import Adam
-from .rules.adamax import AdaMax
-from .rules.bias_correction import BiasCorrection
+from .._engine import Optimizer
+from .._names import choose
+from .._optimizer import optimizer
+from .._typing import ScalarOrSchedule
+from ..rules.adam import Adam
+from ..rules.adamax import AdaMax
+from ..rules.adamx import AdamX
+from ..rules.amsgrad import AMSGrad
+from ..rules.nadam import NAdam
+from ..schedules import decayed_beta
 
 
 def adam(
     learning_rate: ScalarOrSchedule,
-    b1: ScalarOrSchedule = 0.9,
-    b2: ScalarOrSchedule = 0.999,
-    eps: ScalarOrSchedule = 1e-8,
-    eps_root: ScalarOrSchedule = 0.0,
+    b1: ScalarOrSchedule = Adam.b1,
+    b2: ScalarOrSchedule = Adam.b2,
+    eps: ScalarOrSchedule = Adam.eps,
+    eps_root: ScalarOrSchedule = Adam.eps_root,
     mu_dtype: Any = None,
     *,
     nesterov: bool = False,
@@ -57,10 +61,10 @@ def adam(
 
 def adamw(
     learning_rate: ScalarOrSchedule,
-    b1: ScalarOrSchedule = 0.9,
-    b2: ScalarOrSchedule = 0.999,
-    eps: ScalarOrSchedule = 1e-8,
-    eps_root: ScalarOrSchedule = 0.0,
+    b1: ScalarOrSchedule = Adam.b1,
+    b2: ScalarOrSchedule = Adam.b2,
+    eps: ScalarOrSchedule = Adam.eps,
+    eps_root: ScalarOrSchedule = Adam.eps_root,
     mu_dtype: Any = None,
     weight_decay: ScalarOrSchedule = 1e-4,
     mask: Any = None,
@@ -108,9 +112,9 @@ def adamw(
 
 def adamax(
     learning_rate: ScalarOrSchedule,
-    b1: ScalarOrSchedule = 0.9,
-    b2: ScalarOrSchedule = 0.999,
-    eps: ScalarOrSchedule = 1e-8,
+    b1: ScalarOrSchedule = AdaMax.b1,
+    b2: ScalarOrSchedule = AdaMax.b2,
+    eps: ScalarOrSchedule = AdaMax.eps,
 ) -> Optimizer:
     r"""AdaMax (arXiv:1412.6980, Algorithm 2): Adam with the largest gradient in place of the mean square.
 
@@ -140,9 +144,9 @@ def adamax(
 
 def adamaxw(
     learning_rate: ScalarOrSchedule,
-    b1: ScalarOrSchedule = 0.9,
-    b2: ScalarOrSchedule = 0.999,
-    eps: ScalarOrSchedule = 1e-8,
+    b1: ScalarOrSchedule = AdaMax.b1,
+    b2: ScalarOrSchedule = AdaMax.b2,
+    eps: ScalarOrSchedule = AdaMax.eps,
     weight_decay: ScalarOrSchedule = 1e-4,
     mask: Any = None,
     *,
@@ -178,90 +182,154 @@ def adamaxw(
     return optimizer(rule, learning_rate, weight_decay=weight_decay, mask=mask, decay=decay, lr_max=lr_max)
 
 
-def scale_by_adam(
-    b1: ScalarOrSchedule = 0.9,
-    b2: ScalarOrSchedule = 0.999,
-    eps: ScalarOrSchedule = 1e-8,
-    eps_root: ScalarOrSchedule = 0.0,
+def nadam(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = Adam.b1,
+    b2: ScalarOrSchedule = Adam.b2,
+    eps: ScalarOrSchedule = Adam.eps,
+    eps_root: ScalarOrSchedule = Adam.eps_root,
     mu_dtype: Any = None,
     *,
-    nesterov: bool = False,
-    bias_correction: bool = True,
-    eps_hat: bool = False,
+    nesterov: bool = True,
+    momentum_decay: ScalarOrSchedule | None = None,
 ) -> Optimizer:
-    """Adam's direction, without step size and sign, to chain by hand.
+    r"""Adam with Nesterov momentum (Dozat, ICLR 2016 workshop): with a constant momentum, or with Dozat's schedule.
+
+    Without `momentum_decay` it is Optax's form, `adam(nesterov=True)`; with it PyTorch's and Keras's, `adamx.NAdam`,
+    which has no `eps_root` and looks ahead always.
 
     Args:
+        learning_rate: the step size; PyTorch's is .002.
         b1: decay rate of the mean, in [0, 1).
         b2: decay rate of the mean square, in [0, 1).
         eps: added to the root, in units of the gradient.
         eps_root: added inside the root.
         mu_dtype: dtype that `mu` is stored in; `None` for at least float32.
         nesterov: look one step ahead with the mean.
-        bias_correction: whether the moments are corrected; `scale_by_bias_correction` can do it afterwards.
-        eps_hat: read `eps` as the paper's ε̂.
+        momentum_decay: how slowly the momentum warms up: 4e-3 in PyTorch, 1 in Keras; `None` for a constant one.
 
     Raises:
-        ValueError: a number out of range.
-        TypeError: a number that arrives in too few digits.
-
-    The paper's efficient form, with a constant ε̂ (arXiv:1412.6980, end of section 2):
-
-    >>> import adamx, jax.numpy as jnp, optax
-    >>> by_hand = optax.chain(
-    ...     adamx.scale_by_adam(b1=0.9, b2=0.99, bias_correction=False),
-    ...     adamx.scale_by_bias_correction(b1=0.9, b2=0.99),
-    ...     optax.scale_by_learning_rate(0.5),
-    ... )
-    >>> params = jnp.array([3.0, -4.0])
-    >>> by_hand.update(params, by_hand.init(params), params)[0].round(6)
-    Array([-0.5,  0.5], dtype=float32)
-    """
-    rule = Adam(
-        b1=b1, b2=b2, eps=eps, eps_root=eps_root, nesterov=nesterov, bias_correction=bias_correction, eps_hat=eps_hat
-    )
-    return scale_by(rule, mu_dtype=mu_dtype)
-
-
-def scale_by_adamax(
-    b1: ScalarOrSchedule = 0.9, b2: ScalarOrSchedule = 0.999, eps: ScalarOrSchedule = 1e-8
-) -> Optimizer:
-    """AdaMax's direction, without step size and sign, to chain by hand.
-
-    Args:
-        b1: decay rate of the mean, in [0, 1).
-        b2: decay rate of the maximum, in [0, 1).
-        eps: added to $|g|$.
-
-    Raises:
-        ValueError: a number out of range.
-        TypeError: a number that arrives in too few digits.
-
-    >>> import adamx, jax.numpy as jnp, optax
-    >>> opt = optax.chain(optax.clip_by_global_norm(1.0), adamx.scale_by_adamax(), optax.scale(-0.002))
-    >>> params = jnp.array([3.0, -4.0])
-    >>> opt.update(params, opt.init(params), params)[0]
-    Array([-0.002,  0.002], dtype=float32)
-    """
-    return scale_by(AdaMax(b1=b1, b2=b2, eps=eps))
-
-
-def scale_by_bias_correction(b1: ScalarOrSchedule = 0.9, b2: ScalarOrSchedule | None = 0.999) -> Optimizer:
-    r"""Multiply by $\alpha_t/\alpha = \sqrt{1-\beta_2^t}/(1-\beta_1^t)$, the paper's correction of the step size.
-
-    Args:
-        b1: decay rate of the mean, in [0, 1).
-        b2: decay rate of the mean square, in [0, 1); `None` for AdaMax's factor $1/(1-\beta_1^t)$.
-
-    Raises:
-        ValueError: a number out of range.
-        TypeError: a number that arrives in too few digits.
-
-    Reference: arXiv:1412.6980, end of section 2, and Algorithm 2.
+        ValueError: a number out of range; `momentum_decay` together with `eps_root` or without `nesterov`.
 
     >>> import adamx, jax.numpy as jnp
-    >>> tx = adamx.scale_by_bias_correction(b1=0.5, b2=0.75)
-    >>> tx.update(jnp.ones(1), tx.init(jnp.ones(1)))[0]
-    Array([1.], dtype=float32)
+    >>> opt = adamx.nadam(learning_rate=0.5, momentum_decay=4e-3)
+    >>> params = jnp.array([1.0])
+    >>> opt.step(params, opt.init(params), params)[0]
+    Array([0.4717741], dtype=float32)
     """
-    return scale_by(BiasCorrection(b1=b1, b2=b2))
+    if momentum_decay is None:
+        return adam(learning_rate, b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
+    if not nesterov or not isinstance(eps_root, (int, float)) or eps_root != 0:
+        raise ValueError("momentum_decay selects Dozat's NAdam, which always looks ahead and has no eps_root")
+    return optimizer(NAdam(b1, b2, eps, momentum_decay), learning_rate, mu_dtype=mu_dtype)
+
+
+def nadamw(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = Adam.b1,
+    b2: ScalarOrSchedule = Adam.b2,
+    eps: ScalarOrSchedule = Adam.eps,
+    eps_root: ScalarOrSchedule = Adam.eps_root,
+    mu_dtype: Any = None,
+    weight_decay: ScalarOrSchedule = 1e-4,
+    mask: Any = None,
+    *,
+    nesterov: bool = True,
+    decay: str = "decoupled",
+    lr_max: float | None = None,
+) -> Optimizer:
+    """AdamW with Nesterov momentum (Dozat, ICLR 2016 workshop): `adamw(nesterov=True)`.
+
+    The arguments are those of `adamx.adamw`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.nadamw(learning_rate=0.5, weight_decay=0.1)
+    >>> params = jnp.array([1.0])
+    >>> opt.step(jnp.zeros(1), opt.init(params), params)[0]
+    Array([0.95], dtype=float32)
+    """
+    return adamw(
+        learning_rate,
+        b1,
+        b2,
+        eps,
+        eps_root,
+        mu_dtype,
+        weight_decay,
+        mask,
+        nesterov=nesterov,
+        decay=decay,
+        lr_max=lr_max,
+    )
+
+
+def amsgrad(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = AMSGrad.b1,
+    b2: ScalarOrSchedule = AMSGrad.b2,
+    eps: ScalarOrSchedule = AMSGrad.eps,
+    eps_root: ScalarOrSchedule = AMSGrad.eps_root,
+    mu_dtype: Any = None,
+    bias_correction_mu: bool = AMSGrad.bias_correction_mu,
+    bias_correction_nu: bool = AMSGrad.bias_correction_nu,
+    *,
+    max_of: str = AMSGrad.max_of,
+    eps_hat: bool = AMSGrad.eps_hat,
+) -> Optimizer:
+    """AMSGrad (arXiv:1904.09237): Adam whose second moment never shrinks; see `adamx.AMSGrad` for its three forms.
+
+    Args:
+        learning_rate: the step size.
+        b1: decay rate of the mean, in [0, 1).
+        b2: decay rate of the mean square, in [0, 1).
+        eps: added to the root, in units of the gradient.
+        eps_root: added inside the root.
+        mu_dtype: dtype that `mu` is stored in; `None` for at least float32.
+        bias_correction_mu: whether the mean is corrected; not so in the paper.
+        bias_correction_nu: whether the second moment is corrected; not so in the paper.
+        max_of: "corrected" (Optax) or "raw" (PyTorch, the paper): of which second moment the maximum is kept.
+        eps_hat: read `eps` as ε̂ (Keras).
+
+    Raises:
+        ValueError: a number out of range, an unknown `max_of`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.amsgrad(learning_rate=0.5, max_of="raw")
+    >>> params = jnp.array([1.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([0.5], dtype=float32)
+    """
+    choose("max_of", max_of, ("corrected", "raw"))
+    rule = AMSGrad(b1, b2, eps, eps_root, bias_correction_mu, bias_correction_nu, max_of, eps_hat)
+    return optimizer(rule, learning_rate, mu_dtype=mu_dtype)
+
+
+def adamx(
+    learning_rate: ScalarOrSchedule,
+    b1: float = AdamX.b1,
+    b2: ScalarOrSchedule = AdamX.b2,
+    eps: ScalarOrSchedule = AdamX.eps,
+    *,
+    b1_decay: float = 0.999,
+) -> Optimizer:
+    r"""AdamX (arXiv:1904.03590): AMSGrad repaired for momentum that fades, $\beta_{1,t} = \beta_1 \lambda^{t-1}$.
+
+    An algorithm that happens to bear this library's name; see `adamx.AdamX` for the equations.
+
+    Args:
+        learning_rate: the step size; $\alpha/\sqrt t$ in the paper, `schedules.inverse_sqrt`.
+        b1: first decay rate of the mean, in [0, 1).
+        b2: decay rate of the mean square, in [0, 1).
+        eps: added to the root, in units of the gradient.
+        b1_decay: $\lambda$, in (0, 1]; the paper names no value. 1 makes it AMSGrad.
+
+    Raises:
+        ValueError: a number out of range.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.adamx(adamx.schedules.inverse_sqrt(0.5))
+    >>> params = jnp.array([1.0])
+    >>> opt.step(params, opt.init(params), params)[0] < params
+    Array([ True], dtype=bool)
+    """
+    return optimizer(AdamX(decayed_beta(b1, b1_decay), b2, eps), learning_rate)

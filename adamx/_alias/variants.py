@@ -1,0 +1,329 @@
+"""Adam's variants by name."""
+
+from typing import Any
+
+from .._engine import Optimizer
+from .._names import choose
+from .._optimizer import optimizer
+from .._typing import ScalarOrSchedule
+from ..rules.adabelief import AdaBelief
+from ..rules.adam_atan2 import AdamAtan2
+from ..rules.adam_mini import AdamMini
+from ..rules.adan import Adan
+from ..rules.ademamix import AdEMAMix, SimplifiedAdEMAMix
+from ..rules.adopt import ADOPT
+from ..rules.laprop import LaProp
+from ..rules.radam import RAdam
+from ..rules.stable_adamw import StableAdamW
+from ..rules.yogi import Yogi
+
+
+def radam(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = RAdam.b1,
+    b2: ScalarOrSchedule = RAdam.b2,
+    eps: ScalarOrSchedule = RAdam.eps,
+    eps_root: ScalarOrSchedule = RAdam.eps_root,
+    threshold: ScalarOrSchedule = RAdam.threshold,
+    *,
+    nesterov: bool = RAdam.nesterov,
+    unrectified: str = RAdam.unrectified,
+    eps_hat: bool = RAdam.eps_hat,
+) -> Optimizer:
+    """RAdam (arXiv:1908.03265): Adam whose first steps wait until the second moment has seen enough gradients.
+
+    Hyperparameters are those of `adamx.RAdam`; the rest is described by `adamx.optimizer`.
+
+    Raises:
+        ValueError: a number out of range, an unknown `unrectified`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.radam(0.25)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.5], dtype=float32)
+    """
+    choose("unrectified", unrectified, ("sgd", "skip"))
+    return optimizer(RAdam(b1, b2, eps, eps_root, threshold, nesterov, unrectified, eps_hat), learning_rate)
+
+
+def adabelief(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = AdaBelief.b1,
+    b2: ScalarOrSchedule = AdaBelief.b2,
+    eps: ScalarOrSchedule = AdaBelief.eps,
+    eps_root: ScalarOrSchedule = AdaBelief.eps_root,
+    *,
+    nesterov: bool = AdaBelief.nesterov,
+) -> Optimizer:
+    """AdaBelief (arXiv:2010.07468): Adam in units of the distance of the gradient from its mean.
+
+    Hyperparameters are those of `adamx.AdaBelief`; the rest is described by `adamx.optimizer`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.adabelief(0.9)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.], dtype=float32)
+    """
+    return optimizer(AdaBelief(b1, b2, eps, eps_root, nesterov), learning_rate)
+
+
+def yogi(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = Yogi.b1,
+    b2: ScalarOrSchedule = Yogi.b2,
+    eps: ScalarOrSchedule = Yogi.eps,
+    eps_root: ScalarOrSchedule = Yogi.eps_root,
+    initial_accumulator_value: ScalarOrSchedule = Yogi.initial_accumulator_value,
+) -> Optimizer:
+    """Yogi (NeurIPS 2018): Adam whose second moment moves by steps of its own size.
+
+    Hyperparameters are those of `adamx.Yogi`; the rest is described by `adamx.optimizer`.
+
+    The mean starts at 0; Optax starts it at 1e-6, with the second moment.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.yogi(0.5, eps=0.0, initial_accumulator_value=0.0)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.5], dtype=float32)
+    """
+    return optimizer(Yogi(b1, b2, eps, eps_root, initial_accumulator_value), learning_rate)
+
+
+def laprop(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = LaProp.b1,
+    b2: ScalarOrSchedule = LaProp.b2,
+    eps: ScalarOrSchedule = LaProp.eps,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+    *,
+    decay: str = "decoupled",
+    lr_max: float | None = None,
+) -> Optimizer:
+    """LaProp (arXiv:2002.04839): momentum of the rescaled gradient, Adam with its two steps in the other order.
+
+    Hyperparameters are those of `adamx.LaProp`; the rest is described by `adamx.optimizer`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.laprop(0.5)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.5], dtype=float32)
+    """
+    return optimizer(
+        LaProp(b1, b2, eps), learning_rate, weight_decay=weight_decay, mask=mask, decay=decay, lr_max=lr_max
+    )
+
+
+def adam_atan2(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = AdamAtan2.b1,
+    b2: ScalarOrSchedule = AdamAtan2.b2,
+    a: ScalarOrSchedule = AdamAtan2.a,
+    b: ScalarOrSchedule = AdamAtan2.b,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+    *,
+    decay: str = "decoupled",
+    lr_max: float | None = None,
+) -> Optimizer:
+    """Adam-atan2 (arXiv:2407.05872): Adam through the arc tangent, without an epsilon.
+
+    Hyperparameters are those of `adamx.AdamAtan2`; the rest is described by `adamx.optimizer`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.adam_atan2(0.5, a=4.0)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([0.429204], dtype=float32)
+    """
+    return optimizer(
+        AdamAtan2(b1, b2, a, b), learning_rate, weight_decay=weight_decay, mask=mask, decay=decay, lr_max=lr_max
+    )
+
+
+def adan(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = Adan.b1,
+    b2: ScalarOrSchedule = Adan.b2,
+    b3: ScalarOrSchedule = Adan.b3,
+    eps: ScalarOrSchedule = Adan.eps,
+    eps_root: ScalarOrSchedule = Adan.eps_root,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+    *,
+    decay: str = "proximal",
+    lr_max: float | None = None,
+) -> Optimizer:
+    r"""Adan (arXiv:2208.06677): Adam with Nesterov momentum built from the change of the gradient.
+
+    Hyperparameters are those of `adamx.Adan`; the rest is described by `adamx.optimizer`.
+
+    Decay is the official code's, $p / (1 + \alpha\lambda)$ after the step. Optax has another rule under this name,
+    with 1 - b2 for b2 (optax#1715), `eps_root=1e-8` and decoupled decay.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.adan(0.5)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.5], dtype=float32)
+    """
+    return optimizer(
+        Adan(b1, b2, b3, eps, eps_root), learning_rate, weight_decay=weight_decay, mask=mask, decay=decay, lr_max=lr_max
+    )
+
+
+def adopt(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = ADOPT.b1,
+    b2: ScalarOrSchedule = ADOPT.b2,
+    eps: ScalarOrSchedule = ADOPT.eps,
+    mu_dtype: Any = None,
+    *,
+    nesterov: bool = ADOPT.nesterov,
+    use_clipping: bool = ADOPT.use_clipping,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+    decay: str = "decoupled",
+    lr_max: float | None = None,
+) -> Optimizer:
+    """ADOPT (arXiv:2411.02853): Adam that converges for every b2; its first call takes no step.
+
+    Hyperparameters are those of `adamx.ADOPT`; the rest is described by `adamx.optimizer`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.adopt(0.5)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([2.], dtype=float32)
+    """
+    return optimizer(
+        ADOPT(b1, b2, eps, nesterov, use_clipping),
+        learning_rate,
+        mu_dtype=mu_dtype,
+        weight_decay=weight_decay,
+        mask=mask,
+        decay=decay,
+        lr_max=lr_max,
+    )
+
+
+def ademamix(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = AdEMAMix.b1,
+    b2: ScalarOrSchedule = AdEMAMix.b2,
+    b3: ScalarOrSchedule = AdEMAMix.b3,
+    alpha: ScalarOrSchedule = AdEMAMix.alpha,
+    eps: ScalarOrSchedule = AdEMAMix.eps,
+    eps_root: ScalarOrSchedule = AdEMAMix.eps_root,
+    mu_dtype: Any = None,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+    *,
+    decay: str = "decoupled",
+    lr_max: float | None = None,
+) -> Optimizer:
+    """AdEMAMix (arXiv:2409.03137): AdamW with a second, much slower mean of the gradient.
+
+    Hyperparameters are those of `adamx.AdEMAMix`; the rest is described by `adamx.optimizer`.
+
+    Warm the slow mean up with `schedules.ademamix_alpha` and `schedules.ademamix_b3`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.ademamix(0.5, alpha=0.0)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.5], dtype=float32)
+    """
+    return optimizer(
+        AdEMAMix(b1, b2, b3, alpha, eps, eps_root),
+        learning_rate,
+        mu_dtype=mu_dtype,
+        weight_decay=weight_decay,
+        mask=mask,
+        decay=decay,
+        lr_max=lr_max,
+    )
+
+
+def simplified_ademamix(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = SimplifiedAdEMAMix.b1,
+    b2: ScalarOrSchedule = SimplifiedAdEMAMix.b2,
+    alpha: ScalarOrSchedule = SimplifiedAdEMAMix.alpha,
+    eps: ScalarOrSchedule = SimplifiedAdEMAMix.eps,
+    eps_root: ScalarOrSchedule = SimplifiedAdEMAMix.eps_root,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+    *,
+    decay: str = "decoupled",
+    lr_max: float | None = None,
+) -> Optimizer:
+    """Simplified AdEMAMix (arXiv:2502.02431): one slow momentum, and the gradient in place of the fast mean.
+
+    Hyperparameters are those of `adamx.SimplifiedAdEMAMix`; the rest is described by `adamx.optimizer`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.simplified_ademamix(0.5)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.5], dtype=float32)
+    """
+    return optimizer(
+        SimplifiedAdEMAMix(b1, b2, alpha, eps, eps_root),
+        learning_rate,
+        weight_decay=weight_decay,
+        mask=mask,
+        decay=decay,
+        lr_max=lr_max,
+    )
+
+
+def stable_adamw(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = StableAdamW.b1,
+    b2: ScalarOrSchedule = StableAdamW.b2,
+    eps: ScalarOrSchedule = StableAdamW.eps,
+    weight_decay: ScalarOrSchedule = 1e-2,
+    mask: Any = None,
+) -> Optimizer:
+    """StableAdamW (arXiv:2304.13013): AdamW that shortens a leaf's step while its second moment lags behind.
+
+    Hyperparameters are those of `adamx.StableAdamW`; the rest is described by `adamx.optimizer`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.stable_adamw(0.5, weight_decay=0.0)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.5], dtype=float32)
+    """
+    return optimizer(StableAdamW(b1, b2, eps, weight_decay), learning_rate, mask=mask)
+
+
+def adam_mini(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = AdamMini.b1,
+    b2: ScalarOrSchedule = AdamMini.b2,
+    eps: ScalarOrSchedule = AdamMini.eps,
+    keep: tuple[int, ...] = AdamMini.keep,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+    *,
+    decay: str = "decoupled",
+    lr_max: float | None = None,
+) -> Optimizer:
+    """Adam-mini (arXiv:2406.16793): AdamW with one second moment for each output neuron, stored as such.
+
+    Hyperparameters are those of `adamx.AdamMini`; the rest is described by `adamx.optimizer`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> params = jnp.ones((512, 64))
+    >>> adamx.adam_mini(1e-3).init(params).slots.nu.shape
+    (1, 64)
+    """
+    return optimizer(
+        AdamMini(b1, b2, eps, keep), learning_rate, weight_decay=weight_decay, mask=mask, decay=decay, lr_max=lr_max
+    )

@@ -1,0 +1,125 @@
+"""What a preset is: a framework's words and defaults, and the rule, step size and decay that they mean here."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from .._engine import Optimizer
+from .._optimizer import choose, optimizer
+from .._rule import Rule, check_value
+from .._typing import Array, Interval, ScalarOrSchedule, Schedule
+
+
+class _Required:
+    def __repr__(self) -> str:
+        return "?"
+
+
+REQUIRED = _Required()
+"""The default of an argument that the framework has none for."""
+
+
+class Recipe(NamedTuple):
+    """An optimizer, taken apart.
+
+    Attributes:
+        rule: how one array is updated.
+        learning_rate: the framework's step size.
+        weight_decay: strength of the decay; `None` where the framework has none.
+        decay: how the decay couples, as in `adamx.optimizer`.
+        step: what multiplies the rule's direction, where that is not the step size; the decay still follows that.
+    """
+
+    rule: Rule[Any]
+    learning_rate: ScalarOrSchedule
+    weight_decay: ScalarOrSchedule | None = None
+    decay: str = "decoupled"
+    step: ScalarOrSchedule | None = None
+
+    def optimizer(self, mask: Any) -> Optimizer:
+        """Put together."""
+        weight_decay = 0.0 if self.weight_decay is None else self.weight_decay
+        if self.step is None:
+            return optimizer(self.rule, self.learning_rate, weight_decay=weight_decay, mask=mask, decay=self.decay)
+        strength = times(self.learning_rate, weight_decay)
+        return optimizer(self.rule, self.step, weight_decay=strength, mask=mask, decay="constant")
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """One optimizer of one framework.
+
+    Attributes:
+        framework: its name, in lower case.
+        optimizer: the optimizer's name, in lower case.
+        defaults: the arguments, in the framework's words and with its defaults; `REQUIRED` where it has none.
+        build: from the arguments, as attributes, to a `Recipe`.
+        notes: what surprises in it, in Markdown.
+    """
+
+    framework: str
+    optimizer: str
+    defaults: Mapping[str, Any]
+    build: Callable[[Any], Recipe]
+    notes: str = ""
+
+    def recipe(self, **overrides: Any) -> Recipe:
+        """The optimizer with some arguments changed.
+
+        Raises:
+            ValueError: an argument that the framework does not have, that it has no default for, or that is not as
+                many numbers as its default.
+        """
+        for name, value in overrides.items():
+            choose(f"{self.framework} {self.optimizer}: the argument", name, self.defaults)
+            default = self.defaults[name]
+            if isinstance(default, tuple) and not (isinstance(value, (tuple, list)) and len(value) == len(default)):
+                raise ValueError(f"{name} = {value!r} should be {len(default)} values, as the default {default}")
+        arguments = {**self.defaults, **overrides}
+        for name, value in arguments.items():
+            if value is REQUIRED:
+                raise ValueError(
+                    f"{self.framework} has no default for {name}: give it, "
+                    f"preset({self.framework!r}, {self.optimizer!r}, {name}=...)"
+                )
+        return self.build(SimpleNamespace(**arguments))
+
+
+def is_zero(x: Any) -> bool:
+    """Whether `x` is plainly 0, or absent."""
+    return x is None or (isinstance(x, (int, float)) and x == 0)
+
+
+def derived(f: Callable[..., Array], **parts: ScalarOrSchedule) -> Schedule:
+    """The schedule `f(t, *values)`: of the finished steps and of the values that the parts have then."""
+    for name, part in parts.items():
+        if not callable(part):
+            check_value(name, part, Interval(0.0, float("inf")))
+
+    def schedule(count: Array) -> Array:
+        values = [part(count) if callable(part) else part for part in parts.values()]
+        return f(*(jnp.asarray(x, float) for x in (count, *values)))
+
+    return schedule
+
+
+def times(learning_rate: ScalarOrSchedule, by: ScalarOrSchedule) -> ScalarOrSchedule:
+    """The product of two hyperparameters, whatever each of them is."""
+    if isinstance(learning_rate, (int, float)) and isinstance(by, (int, float)):
+        return learning_rate * by
+    return derived(lambda t, a, b: a * b, learning_rate=learning_rate, by=by)
+
+
+def inverse_time(learning_rate: ScalarOrSchedule, rate: ScalarOrSchedule) -> ScalarOrSchedule:
+    r"""$\alpha/(1 + t d)$, t from 0."""
+    if is_zero(rate):
+        return learning_rate
+    return derived(lambda t, a, d: a / (1 + t * d), learning_rate=learning_rate, rate=rate)
+
+
+def at_most_inverse_sqrt(learning_rate: ScalarOrSchedule) -> Schedule:
+    r"""$\min(\alpha, 1/\sqrt t)$, t from 1: Adafactor's relative step."""
+    return derived(lambda t, a: jnp.minimum(a, 1 / jnp.sqrt(t + 1)), learning_rate=learning_rate)

@@ -1,0 +1,117 @@
+"""PyTorch 2.13, `torch.optim`."""
+
+from typing import Any
+
+from ..rules.adadelta import AdaDelta
+from ..rules.adafactor import Adafactor
+from ..rules.adagrad import AdaGrad
+from ..rules.adam import Adam
+from ..rules.adamax import AdaMax
+from ..rules.amsgrad import AMSGrad
+from ..rules.nadam import NAdam
+from ..rules.radam import RAdam
+from ..rules.rmsprop import RMSProp
+from ._preset import Preset, Recipe, at_most_inverse_sqrt, inverse_time, is_zero
+
+
+def _decayed(rule: Any, o: Any) -> Recipe:
+    return Recipe(rule, o.lr, o.weight_decay, "decoupled" if o.decoupled_weight_decay else "l2")
+
+
+def _adam(o: Any) -> Recipe:
+    rule = AMSGrad(*o.betas, o.eps, max_of="raw") if o.amsgrad else Adam(*o.betas, o.eps)
+    return _decayed(rule, o)
+
+
+def _adamw(o: Any) -> Recipe:
+    return _adam(o)._replace(decay="decoupled")
+
+
+def _rmsprop(o: Any) -> Recipe:
+    momentum = None if is_zero(o.momentum) else o.momentum
+    rule = RMSProp(o.alpha, o.eps, momentum=momentum, eps_in_sqrt=False, centered=o.centered)
+    return Recipe(rule, o.lr, o.weight_decay, "l2")
+
+
+def _adagrad(o: Any) -> Recipe:
+    rule = AdaGrad(o.initial_accumulator_value, o.eps, eps_in_sqrt=False)
+    return Recipe(rule, inverse_time(o.lr, o.lr_decay), o.weight_decay, "l2")
+
+
+def _adafactor(o: Any) -> Recipe:
+    eps, eps_scale = o.eps
+    rule = Adafactor(
+        decay_rate=-o.beta2_decay,
+        clipping_threshold=o.d,
+        eps=eps,
+        eps_scale=eps_scale,
+        min_dim_size_to_factor=1,
+        last_axes=True,
+        clamped=True,
+    )
+    return Recipe(rule, o.lr, o.weight_decay, step=at_most_inverse_sqrt(o.lr))
+
+
+BETAS = {"betas": (0.9, 0.999), "eps": 1e-8}
+COUPLED = {"weight_decay": 0.0, "decoupled_weight_decay": False}
+ADAM = {"lr": 1e-3, **BETAS, "amsgrad": False, **COUPLED}
+
+PRESETS = (
+    Preset("pytorch", "adam", ADAM, _adam),
+    Preset(
+        "pytorch",
+        "adamw",
+        {"lr": 1e-3, **BETAS, "weight_decay": 1e-2, "amsgrad": False, "decoupled_weight_decay": True},
+        _adamw,
+        "λ is 100 times Optax's",
+    ),
+    Preset("pytorch", "amsgrad", {**ADAM, "amsgrad": True}, _adam, "`Adam(amsgrad=True)`"),
+    Preset(
+        "pytorch",
+        "adamax",
+        {"lr": 2e-3, **BETAS, "weight_decay": 0.0},
+        lambda o: Recipe(AdaMax(*o.betas, o.eps), o.lr, o.weight_decay, "l2"),
+    ),
+    Preset(
+        "pytorch",
+        "nadam",
+        {"lr": 2e-3, **BETAS, "momentum_decay": 4e-3, **COUPLED},
+        lambda o: _decayed(NAdam(*o.betas, o.eps, o.momentum_decay), o),
+        "keeps the product of its momenta in float32, also for float64 weights, unless the default dtype is float64",
+    ),
+    Preset(
+        "pytorch",
+        "radam",
+        {"lr": 1e-3, **BETAS, **COUPLED},
+        lambda o: _decayed(RAdam(*o.betas, o.eps, eps_hat=True), o),
+        "until it is rectified, momentum without a denominator",
+    ),
+    Preset(
+        "pytorch",
+        "adagrad",
+        {"lr": 1e-2, "lr_decay": 0.0, "weight_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10},
+        _adagrad,
+        "step size lr / (1 + t lr_decay), t from 0",
+    ),
+    Preset(
+        "pytorch",
+        "rmsprop",
+        {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.0, "centered": False},
+        _rmsprop,
+        "momentum gathers directions, which the step size then scales",
+    ),
+    Preset(
+        "pytorch",
+        "adadelta",
+        {"lr": 1.0, "rho": 0.9, "eps": 1e-6, "weight_decay": 0.0},
+        lambda o: Recipe(AdaDelta(o.rho, o.eps), o.lr, o.weight_decay, "l2"),
+    ),
+    Preset(
+        "pytorch",
+        "adafactor",
+        {"lr": 1e-2, "beta2_decay": -0.8, "eps": (None, 1e-3), "d": 1.0, "weight_decay": 0.0},
+        _adafactor,
+        "step size min(lr, 1/√t) in units of the weights, the decay's is lr; ε `None` is the dtype's machine epsilon; "
+        "factors the last two axes of any size",
+    ),
+)
