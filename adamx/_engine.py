@@ -85,10 +85,9 @@ class Optimizer(optax.GradientTransformationExtraArgs):
         """
         leaves = _leaves.flatten(grads, "grads")
         weights = _leaves.match(leaves, params, "params")
-        wide = [
-            g if g is None else jnp.asarray(g, wide_dtype(g, p)) for g, p in zip(leaves.arrays, weights, strict=True)
-        ]
-        deltas, state = self.update(leaves.rebuild(wide), state, params, **extra_args)
+        pairs = zip(leaves.arrays, weights, strict=True)
+        wide = leaves.rebuild([g if g is None else jnp.asarray(g, wide_dtype(g, p)) for g, p in pairs])
+        deltas, state = self.update(wide, state, params, **extra_args)
         return jax.tree.map(_land, params, deltas, is_leaf=_leaves.is_none), state
 
 
@@ -153,10 +152,12 @@ def scale_by(rule: Rule[Any], *, mu_dtype: Any = None, decay_mask: Any = None) -
 
         steps: list[Step | None] = []
         for path, g, p, row, decay in zip(leaves.paths, leaves.arrays, weights, rows, decays, strict=True):
-            if g is not None:
-                leaf = Leaf(path, g, p, row, decay)
-                leaf.check(layout)
-            steps.append(None if g is None else Step.of(leaf, layout, resolved))
+            if g is None:
+                steps.append(None)
+                continue
+            leaf = Leaf(path, g, p, row, decay)
+            leaf.check(layout)
+            steps.append(Step.of(leaf, layout, resolved))
         total = _total([step.measure() for step in steps if step is not None])
         done = [(None, row) if step is None else step.take(total) for step, row in zip(steps, rows, strict=True)]
         columns = [leaves.rebuild([row[i] for _, row in done]) for i in range(len(layout.slots))]
@@ -202,13 +203,11 @@ def _check_mu_dtype(mu_dtype: Any, rule: Rule[Any], dtypes: list[Any]) -> None:
 
 def _check_state(state: Any, varying: set[str]) -> None:
     if not hasattr(state, "slots"):
-        raise TypeError(
-            f"the state is {type(state).__name__}, not what `init(params)` makes: update(grads, state, params)"
-        )
+        raise TypeError(f"{type(state).__name__} is not a state from `init(params)`: call update(grads, state, params)")
     if set(state.log_products) != varying:
         raise ValueError(
-            f"the state knows schedules of {sorted(state.log_products)}, the optimizer of {sorted(varying)}: decay rates "
-            "that follow a schedule keep their product in the state, so make a new one with `init`"
+            f"the state was made for schedules of {sorted(state.log_products)}, the optimizer has {sorted(varying)}: the "
+            "product of a scheduled decay rate is kept in the state, so make a new one with `init`"
         )
 
 

@@ -107,11 +107,8 @@ class Step:
     def _check_shape(self, name: str, new: Any, old: Any) -> None:
         if (new is None) != (old is None) or (old is not None and jnp.shape(new) != jnp.shape(old)):
             shapes = tuple("None" if x is None else jnp.shape(x) for x in (new, old))
-            where = _leaves.show("grads", self.leaf.path)
-            raise ValueError(
-                f"{type(self.rule).__name__}'s step returned {name} of shape {shapes[0]} for {where}, where "
-                f"it should be {shapes[1]}"
-            )
+            rule, where = type(self.rule).__name__, _leaves.show("grads", self.leaf.path)
+            raise ValueError(f"{rule}.step gave a {name} of shape {shapes[0]} for {where}: it should be {shapes[1]}")
 
     def _promotion(self) -> Any:
         """Within a complex leaf real and complex numbers mix on purpose; everything else is of one dtype."""

@@ -77,7 +77,7 @@ def covered(mask: Any, params: Params) -> list[bool]:
     said: dict[Path, bool] = {}
     below: dict[Path, list[bool]] = defaultdict(list)
     for path, value in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        if jnp.shape(value) != () or jnp.result_type(value) != bool:
+        if jnp.shape(value) != () or jnp.result_type(value) != jnp.bool_:
             raise TypeError(f"{show('mask', path)} = {value!r} should be True or False")
         names = _names(path)
         said[names] = bool(value)
