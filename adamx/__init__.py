@@ -61,6 +61,8 @@ from ._alias.variants import radam as radam
 from ._alias.variants import simplified_ademamix as simplified_ademamix
 from ._alias.variants import stable_adamw as stable_adamw
 from ._alias.variants import yogi as yogi
+from ._catalogue import describe as describe
+from ._catalogue import names as list  # noqa: F401  (public as `adamx.list`)
 from ._engine import Optimizer as Optimizer
 from ._engine import State as State
 from ._engine import scale_by as scale_by

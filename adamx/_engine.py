@@ -206,7 +206,7 @@ def _check_state(state: Any, varying: set[str]) -> None:
         raise TypeError(f"{type(state).__name__} is not a state from `init(params)`: call update(grads, state, params)")
     if set(state.log_products) != varying:
         raise ValueError(
-            f"the state was made for schedules of {sorted(state.log_products)}, the optimizer has {sorted(varying)}: the "
+            f"the state is of schedules of {sorted(state.log_products)}, the optimizer of {sorted(varying)}: the "
             "product of a scheduled decay rate is kept in the state, so make a new one with `init`"
         )
 

@@ -95,10 +95,10 @@ class Step:
         at = dataclasses.replace(self.at, total=jax.tree.map(lambda x: x.astype(self.at.t.dtype), total))
         with self._promotion():
             direction, slots = self.rule.step(self.g, self.slots, at)
-            # Visible also where the rule takes the sign of a gradient that is not finite, or clips it.
-            direction = direction + 0 * self.g
         new = self.layout.tree.flatten_up_to(slots)
         self._check_shape("direction", direction, self.g)
+        # A gradient that is not finite stays visible, also where the rule takes its sign or clips it.
+        direction = direction + 0 * self.g
         for name, x, old in zip(self.layout.names, new, self.leaf.stored, strict=True):
             self._check_shape(name, x, old)
         narrowed = [x if x is None else y.astype(x.dtype) for y, x in zip(new, self.leaf.stored, strict=True)]

@@ -77,7 +77,7 @@ def covered(mask: Any, params: Params) -> list[bool]:
     said: dict[Path, bool] = {}
     below: dict[Path, list[bool]] = defaultdict(list)
     for path, value in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        if jnp.shape(value) != () or jnp.result_type(value) != jnp.bool_:
+        if _dtype(value) not in (bool, jnp.bool_) or jnp.shape(value) != ():
             raise TypeError(f"{show('mask', path)} = {value!r} should be True or False")
         names = _names(path)
         said[names] = bool(value)
@@ -100,7 +100,7 @@ def covered(mask: Any, params: Params) -> list[bool]:
     if present and not any(said.values()):
         raise ValueError(
             f"the mask covers none of the {len(present)} leaves, the first being {show('params', present[0])}: turn it "
-            "round, or set weight_decay=0"
+            "round, or leave it out and set weight_decay=0"
         )
     return covers
 

@@ -83,11 +83,10 @@ def optimizer(
         lr_max = _largest(learning_rate, lr_max)
     elif lr_max is not None:
         raise ValueError(f"lr_max = {lr_max} belongs to decay='independent', not to {decay!r}")
-    none = isinstance(weight_decay, (int, float)) and weight_decay == 0
     return scale_by(
         Descent(rule, learning_rate, weight_decay, lr_max, decay),
         mu_dtype=mu_dtype,
-        decay_mask=None if none else mask,
+        decay_mask=mask,
     )
 
 

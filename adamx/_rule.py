@@ -178,6 +178,8 @@ def check(rule: Rule[Any]) -> None:
     """Raise if a rule is none, or one of its hyperparameters cannot be: its type, its precision, its range."""
     if not isinstance(rule, Rule):
         raise TypeError(f"{rule!r} is not a rule: give an instance, such as adamx.Adam(b1=0.9), as the first argument")
+    if isinstance(rule, Modifier):
+        check(rule.rule)
     for path, value, interval in hyperparameters(rule):
         if not callable(value):
             check_value(path.rpartition(".")[2], value, interval)

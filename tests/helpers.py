@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import adamx
+from adamx._catalogue import FACTORIES
 
 
 class SoftSign(adamx.Rule[tuple[()]]):
@@ -45,8 +46,31 @@ OPTIMIZERS = [
     Entry("adamax", adamx.adamax),
     Entry("adamax_no_eps", _with(adamx.adamax, eps=0.0)),
     Entry("adamaxw", _with(adamx.adamaxw, weight_decay=0.01)),
+    *(Entry(name, make) for name, make in FACTORIES.items() if name not in {"adam", "adamw", "adamax", "adamaxw"}),
+    Entry("nadam_dozat", _with(adamx.nadam, momentum_decay=4e-3)),
+    Entry("amsgrad_pytorch", _with(adamx.amsgrad, max_of="raw")),
+    Entry("radam_official", _with(adamx.radam, unrectified="skip", eps_hat=True)),
+    Entry("rmsprop_everything", _with(adamx.rmsprop, centered=True, momentum=0.9, nesterov=True)),
+    Entry("adafactor_factored", _with(adamx.adafactor, min_dim_size_to_factor=2, momentum=0.9)),
+    Entry("prodigy_corrected", _with(adamx.prodigy, bias_correction=True, estim_lr0=1e-3)),
     Entry("users_rule", _with(lambda learning_rate: adamx.optimizer(SoftSign(), learning_rate))),
 ]
+
+LEAFWISE = {
+    "stable_adamw",
+    "adam_mini",
+    "novograd",
+    "adafactor",
+    "adafactor_factored",
+    "came",
+    "lamb",
+    "cadamw",
+    "mars_adamw",
+    "prodigy",
+    "prodigy_corrected",
+    "dadapt_adamw",
+}
+"""Those that mix the elements of a leaf, or of all leaves."""
 
 SHAPES: dict[str, Any] = {"matrix": (3, 4), "layer": {"bias": (5,), "scalar": ()}, "empty": (0, 2)}
 

@@ -22,8 +22,23 @@ PARAMS = {"layer": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
         (lambda: adamx.adam(-1e-3), r"learning_rate = -0\.001 is outside"),
         (lambda: adamx.adam(float("inf")), r"learning_rate = inf is outside"),
         (lambda: adamx.adamw(1e-3, weight_decay=-1.0), r"weight_decay = -1\.0 is outside"),
-        (lambda: adamx.adamw(1e-3, decay="decopled"), r"'decopled'.*did you mean 'decoupled'"),
+        (lambda: adamx.adamw(1e-3, decay="decopled"), r"decay = 'decopled': did you mean 'decoupled'\?"),
+        (lambda: adamx.adamw(1e-3, decay=None), r"decay = None: choose from 'l2'"),
         (lambda: adamx.adamw(lambda _: 1e-3, decay="independent"), r"give lr_max="),
+        (lambda: adamx.adamw(0.0, decay="independent"), r"it should be positive"),
+        (lambda: adamx.adamw(0.1, decay="independent", lr_max=0.01), r"learning_rate = 0\.1 exceeds lr_max = 0\.01"),
+        (lambda: adamx.adamw(0.1, lr_max=0.1), r"lr_max = 0\.1 belongs to decay='independent'"),
+        (lambda: adamx.amsgrad(1e-3, max_of="row"), r"max_of = 'row': did you mean 'raw'"),
+        (lambda: adamx.radam(1e-3, unrectified="skp"), r"did you mean 'skip'"),
+        (lambda: adamx.cadamw(1e-3, normalisation="men"), r"did you mean 'mean'"),
+        (lambda: adamx.nadam(1e-3, eps_root=1e-8, momentum_decay=4e-3), r"has no eps_root"),
+        (lambda: adamx.lookahead(sync_period=0), r"sync_period = 0 should be a positive whole number"),
+        (lambda: adamx.schedule_free_sgd(lambda _: 1e-3, warmup_steps=3), r"warmup_steps or a schedule"),
+        (lambda: adamx.describe("adopd"), r"optimizer = 'adopd': did you mean 'adopt'"),
+        (lambda: adamx.adam(1e-3, mu_dtype=jnp.int8), r"mu_dtype = .*int8.* is not a real floating dtype"),
+        (lambda: adamx.adam(1e-3, mu_dtype="fast"), r"mu_dtype = 'fast' is not a real floating dtype"),
+        (lambda: adamx.schedules.inverse_sqrt(1.0, every=float("inf")), r"every = inf should be a positive whole"),
+        (lambda: adamx.schedules.ademamix_b3(1.0, 0.9, 10), r"b3 = 1\.0 is outside \(0, 1\)"),
         (lambda: adamx.adam(jnp.ones(3)), r"learning_rate.*shape \(3,\).*vmap"),
         (lambda: adamx.averaging(1.0), r"decay = 1\.0 is outside \[0, 1\)"),
         (lambda: adamx.scale_by_bias_correction(0.9, 2.0), r"b2 = 2\.0 is outside"),
@@ -44,6 +59,11 @@ class Slotless(adamx.Rule[tuple[()]]):
         return g, s
 
 
+class WrongShape(adamx.Rule[tuple[()]]):
+    def step(self, g, s, at):
+        return g.sum(), s
+
+
 class Unfinished(adamx.Rule[tuple[()]]):
     pass
 
@@ -58,6 +78,62 @@ def test_a_rule_without_a_step_is_named():
     opt = adamx.scale_by(Unfinished())
     with pytest.raises(TypeError, match="Unfinished defines no `step"):
         opt.update(PARAMS, opt.init(PARAMS))
+
+
+@pytest.mark.parametrize("build", [adamx.scale_by, lambda rule: adamx.optimizer(rule, 1e-3)])
+@pytest.mark.parametrize("rule", [adamx.Adam, 1e-3, "adam"])
+def test_what_is_no_rule_is_refused(build, rule):
+    with pytest.raises(TypeError, match=r"is not a rule: give an instance, such as adamx\.Adam\(b1=0\.9\)"):
+        build(rule)
+
+
+def test_a_direction_of_another_shape_is_refused():
+    opt = adamx.scale_by(WrongShape())
+    with pytest.raises(ValueError, match=r"WrongShape\.step gave a direction of shape \(\) for grads\['w'\]: .*\(2,\)"):
+        opt.update({"w": jnp.ones(2)}, opt.init({"w": jnp.ones(2)}))
+
+
+def test_a_state_that_is_none_is_named():
+    opt = adamx.adam(1e-3)
+    with pytest.raises(TypeError, match=r"dict is not a state from `init\(params\)`"):
+        opt.update(PARAMS, PARAMS)
+
+
+def test_a_state_of_other_schedules_is_refused():
+    constant, scheduled = adamx.adam(1e-3), adamx.adam(1e-3, b1=lambda _: 0.9)
+    with pytest.raises(ValueError, match=r"is of schedules of \[\], the optimizer of \['rule\.b1'\]"):
+        scheduled.update(PARAMS, constant.init(PARAMS))
+
+
+@pytest.mark.parametrize(("leaf", "kind"), [(jax.nn.relu, "custom_jvp"), ("relu", "str"), (object(), "object")])
+def test_leaves_that_are_no_arrays_are_refused_by_path(leaf, kind):
+    with pytest.raises(TypeError, match=rf"params\['act'\] is .*{kind}.*None in its place"):
+        adamx.adam(1e-3).init({"act": leaf, "w": jnp.ones(2)})
+
+
+@pytest.mark.parametrize(("g", "p"), [(jnp.complex64, jnp.float32), (jnp.float32, jnp.complex64)])
+def test_complex_gradients_of_real_parameters_and_the_reverse_are_refused(g, p):
+    opt, params = adamx.adam(1e-3), {"w": jnp.ones(2, p)}
+    with pytest.raises(TypeError, match=r"grads\['w'\] is (complex|real), its parameter (real|complex)"):
+        opt.update({"w": jnp.ones(2, g)}, opt.init(params), params)
+
+
+def test_a_complex_hyperparameter_is_refused():
+    with pytest.raises(TypeError, match=r"b1 = .* should be a number"):
+        adamx.adam(1e-3, b1=jnp.asarray(0.9 + 0j))
+
+
+@pytest.mark.parametrize("value", ["no", 0.5, jnp.ones(2, bool)])
+def test_a_mask_of_something_else_than_booleans_is_refused_by_path(value):
+    with pytest.raises(TypeError, match=r"mask\['layer'\] = .* should be True or False"):
+        adamx.adamw(1e-3, mask={"layer": value}).init(PARAMS)
+
+
+def test_a_mask_that_covers_another_group_is_no_mistake():
+    params, mask = {"a": jnp.ones(2), "b": jnp.ones(2)}, {"a": True, "b": False}
+    only_b = optax.masked(adamx.adamw(0.1, mask=mask), {"a": False, "b": True})
+    updates, _ = only_b.update(params, only_b.init(params), params)
+    np.testing.assert_allclose(updates["b"], -0.1, rtol=1e-6)
 
 
 def test_a_schedules_value_of_too_few_digits_is_refused():

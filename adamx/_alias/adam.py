@@ -25,7 +25,7 @@ def adam(
     nesterov: bool = False,
     eps_hat: bool = False,
 ) -> Optimizer:
-    r"""Adam (arXiv:1412.6980, Algorithm 1): $p \leftarrow p - \alpha\,\hat m_t / (\sqrt{\hat v_t} + \varepsilon)$.
+    r"""Adam (arXiv:1412.6980): the mean of the gradient, in units of the root of its mean square.
 
     Unlike `optax.adam`, the state is at least float32 whatever the parameters are, and the bias correction is exact
     to rounding. See `adamx.Adam` for the equations.
@@ -74,7 +74,7 @@ def adamw(
     decay: str = "decoupled",
     lr_max: float | None = None,
 ) -> Optimizer:
-    r"""Adam with decoupled weight decay (arXiv:1711.05101): $p \leftarrow p - \alpha_t (u_t + \lambda p)$.
+    r"""AdamW (arXiv:1711.05101): Adam with decoupled weight decay, $p \leftarrow p - \alpha_t (u_t + \lambda p)$.
 
     Args:
         learning_rate: the step size $\alpha$, also of the decay; a number or a schedule.
@@ -116,7 +116,7 @@ def adamax(
     b2: ScalarOrSchedule = AdaMax.b2,
     eps: ScalarOrSchedule = AdaMax.eps,
 ) -> Optimizer:
-    r"""AdaMax (arXiv:1412.6980, Algorithm 2): Adam with the largest gradient in place of the mean square.
+    r"""AdaMax (arXiv:1412.6980): Adam with the largest gradient in place of the mean square.
 
     See `adamx.AdaMax` for the equations.
 
@@ -153,7 +153,7 @@ def adamaxw(
     decay: str = "decoupled",
     lr_max: float | None = None,
 ) -> Optimizer:
-    r"""AdaMax with decoupled weight decay: $p \leftarrow p - \alpha_t (u_t + \lambda p)$.
+    r"""AdaMaxW (arXiv:1711.05101): AdaMax with decoupled weight decay, $p \leftarrow p - \alpha_t (u_t + \lambda p)$.
 
     Args:
         learning_rate: the step size $\alpha$, also of the decay; a number or a schedule.
@@ -193,7 +193,7 @@ def nadam(
     nesterov: bool = True,
     momentum_decay: ScalarOrSchedule | None = None,
 ) -> Optimizer:
-    r"""Adam with Nesterov momentum (Dozat, ICLR 2016 workshop): with a constant momentum, or with Dozat's schedule.
+    r"""NAdam (Dozat, ICLR 2016 workshop): Adam with Nesterov momentum, constant or with Dozat's schedule.
 
     Without `momentum_decay` it is Optax's form, `adam(nesterov=True)`; with it PyTorch's and Keras's, `adamx.NAdam`,
     which has no `eps_root` and looks ahead always.
@@ -238,7 +238,7 @@ def nadamw(
     decay: str = "decoupled",
     lr_max: float | None = None,
 ) -> Optimizer:
-    """AdamW with Nesterov momentum (Dozat, ICLR 2016 workshop): `adamw(nesterov=True)`.
+    """NAdamW (Dozat, ICLR 2016 workshop): AdamW with Nesterov momentum, `adamw(nesterov=True)`.
 
     The arguments are those of `adamx.adamw`.
 
@@ -310,7 +310,7 @@ def adamx(
     b2: ScalarOrSchedule = AdamX.b2,
     eps: ScalarOrSchedule = AdamX.eps,
     *,
-    b1_decay: float = 0.999,
+    b1_decay: float = 1 - 1e-8,
 ) -> Optimizer:
     r"""AdamX (arXiv:1904.03590): AMSGrad repaired for momentum that fades, $\beta_{1,t} = \beta_1 \lambda^{t-1}$.
 
@@ -321,7 +321,7 @@ def adamx(
         b1: first decay rate of the mean, in [0, 1).
         b2: decay rate of the mean square, in [0, 1).
         eps: added to the root, in units of the gradient.
-        b1_decay: $\lambda$, in (0, 1]; the paper names no value. 1 makes it AMSGrad.
+        b1_decay: $\lambda$, in (0, 1]; 1 - 1e-8 is what Adam's paper suggests for it, 1 makes it AMSGrad.
 
     Raises:
         ValueError: a number out of range.

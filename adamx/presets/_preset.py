@@ -74,7 +74,7 @@ class Preset:
                 many numbers as its default.
         """
         for name, value in overrides.items():
-            choose(f"{self.framework} {self.optimizer}: the argument", name, self.defaults)
+            choose(f"argument of {self.framework} {self.optimizer}", name, self.defaults)
             default = self.defaults[name]
             if isinstance(default, tuple) and not (isinstance(value, (tuple, list)) and len(value) == len(default)):
                 raise ValueError(f"{name} = {value!r} should be {len(default)} values, as the default {default}")

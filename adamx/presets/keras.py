@@ -145,6 +145,6 @@ PRESETS = (
         "lion",
         {**RATE, "beta_1": 0.9, "beta_2": 0.99, **DECAY},
         lambda o: _decayed(Lion(o.beta_1, o.beta_2), o),
-        "ten times the paper's step size",
+        "the step size is Adam's; 3 to 10 times smaller is usual",
     ),
 )

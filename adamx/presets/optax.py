@@ -135,6 +135,7 @@ PRESETS = (
         "adadelta",
         {**RATE, "rho": 0.9, "eps": 1e-6, "weight_decay": 0.0},
         lambda o: Recipe(AdaDelta(o.rho, o.eps), o.learning_rate, o.weight_decay, "l2"),
+        "climbs there if no learning rate is given",
     ),
     Preset(
         "optax",

@@ -14,17 +14,20 @@ from ..rules.rmsprop import RMSProp
 from ._preset import Preset, Recipe, at_most_inverse_sqrt, inverse_time, is_zero
 
 
+def _betas(o: Any) -> dict[str, Any]:
+    return {"b1": o.betas[0], "b2": o.betas[1], "eps": o.eps}
+
+
 def _decayed(rule: Any, o: Any) -> Recipe:
     return Recipe(rule, o.lr, o.weight_decay, "decoupled" if o.decoupled_weight_decay else "l2")
 
 
+def _adam_or_amsgrad(o: Any) -> Any:
+    return AMSGrad(**_betas(o), max_of="raw") if o.amsgrad else Adam(**_betas(o))
+
+
 def _adam(o: Any) -> Recipe:
-    rule = AMSGrad(*o.betas, o.eps, max_of="raw") if o.amsgrad else Adam(*o.betas, o.eps)
-    return _decayed(rule, o)
-
-
-def _adamw(o: Any) -> Recipe:
-    return _adam(o)._replace(decay="decoupled")
+    return _decayed(_adam_or_amsgrad(o), o)
 
 
 def _rmsprop(o: Any) -> Recipe:
@@ -61,8 +64,8 @@ PRESETS = (
     Preset(
         "pytorch",
         "adamw",
-        {"lr": 1e-3, **BETAS, "weight_decay": 1e-2, "amsgrad": False, "decoupled_weight_decay": True},
-        _adamw,
+        {"lr": 1e-3, **BETAS, "weight_decay": 1e-2, "amsgrad": False},
+        lambda o: Recipe(_adam_or_amsgrad(o), o.lr, o.weight_decay),
         "λ is 100 times Optax's",
     ),
     Preset("pytorch", "amsgrad", {**ADAM, "amsgrad": True}, _adam, "`Adam(amsgrad=True)`"),
@@ -70,20 +73,20 @@ PRESETS = (
         "pytorch",
         "adamax",
         {"lr": 2e-3, **BETAS, "weight_decay": 0.0},
-        lambda o: Recipe(AdaMax(*o.betas, o.eps), o.lr, o.weight_decay, "l2"),
+        lambda o: Recipe(AdaMax(**_betas(o)), o.lr, o.weight_decay, "l2"),
     ),
     Preset(
         "pytorch",
         "nadam",
         {"lr": 2e-3, **BETAS, "momentum_decay": 4e-3, **COUPLED},
-        lambda o: _decayed(NAdam(*o.betas, o.eps, o.momentum_decay), o),
+        lambda o: _decayed(NAdam(**_betas(o), momentum_decay=o.momentum_decay), o),
         "keeps the product of its momenta in float32, also for float64 weights, unless the default dtype is float64",
     ),
     Preset(
         "pytorch",
         "radam",
         {"lr": 1e-3, **BETAS, **COUPLED},
-        lambda o: _decayed(RAdam(*o.betas, o.eps, eps_hat=True), o),
+        lambda o: _decayed(RAdam(**_betas(o), eps_hat=True), o),
         "until it is rectified, momentum without a denominator",
     ),
     Preset(

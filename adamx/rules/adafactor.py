@@ -51,7 +51,7 @@ def factor_slots(axes_of: Any) -> Factors:
         return None if axes is None else jnp.zeros([n for i, n in enumerate(p.shape) if i != axes[side]], dtype)
 
     def whole(p: Array, dtype: Any) -> Array | None:
-        return jnp.zeros(p.shape, dtype) if axes_of(p.shape) is None else None
+        return jnp.zeros_like(p, dtype=dtype) if axes_of(p.shape) is None else None
 
     return Factors(
         row=Slot(init=lambda p, dtype: without(p, dtype, 1), nonnegative=True),

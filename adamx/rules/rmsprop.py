@@ -34,7 +34,8 @@ class RMSProp(Rule[RMSMoments]):
         centered: whether the mean is subtracted.
         momentum: $\mu$, or `None`.
         nesterov: whether the momentum looks ahead, $u_t + \mu b_t$.
-        bias_correction: whether the averages are corrected; then, with `eps` outside, it is Adam with b1=0.
+        bias_correction: whether the averages are corrected; then, with `eps` outside, it is Adam with b1=0. Not with
+            `centered`: the corrected variance of the first gradient is 0, and the first step rounding over `eps`.
         step_size: $\alpha_t$ inside the momentum, $b_t = \mu b_{t-1} + \alpha_t u_t$, for a step size that changes:
             Optax, Keras and TensorFlow 1 gather steps where PyTorch gathers directions.
 

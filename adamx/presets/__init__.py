@@ -1,0 +1,102 @@
+"""The same optimizers as other frameworks spell them: their argument names, their defaults, their deviations.
+
+Frameworks disagree on where ε stands, what is corrected for bias, how weight decay couples with the step size, and
+which of several published forms a name means. A preset is one framework's answers as data; `table` prints them all.
+"""
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from .._engine import Optimizer
+from .._optimizer import choose
+from . import earlier, keras, mlx, mxnet, optax, paddle, pytorch, tensorflow
+from ._preset import REQUIRED as REQUIRED
+from ._preset import Preset as Preset
+from ._preset import Recipe as Recipe
+from ._words import bias_corrections, decay_coupling, eps_place
+
+
+def _by_framework(*modules: ModuleType) -> Mapping[str, Mapping[str, Preset]]:
+    entries = [entry for module in modules for entry in module.PRESETS]
+    frameworks = dict.fromkeys(entry.framework for entry in entries)
+    return {name: {e.optimizer: e for e in entries if e.framework == name} for name in frameworks}
+
+
+PRESETS = _by_framework(pytorch, keras, optax, mlx, paddle, tensorflow, mxnet, earlier)
+"""Every preset, by framework and optimizer."""
+
+
+def preset(framework: str, optimizer: str, /, *, mask: Any = None, **overrides: Any) -> Optimizer:
+    r"""An optimizer as another framework defines it, for porting a run.
+
+    Reproduced are the place of ε, the bias corrections, the coupling of weight decay, AMSGrad's form, NAdam's momentum
+    schedule and the framework's defaults; `table` lists them. Not taken are arguments that leave the update alone
+    (`fused`, `name`) and those that are transformations of their own (`clipnorm`, `use_ema`): chain those.
+
+    Args:
+        framework: "pytorch", "keras" (3), "optax", "mlx", "paddle", "tf1", "bert", "mxnet", "lasagne", "blocks",
+            "caffe", "torch7" or "chainer".
+        optimizer: its name in lower case: "adam", "adamw", "rmsprop" ...
+        mask: which leaves decay; see `adamx.optimizer`. Frameworks say it in ways of their own.
+        **overrides: the framework's arguments under its own names (PyTorch's `lr`, `betas`; Keras's `learning_rate`,
+            `beta_1`). A number may be a Python number, a traced scalar or a schedule of the finished steps; the number
+            of PyTorch's `lr` is what its scheduler has set for that step.
+
+    Returns:
+        An `adamx.Optimizer`.
+
+    Raises:
+        ValueError: an unknown framework, optimizer or argument, the nearest being named; an argument that the
+            framework has no default for; a number out of range.
+
+    >>> import jax.numpy as jnp
+    >>> from adamx.presets import preset
+    >>> grads, params = jnp.array([1e-6, 1.0]), jnp.zeros(2)
+    >>> for framework in ("pytorch", "keras"):  # a small gradient shows where ε stands
+    ...     opt = preset(framework, "adam")
+    ...     print(opt.update(grads, opt.init(params), params)[0])
+    [-0.0009901 -0.001    ]
+    [-0.00024025 -0.001     ]
+    >>> preset("keras", "adam", eps=1e-8)
+    Traceback (most recent call last):
+        ...
+    ValueError: argument of keras adam = 'eps': did you mean 'epsilon'? ...
+    """
+    choose("framework", framework, PRESETS)
+    choose(f"optimizer of {framework}", optimizer, PRESETS[framework])
+    return PRESETS[framework][optimizer].recipe(**overrides).optimizer(mask)
+
+
+def table(framework: str | None = None) -> str:
+    """The presets as a Markdown table: defaults, place of ε, bias corrections, weight decay, and what surprises.
+
+    A default of ? is none: the argument has to be given. α is the step size, λ the strength of the decay, p a weight;
+    v̂ is the mean square corrected, and ε̂ an ε beside its uncorrected root.
+
+    Args:
+        framework: only this one's; `None` for all.
+
+    Raises:
+        ValueError: an unknown framework.
+
+    >>> from adamx.presets import table
+    >>> print(table("bert"))  # doctest: +ELLIPSIS
+    | framework | optimizer | defaults | ε | bias corrections | weight decay | notes |
+    |---|---|---|---|---|---|---|
+    | bert | adamw | learning_rate=?, weight_decay_rate=0.01, ... epsilon=1e-06 | √v + ε | none | αλp | ... |
+    """
+    if framework is not None:
+        choose("framework", framework, PRESETS)
+    chosen = PRESETS.values() if framework is None else [PRESETS[framework]]
+    head = ("framework", "optimizer", "defaults", "ε", "bias corrections", "weight decay", "notes")
+    rows = [head, *(_row(entry) for entries in chosen for entry in entries.values())]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
+
+
+def _row(entry: Preset) -> tuple[str, ...]:
+    recipe = entry.recipe(**{name: 1.0 for name, value in entry.defaults.items() if value is REQUIRED})
+    defaults = ", ".join(f"{name}={value!r}" for name, value in entry.defaults.items())
+    words = (eps_place(recipe), bias_corrections(recipe), decay_coupling(recipe))
+    return (entry.framework, entry.optimizer, defaults, *words, entry.notes)
