@@ -1,5 +1,8 @@
 """adamx: Adam and its family as composable gradient transformations for JAX."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from . import schedules as schedules
 from ._alias.adam import adam as adam
 from ._alias.adam import adamax as adamax
@@ -62,7 +65,7 @@ from ._alias.variants import simplified_ademamix as simplified_ademamix
 from ._alias.variants import stable_adamw as stable_adamw
 from ._alias.variants import yogi as yogi
 from ._catalogue import describe as describe
-from ._catalogue import names as list  # noqa: F401  (public as `adamx.list`)
+from ._catalogue import names as list  # noqa: F401  # pyright: ignore[reportUnusedImport]  (public: adamx.list)
 from ._engine import Optimizer as Optimizer
 from ._engine import State as State
 from ._engine import scale_by as scale_by
@@ -117,3 +120,15 @@ from .trajectories.schedule_free import ScheduleFree as ScheduleFree
 from .trajectories.schedule_free import schedule_free_eval_params as schedule_free_eval_params
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from . import presets as presets
+    from .presets import preset as preset
+
+
+def __getattr__(name: str) -> Any:
+    """Presets come when asked for: 80 of them, which only those who port a run need."""
+    if name not in ("preset", "presets"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.presets")
+    return module if name == "presets" else module.preset

@@ -1,9 +1,9 @@
-"""`python -m adamx list` and `python -m adamx describe NAME`."""
+"""`python -m adamx list`, `python -m adamx describe NAME` and `python -m adamx presets [FRAMEWORK]`."""
 
 import argparse
 import sys
 
-from . import _catalogue
+from . import _catalogue, presets
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -14,13 +14,22 @@ def main(arguments: list[str] | None = None) -> int:
     listing.add_argument("--markdown", action="store_true", help="as the Markdown table of the README")
     describing = commands.add_parser("describe", help="one optimizer: reference, size of its state, defaults")
     describing.add_argument("name", help="such as adopt")
+    porting = commands.add_parser("presets", help="how other frameworks spell them, as a Markdown table")
+    porting.add_argument("framework", nargs="?", help="only this one's, such as pytorch")
     given = parser.parse_args(arguments)
+    try:
+        _print(given)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _print(given: argparse.Namespace) -> None:
     if given.command == "describe":
-        try:
-            print(_catalogue.describe(given.name))
-        except ValueError as error:
-            print(error, file=sys.stderr)
-            return 2
+        print(_catalogue.describe(given.name))
+    elif given.command == "presets":
+        print(presets.table(given.framework))
     elif given.markdown:
         print(_catalogue.table())
     else:
@@ -28,7 +37,6 @@ def main(arguments: list[str] | None = None) -> int:
         width = max(len(row.name) for row in rows)
         for row in rows:
             print(f"{row.name:<{width}}  {row.state:>4g}  {row.summary} ({row.reference})")
-    return 0
 
 
 if __name__ == "__main__":

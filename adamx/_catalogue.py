@@ -61,7 +61,7 @@ def names() -> list[str]:
 
     >>> import adamx
     >>> adamx.list()[:3]
-    ['adam', 'adamax', 'adamaxw']
+    ['adam', 'adamw', 'adamax']
     """
     return [*FACTORIES]
 

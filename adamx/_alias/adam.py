@@ -74,7 +74,7 @@ def adamw(
     decay: str = "decoupled",
     lr_max: float | None = None,
 ) -> Optimizer:
-    r"""AdamW (arXiv:1711.05101): Adam with decoupled weight decay, $p \leftarrow p - \alpha_t (u_t + \lambda p)$.
+    r"""AdamW (arXiv:1711.05101): Adam with decoupled weight decay.
 
     Args:
         learning_rate: the step size $\alpha$, also of the decay; a number or a schedule.
@@ -153,7 +153,7 @@ def adamaxw(
     decay: str = "decoupled",
     lr_max: float | None = None,
 ) -> Optimizer:
-    r"""AdaMaxW (arXiv:1711.05101): AdaMax with decoupled weight decay, $p \leftarrow p - \alpha_t (u_t + \lambda p)$.
+    r"""AdaMaxW (arXiv:1711.05101): AdaMax with decoupled weight decay.
 
     Args:
         learning_rate: the step size $\alpha$, also of the decay; a number or a schedule.
@@ -276,7 +276,9 @@ def amsgrad(
     max_of: str = AMSGrad.max_of,
     eps_hat: bool = AMSGrad.eps_hat,
 ) -> Optimizer:
-    """AMSGrad (arXiv:1904.09237): Adam whose second moment never shrinks; see `adamx.AMSGrad` for its three forms.
+    """AMSGrad (arXiv:1904.09237): Adam whose second moment never shrinks, in its three forms.
+
+    See `adamx.AMSGrad` for the forms.
 
     Args:
         learning_rate: the step size.
@@ -312,7 +314,7 @@ def adamx(
     *,
     b1_decay: float = 1 - 1e-8,
 ) -> Optimizer:
-    r"""AdamX (arXiv:1904.03590): AMSGrad repaired for momentum that fades, $\beta_{1,t} = \beta_1 \lambda^{t-1}$.
+    r"""AdamX (arXiv:1904.03590): AMSGrad repaired for momentum that fades.
 
     An algorithm that happens to bear this library's name; see `adamx.AdamX` for the equations.
 

@@ -28,7 +28,9 @@ def schedule_free_adamw(
     r: ScalarOrSchedule = ScheduleFree.r,
     mask: Any = None,
 ) -> Optimizer:
-    """Schedule-free AdamW (arXiv:2405.15682): averages as it steps; evaluate at `schedule_free_eval_params`.
+    """Schedule-free AdamW (arXiv:2405.15682): averages as it steps, so that no schedule has to end.
+
+    Evaluate at `schedule_free_eval_params`.
 
     Hyperparameters are those of `adamx.ScheduleFree` and `adamx.Adam`, whose mean it does without. `warmup_steps`
     raises the step size linearly at first; in Optax the step lags one behind the weights of the average meanwhile.
@@ -54,7 +56,9 @@ def schedule_free_sgd(
     r: ScalarOrSchedule = ScheduleFree.r,
     mask: Any = None,
 ) -> Optimizer:
-    """Schedule-free SGD (arXiv:2405.15682): averages as it steps; evaluate at `schedule_free_eval_params`.
+    """Schedule-free SGD (arXiv:2405.15682): averages as it steps, so that no schedule has to end.
+
+    Evaluate at `schedule_free_eval_params`.
 
     Hyperparameters are those of `adamx.ScheduleFree`; `warmup_steps` raises the step size linearly at first.
 

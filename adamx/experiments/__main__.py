@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from adamx.experiments import demo as demos
-from adamx.experiments.contenders import CONTENDERS, contenders
-from adamx.experiments.data import DATASETS, load
-from adamx.experiments.training import Settings, steps_per_epoch
+from . import demo as demos
+from .contenders import CONTENDERS, contenders
+from .data import DATASETS, load
+from .training import Settings, steps_per_epoch
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -48,7 +48,8 @@ def demo(
         dataset = load(data, data_dir)
         settings = Settings(epochs, batch_size, seed)
         steps_per_epoch(settings, dataset)
-    except (ValueError, FileNotFoundError) as error:
+        demos.prepare(output)
+    except (ValueError, OSError) as error:
         raise typer.BadParameter(str(error)) from error
     demos.demo(chosen, dataset, widths, settings, output, Console())
 

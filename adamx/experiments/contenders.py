@@ -9,8 +9,9 @@ from collections.abc import Iterable
 import optax
 
 import adamx
-from adamx.experiments._names import look_up
-from adamx.experiments.training import Contender
+
+from .._names import choose
+from .training import Contender
 
 CONTENDERS = {
     "adam": Contender("Adam", adamx.adam, (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1)),
@@ -30,12 +31,10 @@ CONTENDERS = {
 
 
 def contenders(names: Iterable[str] = tuple(CONTENDERS)) -> list[Contender]:
-    """Return the contenders called `names`, each once, in the order given; all of them by default.
+    """The contenders called `names` in any case of letters, each once, in the order given; all of them by default.
 
-    Raises
-    ------
-    ValueError
-        If a name is unknown; the message names the nearest.
+    Raises:
+        ValueError: a name is unknown; the message lists those known, and the nearest if one is near.
     """
-    chosen = [look_up(name, CONTENDERS, "optimizer") for name in names]
-    return list(dict.fromkeys(chosen))
+    chosen = [choose("optimizer", name.strip().lower(), CONTENDERS) for name in names]
+    return [CONTENDERS[name] for name in dict.fromkeys(chosen)]

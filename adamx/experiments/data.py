@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adamx.experiments._names import look_up
+from .._names import choose
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +39,10 @@ class Dataset:
 
 
 def digits(seed: int = 0) -> Dataset:
-    """Read the 1797 handwritten 8x8 digits that come with scikit-learn; a fifth of each class is kept for testing.
+    """The 1797 handwritten 8x8 digits that come with scikit-learn; a fifth of each class is kept for testing.
 
-    Parameters
-    ----------
-    seed
-        Of the split into training and test images.
+    Args:
+        seed: of the split into training and test images.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import StratifiedShuffleSplit
@@ -56,14 +54,11 @@ def digits(seed: int = 0) -> Dataset:
 
 
 def mnist(data_dir: Path | str) -> Dataset:
-    """Read MNIST from its four idx files, plain or gzipped, in `data_dir`.
+    """MNIST from its four idx files, plain or gzipped, in `data_dir`.
 
-    Raises
-    ------
-    FileNotFoundError
-        If one of the files is missing.
-    ValueError
-        If one of them is damaged.
+    Raises:
+        FileNotFoundError: one of the files is missing.
+        ValueError: one of them is damaged.
     """
     names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
     directory = Path(data_dir)
@@ -79,14 +74,11 @@ def mnist(data_dir: Path | str) -> Dataset:
 
 
 def cifar10(data_dir: Path | str) -> Dataset:
-    """Read CIFAR-10 from the six files of its binary version, in `data_dir/cifar-10-batches-bin`.
+    """CIFAR-10 from the six files of its binary version, in `data_dir/cifar-10-batches-bin`.
 
-    Raises
-    ------
-    FileNotFoundError
-        If one of the files is missing.
-    ValueError
-        If one of them is damaged.
+    Raises:
+        FileNotFoundError: one of the files is missing.
+        ValueError: one of them is damaged.
     """
     directory = Path(data_dir) / "cifar-10-batches-bin"
     paths = [directory / f"{name}.bin" for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")]
@@ -105,25 +97,20 @@ DATASETS: dict[str, Callable[[Path | str], Dataset]] = {
 
 
 def load(name: str = "digits", data_dir: Path | str = "data") -> Dataset:
-    """Read the data set called `name`: `digits`, `mnist` or `cifar10`.
+    """The data set called `name`, in any case of letters: `digits`, `mnist` or `cifar10`.
 
-    Raises
-    ------
-    ValueError
-        If there is no data set of that name, or one of its files is damaged.
-    FileNotFoundError
-        If one of its files is not in `data_dir`.
+    Raises:
+        ValueError: there is no data set of that name, or one of its files is damaged.
+        FileNotFoundError: one of its files is not in `data_dir`.
     """
-    return look_up(name, DATASETS, "data set")(data_dir)
+    return DATASETS[choose("data set", name.strip().lower(), DATASETS)](data_dir)
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:
-    """Read the uint8 array of `ndim` axes in an idx file, plain or, if its name ends in .gz, gzipped.
+    """The uint8 array of `ndim` axes in an idx file, plain or, if its name ends in .gz, gzipped.
 
-    Raises
-    ------
-    ValueError
-        If the magic number is another, or the file is shorter or longer than its header says.
+    Raises:
+        ValueError: the magic number is another, or the file is shorter or longer than its header says.
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -144,12 +131,10 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
 
 
 def read_cifar10(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read images `(n, 32, 32, 3)` and labels `(n,)` of one CIFAR-10 binary file.
+    """Images `(n, 32, 32, 3)` and labels `(n,)` of one CIFAR-10 binary file.
 
-    Raises
-    ------
-    ValueError
-        If the file is not a whole number of records, or a label is not a class.
+    Raises:
+        ValueError: the file is not a whole number of records, or a label is not a class.
     """
     content = np.fromfile(path, np.uint8)
     record = 1 + 3 * 32 * 32

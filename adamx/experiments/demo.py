@@ -6,16 +6,36 @@ table, a figure and a JSON file say what happened, whoever won.
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import jax
 from flax import nnx
 from rich.console import Console
 
-from adamx.experiments import figures, report
-from adamx.experiments.data import Dataset
-from adamx.experiments.models import MLP
-from adamx.experiments.progress import Live
-from adamx.experiments.training import Contender, Search, Settings, grid_search
+from . import figures, report
+from .data import Dataset
+from .models import MLP
+from .progress import Live
+from .training import Contender, Search, Settings, grid_search
+
+FILES = ("demo.png", "demo.json")
+
+
+def prepare(output: Path) -> None:
+    """Make the directory `output` if it is missing, and see that the demo can write there: before hours of training.
+
+    Raises:
+        ValueError: it cannot be made, or one of the demo's files cannot be written in it.
+    """
+    path = output
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=output).close()
+        for path in (output / name for name in FILES):
+            if path.exists():
+                path.open("ab").close()
+    except OSError as error:
+        raise ValueError(f"output {str(path)!r} cannot be written: {error.strerror}") from error
 
 
 def demo(
@@ -28,20 +48,16 @@ def demo(
 ) -> list[Search]:
     """Compare optimizers on an MLP; write `demo.png` and `demo.json` to `output`, and a table to `console`.
 
-    Parameters
-    ----------
-    contenders
-        The optimizers.
-    dataset
-        What to classify.
-    hidden
-        Width of each hidden layer.
-    settings
-        Epochs, batch size and seed; the seed also draws the initial weights.
-    output
-        Directory for the two files; it is made if it is missing.
-    console
-        Where progress and the table go.
+    Args:
+        contenders: the optimizers.
+        dataset: what to classify.
+        hidden: width of each hidden layer.
+        settings: epochs, batch size and seed; the seed also draws the initial weights.
+        output: directory for the two files; `prepare` makes it.
+        console: where progress and the table go.
+
+    Returns:
+        The runs of each contender, in the order of `contenders`.
     """
     model = MLP(dataset.image, dataset.classes, hidden, rngs=nnx.Rngs(settings.seed))
     with Live(console, contenders, settings) as on_epoch:
@@ -52,9 +68,9 @@ def demo(
     epochs = f"{settings.epochs} epoch{'s' if settings.epochs > 1 else ''}"
     title = f"MLP {layers} on {dataset.name}, {epochs}, batch size {settings.batch_size}"
     about = {"data": dataset.name, "model": "MLP", "hidden": list(hidden), "parameters": parameters}
-    output.mkdir(parents=True, exist_ok=True)
-    figures.save(figures.loss_curves(searches, title), output / "demo.png")
-    (output / "demo.json").write_text(report.as_json(searches, settings, about), encoding="utf-8")
+    figure, runs = (output / name for name in FILES)
+    figures.save(figures.loss_curves(searches, title), figure)
+    runs.write_text(report.as_json(searches, settings, about), encoding="utf-8")
     console.print(report.table(searches, title))
-    console.print(f"Wrote {output / 'demo.png'} and {output / 'demo.json'}", highlight=False, soft_wrap=True)
+    console.print(f"Wrote {figure} and {runs}", highlight=False, soft_wrap=True)
     return searches

@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from adamx.experiments.training import Search
+from .training import Search
 
 # Okabe and Ito's palette without its yellow, which is too pale for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
@@ -18,7 +18,7 @@ DASHES = ("-", (0, (5, 1.5)), (0, (7, 1.5, 1.5, 1.5)), (0, (1.5, 1.2)), (0, (3, 
 
 
 def loss_curves(searches: Sequence[Search], title: str) -> Figure:
-    """Draw training loss against epoch on a logarithmic axis, one line per optimizer at its best step size.
+    """Training loss against epoch on a logarithmic axis, one line per optimizer at its best step size.
 
     The legend lists the optimizers from the highest final loss to the lowest, as the lines end.
     """

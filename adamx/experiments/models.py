@@ -21,14 +21,10 @@ Shape = tuple[int, int, int]
 class LogisticRegression(nnx.Module):
     """One affine layer: convex in its parameters.
 
-    Parameters
-    ----------
-    image
-        Height, width and channels of one image.
-    classes
-        Number of classes.
-    rngs
-        Random streams; `params` draws the initial weights.
+    Args:
+        image: height, width and channels of one image.
+        classes: number of classes.
+        rngs: random streams; `params` draws the initial weights.
     """
 
     def __init__(self, image: Shape, classes: int, *, rngs: nnx.Rngs):
@@ -42,18 +38,12 @@ class LogisticRegression(nnx.Module):
 class MLP(nnx.Module):
     """Fully connected layers with ReLU, each followed by dropout.
 
-    Parameters
-    ----------
-    image
-        Height, width and channels of one image.
-    classes
-        Number of classes.
-    hidden
-        Width of each hidden layer, first to last.
-    dropout
-        Probability with which a hidden unit is dropped in training; 0 drops none.
-    rngs
-        Random streams: `params` for the initial weights, `dropout` for the masks.
+    Args:
+        image: height, width and channels of one image.
+        classes: number of classes.
+        hidden: width of each hidden layer, first to last.
+        dropout: probability with which a hidden unit is dropped in training; 0 drops none.
+        rngs: random streams: `params` for the initial weights, `dropout` for the masks.
     """
 
     def __init__(
@@ -75,23 +65,15 @@ class MLP(nnx.Module):
 class CNN(nnx.Module):
     """3x3 convolutions with ReLU, each followed by 2x2 max-pooling, then one hidden layer.
 
-    Parameters
-    ----------
-    image
-        Height, width and channels of one image; each convolution halves height and width.
-    classes
-        Number of classes.
-    channels
-        Channels of each convolution, first to last.
-    hidden
-        Width of the fully connected layer.
-    rngs
-        Random streams; `params` draws the initial weights.
+    Args:
+        image: height, width and channels of one image; each convolution halves height and width.
+        classes: number of classes.
+        channels: channels of each convolution, first to last.
+        hidden: width of the fully connected layer.
+        rngs: random streams; `params` draws the initial weights.
 
-    Raises
-    ------
-    ValueError
-        If the image is too small to be halved by every convolution.
+    Raises:
+        ValueError: the image is too small to be halved by every convolution.
     """
 
     def __init__(
@@ -115,12 +97,12 @@ class CNN(nnx.Module):
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Average the softmax cross-entropy, in nats, of logits `(n, classes)` and integer labels `(n,)`."""
+    """The average softmax cross-entropy, in nats, of logits `(n, classes)` and integer labels `(n,)`."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
 def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Count the rows of logits `(n, classes)` whose largest entry is at the label `(n,)`, as a fraction."""
+    """The fraction of the rows of logits `(n, classes)` whose largest entry is at the label `(n,)`."""
     return jnp.mean(jnp.argmax(logits, axis=-1) == labels, dtype=logits.dtype)
 
 

@@ -5,18 +5,16 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from adamx.experiments.training import Contender, Epoch, Settings
+from .training import Contender, Epoch, Settings
 
 
 class Live:
     """A context whose instance is the callback that `grid_search` calls after each epoch.
 
-    Parameters
-    ----------
-    console
-        Where to write.
-    contenders, settings
-        What is going to run: it fixes the number of epochs to come.
+    Args:
+        console: where to write.
+        contenders: what is going to run; their grids fix the number of runs to come.
+        settings: what the runs share; it fixes the number of epochs in each.
     """
 
     def __init__(self, console: Console, contenders: Sequence[Contender], settings: Settings):

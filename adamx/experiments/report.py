@@ -9,11 +9,11 @@ from typing import Any
 
 from rich.table import Table
 
-from adamx.experiments.training import Run, Search, Settings
+from .training import Run, Search, Settings
 
 
 def table(searches: Sequence[Search], title: str) -> Table:
-    """Lay out one row per optimizer, at its best step size; a star marks one at the edge of its grid."""
+    """One row per optimizer, at its best step size; a star marks one at the edge of its grid."""
     edge = any(search.at_edge for search in searches)
     caption = "* at the edge of the grid: a step size outside it may be better still" if edge else None
     result = Table(title=title, caption=caption)
@@ -33,16 +33,12 @@ def table(searches: Sequence[Search], title: str) -> Table:
 
 
 def as_json(searches: Sequence[Search], settings: Settings, about: dict[str, Any]) -> str:
-    """Write out settings, versions and every run of every optimizer, to six digits; what is not finite is null.
+    """Settings, versions and every run of every optimizer, to six digits; what is not finite is null.
 
-    Parameters
-    ----------
-    searches
-        The results.
-    settings
-        What the runs shared.
-    about
-        Further settings: the data set, the model.
+    Args:
+        searches: the results.
+        settings: what the runs shared.
+        about: further settings: the data set, the model.
     """
     packages = ("adamx", "jax", "optax", "flax")
     content = {

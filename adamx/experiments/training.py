@@ -17,8 +17,8 @@ import jax
 import optax
 from flax import nnx
 
-from adamx.experiments.data import Dataset
-from adamx.experiments.models import accuracy, cross_entropy
+from .data import Dataset
+from .models import accuracy, cross_entropy
 
 MakeOptimizer = Callable[[float | jax.Array], optax.GradientTransformation]
 """From a step size, possibly traced, to an optimizer. Keep one function per optimizer: compilation is cached by it."""
@@ -57,17 +57,12 @@ class Epoch(NamedTuple):
 class Run:
     """One training run.
 
-    Attributes
-    ----------
-    learning_rate
-        The step size.
-    losses
-        Loss on the whole training set, before training and after each epoch.
-    test_accuracy
-        After the last epoch.
-    step_seconds
-        Seconds per step, evaluation excluded: the median over epochs after the first, in which the epoch may be
-        compiled. NaN if there was one epoch only.
+    Attributes:
+        learning_rate: the step size.
+        losses: loss on the whole training set, before training and after each epoch.
+        test_accuracy: the fraction of test images classified correctly, after the last epoch.
+        step_seconds: seconds per step, evaluation excluded: the median over epochs after the first, in which the epoch
+            may be compiled. NaN if there was one epoch only.
     """
 
     learning_rate: float
@@ -103,10 +98,8 @@ class Search:
 def steps_per_epoch(settings: Settings, dataset: Dataset) -> int:
     """Whole minibatches in the training set.
 
-    Raises
-    ------
-    ValueError
-        If there is none.
+    Raises:
+        ValueError: there is none.
     """
     n = len(dataset.train_labels)
     if not 1 <= settings.batch_size <= n:
@@ -122,25 +115,18 @@ def run(
     settings: Settings,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Run:
-    """Train a copy of `model` with one optimizer at one step size.
+    """The training of a copy of `model` with one optimizer at one step size.
 
-    Parameters
-    ----------
-    contender
-        Makes the optimizer; its grid is not used.
-    learning_rate
-        The step size. It is traced: all step sizes share one compilation.
-    model
-        Maps images to logits. It is left as it is, so that every run starts from the same weights.
-    dataset, settings
-        What to train on, and for how long.
-    on_epoch
-        Called after each epoch.
+    Args:
+        contender: makes the optimizer; its grid is not used.
+        learning_rate: the step size. It is traced: all step sizes share one compilation.
+        model: maps images to logits. It is left as it is, so that every run starts from the same weights.
+        dataset: what to train on, and to test on.
+        settings: for how long, in which batches and in which order.
+        on_epoch: called after each epoch.
 
-    Raises
-    ------
-    ValueError
-        If the batch size exceeds the training set.
+    Raises:
+        ValueError: the batch size is not between 1 and the number of training images.
     """
     steps = steps_per_epoch(settings, dataset)
     train = jax.device_put((dataset.train_images, dataset.train_labels))
@@ -170,7 +156,7 @@ def grid_search(
     settings: Settings,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Search:
-    """Train with each step size of the contender's grid; see `run`."""
+    """One run for each step size of the contender's grid; see `run`."""
     runs = [run(contender, rate, model, dataset, settings, on_epoch) for rate in contender.grid]
     return Search(contender, tuple(runs))
 

@@ -8,7 +8,7 @@ import optax
 import pytest
 from typer.testing import CliRunner
 
-from adamx.experiments import figures, report
+from adamx.experiments import demo, figures, report
 from adamx.experiments.__main__ import app
 from adamx.experiments.contenders import CONTENDERS
 from adamx.experiments.training import Contender, Run, Search, Settings
@@ -50,8 +50,11 @@ def test_demo_writes_a_table_a_figure_and_every_run(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["demo", "--optimizers", "adam,adamx2"], "unknown optimizer 'adamx2'; did you mean 'adamax'"),
-        (["demo", "--data", "cifar"], "unknown data set 'cifar'; did you mean 'cifar10'"),
+        (["demo", "--optimizers", "adam,adamx2"], "optimizer = 'adamx2': did you mean 'adamax'?"),
+        (["demo", "--optimizers", ","], "optimizer = '': choose from 'adam', 'adamax'"),
+        (["demo", "--optimizers", "adam,"], "optimizer = '': choose from 'adam', 'adamax'"),
+        (["demo", "--optimizers", ""], "optimizer = '': choose from 'adam', 'adamax'"),
+        (["demo", "--data", "cifar"], "data set = 'cifar': did you mean 'cifar10'?"),
         (["demo", "--data", "mnist", "--data-dir", "nowhere"], "expected train-images-idx3-ubyte"),
         (["demo", "--batch-size", "2000"], "batch size 2000 is not between 1 and the 1437 training images"),
         (["demo", "--hidden", "64,none"], "hidden widths '64,none' are not positive integers"),
@@ -63,6 +66,25 @@ def test_a_mistake_is_explained(arguments, message):
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert message in " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(("output", "bad"), [("file/folder", "file/folder"), ("folder", "folder/demo.json")])
+def test_an_output_that_cannot_be_written_is_refused_before_training(tmp_path, monkeypatch, output, bad):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "grid_search", lambda *args: pytest.fail("trained"))
+    (tmp_path / "file").touch()
+    (tmp_path / "folder" / "demo.json").mkdir(parents=True)
+    result = invoke("demo", "--output", output)
+    assert result.exit_code == 2
+    assert f"output '{bad}' cannot be written: " in result.output
+
+
+def test_preparing_leaves_what_is_there(tmp_path):
+    demo.prepare(tmp_path / "new" / "folder")
+    (tmp_path / "demo.json").write_text("before")
+    demo.prepare(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["demo.json", "folder", "new"]
+    assert (tmp_path / "demo.json").read_text() == "before"
 
 
 def test_help_explains_every_option():

@@ -128,5 +128,7 @@ def test_exactly_the_missing_files_are_listed(mnist_dir, cifar10_dir):
 
 
 def test_an_unknown_data_set_suggests_the_nearest():
-    with pytest.raises(ValueError, match="unknown data set 'minst'; did you mean 'mnist'"):
+    with pytest.raises(
+        ValueError, match=r"data set = 'minst': did you mean 'mnist'\? Choose from 'digits', 'mnist', 'cifar10'"
+    ):
         data.load("minst")
