@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from .._math import abs_sq, div_no_nan, ema, rms
 from .._rule import At, Rule, Slot, static
 from .._typing import Array, Beta, NonNegative
-from .adafactor import Axes, factor_slots, factored_axes
+from .factored import Axes, factor_slots, factored_axes
 
 
 class CAMEMoments(NamedTuple):
