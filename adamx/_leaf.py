@@ -97,8 +97,6 @@ class Step:
             direction, slots = self.rule.step(self.g, self.slots, at)
         new = self.layout.tree.flatten_up_to(slots)
         self._check_shape("direction", direction, self.g)
-        # A gradient that is not finite stays visible, also where the rule takes its sign or clips it.
-        direction = direction + 0 * self.g
         for name, x, old in zip(self.layout.names, new, self.leaf.stored, strict=True):
             self._check_shape(name, x, old)
         narrowed = [x if x is None else y.astype(x.dtype) for y, x in zip(new, self.leaf.stored, strict=True)]

@@ -74,6 +74,11 @@ def norm(x: Array) -> Array:
     return jnp.sqrt(jnp.sum(abs_sq(x)))
 
 
+def sign(x: Array) -> Array:
+    """The sign of `x`, or its phase if complex; NaN where `x` is not finite, which should stay visible."""
+    return jnp.sign(x) + 0 * x
+
+
 def div_no_nan(x: Array, y: Array) -> Array:
     """`x / y`, and 0 where `y` is 0; a non-finite `x` stays non-finite. Differentiable there, too.
 

@@ -26,7 +26,7 @@ from adamx.experiments.models import MLP, accuracy, cross_entropy
 SEEDS = 8
 B2 = adamx.Adam.b2
 EPSILONS = (1e-12, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
+RATES = (1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0)
 HORIZONS = (100, 300, 1000)
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 
@@ -369,7 +369,7 @@ def schedule_table(title: str, rates: Sequence[float], answer: Mapping[str, Sequ
 
 
 def _percentage(share: Spread) -> str:
-    return "" if np.isnan(share.mean) else f", {share.mean:.1%} ± {share.deviation:.1%}"
+    return "" if np.isnan(share.mean) else f", {100 * share.mean:.1f} ± {share.deviation:.1%}"
 
 
 def momentum_table(title: str, answer: Mapping[str, Sequence[Best]], horizons: Sequence[int] = HORIZONS) -> Table:
@@ -383,7 +383,7 @@ def print_epsilon(console: Console) -> None:
     for problem, name in ((digits(), "digits MLP"), (quadratic(scale=1e-6), "noisy quadratic, gradients of 1e-6")):
         answer = by_epsilon(problem)
         console.print(quantile_table(f"√v̂, quantiles: {name}", quantiles(problem, answer[1e-8].best.rate)))
-        console.print(epsilon_table(f"Training loss after 500 steps: {name}", answer))
+        console.print(epsilon_table(f"Loss after 500 steps: {name}", answer))
     console.print(first_step_table())
 
 
@@ -405,11 +405,11 @@ def print_momentum(console: Console) -> None:
         console.print(
             momentum_table(f"Loss, best step size: rotated quadratic, condition 1e4, noise {noise:g}", answer)
         )
-    console.print(momentum_table("Training loss, best step size: digits MLP", by_momentum(digits())))
+    console.print(momentum_table("Training loss, best step size: digits MLP", by_momentum(digits(), rates=RATES[:4])))
 
 
 def main() -> None:
-    console = Console(width=120)
+    console = Console(width=130)
     console.print(
         f"jax {jax.__version__}, optax {optax.__version__}, {jax.devices()[0].device_kind}, {os.cpu_count()} cores; "
         f"{SEEDS} seeds, mean ± standard deviation; *: best step size at the edge of its grid"

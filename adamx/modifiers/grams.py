@@ -4,6 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._math import sign
 from .._rule import At, Modifier
 from .._typing import Array
 
@@ -19,4 +20,4 @@ class Grams(Modifier):
 
     def step(self, g: Array, s: Any, at: At) -> tuple[Array, Any]:
         u, s = self.rule.step(g, s, at)
-        return jnp.sign(g) * jnp.abs(u), s
+        return sign(g) * jnp.abs(u), s

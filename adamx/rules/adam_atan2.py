@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from .._math import abs_sq, debias, ema
+from .._math import abs_sq, debias, ema, sign
 from .._rule import At, Moments, Rule, Slot
 from .._typing import Array, Beta, NonNegative
 
@@ -33,4 +33,4 @@ class AdamAtan2(Rule[Moments]):
         mu = ema(s.mu, g, self.b1)
         nu = ema(s.nu, abs_sq(g), self.b2)
         m_hat, root = debias(mu, self.b1, at.t), jnp.sqrt(debias(nu, self.b2, at.t))
-        return self.a * jnp.arctan2(jnp.abs(m_hat), self.b * root) * jnp.sign(m_hat), Moments(mu, nu)
+        return self.a * jnp.arctan2(jnp.abs(m_hat), self.b * root) * sign(m_hat), Moments(mu, nu)

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from .._math import abs_sq, div_no_nan, ema
+from .._math import abs_sq, div_no_nan, ema, sign
 from .._rule import At, Moments, Rule, Slot, static
 from .._typing import Array, Beta, NonNegative
 
@@ -37,9 +37,8 @@ class ADOPT(Rule[Moments]):
         n = div_no_nan(g, jnp.maximum(jnp.sqrt(s.nu), self.eps))
         if self.use_clipping:
             bound = (at.t - 1) ** 0.25
-            size = jnp.abs(n)
-            n = n * jnp.where(size > bound, bound / jnp.where(size > bound, size, 1), 1)
+            n = jnp.where(jnp.abs(n) > bound, bound * sign(n), n)
         mu = jnp.where(first, s.mu, ema(s.mu, n, self.b1))
         nu = jnp.where(first, abs_sq(g), ema(s.nu, abs_sq(g), self.b2))
         u = ema(mu, n, self.b1) if self.nesterov else mu
-        return jnp.where(first, 0, u), Moments(mu, nu)
+        return jnp.where(first, 0 * g, u), Moments(mu, nu)

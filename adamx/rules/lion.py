@@ -2,9 +2,7 @@
 
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
-
-from .._math import ema
+from .._math import ema, sign
 from .._rule import At, Rule, Slot
 from .._typing import Array, Beta
 
@@ -33,4 +31,4 @@ class Lion(Rule[Momentum]):
     slots = Momentum(mu=Slot())
 
     def step(self, g: Array, s: Momentum, at: At) -> tuple[Array, Momentum]:
-        return jnp.sign(ema(s.mu, g, self.b1)), Momentum(ema(s.mu, g, self.b2))
+        return sign(ema(s.mu, g, self.b1)), Momentum(ema(s.mu, g, self.b2))
