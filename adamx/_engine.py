@@ -9,10 +9,12 @@ import numpy as np
 import optax
 
 from . import _leaves
-from ._leaf import Layout, Leaf, Step, start, wide_dtype
+from ._leaf import Layout, Leaf, Step, wide_dtype
 from ._math import Varying, log_beta
+from ._random import noise
 from ._rule import Rule, check, check_value, hyperparameters, replace
 from ._typing import Array, Params
+from .moments import Moments
 
 
 class LogProduct(NamedTuple):
@@ -91,11 +93,17 @@ class Optimizer(optax.GradientTransformationExtraArgs):
         return jax.tree.map(_land, params, deltas, is_leaf=_leaves.is_none), state
 
 
-def scale_by(rule: Rule[Any], *, mu_dtype: Any = None, decay_mask: Any = None) -> Optimizer:
+def scale_by(
+    rule: Rule[Any], *, moments: Moments = "float32", seed: int = 0, mu_dtype: Any = None, decay_mask: Any = None
+) -> Optimizer:
     """The rule as a gradient transformation: gradients in, directions of the step out, without a step size.
 
     Args:
         rule: how one array is updated.
+        moments: how slots are stored, of leaves of 4096 elements and more: "float32" (at least; exact), "bfloat16" (two
+            bytes, second moments dithered) or "int8" (one byte, and two to four for each group of 128 along the last
+            axis); one for all, one for each slot in a tuple, or by name in a mapping.
+        seed: of the random bits of dithering.
         mu_dtype: dtype that `mu` of a real leaf is stored in; `None` for at least float32, as every other slot.
         decay_mask: for which leaves `At.decays` is set: a tree of booleans, the top of one, or a function of the
             parameters that returns one; `None` for all.
@@ -113,22 +121,24 @@ def scale_by(rule: Rule[Any], *, mu_dtype: Any = None, decay_mask: Any = None) -
     Array([ 1., -1.,  0.], dtype=float32)
     """
     check(rule)
-    layout = Layout.of(rule)
-    dtypes = [mu_dtype if name.split(".")[-1] == "mu" else None for name in layout.names]
+    layout = Layout.of(rule, moments, mu_dtype)
     if mu_dtype is not None:
-        _check_mu_dtype(mu_dtype, rule, dtypes)
+        _check_mu_dtype(mu_dtype, rule, layout.names)
     varying = {h.path for h in hyperparameters(rule) if h.is_beta and callable(h.value)}
 
     def init(params: Params) -> State:
         leaves = _leaves.flatten(params, "params")
         if decay_mask is not None:
             _leaves.covered(decay_mask, params)
-        columns = [
-            leaves.rebuild([p if p is None else start(slot, p, dtype) for p in leaves.arrays])
-            for slot, dtype in zip(layout.slots, dtypes, strict=True)
+        count = jnp.zeros([], jnp.int32)
+        pairs = zip(leaves.paths, leaves.arrays, strict=True)
+        rows = [
+            [None] * len(layout.slots) if p is None else layout.start(p, noise(seed, _leaves.show("", path), count))
+            for path, p in pairs
         ]
+        columns = [leaves.rebuild([row[i] for row in rows]) for i in range(len(layout.slots))]
         products = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in sorted(varying)}
-        return State(jnp.zeros([], jnp.int32), layout.tree.unflatten(columns), products)
+        return State(count, layout.tree.unflatten(columns), products)
 
     def update(updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
         del extra_args
@@ -157,7 +167,7 @@ def scale_by(rule: Rule[Any], *, mu_dtype: Any = None, decay_mask: Any = None) -
                 continue
             leaf = Leaf(path, g, p, row, decay)
             leaf.check(layout)
-            steps.append(Step.of(leaf, layout, resolved))
+            steps.append(Step.of(leaf, layout, resolved, noise(seed, _leaves.show("", path), count)))
         total = _total([step.measure() for step in steps if step is not None])
         done = [(None, row) if step is None else step.take(total) for step, row in zip(steps, rows, strict=True)]
         columns = [leaves.rebuild([row[i] for _, row in done]) for i in range(len(layout.slots))]
@@ -190,14 +200,14 @@ def _total(measures: list[Any]) -> Any:
     return jax.tree.map(lambda *xs: sum(x.astype(dtype) for x in xs), *measures)
 
 
-def _check_mu_dtype(mu_dtype: Any, rule: Rule[Any], dtypes: list[Any]) -> None:
+def _check_mu_dtype(mu_dtype: Any, rule: Rule[Any], names: list[str]) -> None:
     try:
         real = jnp.issubdtype(mu_dtype, jnp.floating)
     except TypeError:
         real = False
     if not real:
         raise ValueError(f"mu_dtype = {mu_dtype!r} is not a real floating dtype, such as jnp.bfloat16")
-    if not any(dtype is not None for dtype in dtypes):
+    if not any(name.split(".")[-1] == "mu" for name in names):
         raise ValueError(f"mu_dtype = {mu_dtype!r}, but {type(rule).__name__} keeps no `mu`: leave it out")
 
 

@@ -1,4 +1,4 @@
-"""One leaf's step: check what came in, widen it to one dtype, take the rule's step, narrow what goes out."""
+"""One leaf's step: check what came in, decode and widen it, take the rule's step, narrow and encode what goes out."""
 
 import contextlib
 import dataclasses
@@ -11,23 +11,71 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _leaves
+from ._random import Noise
 from ._rule import At, Rule, Slot
 from ._typing import Array
+from .moments import Format, Moments, format_of, formats
+from .moments.codes import CODES
+from .moments.dense import Dense
 
 
 class Layout(NamedTuple):
-    """A rule's slots in order, their dotted names, and the structure that holds them."""
+    """A rule's slots in order, their dotted names, the structure that holds them, and how each is stored."""
 
     names: list[str]
     slots: list[Slot]
     tree: Any
+    formats: list[str]
+    mu_dtype: Any
 
     @classmethod
-    def of(cls, rule: Rule[Any]) -> "Layout":
+    def of(cls, rule: Rule[Any], moments: Moments, mu_dtype: Any) -> "Layout":
         """The layout of `rule.slots`."""
         pairs, tree = jax.tree_util.tree_flatten_with_path(rule.slots)
         names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in pairs]
-        return cls(names, [slot for _, slot in pairs], tree)
+        return cls(names, [slot for _, slot in pairs], tree, formats(moments, names), mu_dtype)
+
+    def formats_of(self, leaf: tuple[int, ...], shapes: list[tuple[int, ...] | None], wide: np.dtype) -> list[Format]:
+        """Each slot's format for a leaf of shape `leaf` that is computed in `wide`, its slots having these shapes."""
+        chosen = []
+        for name, slot, kind, shape in zip(self.names, self.slots, self.formats, shapes, strict=True):
+            dense = real_dtype(wide) if slot.nonnegative else wide
+            if self.mu_dtype is not None and name.split(".")[-1] == "mu" and dense.kind != "c":
+                chosen.append(Dense(self.mu_dtype))
+            else:
+                chosen.append(format_of(kind, slot, shape or (), leaf, dense))
+        return chosen
+
+    def start(self, p: Array, noise: Noise) -> list[Any]:
+        """Each slot's first stored value for a leaf of the parameters."""
+        wide = wide_dtype(p)
+        first = [slot.init(p, dtype=real_dtype(wide) if slot.nonnegative else wide) for slot in self.slots]
+        chosen = self.formats_of(jnp.shape(p), [None if x is None else x.shape for x in first], wide)
+        return self.encode(first, chosen, noise)
+
+    def encode(self, values: list[Array | None], chosen: list[Format], noise: Noise) -> list[Any]:
+        """Slots to what they are stored as, measured in each other where a slot has a unit."""
+        slots = self.tree.unflatten(values)
+        return [
+            None if x is None else form.encode(x, _unit(slot, slots, form), noise.to(name))
+            for name, slot, x, form in zip(self.names, self.slots, values, chosen, strict=True)
+        ]
+
+    def decode(self, stored: list[Any], chosen: list[Format], wide: np.dtype) -> Any:
+        """What is stored to the slots themselves, those first that others are measured in."""
+        values: list[Array | None] = [None] * len(stored)
+        measured = [slot.unit is not None and isinstance(x, CODES) for slot, x in zip(self.slots, stored, strict=True)]
+        for turn in (False, True):
+            slots = self.tree.unflatten(values)
+            for i, (slot, code, form) in enumerate(zip(self.slots, stored, chosen, strict=True)):
+                if code is not None and measured[i] == turn:
+                    dtype = real_dtype(wide) if slot.nonnegative else wide
+                    values[i] = form.decode(code, _unit(slot, slots, form)).astype(dtype)
+        return self.tree.unflatten(values)
+
+
+def _unit(slot: Slot, slots: Any, form: Format) -> Array | None:
+    return None if slot.unit is None or isinstance(form, Dense) else slot.unit(slots)
 
 
 class Leaf(NamedTuple):
@@ -36,7 +84,7 @@ class Leaf(NamedTuple):
     path: _leaves.Path
     g: Array
     p: Array | None
-    stored: list[Array | None]
+    stored: list[Any]
     decays: bool
 
     def check(self, layout: Layout) -> None:
@@ -48,58 +96,63 @@ class Leaf(NamedTuple):
             kinds = ("complex", "real") if jnp.iscomplexobj(self.g) else ("real", "complex")
             raise TypeError(f"{where} is {kinds[0]}, its parameter {kinds[1]}: make both the same")
         for name, slot, x in zip(layout.names, layout.slots, self.stored, strict=True):
-            if x is not None and x.shape == shape:
+            if x is not None and stored_shape(x) == shape:
                 continue
             wanted = jax.eval_shape(lambda g, slot=slot: slot.init(g, dtype=np.float32), self.g)
             if x is None and wanted is not None:
                 raise ValueError(f"{where} is an array where `init` was given None")
-            if x is not None and (wanted is None or x.shape != wanted.shape):
+            if x is not None and (wanted is None or stored_shape(x) != wanted.shape):
                 raise ValueError(
-                    f"{where} has shape {shape}, but {name} of its state has {x.shape}: the state was made from other "
-                    "parameters"
+                    f"{where} has shape {shape}, but {name} of its state has {stored_shape(x)}: the state was made "
+                    "from other parameters"
                 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One step of one leaf, everything widened to one dtype and ready to be taken."""
+    """One step of one leaf, everything decoded and widened to one dtype, and ready to be taken."""
 
     leaf: Leaf
     layout: Layout
+    formats: list[Format]
     rule: Rule[Any]
     g: Array
     slots: Any
     at: At
+    noise: Noise
 
     @classmethod
-    def of(cls, leaf: Leaf, layout: Layout, resolved: Callable[[np.dtype], tuple[Rule[Any], Array]]) -> "Step":
-        """Widen a leaf; `resolved` gives the rule and the step's number in a real dtype."""
-        wide = wide_dtype(leaf.g, leaf.p, *leaf.stored)
-        real = real_dtype(wide)
-        arrays = [
-            x if x is None else x.astype(real if slot.nonnegative else wide)
-            for slot, x in zip(layout.slots, leaf.stored, strict=True)
-        ]
-        rule, t = resolved(real)
+    def of(
+        cls, leaf: Leaf, layout: Layout, resolved: Callable[[np.dtype], tuple[Rule[Any], Array]], noise: Noise
+    ) -> "Step":
+        """Decode and widen a leaf; `resolved` gives the rule and the step's number in a real dtype."""
+        plain = [x for x in leaf.stored if not isinstance(x, CODES)]
+        wide = wide_dtype(leaf.g, leaf.p, *plain)
+        shapes = [None if x is None else stored_shape(x) for x in leaf.stored]
+        chosen = layout.formats_of(jnp.shape(leaf.g), shapes, wide)
+        rule, t = resolved(real_dtype(wide))
         p, dtype = (None, None) if leaf.p is None else (jnp.asarray(leaf.p, wide), jnp.result_type(leaf.p))
-        at = At(t, p, leaf.decays, dtype=dtype)
-        return cls(leaf, layout, rule, jnp.asarray(leaf.g, wide), layout.tree.unflatten(arrays), at)
+        slots = layout.decode(leaf.stored, chosen, wide)
+        return cls(
+            leaf, layout, chosen, rule, jnp.asarray(leaf.g, wide), slots, At(t, p, leaf.decays, dtype=dtype), noise
+        )
 
     def measure(self) -> Any:
         """The rule's measure of this leaf."""
         with self._promotion():
             return self.rule.measure(self.g, self.slots, self.at)
 
-    def take(self, total: Any) -> tuple[Array, list[Array | None]]:
-        """The direction in the gradient's dtype, and the slots in the dtypes that they are stored in."""
+    def take(self, total: Any) -> tuple[Array, list[Any]]:
+        """The direction in the gradient's dtype, and the slots as they are stored."""
         at = dataclasses.replace(self.at, total=jax.tree.map(lambda x: x.astype(self.at.t.dtype), total))
         with self._promotion():
             direction, slots = self.rule.step(self.g, self.slots, at)
         new = self.layout.tree.flatten_up_to(slots)
         self._check_shape("direction", direction, self.g)
-        for name, x, old in zip(self.layout.names, new, self.leaf.stored, strict=True):
+        for name, x, old in zip(self.layout.names, new, self.layout.tree.flatten_up_to(self.slots), strict=True):
             self._check_shape(name, x, old)
-        narrowed = [x if x is None else y.astype(x.dtype) for y, x in zip(new, self.leaf.stored, strict=True)]
+        codes = self.layout.encode(new, self.formats, self.noise)
+        narrowed = jax.tree.map(lambda new, old: new.astype(old.dtype), codes, self.leaf.stored)
         return direction.astype(jnp.result_type(self.leaf.g)), narrowed
 
     def _check_shape(self, name: str, new: Any, old: Any) -> None:
@@ -113,12 +166,9 @@ class Step:
         return jax.numpy_dtype_promotion("standard") if jnp.iscomplexobj(self.g) else contextlib.nullcontext()
 
 
-def start(slot: Slot, p: Array, dtype: Any) -> Array | None:
-    """A slot's first value, in `dtype` if the leaf is real and a dtype is asked for, else in at least float32."""
-    wide = wide_dtype(p)
-    if slot.nonnegative:
-        wide = real_dtype(wide)
-    return slot.init(p, dtype=wide if dtype is None or wide.kind == "c" else dtype)
+def stored_shape(x: Any) -> tuple[int, ...]:
+    """The shape of the slot that is stored as `x`."""
+    return x.code.shape if isinstance(x, CODES) else x.shape
 
 
 def wide_dtype(*arrays: Any) -> np.dtype:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ._typing import Array, Params
+from .moments.codes import CODES
 
 Path = tuple[Any, ...]
 
@@ -46,7 +47,7 @@ def match(grads: Leaves, tree: Params, name: str) -> list[Array | None]:
     Raises:
         ValueError: the trees differ; the message names the first leaf that only one of them has.
     """
-    pairs, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_stored)
     if treedef != grads.tree:
         paths = [path for path, _ in pairs]
         for here, there, path_list in (("gradients", name, grads.paths), (name, "gradients", paths)):
@@ -120,6 +121,11 @@ def _dtype(leaf: Any) -> Any:
 def is_none(x: Any) -> bool:
     """Whether `x` is an absent leaf."""
     return x is None
+
+
+def is_stored(x: Any) -> bool:
+    """Whether `x` is what a slot of one leaf is stored as, or absent."""
+    return x is None or isinstance(x, CODES)
 
 
 def _names(path: Path) -> Path:

@@ -10,6 +10,7 @@ from ._engine import Optimizer, scale_by
 from ._names import choose
 from ._rule import At, Modifier, Rule, static
 from ._typing import Array, NonNegative, ScalarOrSchedule
+from .moments import Moments
 
 
 class Descent(Modifier):
@@ -46,6 +47,8 @@ def optimizer(
     decay: str = "decoupled",
     lr_max: float | None = None,
     mu_dtype: Any = None,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     r"""An optimizer from any rule, yours included.
 
@@ -63,6 +66,8 @@ def optimizer(
             gradient).
         lr_max: the largest step size, for "independent"; may be left out when `learning_rate` is a number.
         mu_dtype: dtype that `mu` is stored in; `None` for at least float32.
+        moments: how slots are stored; see `adamx.scale_by`.
+        seed: of the random bits of dithering.
 
     Returns:
         An `Optimizer`. Updates have the gradients' dtype.
@@ -85,6 +90,8 @@ def optimizer(
         raise ValueError(f"lr_max = {lr_max} belongs to decay='independent', not to {decay!r}")
     return scale_by(
         Descent(rule, learning_rate, weight_decay, lr_max, decay),
+        moments=moments,
+        seed=seed,
         mu_dtype=mu_dtype,
         decay_mask=mask,
     )

@@ -30,6 +30,11 @@ class Slot:
     nonnegative: bool = False
     unit: Callable[[Any], Array] | None = None
 
+    @property
+    def like_weights(self) -> bool:
+        """Whether it starts as the parameters: an iterate, no moment, and stored as exactly."""
+        return self.init is jnp.array
+
 
 class Moments(NamedTuple):
     """The two moments of Adam's kind of rule; as a rule's `slots`, how each is kept."""

@@ -1,0 +1,74 @@
+"""The random bits of the library: a function of seed, leaf, element and step, and of nothing else.
+
+The same bits come on one device and on many, eager and jitted, before and after a restart. They are hashed counters,
+not a generator's stream: a few integer operations per element, which fuse into the step that uses them.
+"""
+
+import zlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._typing import Array
+
+GOLDEN = np.uint32(0x9E3779B9)
+"""2^32 divided by the golden ratio: its multiples, modulo 2^32, are spread as evenly as can be."""
+
+
+class Noise(NamedTuple):
+    """Where random bits are drawn.
+
+    Attributes:
+        key: of the leaf and of what is rounded there; uint32, shape ().
+        count: the number of the step; an integer, shape ().
+    """
+
+    key: Array
+    count: Array
+
+    def to(self, purpose: str) -> "Noise":
+        """Other bits, for another purpose in the same leaf."""
+        return Noise(_mix(self.key ^ np.uint32(zlib.crc32(purpose.encode()))), self.count)
+
+    def uniform(self, shape: tuple[int, ...]) -> Array:
+        """Uniform uint32, independent from element to element and from step to step."""
+        return _mix(_mix(_index(shape) ^ self.key) + _mix(self.count.astype(jnp.uint32) ^ GOLDEN))
+
+    def weyl(self, shape: tuple[int, ...]) -> Array:
+        """Uniform uint32, independent from element to element and spread evenly over the steps of each.
+
+        Each element's sequence is a random start plus multiples of the golden ratio: the mean over n steps is off by
+        about 1 / n instead of 1 / sqrt(n).
+        """
+        return _mix(_index(shape) ^ self.key) + self.count.astype(jnp.uint32) * GOLDEN
+
+
+def noise(seed: Any, path: str, count: Array) -> Noise:
+    """The noise of the leaf at `path` in step `count`."""
+    return Noise(_mix(jnp.asarray(seed).astype(jnp.uint32) + np.uint32(zlib.crc32(path.encode()))), count)
+
+
+def unit_interval(bits: Array) -> Array:
+    """uint32 to float32 in [0, 1): the upper 24 bits, which float32 holds exactly."""
+    return (bits >> np.uint32(8)).astype(jnp.float32) * np.float32(2.0**-24)
+
+
+def _index(shape: tuple[int, ...]) -> Array:
+    """The number of each element in row-major order, from iotas that XLA can shard along any axis."""
+    index = jnp.zeros(shape, jnp.uint32)
+    stride = 1
+    for axis in reversed(range(len(shape))):
+        index = index + jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * np.uint32(stride % 2**32)
+        stride *= shape[axis]
+    return index
+
+
+def _mix(x: Array) -> Array:
+    """A bijection of uint32 whose every output bit depends on every input bit (Wellons' lowbias32)."""
+    x = x ^ (x >> np.uint32(16))
+    x = x * np.uint32(0x7FEB352D)
+    x = x ^ (x >> np.uint32(15))
+    x = x * np.uint32(0x846CA68B)
+    return x ^ (x >> np.uint32(16))

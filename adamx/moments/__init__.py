@@ -1,0 +1,68 @@
+"""How slots are stored: `dense` in a floating dtype, `bfloat16` with dither, `int8` in one byte an element.
+
+A format encodes and decodes one slot of one leaf. It knows of the slot whether it can be negative and what it is
+measured in, and nothing of the rule.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import jax.numpy as jnp
+import numpy as np
+
+from .._names import choose
+from .._random import Noise
+from .._rule import Slot
+from .._typing import Array
+from .bfloat16 import Dithered
+from .dense import Dense
+from .int8 import Log, Ratio
+
+Moments: TypeAlias = str | Sequence[str] | Mapping[str, str]
+"""A format for all slots, one for each in their order, or by name: "float32", "bfloat16" or "int8"."""
+
+FORMATS = ("float32", "bfloat16", "int8")
+
+SMALL = 4096
+"""Leaves of fewer elements stay dense: they weigh nothing, and biases and scales are where precision shows."""
+
+
+class Format(Protocol):
+    """How one slot of one leaf is stored."""
+
+    def encode(self, x: Array, unit: Array | None, noise: Noise) -> Any:
+        """What is stored for `x`, measured in `unit`."""
+        ...
+
+    def decode(self, code: Any, unit: Array | None) -> Array:
+        """The values, of at least float32 or a dtype that the engine widens."""
+        ...
+
+
+def formats(moments: Moments, names: Sequence[str]) -> list[str]:
+    """The name of each slot's format.
+
+    Raises:
+        ValueError: an unknown format or slot, or not as many formats as slots.
+    """
+    if isinstance(moments, str):
+        chosen = [moments] * len(names)
+    elif isinstance(moments, Mapping):
+        for name in moments:
+            choose("slot in moments", name, names)
+        chosen = [moments.get(name, "float32") for name in names]
+    else:
+        chosen = list(moments)
+        if len(chosen) != len(names):
+            raise ValueError(f"moments = {moments!r} names {len(chosen)} formats for the slots {', '.join(names)}")
+    return [choose("moments", name, FORMATS) for name in chosen]
+
+
+def format_of(name: str, slot: Slot, shape: tuple[int, ...], leaf: tuple[int, ...], dense: np.dtype) -> Format:
+    """The format of a slot of `shape`: dense where to code it is not worth it, or not right."""
+    coded = shape == leaf and int(np.prod(shape)) >= SMALL and dense.kind != "c" and not slot.like_weights
+    if name == "bfloat16" and coded:
+        return Dithered() if slot.nonnegative else Dense(jnp.bfloat16)
+    if name == "int8" and coded:
+        return Log() if slot.nonnegative else Ratio()
+    return Dense(dense)

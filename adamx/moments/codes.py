@@ -1,0 +1,33 @@
+"""What a slot of a leaf is stored as, where that is not one array."""
+
+from typing import Any, NamedTuple
+
+
+class LogCode(NamedTuple):
+    """A nonnegative slot in one byte an element: its place on a logarithmic scale between a group's ends.
+
+    Attributes:
+        code: uint8, the shape of the leaf; 0 is exactly zero.
+        low: uint8, the biased exponent at the lower end of each group of 128 along the last axis; 255 for a group that
+            holds something that is not finite.
+        high: uint8, that at the upper end.
+    """
+
+    code: Any
+    low: Any
+    high: Any
+
+
+class RatioCode(NamedTuple):
+    """A slot in one byte an element: its ratio to its unit, companded against a group's largest.
+
+    Attributes:
+        code: int8, the shape of the leaf.
+        scale: bfloat16, the largest ratio of each group of 128 along the last axis.
+    """
+
+    code: Any
+    scale: Any
+
+
+CODES = (LogCode, RatioCode)

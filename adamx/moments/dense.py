@@ -1,0 +1,28 @@
+"""Slots stored as they are, in a floating dtype, rounded to nearest."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from .._random import Noise
+from .._typing import Array
+
+
+class Dense(NamedTuple):
+    """An array of one dtype.
+
+    Attributes:
+        dtype: what is stored.
+    """
+
+    dtype: Any
+
+    def encode(self, x: Array, unit: Array | None, noise: Noise) -> Array:
+        """The stored form of `x`."""
+        del unit, noise
+        return jnp.asarray(x, self.dtype)
+
+    def decode(self, code: Array, unit: Array | None) -> Array:
+        """The values, of at least float32."""
+        del unit
+        return code
