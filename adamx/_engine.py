@@ -94,6 +94,8 @@ class Optimizer(optax.GradientTransformationExtraArgs):
 def scale_by(rule: Rule[Any], *, mu_dtype: Any = None, decay_mask: Any = None) -> Optimizer:
     """The rule as a gradient transformation: gradients in, directions of the step out, without a step size.
 
+    A gradient of `None` leaves its weight and slots alone; steps are counted for all leaves together.
+
     Args:
         rule: how one array is updated.
         mu_dtype: dtype that `mu` of a real leaf is stored in; `None` for at least float32, as every other slot.

@@ -21,7 +21,7 @@ class Cautious(Modifier):
     Reference: Liang et al., arXiv:2411.16085, Algorithm 1.
     """
 
-    normalisation: str = static(default="mean")
+    normalisation: str = static(default="mean", choices=("mean", "count"))
     elementwise = False
 
     def step(self, g: Array, s: Any, at: At) -> tuple[Array, Any]:
