@@ -132,3 +132,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f"{__name__}.presets")
     return module if name == "presets" else module.preset
+
+
+# All names but `list`, which a star import should leave to Python.
+__all__ = [name for name in globals() if name[0] != "_" and name != "list"]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -95,7 +95,7 @@ def describe(name: str) -> Description:
     summary = found["summary"][0].upper() + found["summary"][1:]
     parameters = inspect.signature(factory).parameters.values()
     defaults = {p.name: "required" if p.default is p.empty else p.default for p in parameters}
-    return Description(name, summary, found["reference"].replace(", Algorithm 1", ""), _state(factory), defaults)
+    return Description(name, summary, found["reference"], _state(factory), defaults)
 
 
 def table() -> str:

@@ -98,6 +98,8 @@ def scale_by(
 ) -> Optimizer:
     """The rule as a gradient transformation: gradients in, directions of the step out, without a step size.
 
+    A gradient of `None` leaves its weight and slots alone; steps are counted for all leaves together.
+
     Args:
         rule: how one array is updated.
         moments: how slots are stored, of leaves of 4096 elements and more: "float32" (at least; exact), "bfloat16" (two

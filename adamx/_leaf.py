@@ -98,7 +98,8 @@ class Leaf(NamedTuple):
         for name, slot, x in zip(layout.names, layout.slots, self.stored, strict=True):
             if x is not None and stored_shape(x) == shape:
                 continue
-            wanted = jax.eval_shape(lambda g, slot=slot: slot.init(g, dtype=np.float32), self.g)
+            like = self.g if self.p is None else self.p
+            wanted = jax.eval_shape(lambda p, slot=slot: slot.init(p, dtype=np.float32), like)
             if x is None and wanted is not None:
                 raise ValueError(f"{where} is an array where `init` was given None")
             if x is not None and (wanted is None or stored_shape(x) != wanted.shape):

@@ -20,6 +20,7 @@ def choose(what: str, name: object, options: Iterable[str]) -> str:
     options = list(options)
     if isinstance(name, str) and name in options:
         return name
-    near = difflib.get_close_matches(str(name), options, n=1) or [o for o in options if name and str(name) in o]
-    hint = f"did you mean {near[0]!r}? Choose from " if near else "choose from "
+    part_of = [option for option in options if name and str(name) in option]
+    near = part_of or difflib.get_close_matches(str(name), options, n=1)
+    hint = f"did you mean {' or '.join(map(repr, near[:2]))}? Choose from " if near else "choose from "
     raise ValueError(f"{what} = {name!r}: {hint}{', '.join(map(repr, options))}")

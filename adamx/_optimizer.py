@@ -7,7 +7,6 @@ from jax.core import Tracer
 
 from ._decay import SHRINK, Strength
 from ._engine import Optimizer, scale_by
-from ._names import choose
 from ._rule import At, Modifier, Rule, static
 from ._typing import Array, NonNegative, ScalarOrSchedule
 from .moments import Moments
@@ -19,7 +18,7 @@ class Descent(Modifier):
     learning_rate: NonNegative
     weight_decay: NonNegative
     lr_max: NonNegative | None
-    decay: str = static(default="decoupled")
+    decay: str = static(default="decoupled", choices=("l2", *SHRINK))
 
     def measure(self, g: Array, s: Any, at: At) -> Any:
         return self.rule.measure(self._penalised(g, at), s, at)
@@ -83,7 +82,6 @@ def optimizer(
     >>> params
     Array([ 0.85, -0.95], dtype=float32)
     """
-    choose("decay", decay, ("l2", *SHRINK))
     if decay == "independent":
         lr_max = _largest(learning_rate, lr_max)
     elif lr_max is not None:

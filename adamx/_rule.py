@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ._typing import Array, DecayRate, Interval, Scalar, ScalarOrSchedule
+from ._names import choose
+from ._typing import Array, DecayRate, Fixed, Interval, Scalar, ScalarOrSchedule
 
 Slots = TypeVar("Slots", bound=tuple)
 
@@ -81,9 +82,9 @@ class At:
         return weight_decay * self.p if self.decays_by(weight_decay) else 0.0
 
 
-def static(*, default: Any) -> Any:
+def static(*, default: Any, choices: tuple[str, ...] = ()) -> Any:
     """A field that selects code instead of entering arithmetic: a flag or a name, fixed when the rule is built."""
-    return dataclasses.field(default=default, metadata={"static": True})
+    return dataclasses.field(default=default, metadata={"static": True, "choices": choices})
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(static,))
@@ -185,9 +186,17 @@ def check(rule: Rule[Any]) -> None:
         raise TypeError(f"{rule!r} is not a rule: give an instance, such as adamx.Adam(b1=0.9), as the first argument")
     if isinstance(rule, Modifier):
         check(rule.rule)
+    for field in dataclasses.fields(typing.cast(Any, rule)):
+        if field.metadata.get("static"):
+            refuse_traced(field.name, getattr(rule, field.name))
+            if field.metadata["choices"]:
+                choose(field.name, getattr(rule, field.name), field.metadata["choices"])
     for path, value, interval in hyperparameters(rule):
+        name = path.rpartition(".")[2]
         if not callable(value):
-            check_value(path.rpartition(".")[2], value, interval)
+            check_value(name, value, interval)
+        elif isinstance(interval, Fixed):
+            raise TypeError(f"{name} is the same at all steps and cannot follow a schedule: give a number")
 
 
 def check_value(name: str, value: Scalar, interval: Interval) -> None:
@@ -207,8 +216,17 @@ def check_value(name: str, value: Scalar, interval: Interval) -> None:
         if isinstance(value, Tracer):
             return
         value = np.asarray(value).item()  # on the host: a comparison of arrays would be traced under jit
-    if not interval.low <= value < interval.high:
+    if value not in interval:
         raise ValueError(f"{name} = {value} is outside {interval}")
+
+
+def refuse_traced(name: str, value: Any) -> None:
+    """Raise if `value`, which selects code, has been made an array."""
+    if isinstance(value, jax.Array):
+        raise TypeError(
+            f"{name} selects code and cannot be an array: with optax.inject_hyperparams name it, "
+            f"static_args=({name!r},)"
+        )
 
 
 def _interval(annotation: Any) -> Interval | None:

@@ -1,7 +1,8 @@
 """The words that signatures are written in."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import jax
 
@@ -21,14 +22,36 @@ ScalarOrSchedule: TypeAlias = Scalar | Schedule
 """What every factory takes for a hyperparameter."""
 
 
-class Interval(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Interval:
     """The values a hyperparameter may take: low <= value < high."""
 
     low: float
     high: float
 
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, (int, float)) and self.low <= value < self.high
+
     def __str__(self) -> str:
         return f"[{self.low:g}, {self.high:g})"
+
+
+class Above(Interval):
+    """low < value < high."""
+
+    def __contains__(self, value: object) -> bool:
+        return super().__contains__(value) and value != self.low
+
+    def __str__(self) -> str:
+        return f"({self.low:g}, {self.high:g})"
+
+
+class Fixed(Interval):
+    """An interval of values that are the same at all steps: no schedule."""
+
+
+class FixedAbove(Fixed, Above):
+    """low < value < high, the same at all steps."""
 
 
 class DecayRate(Interval):
@@ -44,3 +67,12 @@ value is known, and 1 - b_t^t is what is taken: give schedules of decay rates to
 
 NonNegative: TypeAlias = Annotated[Any, Interval(0.0, float("inf"))]
 """A rule's field for a step size, an epsilon, a strength: a ScalarOrSchedule when built, a number in `step`."""
+
+Positive: TypeAlias = Annotated[Any, Above(0.0, float("inf"))]
+"""A rule's field for a threshold that is divided by."""
+
+Initial: TypeAlias = Annotated[Any, Fixed(0.0, float("inf"))]
+"""A rule's field for what a slot starts with: a number or a traced scalar."""
+
+Weight: TypeAlias = Annotated[Any, FixedAbove(0.0, 1.0)]
+"""A rule's field for the share of one iterate in another: a number or a traced scalar."""

@@ -10,7 +10,7 @@ import math
 import jax.numpy as jnp
 
 from ._math import log_beta
-from ._rule import check_value
+from ._rule import check_value, refuse_traced
 from ._typing import Array, Interval, Schedule
 
 
@@ -58,6 +58,8 @@ def decayed_beta(b1: float, decay: float) -> Schedule:
     >>> round(float(adamx.schedules.decayed_beta(0.8, decay=0.5)(1)), 6)
     0.4
     """
+    refuse_traced("b1", b1)
+    refuse_traced("b1_decay", decay)
     check_value("b1", b1, Interval(0.0, 1.0))
     if not 0 < decay <= 1:
         raise ValueError(f"decay = {decay} is outside (0, 1]")

@@ -391,7 +391,7 @@ def print_schedule(console: Console) -> None:
     floor = np.sqrt((1 - adamx.Adam.b1) / (1 + adamx.Adam.b1))
     console.print(f"RMS step / step size on pure noise: {pure_noise():.3f}; √((1-b1)/(1+b1)) = {floor:.3f}")
     for problem, name, rates, steps in (
-        (quadratic(), "noisy quadratic: loss", (1e-3, 1e-2, 1e-1), 10_000),
+        (quadratic(), "noisy quadratic: loss", (1e-3, 3e-3, 1e-2, 1e-1), 10_000),
         (digits(), "digits MLP: training loss, held-out accuracy", (1e-2, 3e-2, 1e-1), 1000),
         (digits(mislabelled=0.2), "digits MLP, a fifth of the training labels random", (3e-3, 1e-2, 3e-2), 1000),
     ):

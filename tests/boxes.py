@@ -66,6 +66,7 @@ DIRECTIONS: dict[str, tuple[adamx.Rule[Any], Any]] = {
         partial(ref.rmsprop, momentum=0.9, nesterov=True),
     ),
     "rmsprop_corrected": (adamx.RMSProp(bias_correction=True), partial(ref.rmsprop, bias_correction=True)),
+    "rmsprop_centred": (adamx.RMSProp(centered=True), partial(ref.rmsprop, centered=True)),
     "lion": (adamx.Lion(), ref.lion),
     "adan": (adamx.Adan(), ref.adan),
     "adopt": (adamx.ADOPT(), ref.adopt),
@@ -137,6 +138,9 @@ PARAMETERS: dict[str, tuple[adamx.Optimizer, Any]] = {
 def _warm_up(t: int) -> float:
     return 1e-2 * min(1, t / 10)
 
+
+CANCELLING = {"rmsprop_centred"}
+"""Boxes that subtract two nearly equal averages of a steady gradient, and keep fewer digits than the rule."""
 
 REAL_ONLY = {"lion", "adopt", "adopt_unclipped", "adam_atan2", "grams", "cautious", "cautious_count"}
 """Boxes of signs, clips and angles, written for real numbers."""

@@ -34,6 +34,15 @@ PARAMS = {"layer": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
         (lambda: adamx.nadam(1e-3, eps_root=1e-8, momentum_decay=4e-3), r"has no eps_root"),
         (lambda: adamx.lookahead(sync_period=0), r"sync_period = 0 should be a positive whole number"),
         (lambda: adamx.schedule_free_sgd(lambda _: 1e-3, warmup_steps=3), r"warmup_steps or a schedule"),
+        (lambda: adamx.optimizer(adamx.AMSGrad(max_of="max"), 1e-3), r"max_of = 'max': choose from 'corrected', 'raw'"),
+        (
+            lambda: adamx.optimizer(adamx.ClippedByRMS(adamx.Adam(), 0.0), 1e-3),
+            r"threshold = 0\.0 is outside \(0, inf\)",
+        ),
+        (lambda: adamx.schedule_free_sgd(b1=0.0), r"b1 = 0\.0 is outside \(0, 1\)"),
+        (lambda: adamx.adam_mini(1e-3, keep=(5,)).init(jnp.ones((2, 2))), r"keep = \(5,\) names an axis .* 2 axes"),
+        (lambda: adamx.preset("torch", "adam"), r"did you mean 'pytorch' or 'torch7'\?"),
+        (lambda: adamx.schedule_free_eval_params({}, {}), r"holds no schedule-free optimizer"),
         (lambda: adamx.describe("adopd"), r"optimizer = 'adopd': did you mean 'adopt'"),
         (lambda: adamx.adam(1e-3, mu_dtype=jnp.int8), r"mu_dtype = .*int8.* is not a real floating dtype"),
         (lambda: adamx.adam(1e-3, mu_dtype="fast"), r"mu_dtype = 'fast' is not a real floating dtype"),
@@ -78,6 +87,40 @@ def test_a_rule_without_a_step_is_named():
     opt = adamx.scale_by(Unfinished())
     with pytest.raises(TypeError, match="Unfinished defines no `step"):
         opt.update(PARAMS, opt.init(PARAMS))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: adamx.schedule_free_sgd(b1=lambda _: 0.9),
+        lambda: adamx.prodigy(estim_lr0=lambda _: 1e-6),
+        lambda: adamx.adagrad(1e-3, initial_accumulator_value=lambda _: 0.1),
+        lambda: adamx.rmsprop(1e-3, initial_scale=lambda _: 0.1),
+    ],
+)
+def test_what_is_the_same_at_all_steps_takes_no_schedule(make):
+    with pytest.raises(TypeError, match="is the same at all steps and cannot follow a schedule"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("factory", "name"),
+    [
+        (adamx.came, "min_dim_size_to_factor"),
+        (adamx.adafactor, "min_dim_size_to_factor"),
+        (adamx.adamx, "b1"),
+        (adamx.lookahead, "sync_period"),
+    ],
+)
+def test_arguments_that_select_code_are_refused_as_arrays_with_the_cure(factory, name):
+    """optax.inject_hyperparams makes an array of every number that it is not told of."""
+    with pytest.raises(TypeError, match=rf"{name} selects code.*static_args=\('{name}',\)"):
+        optax.inject_hyperparams(factory)(*([1e-2] if factory is not adamx.lookahead else [])).init(PARAMS)
+
+
+def test_lookahead_wrapped_as_in_optax_is_told_to_be_chained():
+    with pytest.raises(TypeError, match=r"chain it, optax\.chain\(optimizer, adamx\.lookahead\(5, 0\.5\)\)"):
+        adamx.lookahead(adamx.adam(1e-3), 0.5)
 
 
 @pytest.mark.parametrize("build", [adamx.scale_by, lambda rule: adamx.optimizer(rule, 1e-3)])

@@ -3,7 +3,6 @@
 from typing import Any
 
 from .._engine import Optimizer
-from .._names import choose
 from .._optimizer import optimizer
 from .._typing import ScalarOrSchedule
 from ..rules.adam import Adam
@@ -301,7 +300,6 @@ def amsgrad(
     >>> opt.step(params, opt.init(params), params)[0].round(6)
     Array([0.5], dtype=float32)
     """
-    choose("max_of", max_of, ("corrected", "raw"))
     rule = AMSGrad(b1, b2, eps, eps_root, bias_correction_mu, bias_correction_nu, max_of, eps_hat)
     return optimizer(rule, learning_rate, mu_dtype=mu_dtype)
 

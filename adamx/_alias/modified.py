@@ -3,7 +3,6 @@
 from typing import Any
 
 from .._engine import Optimizer
-from .._names import choose
 from .._optimizer import optimizer
 from .._typing import ScalarOrSchedule
 from ..modifiers.cautious import Cautious
@@ -65,7 +64,6 @@ def cadamw(
     >>> opt.step(params, opt.init(params), params)[0].round(6)
     Array([1.5], dtype=float32)
     """
-    choose("normalisation", normalisation, ("mean", "count"))
     rule = Cautious(Adam(b1, b2, eps, eps_root), normalisation)
     return optimizer(
         rule, learning_rate, mu_dtype=mu_dtype, weight_decay=weight_decay, mask=mask, decay=decay, lr_max=lr_max

@@ -1,5 +1,6 @@
 """Rules of Adam's family that keep other statistics, by name."""
 
+import dataclasses
 from typing import Any
 
 from .._engine import Optimizer
@@ -49,8 +50,7 @@ def rmsprop(
 
     Hyperparameters are those of `adamx.RMSProp`; the rest is described by `adamx.optimizer`.
 
-    The momentum adds up directions, which the current step size then scales; Optax adds up scaled steps, which differs
-    while the step size changes.
+    The momentum adds up scaled steps, as in Optax; PyTorch's adds up directions (`adamx.preset`).
 
     >>> import adamx, jax.numpy as jnp
     >>> opt = adamx.rmsprop(0.5, decay=0.75)
@@ -59,7 +59,9 @@ def rmsprop(
     Array([1.], dtype=float32)
     """
     rule = RMSProp(decay, eps, initial_scale, momentum, eps_in_sqrt, centered, nesterov, bias_correction)
-    return optimizer(rule, learning_rate)
+    if momentum is None:
+        return optimizer(rule, learning_rate)
+    return optimizer(dataclasses.replace(rule, step_size=learning_rate), 1.0)
 
 
 def adadelta(
@@ -168,9 +170,12 @@ def adafactor(
         min_dim_size_to_factor=min_dim_size_to_factor,
         factored=factored,
     )
+    rate = 1.0 if learning_rate is None else learning_rate
+    if momentum is not None:
+        rule, rate = dataclasses.replace(rule, step_size=rate), 1.0
     return optimizer(
         rule,
-        1.0 if learning_rate is None else learning_rate,
+        rate,
         weight_decay=0.0 if weight_decay_rate is None else weight_decay_rate,
         mask=weight_decay_mask,
         decay="constant",

@@ -3,7 +3,6 @@
 from typing import Any
 
 from .._engine import Optimizer, scale_by
-from .._names import choose
 from .._typing import ScalarOrSchedule
 from ..rules.adabelief import AdaBelief
 from ..rules.adam import Adam
@@ -127,7 +126,6 @@ def scale_by_amsgrad(
     eps_hat: bool = AMSGrad.eps_hat,
 ) -> Optimizer:
     """AMSGrad's direction; see `adamx.AMSGrad`."""
-    choose("max_of", max_of, ("corrected", "raw"))
     return scale_by(
         AMSGrad(b1, b2, eps, eps_root, bias_correction_mu, bias_correction_nu, max_of, eps_hat), mu_dtype=mu_dtype
     )
@@ -164,7 +162,6 @@ def scale_by_radam(
     eps_hat: bool = RAdam.eps_hat,
 ) -> Optimizer:
     """RAdam's direction; see `adamx.RAdam`."""
-    choose("unrectified", unrectified, ("sgd", "skip"))
     return scale_by(RAdam(b1, b2, eps, eps_root, threshold, nesterov, unrectified, eps_hat))
 
 
@@ -231,7 +228,7 @@ def scale_by_adopt(
     use_clipping: bool = ADOPT.use_clipping,
 ) -> Optimizer:
     """ADOPT's direction; see `adamx.ADOPT`."""
-    return scale_by(ADOPT(b1, b2, eps, nesterov, use_clipping), mu_dtype=mu_dtype)
+    return scale_by(ADOPT(b1, b2, eps, nesterov=nesterov, use_clipping=use_clipping), mu_dtype=mu_dtype)
 
 
 def scale_by_ademamix(

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from .._engine import Optimizer, scale_by
 from .._optimizer import optimizer
+from .._rule import refuse_traced
 from .._typing import ScalarOrSchedule
 from ..rules.adam import Adam
 from ..rules.rmsprop import RMSProp
@@ -127,10 +128,13 @@ def dadapt_adamw(
     return optimizer(rule, 1.0, mask=mask)
 
 
-def lookahead(sync_period: int = Lookahead.sync_period, slow_step_size: ScalarOrSchedule = 0.5) -> Optimizer:
+def lookahead(
+    sync_period: int = Lookahead.sync_period, slow_step_size: ScalarOrSchedule = Lookahead.slow_step_size
+) -> Optimizer:
     """Lookahead (arXiv:1907.08610): slow weights that follow fast ones. Chain it after any optimizer.
 
-    Unlike Optax's, the parameters stay one tree: they are the fast weights, and after a synchronisation the slow ones.
+    Unlike Optax's, it wraps nothing, and the parameters stay one tree: the fast weights, and after a synchronisation
+    the slow ones.
 
     Args:
         sync_period: steps between synchronisations.
@@ -145,12 +149,16 @@ def lookahead(sync_period: int = Lookahead.sync_period, slow_step_size: ScalarOr
     >>> opt.update(params, opt.init(params), params)[0]
     Array([-0.25], dtype=float32)
     """
+    if isinstance(sync_period, tuple):
+        raise TypeError("lookahead wraps no optimizer: chain it, optax.chain(optimizer, adamx.lookahead(5, 0.5))")
+    refuse_traced("sync_period", sync_period)
     if sync_period != int(sync_period) or sync_period < 1:
         raise ValueError(f"sync_period = {sync_period} should be a positive whole number of steps")
     return scale_by(Lookahead(slow_step_size, int(sync_period)))
 
 
 def _warmed_up(learning_rate: ScalarOrSchedule, steps: int | None) -> ScalarOrSchedule:
+    refuse_traced("warmup_steps", steps)
     if not steps:
         return learning_rate
     if callable(learning_rate):

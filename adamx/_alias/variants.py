@@ -3,7 +3,6 @@
 from typing import Any
 
 from .._engine import Optimizer
-from .._names import choose
 from .._optimizer import optimizer
 from .._typing import ScalarOrSchedule
 from ..rules.adabelief import AdaBelief
@@ -43,7 +42,6 @@ def radam(
     >>> opt.step(params, opt.init(params), params)[0].round(6)
     Array([1.5], dtype=float32)
     """
-    choose("unrectified", unrectified, ("sgd", "skip"))
     return optimizer(RAdam(b1, b2, eps, eps_root, threshold, nesterov, unrectified, eps_hat), learning_rate)
 
 
@@ -187,8 +185,6 @@ def adopt(
     use_clipping: bool = ADOPT.use_clipping,
     weight_decay: ScalarOrSchedule = 0.0,
     mask: Any = None,
-    decay: str = "decoupled",
-    lr_max: float | None = None,
 ) -> Optimizer:
     """ADOPT (arXiv:2411.02853): Adam that converges for every b2; its first call takes no step.
 
@@ -200,15 +196,8 @@ def adopt(
     >>> opt.step(params, opt.init(params), params)[0].round(6)
     Array([2.], dtype=float32)
     """
-    return optimizer(
-        ADOPT(b1, b2, eps, nesterov, use_clipping),
-        learning_rate,
-        mu_dtype=mu_dtype,
-        weight_decay=weight_decay,
-        mask=mask,
-        decay=decay,
-        lr_max=lr_max,
-    )
+    rule = ADOPT(b1, b2, eps, weight_decay, nesterov, use_clipping)
+    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, mask=mask)
 
 
 def ademamix(

@@ -21,13 +21,13 @@ class Cautious(Modifier):
     Reference: Liang et al., arXiv:2411.16085, Algorithm 1.
     """
 
-    normalisation: str = static(default="mean")
+    normalisation: str = static(default="mean", choices=("mean", "count"))
     elementwise = False
 
     def step(self, g: Array, s: Any, at: At) -> tuple[Array, Any]:
         u, s = self.rule.step(g, s, at)
-        agrees = ((u * jnp.conj(g)).real > 0).astype(at.t.dtype)
-        kept = jnp.sum(agrees)
+        agrees = (u * jnp.conj(g)).real > 0
+        kept, masked = jnp.sum(agrees, dtype=at.t.dtype), jnp.where(agrees, u, 0 * u)  # 0 * NaN stays visible
         if self.normalisation == "count":
-            return u * agrees * (g.size / (kept + 1)), s
-        return u * agrees / jnp.maximum(kept / max(g.size, 1), 1e-3), s
+            return masked * (g.size / (kept + 1)), s
+        return masked / jnp.maximum(kept / max(g.size, 1), 1e-3), s

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .._math import rms
 from .._rule import At, Modifier
-from .._typing import Array, NonNegative
+from .._typing import Array, Positive
 
 
 class ClippedByRMS(Modifier):
@@ -19,7 +19,7 @@ class ClippedByRMS(Modifier):
     Reference: Shazeer & Stern, arXiv:1804.04235, section 6.
     """
 
-    threshold: NonNegative = 1.0
+    threshold: Positive = 1.0
     elementwise = False
 
     def step(self, g: Array, s: Any, at: At) -> tuple[Array, Any]:

@@ -40,5 +40,5 @@ class TrustRatio(Modifier):
     def step(self, g: Array, s: Any, at: At) -> tuple[Array, Any]:
         u, s = self.rule.step(g, s, at)
         weight, length = norm(at.p), norm(u)
-        usable = (weight > 0) & (length > 0)
-        return u * jnp.where(usable, weight / jnp.where(usable, length, 1), 1), s
+        plain = (weight == 0) | (length == 0)
+        return u * jnp.where(plain, 1, weight / jnp.where(plain, 1, length)), s

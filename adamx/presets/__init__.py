@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from .._engine import Optimizer
-from .._optimizer import choose
+from .._names import choose
 from . import earlier, keras, mlx, mxnet, optax, paddle, pytorch, tensorflow
 from ._preset import REQUIRED as REQUIRED
 from ._preset import Preset as Preset

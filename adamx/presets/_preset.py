@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._engine import Optimizer
-from .._optimizer import choose, optimizer
+from .._names import choose
+from .._optimizer import optimizer
 from .._rule import Rule, check_value
 from .._typing import Array, Interval, ScalarOrSchedule, Schedule
 

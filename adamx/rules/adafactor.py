@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .._math import abs_sq, div_no_nan, ema, rms
 from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, NonNegative, Positive
 from .factored import Axes, factor_slots, factored_axes
 
 
@@ -27,7 +27,7 @@ class Adafactor(Rule[AdafactorMoments]):
 
     Attributes:
         decay_rate: $c$.
-        decay_offset: steps that are not counted in $\beta_{2,t}$.
+        decay_offset: steps that are not counted in $\beta_{2,t}$, which stays 0 for so long.
         clipping_threshold: $d$, or `None`.
         momentum: decay rate of an average of the steps, or `None`.
         eps: $\varepsilon$, in units of the squared gradient; if `clamped`, of the gradient. `None` for the machine
@@ -45,7 +45,7 @@ class Adafactor(Rule[AdafactorMoments]):
 
     decay_rate: NonNegative = 0.8
     decay_offset: NonNegative = 0.0
-    clipping_threshold: NonNegative | None = 1.0
+    clipping_threshold: Positive | None = 1.0
     momentum: Beta | None = None
     eps: NonNegative | None = 1e-30
     eps_scale: NonNegative = 1e-3
@@ -64,7 +64,7 @@ class Adafactor(Rule[AdafactorMoments]):
     slots = property(_slots)
 
     def step(self, g: Array, s: AdafactorMoments, at: At) -> tuple[Array, AdafactorMoments]:
-        axes, b2 = self._axes(g.shape), 1 - (at.t - self.decay_offset) ** -self.decay_rate
+        axes, b2 = self._axes(g.shape), 1 - jnp.maximum(at.t - self.decay_offset, 1) ** -self.decay_rate
         eps = jnp.finfo(g.dtype).eps if self.eps is None else self.eps
         if self.clamped:
             nu = s.nu.towards(abs_sq(g), b2, axes)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from .._math import abs_sq, div_no_nan
 from .._rule import At, Rule, Slot, static
-from .._typing import Array, NonNegative
+from .._typing import Array, Initial, NonNegative
 
 
 class SecondMoment(NamedTuple):
@@ -30,7 +30,7 @@ class AdaGrad(Rule[SecondMoment]):
     Reference: Duchi, Hazan & Singer, JMLR 12, 2011.
     """
 
-    initial_accumulator_value: NonNegative = 0.1
+    initial_accumulator_value: Initial = 0.1
     eps: NonNegative = 1e-7
     eps_in_sqrt: bool = static(default=True)
 

@@ -12,7 +12,8 @@ class AdamAtan2(Rule[Moments]):
 
     $$u_t = a\,\mathrm{atan2}(\hat m_t,\ b \sqrt{\hat v_t})$$
 
-    Exactly invariant to the gradient's scale, at most $a\pi/2$ long. A complex step has the phase of $\hat m_t$.
+    Invariant to the gradient's scale as far as its square is a number (1e-19 to 1e19 in float32), and at most $a\pi/2$
+    long. A complex step has the phase of $\hat m_t$.
 
     Attributes:
         b1: decay rate of the mean.

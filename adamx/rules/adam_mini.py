@@ -47,7 +47,11 @@ class AdamMini(Rule[Moments]):
         return adam_ratio(debias(mu, self.b1, at.t), debias(nu, self.b2, at.t), self.eps), Moments(mu, nu)
 
     def _averaged(self, ndim: int) -> tuple[int, ...]:
-        return () if ndim < 2 else tuple(axis for axis in range(ndim) if {axis, axis - ndim}.isdisjoint(self.keep))
+        if ndim < 2:
+            return ()
+        if not all(-ndim <= axis < ndim for axis in self.keep):
+            raise ValueError(f"keep = {self.keep} names an axis that a leaf of {ndim} axes does not have: partition")
+        return tuple(axis for axis in range(ndim) if {axis, axis - ndim}.isdisjoint(self.keep))
 
     def _blocks(self, p: Array, dtype: Any) -> Array:
         averaged = self._averaged(p.ndim)

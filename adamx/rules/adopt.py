@@ -19,6 +19,7 @@ class ADOPT(Rule[Moments]):
         b1: decay rate of the momentum.
         b2: decay rate of the mean square.
         eps: the least root, in units of the gradient.
+        weight_decay: λ, decoupled; here and not outside, because the first call does not decay either.
         nesterov: look one step ahead with the momentum.
         use_clipping: whether the rescaled gradient is clipped.
 
@@ -28,6 +29,7 @@ class ADOPT(Rule[Moments]):
     b1: Beta = 0.9
     b2: Beta = 0.9999
     eps: NonNegative = 1e-6
+    weight_decay: NonNegative = 0.0
     nesterov: bool = static(default=False)
     use_clipping: bool = static(default=True)
     slots = Moments(mu=Slot(unit=lambda s: jnp.ones_like(s.nu)), nu=Slot(nonnegative=True))
@@ -41,4 +43,4 @@ class ADOPT(Rule[Moments]):
         mu = jnp.where(first, s.mu, ema(s.mu, n, self.b1))
         nu = jnp.where(first, abs_sq(g), ema(s.nu, abs_sq(g), self.b2))
         u = ema(mu, n, self.b1) if self.nesterov else mu
-        return jnp.where(first, 0 * g, u), Moments(mu, nu)
+        return jnp.where(first, 0 * g, u + at.decay(self.weight_decay)), Moments(mu, nu)

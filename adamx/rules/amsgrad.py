@@ -46,7 +46,7 @@ class AMSGrad(Rule[MaxMoments]):
     eps_root: NonNegative = 0.0
     bias_correction_mu: bool = static(default=True)
     bias_correction_nu: bool = static(default=True)
-    max_of: str = static(default="corrected")
+    max_of: str = static(default="corrected", choices=("corrected", "raw"))
     eps_hat: bool = static(default=False)
     slots = MaxMoments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True), nu_max=Slot(nonnegative=True))
 

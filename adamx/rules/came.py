@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .._math import abs_sq, div_no_nan, ema, rms
 from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, NonNegative, Positive
 from .factored import Axes, factor_slots, factored_axes
 
 
@@ -44,8 +44,8 @@ class CAME(Rule[CAMEMoments]):
     b3: Beta = 0.9999
     eps: NonNegative = 1e-30
     eps_instability: NonNegative = 1e-16
-    clipping_threshold: NonNegative = 1.0
-    min_dim_size_to_factor: int = static(default=2)
+    clipping_threshold: Positive = 1.0
+    min_dim_size_to_factor: int = static(default=1)
     elementwise = False
 
     def _slots(self) -> CAMEMoments:

@@ -20,6 +20,8 @@ class LaProp(Rule[Moments]):
         b2: decay rate of the mean square.
         eps: added to the root, in units of the gradient.
 
+    The authors' code averages step size times $n$, which differs while the step size changes.
+
     Reference: Ziyin, Wang & Ueda, arXiv:2002.04839, Algorithm 1.
     """
 

@@ -35,7 +35,7 @@ class RAdam(Rule[Moments]):
     eps_root: NonNegative = 0.0
     threshold: NonNegative = 5.0
     nesterov: bool = static(default=False)
-    unrectified: str = static(default="sgd")
+    unrectified: str = static(default="sgd", choices=("sgd", "skip"))
     eps_hat: bool = static(default=False)
     slots = Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True))
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 
 from .._math import abs_sq, biased, debias, div_no_nan, ema
 from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, Initial, NonNegative
 
 
 class RMSMoments(NamedTuple):
-    """The mean square, the mean (`None` unless centred) and the momentum (`None` unless asked for)."""
+    """The mean square (centred: the variance), the mean (`None` unless centred), the momentum (`None` unless asked)."""
 
     nu: Any
     mu: Any
@@ -44,7 +44,7 @@ class RMSProp(Rule[RMSMoments]):
 
     decay: Beta = 0.9
     eps: NonNegative = 1e-8
-    initial_scale: NonNegative = 0.0
+    initial_scale: Initial = 0.0
     momentum: Beta | None = None
     eps_in_sqrt: bool = static(default=True)
     centered: bool = static(default=False)
@@ -57,7 +57,7 @@ class RMSProp(Rule[RMSMoments]):
         absent = Slot(init=lambda p, dtype: None)
         return RMSMoments(
             nu=Slot(init=start, nonnegative=True),
-            mu=Slot(unit=lambda s: jnp.sqrt(s.nu)) if self.centered else absent,
+            mu=Slot() if self.centered else absent,
             trace=Slot() if self.momentum is not None else absent,
         )
 
@@ -65,11 +65,15 @@ class RMSProp(Rule[RMSMoments]):
 
     def step(self, g: Array, s: RMSMoments, at: At) -> tuple[Array, RMSMoments]:
         hat = debias if self.bias_correction else biased
-        nu = ema(s.nu, abs_sq(g), self.decay)
-        mu, v_hat = s.mu, hat(nu, self.decay, at.t)
         if self.centered:
+            # The average of (g - mean)^2 itself: mean square minus squared mean would cancel all digits of a small one.
             mu = ema(s.mu, g, self.decay)
-            v_hat = jnp.maximum(v_hat - abs_sq(hat(mu, self.decay, at.t)), 0)
+            nu = self.decay * (s.nu + (1 - self.decay) * abs_sq(g - s.mu))
+            weight = hat(jnp.ones_like(nu), self.decay, at.t)
+            v_hat = jnp.maximum(weight * nu - weight * (weight - 1) * abs_sq(mu), 0)
+        else:
+            mu, nu = s.mu, ema(s.nu, abs_sq(g), self.decay)
+            v_hat = hat(nu, self.decay, at.t)
         root = jnp.sqrt(v_hat + self.eps) if self.eps_in_sqrt else jnp.sqrt(v_hat) + self.eps
         u, trace = self.step_size * div_no_nan(g, root), s.trace
         if self.momentum is not None:

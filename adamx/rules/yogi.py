@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .._math import abs_sq, adam_ratio, debias, ema
 from .._rule import At, Moments, Rule, Slot
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, Initial, NonNegative
 
 
 class Yogi(Rule[Moments]):
@@ -22,6 +22,8 @@ class Yogi(Rule[Moments]):
         eps_root: added inside the root.
         initial_accumulator_value: $v_0$. Optax starts the mean there, too, which pushes every weight at first.
 
+    The correction for bias is Optax's; the paper has none.
+
     Reference: Zaheer et al., "Adaptive methods for nonconvex optimization", NeurIPS 2018, Algorithm 2.
     """
 
@@ -29,7 +31,7 @@ class Yogi(Rule[Moments]):
     b2: Beta = 0.999
     eps: NonNegative = 1e-3
     eps_root: NonNegative = 0.0
-    initial_accumulator_value: NonNegative = 1e-6
+    initial_accumulator_value: Initial = 1e-6
 
     def _slots(self) -> Moments:
         start = functools.partial(jnp.full_like, fill_value=self.initial_accumulator_value)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .._math import abs_sq, adam_ratio, div_no_nan, ema, step_size_correction
 from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, Initial, NonNegative
 
 
 class DAdaptSlots(NamedTuple):
@@ -30,6 +30,8 @@ class DAdaptAdam(Rule[DAdaptSlots]):
     $$m_{t+1} = \beta_1 m_t + (1-\beta_1) \alpha_t g_t \qquad v_{t+1} = \beta_2 v_t + (1-\beta_2) g_t^2 \qquad
       u_t = \frac{m_{t+1}}{\sqrt{v_{t+1}} + \varepsilon} + \alpha_t \lambda p_t$$
 
+    Every leaf takes part in the estimate, and should have a gradient at every step.
+
     Attributes:
         learning_rate: $\alpha$; leave it at 1, or give a schedule around 1.
         b1: decay rate of the mean.
@@ -47,7 +49,7 @@ class DAdaptAdam(Rule[DAdaptSlots]):
     b1: Beta = 0.9
     b2: Beta = 0.999
     eps: NonNegative = 1e-8
-    d0: NonNegative = 1e-6
+    d0: Initial = 1e-6
     growth_rate: NonNegative | None = None
     weight_decay: NonNegative = 0.0
     bias_correction: bool = static(default=False)

@@ -22,14 +22,14 @@ class Lookahead(Rule[SlowWeights]):
     A rule that is chained after an optimizer: it passes updates through, but for the synchronising steps.
 
     Attributes:
-        sync_period: $k$.
+        sync_period: $k$; 5 in the paper.
         slow_step_size: $\alpha$.
 
     Reference: Zhang et al., arXiv:1907.08610, Algorithm 1.
     """
 
     slow_step_size: NonNegative = 0.5
-    sync_period: int = static(default=6)
+    sync_period: int = static(default=5)
     slots = SlowWeights(slow=Slot(init=jnp.array))
 
     def step(self, g: Array, s: SlowWeights, at: At) -> tuple[Array, SlowWeights]:

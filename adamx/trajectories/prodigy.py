@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .._math import abs_sq, adam_ratio, div_no_nan, ema, step_size_correction
 from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, Initial, NonNegative
 
 
 class ProdigySlots(NamedTuple):
@@ -30,6 +30,9 @@ class Prodigy(Rule[ProdigySlots]):
     $$m_{t+1} = \beta_1 m_t + (1-\beta_1) d_t g_t \qquad v_{t+1} = \beta_2 v_t + (1-\beta_2) d_t^2 g_t^2 \qquad
       u_t = \alpha_t \Big(\frac{m_{t+1}}{\sqrt{v_{t+1}} + d_{t+1} \varepsilon} + \lambda p_t\Big)$$
 
+    Every leaf takes part in the estimate, and should have a gradient at every step. Weights in bfloat16 near 1 do not
+    move by the first estimate's steps of 1e-6, and the estimate then never grows: train float32 weights.
+
     Attributes:
         learning_rate: $\alpha$; leave it at 1, or give a schedule around 1.
         b1: decay rate of the mean.
@@ -49,7 +52,7 @@ class Prodigy(Rule[ProdigySlots]):
     b2: Beta = 0.999
     b3: Beta | None = None
     eps: NonNegative = 1e-8
-    d0: NonNegative = 1e-6
+    d0: Initial = 1e-6
     d_coef: NonNegative = 1.0
     weight_decay: NonNegative = 0.0
     bias_correction: bool = static(default=False)

@@ -4,18 +4,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
+from .._leaves import is_none
 from .._math import div_no_nan
 from .._rule import At, Modifier, Slot
-from .._typing import Array, Beta, NonNegative, Params
+from .._typing import Array, NonNegative, Params, Weight
 
 
 class ScheduleFreeSlots(NamedTuple):
-    """The rule's slots, the iterate z that takes its steps, and three numbers: the weights of x, and of x in y."""
+    """The rule's slots, the iterate z, the average x of weights narrower than float32, and three numbers."""
 
     inner: Any
     z: Any
+    x: Any
     weight_sum: Any
     lr_max: Any
     b1: Any
@@ -29,12 +30,13 @@ class ScheduleFree(Modifier):
 
     with $c_t = w_t / \sum_{i \le t} w_i$ and $w_t = t^r \alpha_{\max}^q$. The parameters are $y$, where gradients are
     taken; evaluate at $x$ (`schedule_free_eval_params`). With $e = y_t - z_t$ and $\delta = z_t - z_{t+1}$ the step is
-    $y_t - y_{t+1} = c_t e + (1 - \beta_1(1-c_t))\,\delta$, which never divides by $\beta_1$.
+    $y_t - y_{t+1} = c_t e + (1 - \beta_1(1-c_t))\,\delta$, and $x$ is $z + (y - z)/\beta_1$. Where $y$ is rounded
+    to less than float32, $x$ is kept besides.
 
     Attributes:
         rule: the rule, without a momentum of its own.
         learning_rate: $\alpha_t$, warmed up by a schedule.
-        b1: how near the average gradients are taken.
+        b1: how near the average gradients are taken; a constant above 0.
         weight_decay: $\lambda$, acting at $y$.
         r: power of the step's number in its weight.
         weight_lr_power: $q$.
@@ -43,15 +45,15 @@ class ScheduleFree(Modifier):
     """
 
     learning_rate: NonNegative
-    b1: Beta = 0.9
+    b1: Weight = 0.9
     weight_decay: NonNegative = 0.0
     r: NonNegative = 0.0
     weight_lr_power: NonNegative = 2.0
 
     def _slots(self) -> ScheduleFreeSlots:
         number = Slot(init=lambda p, dtype: jnp.zeros([], dtype), nonnegative=True)
-        b1 = Slot(init=lambda p, dtype: jnp.zeros([], dtype), nonnegative=True)
-        return ScheduleFreeSlots(self.rule.slots, Slot(init=jnp.array), number, number, b1)
+        b1 = Slot(init=lambda p, dtype: jnp.full([], self.b1, dtype), nonnegative=True)
+        return ScheduleFreeSlots(self.rule.slots, Slot(init=jnp.array), Slot(init=_narrow), number, number, b1)
 
     slots = property(_slots)
 
@@ -64,9 +66,17 @@ class ScheduleFree(Modifier):
         lr_max = jnp.maximum(s.lr_max, self.learning_rate)
         weight = at.t**self.r * lr_max**self.weight_lr_power
         weight_sum = s.weight_sum + weight
-        c = div_no_nan(weight, weight_sum)
-        step = c * (at.p - s.z) + (1 - self.b1 * (1 - c)) * delta
-        return step, ScheduleFreeSlots(inner, s.z - delta, weight_sum, lr_max, jnp.full_like(s.b1, self.b1))
+        c, z = div_no_nan(weight, weight_sum), s.z - delta
+        if s.x is None:
+            x, step = None, c * (at.p - s.z) + (1 - self.b1 * (1 - c)) * delta
+        else:
+            x = s.x + c * (z - s.x)
+            step = at.p - (z + self.b1 * (x - z))
+        return step, ScheduleFreeSlots(inner, z, x, weight_sum, lr_max, s.b1)
+
+
+def _narrow(p: Array, dtype: Any) -> Array | None:
+    return jnp.array(p, dtype=dtype) if jnp.finfo(p.dtype).bits < 32 else None
 
 
 def schedule_free_eval_params(state: Any, params: Params) -> Params:
@@ -79,8 +89,10 @@ def schedule_free_eval_params(state: Any, params: Params) -> Params:
     Returns:
         A tree like `params`, in their dtypes; `params` themselves before the first step.
 
+    Leaves that no schedule-free optimizer in `state` trains (under `optax.masked` or `optax.partition`) stay.
+
     Raises:
-        KeyError: `state` holds no schedule-free optimizer, or several.
+        ValueError: `state` holds no schedule-free optimizer.
 
     >>> import adamx, jax.numpy as jnp
     >>> opt = adamx.schedule_free_sgd(learning_rate=0.5, b1=0.5)
@@ -89,11 +101,23 @@ def schedule_free_eval_params(state: Any, params: Params) -> Params:
     >>> adamx.schedule_free_eval_params(state, y)
     Array([0.5], dtype=float32)
     """
-    slots = optax.tree.get(state, "ScheduleFreeSlots")
-    if slots is None:
-        raise KeyError("the state holds no schedule-free optimizer")
+    found = [x for x in jax.tree.leaves(state, is_leaf=_is_slots) if _is_slots(x)]
+    if not found:
+        raise ValueError("the state holds no schedule-free optimizer: train with adamx.schedule_free_adamw or _sgd")
+    averages: dict[Any, Any] = {}
+    for slots in found:
+        paths, z = zip(*jax.tree_util.tree_flatten_with_path(slots.z, is_leaf=is_none)[0], strict=True)
+        x, b1 = (jax.tree.leaves(tree, is_leaf=is_none) for tree in (slots.x, slots.b1))
+        averages |= dict(zip(paths, zip(z, x, b1, strict=True), strict=True))
 
-    def x(y: Array, z: Array, b1: Array) -> Array:
-        return (z + div_no_nan(y.astype(z.dtype) - z, b1)).astype(y.dtype)
+    def evaluate(path: Any, y: Array) -> Array:
+        z, x, b1 = averages.get(path, (None, None, None))
+        if z is None or b1 is None:
+            return y
+        return (z + (y.astype(z.dtype) - z) / b1 if x is None else x).astype(y.dtype)
 
-    return jax.tree.map(x, params, slots.z, slots.b1)
+    return jax.tree_util.tree_map_with_path(evaluate, params)
+
+
+def _is_slots(x: Any) -> bool:
+    return isinstance(x, ScheduleFreeSlots)
