@@ -69,6 +69,9 @@ from ._catalogue import names as list  # noqa: F401  # pyright: ignore[reportUnu
 from ._engine import Optimizer as Optimizer
 from ._engine import State as State
 from ._engine import scale_by as scale_by
+from ._memory import from_master as from_master
+from ._memory import master_params as master_params
+from ._memory import state_bytes as state_bytes
 from ._optimizer import optimizer as optimizer
 from ._rule import At as At
 from ._rule import Modifier as Modifier

@@ -11,9 +11,11 @@ import optax
 from . import _leaves
 from ._leaf import Layout, Leaf, Step, wide_dtype
 from ._math import Varying, log_beta
+from ._names import choose
 from ._random import noise
 from ._rule import Rule, check, check_value, hyperparameters, replace
 from ._typing import Array, Params
+from ._weights import ROUNDINGS, Rounding, is_narrow
 from .moments import Moments
 
 
@@ -36,12 +38,14 @@ class State(NamedTuple):
     Attributes:
         count: the number of finished steps; int32, shape ().
         slots: the rule's buffers, a NamedTuple of trees shaped like the parameters (`mu`, `nu` ...).
+        residuals: what is kept beside weights narrower than float32, a tree like the parameters; () if nothing is.
         log_products: for every decay rate that follows a schedule, the logarithm of the product of its values so far.
     """
 
     count: Array  # pyright: ignore[reportIncompatibleMethodOverride]  (the field's usual name)
     slots: Any
     log_products: dict[str, LogProduct]
+    residuals: Any = ()
 
 
 class Init(Protocol):
@@ -94,7 +98,13 @@ class Optimizer(optax.GradientTransformationExtraArgs):
 
 
 def scale_by(
-    rule: Rule[Any], *, moments: Moments = "float32", seed: int = 0, mu_dtype: Any = None, decay_mask: Any = None
+    rule: Rule[Any],
+    *,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
+    mu_dtype: Any = None,
+    decay_mask: Any = None,
 ) -> Optimizer:
     """The rule as a gradient transformation: gradients in, directions of the step out, without a step size.
 
@@ -105,7 +115,9 @@ def scale_by(
         moments: how slots are stored, of leaves of 4096 elements and more: "float32" (at least; exact), "bfloat16" (two
             bytes, second moments dithered) or "int8" (one byte, and two to four for each group of 128 along the last
             axis); one for all, one for each slot in a tuple, or by name in a mapping.
-        seed: of the random bits of dithering.
+        weights: how parameters narrower than float32 take the step, for a rule whose direction is their whole change;
+            see `adamx.optimizer`.
+        seed: of the random bits.
         mu_dtype: dtype that `mu` of a real leaf is stored in; `None` for at least float32, as every other slot.
         decay_mask: for which leaves `At.decays` is set: a tree of booleans, the top of one, or a function of the
             parameters that returns one; `None` for all.
@@ -124,6 +136,7 @@ def scale_by(
     """
     check(rule)
     layout = Layout.of(rule, moments, mu_dtype)
+    rounding = ROUNDINGS[choose("weights", weights, ROUNDINGS)]
     if mu_dtype is not None:
         _check_mu_dtype(mu_dtype, rule, layout.names)
     varying = {h.path for h in hyperparameters(rule) if h.is_beta and callable(h.value)}
@@ -140,7 +153,9 @@ def scale_by(
         ]
         columns = [leaves.rebuild([row[i] for row in rows]) for i in range(len(layout.slots))]
         products = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in sorted(varying)}
-        return State(count, layout.tree.unflatten(columns), products)
+        kept = [_residual(rounding, p) for p in leaves.arrays]
+        residuals = leaves.rebuild(kept) if any(r is not None for r in kept) else ()
+        return State(count, layout.tree.unflatten(columns), products, residuals)
 
     def update(updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
         del extra_args
@@ -148,9 +163,13 @@ def scale_by(
         leaves = _leaves.flatten(updates, "grads")
         columns = [_leaves.match(leaves, column, "state") for column in layout.tree.flatten_up_to(state.slots)]
         rows = [[column[i] for column in columns] for i in range(len(leaves.arrays))]
-        weights, decays = [None] * len(rows), [True] * len(rows)
+        parameters, decays, kept = [None] * len(rows), [True] * len(rows), [None] * len(rows)
         if params is not None:
-            weights = _leaves.match(leaves, params, "params")
+            parameters = _leaves.match(leaves, params, "params")
+        elif rounding is not None:
+            raise ValueError(f"weights={weights!r} rounds the parameters: call `update(grads, state, params)`")
+        if jax.tree.leaves(state.residuals):
+            kept = _leaves.match(leaves, state.residuals, "residuals")
         if decay_mask is not None:
             decays = _leaves.covered(decay_mask, updates if params is None else params)
 
@@ -163,18 +182,23 @@ def scale_by(
             return jax.tree.map(numbers, current), count.astype(real)
 
         steps: list[Step | None] = []
-        for path, g, p, row, decay in zip(leaves.paths, leaves.arrays, weights, rows, decays, strict=True):
+        for path, g, p, row, decay, residual in zip(
+            leaves.paths, leaves.arrays, parameters, rows, decays, kept, strict=True
+        ):
             if g is None:
                 steps.append(None)
                 continue
-            leaf = Leaf(path, g, p, row, decay)
+            narrow = rounding if rounding is not None and p is not None and is_narrow(p) else None
+            leaf = Leaf(path, g, p, row, decay, narrow, residual)
             leaf.check(layout)
             steps.append(Step.of(leaf, layout, resolved, noise(seed, _leaves.show("", path), count)))
         total = _total([step.measure() for step in steps if step is not None])
-        done = [(None, row) if step is None else step.take(total) for step, row in zip(steps, rows, strict=True)]
-        columns = [leaves.rebuild([row[i] for _, row in done]) for i in range(len(layout.slots))]
-        directions = leaves.rebuild([direction for direction, _ in done])
-        return directions, State(count, layout.tree.unflatten(columns), products)
+        absent = [(None, row, residual) for row, residual in zip(rows, kept, strict=True)]
+        done = [as_was if step is None else step.take(total) for step, as_was in zip(steps, absent, strict=True)]
+        columns = [leaves.rebuild([row[i] for _, row, _ in done]) for i in range(len(layout.slots))]
+        directions = leaves.rebuild([direction for direction, _, _ in done])
+        residuals = leaves.rebuild([r for _, _, r in done]) if jax.tree.leaves(state.residuals) else ()
+        return directions, State(count, layout.tree.unflatten(columns), products, residuals)
 
     return Optimizer(init, update)
 
@@ -200,6 +224,10 @@ def _total(measures: list[Any]) -> Any:
         return None
     dtype = wide_dtype(*jax.tree.leaves(measures))
     return jax.tree.map(lambda *xs: sum(x.astype(dtype) for x in xs), *measures)
+
+
+def _residual(rounding: Rounding | None, p: Array | None) -> Array | None:
+    return None if rounding is None or p is None or not is_narrow(p) else rounding.start(p)
 
 
 def _check_mu_dtype(mu_dtype: Any, rule: Rule[Any], names: list[str]) -> None:

@@ -14,6 +14,7 @@ from . import _leaves
 from ._random import Noise
 from ._rule import At, Rule, Slot
 from ._typing import Array
+from ._weights import Rounding
 from .moments import Format, Moments, format_of, formats
 from .moments.codes import CODES
 from .moments.dense import Dense
@@ -23,6 +24,7 @@ class Layout(NamedTuple):
     """A rule's slots in order, their dotted names, the structure that holds them, and how each is stored."""
 
     names: list[str]
+    paths: list[tuple[Any, ...]]
     slots: list[Slot]
     tree: Any
     formats: list[str]
@@ -33,7 +35,9 @@ class Layout(NamedTuple):
         """The layout of `rule.slots`."""
         pairs, tree = jax.tree_util.tree_flatten_with_path(rule.slots)
         names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in pairs]
-        return cls(names, [slot for _, slot in pairs], tree, formats(moments, names), mu_dtype)
+        return cls(
+            names, [path for path, _ in pairs], [slot for _, slot in pairs], tree, formats(moments, names), mu_dtype
+        )
 
     def formats_of(self, leaf: tuple[int, ...], shapes: list[tuple[int, ...] | None], wide: np.dtype) -> list[Format]:
         """Each slot's format for a leaf of shape `leaf` that is computed in `wide`, its slots having these shapes."""
@@ -57,8 +61,8 @@ class Layout(NamedTuple):
         """Slots to what they are stored as, measured in each other where a slot has a unit."""
         slots = self.tree.unflatten(values)
         return [
-            None if x is None else form.encode(x, _unit(slot, slots, form), noise.to(name))
-            for name, slot, x, form in zip(self.names, self.slots, values, chosen, strict=True)
+            None if x is None else form.encode(x, self._unit(i, slots, form), noise.to(self.names[i]))
+            for i, (x, form) in enumerate(zip(values, chosen, strict=True))
         ]
 
     def decode(self, stored: list[Any], chosen: list[Format], wide: np.dtype) -> Any:
@@ -70,22 +74,39 @@ class Layout(NamedTuple):
             for i, (slot, code, form) in enumerate(zip(self.slots, stored, chosen, strict=True)):
                 if code is not None and measured[i] == turn:
                     dtype = real_dtype(wide) if slot.nonnegative else wide
-                    values[i] = form.decode(code, _unit(slot, slots, form)).astype(dtype)
+                    values[i] = form.decode(code, self._unit(i, slots, form)).astype(dtype)
         return self.tree.unflatten(values)
 
-
-def _unit(slot: Slot, slots: Any, form: Format) -> Array | None:
-    return None if slot.unit is None or isinstance(form, Dense) else slot.unit(slots)
+    def _unit(self, i: int, slots: Any, form: Format) -> Array | None:
+        """What slot `i` is measured in: its unit is a function of the NamedTuple that it stands in."""
+        unit = self.slots[i].unit
+        if unit is None or isinstance(form, Dense):
+            return None
+        for key in self.paths[i][:-1]:
+            slots = getattr(slots, key.name)
+        return unit(slots)
 
 
 class Leaf(NamedTuple):
-    """What one leaf brings to a step: its gradient, its parameter if given, its slots as stored, whether it decays."""
+    """What one leaf brings to a step.
+
+    Attributes:
+        path: where it stands in the tree.
+        g: its gradient.
+        p: its parameter, if given.
+        stored: its slots as they are stored.
+        decays: whether the weight-decay mask covers it.
+        rounding: how its weight takes the step, if that is not to be left to the caller.
+        residual: what is kept beside the weight for it.
+    """
 
     path: _leaves.Path
     g: Array
     p: Array | None
     stored: list[Any]
     decays: bool
+    rounding: Rounding | None
+    residual: Array | None
 
     def check(self, layout: Layout) -> None:
         """Raise, naming the leaf, unless gradient, parameter and slots belong together."""
@@ -132,7 +153,10 @@ class Step:
         shapes = [None if x is None else stored_shape(x) for x in leaf.stored]
         chosen = layout.formats_of(jnp.shape(leaf.g), shapes, wide)
         rule, t = resolved(real_dtype(wide))
-        p, dtype = (None, None) if leaf.p is None else (jnp.asarray(leaf.p, wide), jnp.result_type(leaf.p))
+        p, dtype = (None, None) if leaf.p is None else (leaf.p, jnp.result_type(leaf.p))
+        if leaf.rounding is not None:
+            p = leaf.rounding.master(jnp.asarray(leaf.p), leaf.residual)
+        p = p if p is None else jnp.asarray(p, wide)
         slots = layout.decode(leaf.stored, chosen, wide)
         return cls(
             leaf, layout, chosen, rule, jnp.asarray(leaf.g, wide), slots, At(t, p, leaf.decays, dtype=dtype), noise
@@ -143,8 +167,11 @@ class Step:
         with self._promotion():
             return self.rule.measure(self.g, self.slots, self.at)
 
-    def take(self, total: Any) -> tuple[Array, list[Any]]:
-        """The direction in the gradient's dtype, and the slots as they are stored."""
+    def take(self, total: Any) -> tuple[Array, list[Any], Array | None]:
+        """The direction in the gradient's dtype, the slots as they are stored, and the weight's residual.
+
+        With a rounding the direction is the float32 difference of two weights in their own dtype.
+        """
         at = dataclasses.replace(self.at, total=jax.tree.map(lambda x: x.astype(self.at.t.dtype), total))
         with self._promotion():
             direction, slots = self.rule.step(self.g, self.slots, at)
@@ -154,7 +181,14 @@ class Step:
             self._check_shape(name, x, old)
         codes = self.layout.encode(new, self.formats, self.noise)
         narrowed = jax.tree.map(lambda new, old: new.astype(old.dtype), codes, self.leaf.stored)
-        return direction.astype(jnp.result_type(self.leaf.g)), narrowed
+        if self.leaf.rounding is None:
+            return direction.astype(jnp.result_type(self.leaf.g)), narrowed, None
+        old = jnp.asarray(self.leaf.p)
+        master = (self.at.p + direction).astype(jnp.float32)
+        new = self.leaf.rounding.weight(master, old.dtype, self.noise.to("weight"))
+        change = new.astype(jnp.float32) - old.astype(jnp.float32)
+        landed = (old.astype(jnp.float32) + change).astype(old.dtype)
+        return change, narrowed, self.leaf.rounding.residual(master, landed)
 
     def _check_shape(self, name: str, new: Any, old: Any) -> None:
         if (new is None) != (old is None) or (old is not None and jnp.shape(new) != jnp.shape(old)):

@@ -47,6 +47,7 @@ def optimizer(
     lr_max: float | None = None,
     mu_dtype: Any = None,
     moments: Moments = "float32",
+    weights: str = "nearest",
     seed: int = 0,
 ) -> Optimizer:
     r"""An optimizer from any rule, yours included.
@@ -66,7 +67,11 @@ def optimizer(
         lr_max: the largest step size, for "independent"; may be left out when `learning_rate` is a number.
         mu_dtype: dtype that `mu` is stored in; `None` for at least float32.
         moments: how slots are stored; see `adamx.scale_by`.
-        seed: of the random bits of dithering.
+        weights: how bfloat16 and float16 parameters take the step: "nearest" (left to who applies the update),
+            "stochastic", "kahan" (a compensation in the parameter's dtype), "split8" or "split16" (what rounding took,
+            in 8 or 16 bits). But for "nearest", updates are float32 differences that `optax.apply_updates` lands
+            exactly.
+        seed: of the random bits of dithering and of stochastic rounding.
 
     Returns:
         An `Optimizer`. Updates have the gradients' dtype.
@@ -89,6 +94,7 @@ def optimizer(
     return scale_by(
         Descent(rule, learning_rate, weight_decay, lr_max, decay),
         moments=moments,
+        weights=weights,
         seed=seed,
         mu_dtype=mu_dtype,
         decay_mask=mask,

@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -39,6 +38,8 @@ from adamx.experiments.models import cross_entropy
 
 FILES = ("quality.png", "quality.json")
 BYTES = 256
+LINEAR = 0.1
+"""Up to how many percent the axis of differences is linear; beyond, it is logarithmic."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,15 @@ VARIANTS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What all runs share."""
+    """What all runs share; validation is on `windows` windows, a multiple of `batch`."""
 
     width: int = 192
     layers: int = 2
     heads: int = 4
     context: int = 128
     batch: int = 16
-    steps: int = 500
-    warmup: int = 50
+    steps: int = 600
+    warmup: int = 60
     learning_rate: float = 3e-3
     weight_decay: float = 0.1
     b2: float = 0.999
@@ -82,7 +83,7 @@ class Settings:
     windows: int = 256
 
 
-QUICK = Settings(width=64, layers=1, heads=2, context=64, batch=8, steps=100, warmup=10, evaluations=4, windows=64)
+QUICK = Settings(width=64, layers=1, heads=2, context=64, steps=400, warmup=40, windows=64)
 
 
 class Text(NamedTuple):
@@ -122,6 +123,15 @@ def standard_library(limit: int = 2**23, longest: int = 2**17, held_out: float =
     return Text(*(np.frombuffer(b"".join(sources[i] for i in files)[:most], np.uint8) for files, most in parts))
 
 
+def rotated(x: jax.Array) -> jax.Array:
+    """Rotary positions (arXiv:2104.09864) of `(batch, context, heads, features)`: products then see distances only."""
+    position, octave = np.arange(x.shape[1]), np.linspace(0, 1, x.shape[-1] // 2, endpoint=False)
+    angle = np.outer(position, 10_000.0**-octave)[None, :, None]
+    cos, sin = (jnp.asarray(f(angle), x.dtype) for f in (np.cos, np.sin))
+    a, b = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
+
+
 class Block(nnx.Module):
     """Causal attention and a perceptron, each on a normalised copy and added to what came in."""
 
@@ -136,24 +146,24 @@ class Block(nnx.Module):
         """From `(batch, context, width)` to the same shape."""
         heads = self.qkv(self.norms[0](x)).reshape(*x.shape[:2], 3, self.heads, -1)
         q, k, v = jnp.moveaxis(heads, 2, 0)
-        x = x + self.mix(jax.nn.dot_product_attention(q, k, v, is_causal=True).reshape(x.shape))
+        mixed = jax.nn.dot_product_attention(rotated(q), rotated(k), v, is_causal=True)
+        x = x + self.mix(mixed.reshape(x.shape))
         return x + self.down(nnx.gelu(self.up(self.norms[1](x))))
 
 
 class Transformer(nnx.Module):
-    """A decoder-only language model over bytes with learned positions."""
+    """A decoder-only language model over bytes."""
 
     def __init__(self, settings: Settings, *, rngs: nnx.Rngs):
         width = settings.width
         self.bytes = nnx.Embed(BYTES, width, rngs=rngs)
-        self.positions = nnx.Embed(settings.context, width, rngs=rngs)
         self.blocks = nnx.List([Block(width, settings.heads, rngs=rngs) for _ in range(settings.layers)])
         self.norm = nnx.RMSNorm(width, rngs=rngs)
         self.output = nnx.Linear(width, BYTES, use_bias=False, rngs=rngs)
 
     def __call__(self, text: jax.Array) -> jax.Array:
         """Logits `(batch, context, 256)` of the byte after each of `(batch, context)`."""
-        x = self.bytes(text) + self.positions(jnp.arange(text.shape[1]))[None]
+        x = self.bytes(text)
         for block in self.blocks:
             x = block(x)
         return self.output(self.norm(x))
@@ -170,7 +180,11 @@ def loss(graph: nnx.GraphDef, params: nnx.State, text: jax.Array, starts: jax.Ar
 
 
 def make_optimizer(variant: Variant, settings: Settings, seed: Any) -> adamx.Optimizer:
-    rate = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, settings.warmup, settings.steps)
+    def rate(count: jax.Array) -> jax.Array:
+        done = count.astype(float)
+        warm = jnp.minimum(1.0, (done + 1) / settings.warmup)
+        return settings.learning_rate * warm * (1 + jnp.cos(jnp.pi * done / settings.steps)) / 2
+
     formats: dict[str, Any] = {"moments": variant.moments, "seed": seed}
     if variant.weights is not None:
         formats["weights"] = variant.weights
@@ -296,39 +310,48 @@ def _spread(values: Sequence[float]) -> tuple[float, float]:
 
 
 def table(results: Results) -> Table:
-    seeds = max(map(len, results.values()))
-    result = Table(title=f"Validation loss, nats per byte: mean ± standard deviation of {seeds} seed{'s'[: seeds - 1]}")
-    for heading in ("stored", "bytes per parameter", "loss", "to float32"):
-        result.add_column(heading, justify="left" if heading == "stored" else "right")
+    base, seeds = next(iter(results)), max(map(len, results.values()))
+    spread = (lambda x, digits: f" ± {x:.{digits}f}") if seeds > 1 else lambda x, digits: ""
+    title = f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
+    result = Table(title=f"Validation loss in nats per byte, {title}")
+    result.add_column("stored")
+    for heading in ("bytes per parameter", "loss", f"to {base.name}, %"):
+        result.add_column(heading, justify="right")
     for variant, runs in results.items():
         row = summary(results, variant)
-        difference = f"{row.difference:+.2%} ± {100 * row.difference_deviation:.2f}" if row.difference else "–"
+        difference = f"{100 * row.difference:+.3f}{spread(100 * row.difference_deviation, 3)}"
         result.add_row(
             variant.name,
             f"{runs[0].bytes_per_parameter:.2f}",
-            f"{row.loss:.4f} ± {row.loss_deviation:.4f}",
-            difference if variant is not next(iter(results)) else "–",
+            f"{row.loss:.4f}{spread(row.loss_deviation, 4)}",
+            "–" if variant is base else difference,
         )
     return result
 
 
 def figure(results: Results) -> Figure:
-    """Left the validation loss against the step, right its difference to the first variant; means over seeds."""
+    """Left the validation loss against the step, right how far above the first variant's it is; means over seeds.
+
+    The legend lists the variants from the highest final loss to the lowest.
+    """
     drawing = Figure(figsize=(11, 5), dpi=150, facecolor="white", layout="constrained")
     left, right = drawing.subplots(1, 2)
-    base = np.mean([run.losses for run in next(iter(results.values()))], axis=0)
-    for i, (variant, runs) in enumerate((variant, runs) for variant, runs in results.items() if runs):
-        losses = np.mean([run.losses for run in runs], axis=0)
+    base, *_ = means = [np.mean([run.losses for run in runs], axis=0)[1:] for runs in results.values()]
+    lines = []
+    for i, ((variant, runs), losses) in enumerate(zip(results.items(), means, strict=True)):
         look: Any = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)], "linewidth": 1.8}
-        left.plot(runs[0].steps[1:], losses[1:], label=variant.name, **look)
-        right.plot(runs[0].steps[1:], 100 * (losses / base - 1)[1:], **look)
+        lines += left.plot(runs[0].steps[1:], losses, label=variant.name, **look)
+        right.plot(runs[0].steps[1:], 100 * (losses / base - 1), **look)
     left.set(xlabel="step", ylabel="validation loss (nats per byte)")
-    right.set(xlabel="step", ylabel="difference to float32 (%)")
+    right.set(xlabel="step", ylabel=f"difference to {next(iter(results)).name} (%); linear within ±{LINEAR}")
+    right.set_yscale("symlog", linthresh=LINEAR)
+    right.yaxis.set_major_formatter("{x:g}")
     for axes in (left, right):
         axes.margins(x=0.01)
         axes.grid(color="#DDDDDD", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
-    drawing.legend(loc="outside right center", frameon=False, handlelength=3.2)
+    order = sorted(range(len(lines)), key=lambda i: -means[i][-1])
+    drawing.legend(handles=[lines[i] for i in order], loc="outside right center", frameon=False, handlelength=3.2)
     return drawing
 
 
@@ -338,7 +361,7 @@ def as_json(results: Results, settings: Settings, text: Text) -> str:
     content = {
         "machine": machine(),
         "versions": {"python": platform.python_version()} | {package: version(package) for package in packages},
-        "settings": asdict(settings) | {"gradients": "float32", "schedule": "warm-up, cosine to 0"},
+        "settings": asdict(settings) | {"gradients": "float32", "schedule": "linear warm-up times cosine to 0"},
         "parameters": parameters(settings),
         "text": {
             name: {"bytes": len(part), "sha256": hashlib.sha256(part.tobytes()).hexdigest()}
@@ -374,7 +397,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = QUICK if arguments.quick else Settings()
     if arguments.steps is not None:
-        settings = replace(settings, steps=arguments.steps, warmup=arguments.steps // 10)
+        settings = replace(settings, steps=arguments.steps, warmup=max(1, arguments.steps // 10))
     seeds, text = arguments.seeds or (1 if arguments.quick else 3), standard_library()
     console = Console()
     console.print(

@@ -5,6 +5,7 @@ from typing import Any
 from .._engine import Optimizer
 from .._optimizer import optimizer
 from .._typing import ScalarOrSchedule
+from ..moments import Moments
 from ..rules.adam import Adam
 from ..rules.adamax import AdaMax
 from ..rules.adamx import AdamX
@@ -23,6 +24,9 @@ def adam(
     *,
     nesterov: bool = False,
     eps_hat: bool = False,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     r"""Adam (arXiv:1412.6980): the mean of the gradient, in units of the root of its mean square.
 
@@ -39,6 +43,9 @@ def adam(
         mu_dtype: dtype that `mu` is stored in; `None` for at least float32.
         nesterov: look one step ahead with the mean.
         eps_hat: read `eps` as the paper's ε̂, which stands beside the uncorrected root (TensorFlow 1, Keras).
+        moments: how slots are stored; see `adamx.optimizer`.
+        weights: how parameters narrower than float32 take the step; see `adamx.optimizer`.
+        seed: of the random bits of both.
 
     Returns:
         An `Optimizer`; its state is two arrays for each leaf.
@@ -55,7 +62,7 @@ def adam(
     Array([-0.1    ,  0.09999], dtype=float32)
     """
     rule = Adam(b1=b1, b2=b2, eps=eps, eps_root=eps_root, nesterov=nesterov, eps_hat=eps_hat)
-    return optimizer(rule, learning_rate, mu_dtype=mu_dtype)
+    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, moments=moments, weights=weights, seed=seed)
 
 
 def adamw(
@@ -72,6 +79,9 @@ def adamw(
     eps_hat: bool = False,
     decay: str = "decoupled",
     lr_max: float | None = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     r"""AdamW (arXiv:1711.05101): Adam with decoupled weight decay.
 
@@ -88,6 +98,9 @@ def adamw(
         eps_hat: read `eps` as the paper's ε̂.
         decay: "decoupled", "independent", "cautious" or "l2"; see `adamx.optimizer`.
         lr_max: the largest step size, for "independent".
+        moments: how slots are stored; see `adamx.optimizer`.
+        weights: how parameters narrower than float32 take the step; see `adamx.optimizer`.
+        seed: of the random bits of both.
 
     Returns:
         An `Optimizer`; its state is two arrays for each leaf.
@@ -105,7 +118,16 @@ def adamw(
     """
     rule = Adam(b1=b1, b2=b2, eps=eps, eps_root=eps_root, nesterov=nesterov, eps_hat=eps_hat)
     return optimizer(
-        rule, learning_rate, weight_decay=weight_decay, mask=mask, decay=decay, lr_max=lr_max, mu_dtype=mu_dtype
+        rule,
+        learning_rate,
+        weight_decay=weight_decay,
+        mask=mask,
+        decay=decay,
+        lr_max=lr_max,
+        mu_dtype=mu_dtype,
+        moments=moments,
+        weights=weights,
+        seed=seed,
     )
 
 
@@ -114,6 +136,10 @@ def adamax(
     b1: ScalarOrSchedule = AdaMax.b1,
     b2: ScalarOrSchedule = AdaMax.b2,
     eps: ScalarOrSchedule = AdaMax.eps,
+    *,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     r"""AdaMax (arXiv:1412.6980): Adam with the largest gradient in place of the mean square.
 
@@ -124,6 +150,9 @@ def adamax(
         b1: decay rate of the mean, in [0, 1).
         b2: decay rate of the maximum, in [0, 1).
         eps: added to $|g|$; 0 for the paper's formula, with zero steps where it divides 0 by 0.
+        moments: how slots are stored; see `adamx.optimizer`.
+        weights: how parameters narrower than float32 take the step; see `adamx.optimizer`.
+        seed: of the random bits of both.
 
     Returns:
         An `Optimizer`; its state is two arrays for each leaf.
@@ -138,7 +167,7 @@ def adamax(
     >>> opt.step(jnp.array([0.0, -1e-9]), opt.init(params), params)[0]
     Array([1.  , 2.25], dtype=float32)
     """
-    return optimizer(AdaMax(b1=b1, b2=b2, eps=eps), learning_rate)
+    return optimizer(AdaMax(b1=b1, b2=b2, eps=eps), learning_rate, moments=moments, weights=weights, seed=seed)
 
 
 def adamaxw(
@@ -151,6 +180,9 @@ def adamaxw(
     *,
     decay: str = "decoupled",
     lr_max: float | None = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     r"""AdaMaxW (arXiv:1711.05101): AdaMax with decoupled weight decay.
 
@@ -163,6 +195,9 @@ def adamaxw(
         mask: which leaves decay; see `adamx.optimizer`.
         decay: "decoupled", "independent", "cautious" or "l2"; see `adamx.optimizer`.
         lr_max: the largest step size, for "independent".
+        moments: how slots are stored; see `adamx.optimizer`.
+        weights: how parameters narrower than float32 take the step; see `adamx.optimizer`.
+        seed: of the random bits of both.
 
     Returns:
         An `Optimizer`; its state is two arrays for each leaf.
@@ -178,7 +213,17 @@ def adamaxw(
     Array([0.25, 1.5 ], dtype=float32)
     """
     rule = AdaMax(b1=b1, b2=b2, eps=eps)
-    return optimizer(rule, learning_rate, weight_decay=weight_decay, mask=mask, decay=decay, lr_max=lr_max)
+    return optimizer(
+        rule,
+        learning_rate,
+        weight_decay=weight_decay,
+        mask=mask,
+        decay=decay,
+        lr_max=lr_max,
+        moments=moments,
+        weights=weights,
+        seed=seed,
+    )
 
 
 def nadam(
@@ -191,6 +236,9 @@ def nadam(
     *,
     nesterov: bool = True,
     momentum_decay: ScalarOrSchedule | None = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     r"""NAdam (Dozat, ICLR 2016 workshop): Adam with Nesterov momentum, constant or with Dozat's schedule.
 
@@ -206,6 +254,9 @@ def nadam(
         mu_dtype: dtype that `mu` is stored in; `None` for at least float32.
         nesterov: look one step ahead with the mean.
         momentum_decay: how slowly the momentum warms up: 4e-3 in PyTorch, 1 in Keras; `None` for a constant one.
+        moments: how slots are stored; see `adamx.optimizer`.
+        weights: how parameters narrower than float32 take the step; see `adamx.optimizer`.
+        seed: of the random bits of both.
 
     Raises:
         ValueError: a number out of range; `momentum_decay` together with `eps_root` or without `nesterov`.
@@ -217,10 +268,28 @@ def nadam(
     Array([0.4717741], dtype=float32)
     """
     if momentum_decay is None:
-        return adam(learning_rate, b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
+        return adam(
+            learning_rate,
+            b1,
+            b2,
+            eps,
+            eps_root,
+            mu_dtype,
+            nesterov=nesterov,
+            moments=moments,
+            weights=weights,
+            seed=seed,
+        )
     if not nesterov or not isinstance(eps_root, (int, float)) or eps_root != 0:
         raise ValueError("momentum_decay selects Dozat's NAdam, which always looks ahead and has no eps_root")
-    return optimizer(NAdam(b1, b2, eps, momentum_decay), learning_rate, mu_dtype=mu_dtype)
+    return optimizer(
+        NAdam(b1, b2, eps, momentum_decay),
+        learning_rate,
+        mu_dtype=mu_dtype,
+        moments=moments,
+        weights=weights,
+        seed=seed,
+    )
 
 
 def nadamw(
@@ -236,6 +305,9 @@ def nadamw(
     nesterov: bool = True,
     decay: str = "decoupled",
     lr_max: float | None = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """NAdamW (Dozat, ICLR 2016 workshop): AdamW with Nesterov momentum, `adamw(nesterov=True)`.
 
@@ -259,6 +331,9 @@ def nadamw(
         nesterov=nesterov,
         decay=decay,
         lr_max=lr_max,
+        moments=moments,
+        weights=weights,
+        seed=seed,
     )
 
 
@@ -274,6 +349,9 @@ def amsgrad(
     *,
     max_of: str = AMSGrad.max_of,
     eps_hat: bool = AMSGrad.eps_hat,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """AMSGrad (arXiv:1904.09237): Adam whose second moment never shrinks, in its three forms.
 
@@ -290,6 +368,9 @@ def amsgrad(
         bias_correction_nu: whether the second moment is corrected; not so in the paper.
         max_of: "corrected" (Optax) or "raw" (PyTorch, the paper): of which second moment the maximum is kept.
         eps_hat: read `eps` as ε̂ (Keras).
+        moments: how slots are stored; see `adamx.optimizer`.
+        weights: how parameters narrower than float32 take the step; see `adamx.optimizer`.
+        seed: of the random bits of both.
 
     Raises:
         ValueError: a number out of range, an unknown `max_of`.
@@ -301,7 +382,7 @@ def amsgrad(
     Array([0.5], dtype=float32)
     """
     rule = AMSGrad(b1, b2, eps, eps_root, bias_correction_mu, bias_correction_nu, max_of, eps_hat)
-    return optimizer(rule, learning_rate, mu_dtype=mu_dtype)
+    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, moments=moments, weights=weights, seed=seed)
 
 
 def adamx(
@@ -311,6 +392,9 @@ def adamx(
     eps: ScalarOrSchedule = AdamX.eps,
     *,
     b1_decay: float = 1 - 1e-8,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     r"""AdamX (arXiv:1904.03590): AMSGrad repaired for momentum that fades.
 
@@ -322,6 +406,9 @@ def adamx(
         b2: decay rate of the mean square, in [0, 1).
         eps: added to the root, in units of the gradient.
         b1_decay: $\lambda$, in (0, 1]; 1 - 1e-8 is what Adam's paper suggests for it, 1 makes it AMSGrad.
+        moments: how slots are stored; see `adamx.optimizer`.
+        weights: how parameters narrower than float32 take the step; see `adamx.optimizer`.
+        seed: of the random bits of both.
 
     Raises:
         ValueError: a number out of range.
@@ -332,4 +419,6 @@ def adamx(
     >>> opt.step(params, opt.init(params), params)[0] < params
     Array([ True], dtype=bool)
     """
-    return optimizer(AdamX(decayed_beta(b1, b1_decay), b2, eps), learning_rate)
+    return optimizer(
+        AdamX(decayed_beta(b1, b1_decay), b2, eps), learning_rate, moments=moments, weights=weights, seed=seed
+    )

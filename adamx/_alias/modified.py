@@ -9,6 +9,7 @@ from ..modifiers.cautious import Cautious
 from ..modifiers.extrapolation import MARS
 from ..modifiers.grams import Grams
 from ..modifiers.trust_ratio import Decayed, TrustRatio
+from ..moments import Moments
 from ..rules.adam import Adam
 
 
@@ -20,6 +21,10 @@ def lamb(
     eps_root: ScalarOrSchedule = Adam.eps_root,
     weight_decay: ScalarOrSchedule = 0.0,
     mask: Any = None,
+    *,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """LAMB (arXiv:1904.00962): AdamW with each leaf's step in units of its weights.
 
@@ -33,7 +38,7 @@ def lamb(
     Array([1.232233, 2.232233], dtype=float32)
     """
     rule = TrustRatio(Decayed(Adam(b1, b2, eps, eps_root), weight_decay))
-    return optimizer(rule, learning_rate, mask=mask)
+    return optimizer(rule, learning_rate, mask=mask, moments=moments, weights=weights, seed=seed)
 
 
 def cadamw(
@@ -49,6 +54,9 @@ def cadamw(
     normalisation: str = Cautious.normalisation,
     decay: str = "decoupled",
     lr_max: float | None = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """Cautious AdamW (arXiv:2411.16085): steps only where the direction agrees in sign with the gradient.
 
@@ -66,7 +74,16 @@ def cadamw(
     """
     rule = Cautious(Adam(b1, b2, eps, eps_root), normalisation)
     return optimizer(
-        rule, learning_rate, mu_dtype=mu_dtype, weight_decay=weight_decay, mask=mask, decay=decay, lr_max=lr_max
+        rule,
+        learning_rate,
+        mu_dtype=mu_dtype,
+        weight_decay=weight_decay,
+        mask=mask,
+        decay=decay,
+        lr_max=lr_max,
+        moments=moments,
+        weights=weights,
+        seed=seed,
     )
 
 
@@ -83,6 +100,9 @@ def mars_adamw(
     clip: bool = MARS.clip,
     decay: str = "decoupled",
     lr_max: float | None = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """MARS-AdamW (arXiv:2411.10438): AdamW of gradients with their variance reduced.
 
@@ -96,7 +116,17 @@ def mars_adamw(
     Array([1.5], dtype=float32)
     """
     rule = MARS(Adam(b1, b2, eps, eps_root), b1, gamma, clip)
-    return optimizer(rule, learning_rate, weight_decay=weight_decay, mask=mask, decay=decay, lr_max=lr_max)
+    return optimizer(
+        rule,
+        learning_rate,
+        weight_decay=weight_decay,
+        mask=mask,
+        decay=decay,
+        lr_max=lr_max,
+        moments=moments,
+        weights=weights,
+        seed=seed,
+    )
 
 
 def grams(
@@ -109,6 +139,9 @@ def grams(
     *,
     decay: str = "decoupled",
     lr_max: float | None = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """Grams (arXiv:2412.17107): the length of Adam's step in the direction of the gradient's sign.
 
@@ -128,4 +161,7 @@ def grams(
         mask=mask,
         decay=decay,
         lr_max=lr_max,
+        moments=moments,
+        weights=weights,
+        seed=seed,
     )

@@ -6,6 +6,7 @@ from typing import Any
 from .._engine import Optimizer
 from .._optimizer import optimizer
 from .._typing import ScalarOrSchedule
+from ..moments import Moments
 from ..rules.adadelta import AdaDelta
 from ..rules.adafactor import Adafactor
 from ..rules.adagrad import AdaGrad
@@ -21,6 +22,9 @@ def adagrad(
     eps: ScalarOrSchedule = AdaGrad.eps,
     *,
     eps_in_sqrt: bool = AdaGrad.eps_in_sqrt,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """AdaGrad (Duchi, Hazan & Singer, JMLR 2011): the gradient in units of the root of the sum of its squares.
 
@@ -32,7 +36,9 @@ def adagrad(
     >>> opt.step(params, opt.init(params), params)[0].round(6)
     Array([1.5], dtype=float32)
     """
-    return optimizer(AdaGrad(initial_accumulator_value, eps, eps_in_sqrt), learning_rate)
+    return optimizer(
+        AdaGrad(initial_accumulator_value, eps, eps_in_sqrt), learning_rate, moments=moments, weights=weights, seed=seed
+    )
 
 
 def rmsprop(
@@ -45,6 +51,10 @@ def rmsprop(
     momentum: ScalarOrSchedule | None = RMSProp.momentum,
     nesterov: bool = RMSProp.nesterov,
     bias_correction: bool = RMSProp.bias_correction,
+    *,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """RMSProp (Tieleman & Hinton, 2012): the gradient in units of its root mean square.
 
@@ -60,8 +70,10 @@ def rmsprop(
     """
     rule = RMSProp(decay, eps, initial_scale, momentum, eps_in_sqrt, centered, nesterov, bias_correction)
     if momentum is None:
-        return optimizer(rule, learning_rate)
-    return optimizer(dataclasses.replace(rule, step_size=learning_rate), 1.0)
+        return optimizer(rule, learning_rate, moments=moments, weights=weights, seed=seed)
+    return optimizer(
+        dataclasses.replace(rule, step_size=learning_rate), 1.0, moments=moments, weights=weights, seed=seed
+    )
 
 
 def adadelta(
@@ -70,6 +82,10 @@ def adadelta(
     eps: ScalarOrSchedule = AdaDelta.eps,
     weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: Any = None,
+    *,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """AdaDelta (arXiv:1212.5701): the gradient in units of its root mean square, times that of the updates.
 
@@ -83,7 +99,16 @@ def adadelta(
     >>> opt.step(params, opt.init(params), params)[0].round(6)
     Array([0.585786], dtype=float32)
     """
-    return optimizer(AdaDelta(rho, eps), learning_rate, weight_decay=weight_decay, mask=weight_decay_mask, decay="l2")
+    return optimizer(
+        AdaDelta(rho, eps),
+        learning_rate,
+        weight_decay=weight_decay,
+        mask=weight_decay_mask,
+        decay="l2",
+        moments=moments,
+        weights=weights,
+        seed=seed,
+    )
 
 
 def lion(
@@ -96,6 +121,9 @@ def lion(
     *,
     decay: str = "decoupled",
     lr_max: float | None = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """Lion (arXiv:2302.06675): the sign of an interpolated momentum; steps 3 to 10 times smaller than Adam's.
 
@@ -108,7 +136,16 @@ def lion(
     Array([1.5], dtype=float32)
     """
     return optimizer(
-        Lion(b1, b2), learning_rate, mu_dtype=mu_dtype, weight_decay=weight_decay, mask=mask, decay=decay, lr_max=lr_max
+        Lion(b1, b2),
+        learning_rate,
+        mu_dtype=mu_dtype,
+        weight_decay=weight_decay,
+        mask=mask,
+        decay=decay,
+        lr_max=lr_max,
+        moments=moments,
+        weights=weights,
+        seed=seed,
     )
 
 
@@ -119,6 +156,10 @@ def novograd(
     eps: ScalarOrSchedule = NovoGrad.eps,
     eps_root: ScalarOrSchedule = NovoGrad.eps_root,
     weight_decay: ScalarOrSchedule = NovoGrad.weight_decay,
+    *,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """NovoGrad (arXiv:1905.11286): momentum of gradients of unit length, one second moment for each leaf.
 
@@ -130,7 +171,9 @@ def novograd(
     >>> opt.step(params, opt.init(params), params)[0].round(5)
     Array([0., 0.], dtype=float32)
     """
-    return optimizer(NovoGrad(b1, b2, eps, eps_root, weight_decay), learning_rate)
+    return optimizer(
+        NovoGrad(b1, b2, eps, eps_root, weight_decay), learning_rate, moments=moments, weights=weights, seed=seed
+    )
 
 
 def adafactor(
@@ -146,6 +189,10 @@ def adafactor(
     eps: ScalarOrSchedule | None = Adafactor.eps,
     factored: bool = Adafactor.factored,
     weight_decay_mask: Any = None,
+    *,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """Adafactor (arXiv:1804.04235): a second moment kept as row and column means, steps in units of the weights.
 
@@ -180,6 +227,9 @@ def adafactor(
         mask=weight_decay_mask,
         decay="constant",
         mu_dtype=None if momentum is None else dtype_momentum,
+        moments=moments,
+        weights=weights,
+        seed=seed,
     )
 
 
@@ -197,6 +247,9 @@ def came(
     *,
     decay: str = "decoupled",
     lr_max: float | None = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """CAME (arXiv:2307.02047): Adafactor whose momentum is trusted where it agrees with the steps it averages.
 
@@ -209,4 +262,14 @@ def came(
     Array([1.75], dtype=float32)
     """
     rule = CAME(b1, b2, b3, eps, eps_instability, clipping_threshold, min_dim_size_to_factor)
-    return optimizer(rule, learning_rate, weight_decay=weight_decay, mask=mask, decay=decay, lr_max=lr_max)
+    return optimizer(
+        rule,
+        learning_rate,
+        weight_decay=weight_decay,
+        mask=mask,
+        decay=decay,
+        lr_max=lr_max,
+        moments=moments,
+        weights=weights,
+        seed=seed,
+    )

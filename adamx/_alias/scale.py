@@ -4,6 +4,7 @@ from typing import Any
 
 from .._engine import Optimizer, scale_by
 from .._typing import ScalarOrSchedule
+from ..moments import Moments
 from ..rules.adabelief import AdaBelief
 from ..rules.adam import Adam
 from ..rules.adam_atan2 import AdamAtan2
@@ -32,6 +33,8 @@ def scale_by_adam(
     nesterov: bool = False,
     bias_correction: bool = True,
     eps_hat: bool = False,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """Adam's direction, without step size and sign, to chain by hand.
 
@@ -44,6 +47,8 @@ def scale_by_adam(
         nesterov: look one step ahead with the mean.
         bias_correction: whether the moments are corrected; `scale_by_bias_correction` can do it afterwards.
         eps_hat: read `eps` as the paper's ε̂.
+        moments: how slots are stored; see `adamx.optimizer`.
+        seed: of the random bits of dithering.
 
     Raises:
         ValueError: a number out of range.
@@ -64,11 +69,16 @@ def scale_by_adam(
     rule = Adam(
         b1=b1, b2=b2, eps=eps, eps_root=eps_root, nesterov=nesterov, bias_correction=bias_correction, eps_hat=eps_hat
     )
-    return scale_by(rule, mu_dtype=mu_dtype)
+    return scale_by(rule, mu_dtype=mu_dtype, moments=moments, seed=seed)
 
 
 def scale_by_adamax(
-    b1: ScalarOrSchedule = AdaMax.b1, b2: ScalarOrSchedule = AdaMax.b2, eps: ScalarOrSchedule = AdaMax.eps
+    b1: ScalarOrSchedule = AdaMax.b1,
+    b2: ScalarOrSchedule = AdaMax.b2,
+    eps: ScalarOrSchedule = AdaMax.eps,
+    *,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """AdaMax's direction, without step size and sign, to chain by hand.
 
@@ -76,6 +86,8 @@ def scale_by_adamax(
         b1: decay rate of the mean, in [0, 1).
         b2: decay rate of the maximum, in [0, 1).
         eps: added to $|g|$.
+        moments: how slots are stored; see `adamx.optimizer`.
+        seed: of the random bits of dithering.
 
     Raises:
         ValueError: a number out of range.
@@ -87,7 +99,7 @@ def scale_by_adamax(
     >>> opt.update(params, opt.init(params), params)[0]
     Array([-0.002,  0.002], dtype=float32)
     """
-    return scale_by(AdaMax(b1=b1, b2=b2, eps=eps))
+    return scale_by(AdaMax(b1=b1, b2=b2, eps=eps), moments=moments, seed=seed)
 
 
 def scale_by_bias_correction(
@@ -124,10 +136,15 @@ def scale_by_amsgrad(
     *,
     max_of: str = AMSGrad.max_of,
     eps_hat: bool = AMSGrad.eps_hat,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """AMSGrad's direction; see `adamx.AMSGrad`."""
     return scale_by(
-        AMSGrad(b1, b2, eps, eps_root, bias_correction_mu, bias_correction_nu, max_of, eps_hat), mu_dtype=mu_dtype
+        AMSGrad(b1, b2, eps, eps_root, bias_correction_mu, bias_correction_nu, max_of, eps_hat),
+        mu_dtype=mu_dtype,
+        moments=moments,
+        seed=seed,
     )
 
 
@@ -135,9 +152,12 @@ def scale_by_adamx(
     b1: ScalarOrSchedule = AdamX.b1,
     b2: ScalarOrSchedule = AdamX.b2,
     eps: ScalarOrSchedule = AdamX.eps,
+    *,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """AdamX's direction, `b1` being a schedule as a rule; see `adamx.AdamX`."""
-    return scale_by(AdamX(b1, b2, eps))
+    return scale_by(AdamX(b1, b2, eps), moments=moments, seed=seed)
 
 
 def scale_by_nadam(
@@ -145,9 +165,12 @@ def scale_by_nadam(
     b2: ScalarOrSchedule = NAdam.b2,
     eps: ScalarOrSchedule = NAdam.eps,
     momentum_decay: ScalarOrSchedule = NAdam.momentum_decay,
+    *,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """The direction of NAdam with Dozat's momentum schedule; see `adamx.NAdam`."""
-    return scale_by(NAdam(b1, b2, eps, momentum_decay))
+    return scale_by(NAdam(b1, b2, eps, momentum_decay), moments=moments, seed=seed)
 
 
 def scale_by_radam(
@@ -160,9 +183,11 @@ def scale_by_radam(
     nesterov: bool = RAdam.nesterov,
     unrectified: str = RAdam.unrectified,
     eps_hat: bool = RAdam.eps_hat,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """RAdam's direction; see `adamx.RAdam`."""
-    return scale_by(RAdam(b1, b2, eps, eps_root, threshold, nesterov, unrectified, eps_hat))
+    return scale_by(RAdam(b1, b2, eps, eps_root, threshold, nesterov, unrectified, eps_hat), moments=moments, seed=seed)
 
 
 def scale_by_belief(
@@ -172,9 +197,11 @@ def scale_by_belief(
     eps_root: ScalarOrSchedule = AdaBelief.eps_root,
     *,
     nesterov: bool = AdaBelief.nesterov,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """AdaBelief's direction; see `adamx.AdaBelief`."""
-    return scale_by(AdaBelief(b1, b2, eps, eps_root, nesterov))
+    return scale_by(AdaBelief(b1, b2, eps, eps_root, nesterov), moments=moments, seed=seed)
 
 
 def scale_by_yogi(
@@ -183,18 +210,24 @@ def scale_by_yogi(
     eps: ScalarOrSchedule = Yogi.eps,
     eps_root: ScalarOrSchedule = Yogi.eps_root,
     initial_accumulator_value: ScalarOrSchedule = Yogi.initial_accumulator_value,
+    *,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """Yogi's direction; see `adamx.Yogi`."""
-    return scale_by(Yogi(b1, b2, eps, eps_root, initial_accumulator_value))
+    return scale_by(Yogi(b1, b2, eps, eps_root, initial_accumulator_value), moments=moments, seed=seed)
 
 
 def scale_by_laprop(
     b1: ScalarOrSchedule = LaProp.b1,
     b2: ScalarOrSchedule = LaProp.b2,
     eps: ScalarOrSchedule = LaProp.eps,
+    *,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """LaProp's direction; see `adamx.LaProp`."""
-    return scale_by(LaProp(b1, b2, eps))
+    return scale_by(LaProp(b1, b2, eps), moments=moments, seed=seed)
 
 
 def scale_by_adam_atan2(
@@ -202,9 +235,12 @@ def scale_by_adam_atan2(
     b2: ScalarOrSchedule = AdamAtan2.b2,
     a: ScalarOrSchedule = AdamAtan2.a,
     b: ScalarOrSchedule = AdamAtan2.b,
+    *,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """Adam-atan2's direction; see `adamx.AdamAtan2`."""
-    return scale_by(AdamAtan2(b1, b2, a, b))
+    return scale_by(AdamAtan2(b1, b2, a, b), moments=moments, seed=seed)
 
 
 def scale_by_adan(
@@ -213,9 +249,12 @@ def scale_by_adan(
     b3: ScalarOrSchedule = Adan.b3,
     eps: ScalarOrSchedule = Adan.eps,
     eps_root: ScalarOrSchedule = Adan.eps_root,
+    *,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """Adan's direction; see `adamx.Adan`."""
-    return scale_by(Adan(b1, b2, b3, eps, eps_root))
+    return scale_by(Adan(b1, b2, b3, eps, eps_root), moments=moments, seed=seed)
 
 
 def scale_by_adopt(
@@ -226,9 +265,13 @@ def scale_by_adopt(
     *,
     nesterov: bool = ADOPT.nesterov,
     use_clipping: bool = ADOPT.use_clipping,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """ADOPT's direction; see `adamx.ADOPT`."""
-    return scale_by(ADOPT(b1, b2, eps, nesterov=nesterov, use_clipping=use_clipping), mu_dtype=mu_dtype)
+    return scale_by(
+        ADOPT(b1, b2, eps, nesterov=nesterov, use_clipping=use_clipping), mu_dtype=mu_dtype, moments=moments, seed=seed
+    )
 
 
 def scale_by_ademamix(
@@ -239,9 +282,12 @@ def scale_by_ademamix(
     eps: ScalarOrSchedule = AdEMAMix.eps,
     eps_root: ScalarOrSchedule = AdEMAMix.eps_root,
     mu_dtype: Any = None,
+    *,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """AdEMAMix's direction; see `adamx.AdEMAMix`."""
-    return scale_by(AdEMAMix(b1, b2, b3, alpha, eps, eps_root), mu_dtype=mu_dtype)
+    return scale_by(AdEMAMix(b1, b2, b3, alpha, eps, eps_root), mu_dtype=mu_dtype, moments=moments, seed=seed)
 
 
 def scale_by_simplified_ademamix(
@@ -250,9 +296,12 @@ def scale_by_simplified_ademamix(
     alpha: ScalarOrSchedule = SimplifiedAdEMAMix.alpha,
     eps: ScalarOrSchedule = SimplifiedAdEMAMix.eps,
     eps_root: ScalarOrSchedule = SimplifiedAdEMAMix.eps_root,
+    *,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """Simplified AdEMAMix's direction; see `adamx.SimplifiedAdEMAMix`."""
-    return scale_by(SimplifiedAdEMAMix(b1, b2, alpha, eps, eps_root))
+    return scale_by(SimplifiedAdEMAMix(b1, b2, alpha, eps, eps_root), moments=moments, seed=seed)
 
 
 def scale_by_stable_adamw(
@@ -260,9 +309,12 @@ def scale_by_stable_adamw(
     b2: ScalarOrSchedule = StableAdamW.b2,
     eps: ScalarOrSchedule = StableAdamW.eps,
     weight_decay: ScalarOrSchedule = StableAdamW.weight_decay,
+    *,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """StableAdamW's direction, with its decay; see `adamx.StableAdamW`."""
-    return scale_by(StableAdamW(b1, b2, eps, weight_decay))
+    return scale_by(StableAdamW(b1, b2, eps, weight_decay), moments=moments, seed=seed)
 
 
 def scale_by_adam_mini(
@@ -270,6 +322,9 @@ def scale_by_adam_mini(
     b2: ScalarOrSchedule = AdamMini.b2,
     eps: ScalarOrSchedule = AdamMini.eps,
     keep: tuple[int, ...] = AdamMini.keep,
+    *,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """Adam-mini's direction; see `adamx.AdamMini`."""
-    return scale_by(AdamMini(b1, b2, eps, keep))
+    return scale_by(AdamMini(b1, b2, eps, keep), moments=moments, seed=seed)

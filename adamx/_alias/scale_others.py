@@ -4,6 +4,7 @@ from typing import Any
 
 from .._engine import Optimizer, scale_by
 from .._typing import ScalarOrSchedule
+from ..moments import Moments
 from ..rules.adadelta import AdaDelta
 from ..rules.adafactor import Adafactor
 from ..rules.adagrad import AdaGrad
@@ -18,9 +19,11 @@ def scale_by_rss(
     eps: ScalarOrSchedule = AdaGrad.eps,
     *,
     eps_in_sqrt: bool = AdaGrad.eps_in_sqrt,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """AdaGrad's direction; see `adamx.AdaGrad`."""
-    return scale_by(AdaGrad(initial_accumulator_value, eps, eps_in_sqrt))
+    return scale_by(AdaGrad(initial_accumulator_value, eps, eps_in_sqrt), moments=moments, seed=seed)
 
 
 def scale_by_rms(
@@ -29,9 +32,16 @@ def scale_by_rms(
     initial_scale: ScalarOrSchedule = RMSProp.initial_scale,
     eps_in_sqrt: bool = RMSProp.eps_in_sqrt,
     bias_correction: bool = RMSProp.bias_correction,
+    *,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """RMSProp's direction; see `adamx.RMSProp`."""
-    return scale_by(RMSProp(decay, eps, initial_scale, eps_in_sqrt=eps_in_sqrt, bias_correction=bias_correction))
+    return scale_by(
+        RMSProp(decay, eps, initial_scale, eps_in_sqrt=eps_in_sqrt, bias_correction=bias_correction),
+        moments=moments,
+        seed=seed,
+    )
 
 
 def scale_by_stddev(
@@ -40,28 +50,39 @@ def scale_by_stddev(
     initial_scale: ScalarOrSchedule = RMSProp.initial_scale,
     eps_in_sqrt: bool = RMSProp.eps_in_sqrt,
     bias_correction: bool = RMSProp.bias_correction,
+    *,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """The direction of centred RMSProp; see `adamx.RMSProp`."""
     return scale_by(
-        RMSProp(decay, eps, initial_scale, eps_in_sqrt=eps_in_sqrt, centered=True, bias_correction=bias_correction)
+        RMSProp(decay, eps, initial_scale, eps_in_sqrt=eps_in_sqrt, centered=True, bias_correction=bias_correction),
+        moments=moments,
+        seed=seed,
     )
 
 
 def scale_by_adadelta(
     rho: ScalarOrSchedule = AdaDelta.rho,
     eps: ScalarOrSchedule = AdaDelta.eps,
+    *,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """AdaDelta's direction; see `adamx.AdaDelta`."""
-    return scale_by(AdaDelta(rho, eps))
+    return scale_by(AdaDelta(rho, eps), moments=moments, seed=seed)
 
 
 def scale_by_lion(
     b1: ScalarOrSchedule = Lion.b1,
     b2: ScalarOrSchedule = Lion.b2,
     mu_dtype: Any = None,
+    *,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """Lion's direction; see `adamx.Lion`."""
-    return scale_by(Lion(b1, b2), mu_dtype=mu_dtype)
+    return scale_by(Lion(b1, b2), mu_dtype=mu_dtype, moments=moments, seed=seed)
 
 
 def scale_by_novograd(
@@ -71,9 +92,12 @@ def scale_by_novograd(
     eps_root: ScalarOrSchedule = NovoGrad.eps_root,
     weight_decay: ScalarOrSchedule = NovoGrad.weight_decay,
     mu_dtype: Any = None,
+    *,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """NovoGrad's direction; see `adamx.NovoGrad`."""
-    return scale_by(NovoGrad(b1, b2, eps, eps_root, weight_decay), mu_dtype=mu_dtype)
+    return scale_by(NovoGrad(b1, b2, eps, eps_root, weight_decay), mu_dtype=mu_dtype, moments=moments, seed=seed)
 
 
 def scale_by_came(
@@ -83,9 +107,12 @@ def scale_by_came(
     eps: ScalarOrSchedule = CAME.eps,
     eps_instability: ScalarOrSchedule = CAME.eps_instability,
     clipping_threshold: ScalarOrSchedule = CAME.clipping_threshold,
+    *,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """CAME's direction; see `adamx.CAME`."""
-    return scale_by(CAME(b1, b2, b3, eps, eps_instability, clipping_threshold))
+    return scale_by(CAME(b1, b2, b3, eps, eps_instability, clipping_threshold), moments=moments, seed=seed)
 
 
 def scale_by_adafactor(
@@ -95,6 +122,8 @@ def scale_by_adafactor(
     eps: ScalarOrSchedule | None = Adafactor.eps,
     *,
     multiply_by_parameter_scale: bool = Adafactor.multiply_by_parameter_scale,
+    moments: Moments = "float32",
+    seed: int = 0,
 ) -> Optimizer:
     """Adafactor's direction, clipped and in units of the weights; see `adamx.Adafactor`."""
     return scale_by(
@@ -104,5 +133,7 @@ def scale_by_adafactor(
             eps=eps,
             multiply_by_parameter_scale=multiply_by_parameter_scale,
             min_dim_size_to_factor=min_dim_size_to_factor,
-        )
+        ),
+        moments=moments,
+        seed=seed,
     )

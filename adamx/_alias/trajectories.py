@@ -8,6 +8,7 @@ from .._engine import Optimizer, scale_by
 from .._optimizer import optimizer
 from .._rule import refuse_traced
 from .._typing import ScalarOrSchedule
+from ..moments import Moments
 from ..rules.adam import Adam
 from ..rules.rmsprop import RMSProp
 from ..rules.sgd import SGD
@@ -28,6 +29,9 @@ def schedule_free_adamw(
     *,
     r: ScalarOrSchedule = ScheduleFree.r,
     mask: Any = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """Schedule-free AdamW (arXiv:2405.15682): averages as it steps, so that no schedule has to end.
 
@@ -44,7 +48,14 @@ def schedule_free_adamw(
     """
     rule = RMSProp(decay=b2, eps=eps, eps_in_sqrt=False, bias_correction=True)  # Adam without a mean
     rate = _warmed_up(learning_rate, warmup_steps)
-    return optimizer(ScheduleFree(rule, rate, b1, weight_decay, r, weight_lr_power), 1.0, mask=mask)
+    return optimizer(
+        ScheduleFree(rule, rate, b1, weight_decay, r, weight_lr_power),
+        1.0,
+        mask=mask,
+        moments=moments,
+        weights=weights,
+        seed=seed,
+    )
 
 
 def schedule_free_sgd(
@@ -56,6 +67,9 @@ def schedule_free_sgd(
     *,
     r: ScalarOrSchedule = ScheduleFree.r,
     mask: Any = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """Schedule-free SGD (arXiv:2405.15682): averages as it steps, so that no schedule has to end.
 
@@ -70,7 +84,14 @@ def schedule_free_sgd(
     Array([1.], dtype=float32)
     """
     rate = _warmed_up(learning_rate, warmup_steps)
-    return optimizer(ScheduleFree(SGD(), rate, b1, weight_decay, r, weight_lr_power), 1.0, mask=mask)
+    return optimizer(
+        ScheduleFree(SGD(), rate, b1, weight_decay, r, weight_lr_power),
+        1.0,
+        mask=mask,
+        moments=moments,
+        weights=weights,
+        seed=seed,
+    )
 
 
 def prodigy(
@@ -84,6 +105,9 @@ def prodigy(
     *,
     bias_correction: bool = Prodigy.bias_correction,
     mask: Any = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """Prodigy (arXiv:2306.06101): Adam that estimates its step size.
 
@@ -99,7 +123,7 @@ def prodigy(
     rule = Prodigy(
         learning_rate, *betas, beta3, eps, estim_lr0, estim_lr_coef, weight_decay, bias_correction=bias_correction
     )
-    return optimizer(rule, 1.0, mask=mask)
+    return optimizer(rule, 1.0, mask=mask, moments=moments, weights=weights, seed=seed)
 
 
 def dadapt_adamw(
@@ -112,6 +136,9 @@ def dadapt_adamw(
     growth_rate: ScalarOrSchedule | None = DAdaptAdam.growth_rate,
     bias_correction: bool = DAdaptAdam.bias_correction,
     mask: Any = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """D-Adapt Adam (arXiv:2301.07733): Adam that estimates its step size from below.
 
@@ -125,7 +152,7 @@ def dadapt_adamw(
     Array([0.418861], dtype=float32)
     """
     rule = DAdaptAdam(learning_rate, *betas, eps, estim_lr0, growth_rate, weight_decay, bias_correction)
-    return optimizer(rule, 1.0, mask=mask)
+    return optimizer(rule, 1.0, mask=mask, moments=moments, weights=weights, seed=seed)
 
 
 def lookahead(

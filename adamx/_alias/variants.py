@@ -5,6 +5,7 @@ from typing import Any
 from .._engine import Optimizer
 from .._optimizer import optimizer
 from .._typing import ScalarOrSchedule
+from ..moments import Moments
 from ..rules.adabelief import AdaBelief
 from ..rules.adam_atan2 import AdamAtan2
 from ..rules.adam_mini import AdamMini
@@ -28,6 +29,9 @@ def radam(
     nesterov: bool = RAdam.nesterov,
     unrectified: str = RAdam.unrectified,
     eps_hat: bool = RAdam.eps_hat,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """RAdam (arXiv:1908.03265): Adam whose first steps wait until the second moment has seen enough gradients.
 
@@ -42,7 +46,13 @@ def radam(
     >>> opt.step(params, opt.init(params), params)[0].round(6)
     Array([1.5], dtype=float32)
     """
-    return optimizer(RAdam(b1, b2, eps, eps_root, threshold, nesterov, unrectified, eps_hat), learning_rate)
+    return optimizer(
+        RAdam(b1, b2, eps, eps_root, threshold, nesterov, unrectified, eps_hat),
+        learning_rate,
+        moments=moments,
+        weights=weights,
+        seed=seed,
+    )
 
 
 def adabelief(
@@ -53,6 +63,9 @@ def adabelief(
     eps_root: ScalarOrSchedule = AdaBelief.eps_root,
     *,
     nesterov: bool = AdaBelief.nesterov,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """AdaBelief (arXiv:2010.07468): Adam in units of the distance of the gradient from its mean.
 
@@ -64,7 +77,9 @@ def adabelief(
     >>> opt.step(params, opt.init(params), params)[0].round(6)
     Array([1.], dtype=float32)
     """
-    return optimizer(AdaBelief(b1, b2, eps, eps_root, nesterov), learning_rate)
+    return optimizer(
+        AdaBelief(b1, b2, eps, eps_root, nesterov), learning_rate, moments=moments, weights=weights, seed=seed
+    )
 
 
 def yogi(
@@ -74,6 +89,10 @@ def yogi(
     eps: ScalarOrSchedule = Yogi.eps,
     eps_root: ScalarOrSchedule = Yogi.eps_root,
     initial_accumulator_value: ScalarOrSchedule = Yogi.initial_accumulator_value,
+    *,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """Yogi (NeurIPS 2018): Adam whose second moment moves by steps of its own size.
 
@@ -87,7 +106,13 @@ def yogi(
     >>> opt.step(params, opt.init(params), params)[0].round(6)
     Array([1.5], dtype=float32)
     """
-    return optimizer(Yogi(b1, b2, eps, eps_root, initial_accumulator_value), learning_rate)
+    return optimizer(
+        Yogi(b1, b2, eps, eps_root, initial_accumulator_value),
+        learning_rate,
+        moments=moments,
+        weights=weights,
+        seed=seed,
+    )
 
 
 def laprop(
@@ -100,6 +125,9 @@ def laprop(
     *,
     decay: str = "decoupled",
     lr_max: float | None = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """LaProp (arXiv:2002.04839): momentum of the rescaled gradient, Adam with its two steps in the other order.
 
@@ -112,7 +140,15 @@ def laprop(
     Array([1.5], dtype=float32)
     """
     return optimizer(
-        LaProp(b1, b2, eps), learning_rate, weight_decay=weight_decay, mask=mask, decay=decay, lr_max=lr_max
+        LaProp(b1, b2, eps),
+        learning_rate,
+        weight_decay=weight_decay,
+        mask=mask,
+        decay=decay,
+        lr_max=lr_max,
+        moments=moments,
+        weights=weights,
+        seed=seed,
     )
 
 
@@ -127,6 +163,9 @@ def adam_atan2(
     *,
     decay: str = "decoupled",
     lr_max: float | None = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """Adam-atan2 (arXiv:2407.05872): Adam through the arc tangent, without an epsilon.
 
@@ -139,7 +178,15 @@ def adam_atan2(
     Array([0.429204], dtype=float32)
     """
     return optimizer(
-        AdamAtan2(b1, b2, a, b), learning_rate, weight_decay=weight_decay, mask=mask, decay=decay, lr_max=lr_max
+        AdamAtan2(b1, b2, a, b),
+        learning_rate,
+        weight_decay=weight_decay,
+        mask=mask,
+        decay=decay,
+        lr_max=lr_max,
+        moments=moments,
+        weights=weights,
+        seed=seed,
     )
 
 
@@ -155,6 +202,9 @@ def adan(
     *,
     decay: str = "proximal",
     lr_max: float | None = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     r"""Adan (arXiv:2208.06677): Adam with Nesterov momentum built from the change of the gradient.
 
@@ -170,7 +220,15 @@ def adan(
     Array([1.5], dtype=float32)
     """
     return optimizer(
-        Adan(b1, b2, b3, eps, eps_root), learning_rate, weight_decay=weight_decay, mask=mask, decay=decay, lr_max=lr_max
+        Adan(b1, b2, b3, eps, eps_root),
+        learning_rate,
+        weight_decay=weight_decay,
+        mask=mask,
+        decay=decay,
+        lr_max=lr_max,
+        moments=moments,
+        weights=weights,
+        seed=seed,
     )
 
 
@@ -185,6 +243,9 @@ def adopt(
     use_clipping: bool = ADOPT.use_clipping,
     weight_decay: ScalarOrSchedule = 0.0,
     mask: Any = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """ADOPT (arXiv:2411.02853): Adam that converges for every b2; its first call takes no step.
 
@@ -197,7 +258,7 @@ def adopt(
     Array([2.], dtype=float32)
     """
     rule = ADOPT(b1, b2, eps, weight_decay, nesterov, use_clipping)
-    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, mask=mask)
+    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, mask=mask, moments=moments, weights=weights, seed=seed)
 
 
 def ademamix(
@@ -214,6 +275,9 @@ def ademamix(
     *,
     decay: str = "decoupled",
     lr_max: float | None = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """AdEMAMix (arXiv:2409.03137): AdamW with a second, much slower mean of the gradient.
 
@@ -235,6 +299,9 @@ def ademamix(
         mask=mask,
         decay=decay,
         lr_max=lr_max,
+        moments=moments,
+        weights=weights,
+        seed=seed,
     )
 
 
@@ -250,6 +317,9 @@ def simplified_ademamix(
     *,
     decay: str = "decoupled",
     lr_max: float | None = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """Simplified AdEMAMix (arXiv:2502.02431): one slow momentum, and the gradient in place of the fast mean.
 
@@ -268,6 +338,9 @@ def simplified_ademamix(
         mask=mask,
         decay=decay,
         lr_max=lr_max,
+        moments=moments,
+        weights=weights,
+        seed=seed,
     )
 
 
@@ -278,6 +351,10 @@ def stable_adamw(
     eps: ScalarOrSchedule = StableAdamW.eps,
     weight_decay: ScalarOrSchedule = 1e-2,
     mask: Any = None,
+    *,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """StableAdamW (arXiv:2304.13013): AdamW that shortens a leaf's step while its second moment lags behind.
 
@@ -289,7 +366,9 @@ def stable_adamw(
     >>> opt.step(params, opt.init(params), params)[0].round(6)
     Array([1.5], dtype=float32)
     """
-    return optimizer(StableAdamW(b1, b2, eps, weight_decay), learning_rate, mask=mask)
+    return optimizer(
+        StableAdamW(b1, b2, eps, weight_decay), learning_rate, mask=mask, moments=moments, weights=weights, seed=seed
+    )
 
 
 def adam_mini(
@@ -303,6 +382,9 @@ def adam_mini(
     *,
     decay: str = "decoupled",
     lr_max: float | None = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
 ) -> Optimizer:
     """Adam-mini (arXiv:2406.16793): AdamW with one second moment for each output neuron, stored as such.
 
@@ -314,5 +396,13 @@ def adam_mini(
     (1, 64)
     """
     return optimizer(
-        AdamMini(b1, b2, eps, keep), learning_rate, weight_decay=weight_decay, mask=mask, decay=decay, lr_max=lr_max
+        AdamMini(b1, b2, eps, keep),
+        learning_rate,
+        weight_decay=weight_decay,
+        mask=mask,
+        decay=decay,
+        lr_max=lr_max,
+        moments=moments,
+        weights=weights,
+        seed=seed,
     )

@@ -1,0 +1,170 @@
+"""How a weight narrower than float32 takes its update.
+
+A mode says what is kept beside the weight (its residual), what float32 number the two stand for (its master), and how a
+new master becomes a weight and a residual. Nothing finite becomes infinite, and what is not finite stays as it is.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._random import Noise, unit_interval
+from ._typing import Array
+
+
+class Rounding(Protocol):
+    """One mode."""
+
+    def start(self, p: Array) -> Array | None:
+        """The residual of a weight at the start."""
+        ...
+
+    def master(self, p: Array, residual: Array | None) -> Array:
+        """The float32 weight that both stand for."""
+        ...
+
+    def weight(self, master: Array, dtype: Any, noise: Noise) -> Array:
+        """The weight, in `dtype`."""
+        ...
+
+    def residual(self, master: Array, p: Array) -> Array | None:
+        """What is left of `master` beside the weight `p`."""
+        ...
+
+
+class Stochastic:
+    """Up or down with the probability that makes the mean right; nothing is kept."""
+
+    def start(self, p: Array) -> None:
+        """Nothing."""
+        del p
+
+    def master(self, p: Array, residual: Array | None) -> Array:
+        """The weight itself."""
+        del residual
+        return p.astype(jnp.float32)
+
+    def weight(self, master: Array, dtype: Any, noise: Noise) -> Array:
+        """The nearest, or the neighbour on the other side of `master`."""
+        near = _nearest(master, dtype)
+        error = master - near.astype(jnp.float32)
+        other = _neighbour(near, error)
+        gap = jnp.abs(other.astype(jnp.float32) - near.astype(jnp.float32))
+        cross = unit_interval(noise.uniform(master.shape)) * gap < jnp.abs(error)
+        return jnp.where(cross & jnp.isfinite(other), other, near)
+
+    def residual(self, master: Array, p: Array) -> None:
+        """Nothing."""
+        del master, p
+
+
+class Kahan:
+    """Round to nearest, and keep what was rounded away in the weight's own dtype."""
+
+    def start(self, p: Array) -> Array:
+        """Zero."""
+        return jnp.zeros_like(p)
+
+    def master(self, p: Array, residual: Array | None) -> Array:
+        """The sum."""
+        return p.astype(jnp.float32) + jnp.asarray(residual, jnp.float32)
+
+    def weight(self, master: Array, dtype: Any, noise: Noise) -> Array:
+        """The nearest."""
+        del noise
+        return _nearest(master, dtype)
+
+    def residual(self, master: Array, p: Array) -> Array:
+        """The difference."""
+        return jnp.where(jnp.isfinite(master), master - p.astype(jnp.float32), 0).astype(p.dtype)
+
+
+class Split:
+    """Round to nearest, and keep what was rounded away in units of the weight's spacing, in 8 or 16 bits.
+
+    For bfloat16, whose bits are the upper half of float32's, the residual counts in float32's own bit patterns: 16 bits
+    restore float32 exactly, 8 bits keep 16 bits of mantissa.
+    """
+
+    def __init__(self, bits: int) -> None:
+        self.dtype = jnp.int8 if bits == 8 else jnp.int16
+        self.limit = 2 ** (bits - 1)
+
+    def start(self, p: Array) -> Array:
+        """Zero."""
+        return jnp.zeros_like(p, dtype=self.dtype)
+
+    def master(self, p: Array, residual: Array | None) -> Array:
+        """The weight moved by its residual."""
+        code = jnp.asarray(residual, jnp.int32)
+        if p.dtype == jnp.bfloat16:
+            sign, size = _magnitude(p.astype(jnp.float32))
+            moved = size + code * (2**15 // self.limit)
+            return _float(sign, jnp.where(size >= _INFINITE, size, jnp.clip(moved, 0, _INFINITE - 1)))
+        step = _spacing(p) / (2 * self.limit)
+        return p.astype(jnp.float32) + code.astype(jnp.float32) * step
+
+    def weight(self, master: Array, dtype: Any, noise: Noise) -> Array:
+        """The nearest."""
+        del noise
+        return _nearest(master, dtype)
+
+    def residual(self, master: Array, p: Array) -> Array:
+        """The difference in half spacings of `p`, times 128 or 32768."""
+        if p.dtype == jnp.bfloat16:
+            _, size = _magnitude(master)
+            _, kept = _magnitude(p.astype(jnp.float32))
+            code = (size - kept).astype(jnp.float32) / (2**15 // self.limit)
+        else:
+            code = (master - p.astype(jnp.float32)) / (_spacing(p) / (2 * self.limit))
+        code = jnp.where(jnp.isfinite(master) & jnp.isfinite(p), code, 0)
+        return jnp.clip(jnp.round(code), -self.limit, self.limit - 1).astype(self.dtype)
+
+
+ROUNDINGS: Mapping[str, Rounding | None] = MappingProxyType(
+    {"nearest": None, "stochastic": Stochastic(), "kahan": Kahan(), "split8": Split(8), "split16": Split(16)}
+)
+
+_INFINITE = 0x7F800000
+
+
+def is_narrow(p: Any) -> bool:
+    """Whether `p` is of a real floating dtype of less than 32 bits."""
+    dtype = jnp.result_type(p)
+    return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+
+
+def _nearest(x: Array, dtype: Any) -> Array:
+    """`x` in `dtype`; the largest finite number where rounding would make it infinite."""
+    top = jnp.finfo(dtype).max.astype(np.float32)
+    return jnp.where(jnp.isfinite(x), jnp.clip(x, -top, top), x).astype(dtype)
+
+
+def _neighbour(x: Array, direction: Array) -> Array:
+    """The next number of `x`'s 16-bit dtype towards `direction`."""
+    raw = jax.lax.bitcast_convert_type(x, jnp.int16).astype(jnp.int32)
+    ordered = jnp.where(raw < 0, -(raw & 0x7FFF), raw)
+    moved = ordered + jnp.sign(direction).astype(jnp.int32)
+    back = jnp.where(moved < 0, (-moved) | 0x8000, moved).astype(jnp.uint16)
+    return jax.lax.bitcast_convert_type(back, x.dtype)
+
+
+def _spacing(p: Array) -> Array:
+    """The distance of float16 numbers around `p`, float32."""
+    raw = jax.lax.bitcast_convert_type(p, jnp.uint16).astype(jnp.int32)
+    exponent = jnp.clip((raw >> 10) & 0x1F, 1, 30)
+    return jax.lax.bitcast_convert_type((exponent - 25 + 127) << 23, jnp.float32)
+
+
+def _magnitude(x: Array) -> tuple[Array, Array]:
+    """The sign bit and the other bits of a float32."""
+    raw = jax.lax.bitcast_convert_type(x, jnp.int32)
+    return raw & np.int32(-(2**31)), raw & np.int32(2**31 - 1)
+
+
+def _float(sign: Array, magnitude: Array) -> Array:
+    return jax.lax.bitcast_convert_type(sign | magnitude, jnp.float32)

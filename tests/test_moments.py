@@ -1,0 +1,201 @@
+"""Slots in two bytes and in one: what they keep, what they cost, and that no rule knows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import adamx
+from adamx._catalogue import FACTORIES
+from adamx._random import noise, unit_interval
+from adamx.moments.codes import CODES
+from adamx.moments.int8 import Log, Ratio
+
+SHAPE = (32, 160)  # a ragged last group
+QUIET = noise(0, "w", jnp.asarray(1))
+
+
+def leaves(tree):
+    return jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, CODES))
+
+
+@pytest.mark.parametrize("moments", ["int8", "bfloat16"])
+@pytest.mark.parametrize("name", sorted(FACTORIES))
+def test_every_optimizer_trains_with_its_state_in_few_bytes(name, moments):
+    """Towards zero on a quadratic, no dtype of the state changing, and at a fraction of the bytes."""
+    opt = FACTORIES[name](learning_rate=1e-2 if name not in {"prodigy", "dadapt_adamw"} else 1.0, moments=moments)
+    params = jnp.asarray(np.random.default_rng(0).standard_normal(SHAPE) + 3, jnp.float32)
+    state, step = opt.init(params), jax.jit(opt.step)
+    before = jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    p = params
+    for _ in range(60):
+        p, state = step(p, state, p)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == before
+    assert step._cache_size() == 1
+    assert jnp.isfinite(p).all()
+    assert jnp.sum(p**2) < jnp.sum(params**2)
+
+
+def test_bytes_per_parameter():
+    params = jax.ShapeDtypeStruct((4096, 4096), jnp.bfloat16)
+    per = lambda **kwargs: adamx.state_bytes(adamx.adamw(1e-3, **kwargs), params).per_parameter  # noqa: E731
+    assert per() == pytest.approx(8, abs=1e-3)
+    assert per(moments="bfloat16") == pytest.approx(4, abs=1e-3)
+    assert per(moments="int8") <= 2.04
+    assert per(moments=("bfloat16", "int8")) <= 3.02
+    assert per(moments={"nu": "int8"}) <= 5.02
+    assert 2 + per(moments="int8", weights="split8") <= 5.05
+    assert per(moments="int8", weights="kahan") <= 4.04
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"moments": "int8"}, {"moments": "bfloat16", "weights": "split16"}])
+def test_counted_bytes_are_the_allocated_ones(kwargs):
+    opt = adamx.amsgrad(1e-3, **kwargs)
+    params = {"w": jnp.ones((64, 160), jnp.bfloat16), "b": jnp.ones(64, jnp.bfloat16), "none": None}
+    state = opt.init(params)
+    counted = adamx.state_bytes(opt, params)
+    assert counted.total == sum(x.nbytes for x in jax.tree.leaves(state))
+    assert set(counted.slots) == {"mu", "nu", "nu_max"}
+    assert counted.slots["mu"] == sum(x.nbytes for x in jax.tree.leaves(state.slots.mu))
+    assert counted.residuals == sum(x.nbytes for x in jax.tree.leaves(state.residuals))
+
+
+def test_small_leaves_scalars_and_iterates_stay_dense():
+    params = {"w": jnp.ones((64, 128)), "bias": jnp.ones(64)}
+    slots = adamx.schedule_free_adamw(1e-3, moments="int8").init(params).slots
+    assert isinstance(slots.inner.nu["w"], CODES)
+    assert slots.inner.nu["bias"].dtype == slots.z["w"].dtype == slots.b1["w"].dtype == jnp.float32
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-8, 1.0, 1e4])
+def test_the_direction_is_right_and_no_step_blows_up(scale):
+    """After 400 steps, element scales lognormal with sigma .5; 2,500 steps: `python -m benchmarks.moments_accuracy`."""
+    rng = np.random.default_rng(0)
+    scales = jnp.asarray(scale * np.exp(0.5 * rng.standard_normal((64, 256))), jnp.float32)
+    grads = scales[None] * jnp.asarray(rng.standard_normal((400, 64, 256)), jnp.float32)
+    exact, errors = adamx.scale_by_adam(eps=0.0), {}
+
+    def run(tx):
+        body = lambda state, g: tx.update(g, state)[::-1]  # noqa: E731
+        return jax.jit(lambda: jax.lax.scan(body, tx.init(grads[0]), grads)[1])()[100:]
+
+    wanted = run(exact)
+    for moments in ("int8", "bfloat16"):
+        got = run(adamx.scale_by_adam(eps=0.0, moments=moments))
+        errors[moments] = float(jnp.linalg.norm(got - wanted) / jnp.linalg.norm(wanted))
+        assert jnp.max(jnp.abs(got)) <= 1.3 * jnp.max(jnp.abs(wanted))
+    assert errors["int8"] <= 0.045
+    assert errors["bfloat16"] <= 0.015
+
+
+@pytest.mark.parametrize("power", [-40, -3, 1, 20])
+def test_scaling_gradients_by_a_power_of_two_changes_no_code_and_no_step(power):
+    grads = jnp.asarray(np.random.default_rng(0).standard_normal((10, *SHAPE)), jnp.float32)
+    tx = adamx.scale_by_adam(eps=0.0, moments="int8")
+    plain, scaled = tx.init(grads[0]), tx.init(grads[0])
+    update = jax.jit(tx.update)
+    for g in grads:
+        u, plain = update(g, plain)
+        v, scaled = update(g * 2.0**power, scaled)
+        np.testing.assert_array_equal(u, v)
+    np.testing.assert_array_equal(plain.slots.nu.code, scaled.slots.nu.code)
+    np.testing.assert_array_equal(plain.slots.mu.code, scaled.slots.mu.code)
+    np.testing.assert_array_equal(scaled.slots.nu.high.astype(int) - plain.slots.nu.high.astype(int), 2 * power)
+
+
+def test_log_code_keeps_zero_exactly_and_every_value_within_its_grid():
+    rng = np.random.default_rng(0)
+    x = np.exp(3 * rng.standard_normal(SHAPE)).astype(np.float32)
+    x[rng.random(SHAPE) < 0.2] = 0
+    code = Log().encode(jnp.asarray(x), None, QUIET)
+    back = np.asarray(Log().decode(code, None))
+    np.testing.assert_array_equal(back == 0, x == 0)
+    octaves = np.repeat(np.asarray(code.high, int) - np.asarray(code.low, int), 128, axis=-1)[:, : SHAPE[1]]
+    # Within an octave the code is linear in the value: a step is at most 1 / 254 of the group's octaves, in octaves.
+    assert (np.abs(back - x) <= x * octaves / 254 * 1.01)[x > 0].all()
+
+
+def test_log_code_is_unbiased_over_the_steps():
+    """1,000 draws of each of 4,096 values: the mean of the error is a ten-thousandth of a step of the grid."""
+    x = jnp.asarray(
+        1 + np.random.default_rng(0).random((32, 128)), jnp.float32
+    )  # one octave, on which codes are linear
+    draw = jax.jit(lambda t: Log().decode(Log().encode(x, None, noise(0, "w", t)), None))
+    mean = np.mean([np.asarray(draw(jnp.asarray(t)), np.float64) for t in range(1_000)], axis=0)
+    assert abs(np.mean(mean - x)) < 1e-4 / 254 * 10
+    assert np.max(np.abs(mean - x)) < 5e-3 / 254 * 2
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_stays_visible_in_its_group_and_harms_no_other(bad):
+    x = jnp.ones((1, 256)).at[0, 3].set(bad)
+    for form in (Log(), Ratio()):
+        back = form.decode(form.encode(x, None, QUIET), None)
+        assert not jnp.isfinite(back[0, 3])
+        np.testing.assert_allclose(back[0, 128:], 1.0, rtol=0.01)
+
+
+def test_ratio_code_is_finest_near_zero():
+    x = jnp.asarray([[1.0, 0.5, 0.1, 0.01, 0.0, -0.01, -1.0]])
+    back = Ratio().decode(Ratio().encode(x, None, QUIET), None)
+    assert back[0, 4] == 0
+    np.testing.assert_allclose(back[0], x[0], atol=8e-3, rtol=5e-3)
+    np.testing.assert_allclose(back[0, 3], 0.01, atol=2.1e-3)
+
+
+def test_uniform_bits_are_uniform_and_independent():
+    """Mean, variance and the correlations between elements and between steps, each within 5 standard errors."""
+    draws = np.stack(
+        [np.asarray(unit_interval(noise(3, "w", jnp.asarray(t)).uniform((1_000,)))) for t in range(100)]
+    ).astype(np.float64)
+    n = draws.size
+    assert abs(draws.mean() - 0.5) < 5 * np.sqrt(1 / 12 / n)
+    assert abs(draws.var() - 1 / 12) < 5 * np.sqrt(1 / 180 / n)
+    centred = draws - 0.5
+    for a, b in ((centred[:, 1:], centred[:, :-1]), (centred[1:], centred[:-1])):
+        assert abs((a * b).mean() * 12) < 5 / np.sqrt(a.size)
+
+
+def test_weyl_bits_are_spread_evenly_over_the_steps():
+    """The mean of n draws of an element is off by about 1/n; independent draws' would be by .29 / sqrt(n)."""
+    draws = np.stack([np.asarray(unit_interval(noise(0, "w", jnp.asarray(t)).weyl((4_096,)))) for t in range(1_000)])
+    assert np.sqrt(np.mean((draws.mean(axis=0) - 0.5) ** 2)) < 0.1 * 0.29 / np.sqrt(1_000)
+    assert abs(draws.mean() - 0.5) < 1e-4
+
+
+def test_leaves_have_bits_of_their_own():
+    draw = lambda *where: np.asarray(noise(*where, jnp.asarray(1)).uniform((64,)))  # noqa: E731
+    first = draw(0, "a")
+    assert (first == draw(0, "a")).all()
+    assert (first != draw(0, "b")).any()
+    assert (first != draw(1, "a")).any()
+
+
+@pytest.mark.parametrize(("moments", "weights"), [("int8", "split8"), ("bfloat16", "stochastic"), ("int8", "kahan")])
+def test_a_run_restored_from_a_checkpoint_goes_on_bit_by_bit(moments, weights, tmp_path):
+    import orbax.checkpoint as ocp
+
+    opt = adamx.adamw(1e-2, moments=moments, weights=weights)
+    params = {"w": jnp.asarray(np.random.default_rng(0).standard_normal((64, 160)), jnp.bfloat16)}
+    state, step, start = opt.init(params), jax.jit(opt.step), params
+    for _ in range(3):
+        params, state = step(params, state, params)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "run", (params, state))
+        checkpointer.wait_until_finished()
+        restored = checkpointer.restore(tmp_path / "run", (start, opt.init(start)))
+    on, off = step(params, state, params), step(restored[0], restored[1], restored[0])
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), on, off)
+
+
+@pytest.mark.parametrize(
+    ("moments", "message"),
+    [
+        ("int9", r"moments = 'int9': did you mean 'int8'"),
+        (("int8",), r"names 1 formats for the slots mu, nu"),
+        ({"nuu": "int8"}, r"slot in moments = 'nuu': did you mean"),
+    ],
+)
+def test_unknown_formats_and_slots_are_refused(moments, message):
+    with pytest.raises(ValueError, match=message):
+        adamx.scale_by_adam(moments=moments)
