@@ -15,8 +15,8 @@ Params: TypeAlias = Any
 Scalar: TypeAlias = float | Array
 """A hyperparameter's value: a Python number (kept in double precision) or a traced array of shape ()."""
 
-Schedule: TypeAlias = Callable[[Array], Scalar]
-"""A hyperparameter that changes: maps the number of finished steps (int32, shape (), from 0) to its value."""
+Schedule: TypeAlias = Callable[[Any], Any]
+"""A hyperparameter that changes: maps the number of finished steps (int32, shape (), from 0) to its value, a Scalar."""
 
 ScalarOrSchedule: TypeAlias = Scalar | Schedule
 """What every factory takes for a hyperparameter."""

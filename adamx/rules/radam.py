@@ -51,7 +51,7 @@ class RAdam(Rule[Moments]):
         known = jnp.where(rectified, rho, 5.0)
         r = jnp.sqrt((known - 4) / (rho_inf - 4) * ((known - 2) / (rho_inf - 2)) * (rho_inf / known))
         adapted = r * adam_ratio(m_hat, debias(nu, self.b2, at.t), eps, self.eps_root)
-        plain = m_hat if self.unrectified == "sgd" else jnp.zeros_like(m_hat)
+        plain = m_hat if self.unrectified == "sgd" else 0 * m_hat
         return jnp.where(rectified, adapted, plain), Moments(mu, nu)
 
 
