@@ -86,6 +86,9 @@ def describe(name: str) -> Description:
       mask           None
       decay          'decoupled'
       lr_max         None
+      moments        'float32'
+      weights        'nearest'
+      seed           0
     """
     factory = FACTORIES[choose("optimizer", name, FACTORIES)]
     headline = inspect.cleandoc(factory.__doc__ or "").split("\n\n")[0].replace("\n", " ")

@@ -22,19 +22,19 @@ class Noise(NamedTuple):
 
     Attributes:
         key: of the leaf and of what is rounded there; uint32, shape ().
-        count: the number of the step; an integer, shape ().
+        step: its number; an integer, shape ().
     """
 
     key: Array
-    count: Array
+    step: Array
 
     def to(self, purpose: str) -> "Noise":
         """Other bits, for another purpose in the same leaf."""
-        return Noise(_mix(self.key ^ np.uint32(zlib.crc32(purpose.encode()))), self.count)
+        return Noise(_mix(self.key ^ np.uint32(zlib.crc32(purpose.encode()))), self.step)
 
     def uniform(self, shape: tuple[int, ...]) -> Array:
         """Uniform uint32, independent from element to element and from step to step."""
-        return _mix(_mix(_index(shape) ^ self.key) + _mix(self.count.astype(jnp.uint32) ^ GOLDEN))
+        return _mix(_mix(_index(shape) ^ self.key) + _mix(self.step.astype(jnp.uint32) ^ GOLDEN))
 
     def weyl(self, shape: tuple[int, ...]) -> Array:
         """Uniform uint32, independent from element to element and spread evenly over the steps of each.
@@ -42,7 +42,7 @@ class Noise(NamedTuple):
         Each element's sequence is a random start plus multiples of the golden ratio: the mean over n steps is off by
         about 1 / n instead of 1 / sqrt(n).
         """
-        return _mix(_index(shape) ^ self.key) + self.count.astype(jnp.uint32) * GOLDEN
+        return _mix(_index(shape) ^ self.key) + self.step.astype(jnp.uint32) * GOLDEN
 
 
 def noise(seed: Any, path: str, count: Array) -> Noise:
