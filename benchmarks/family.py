@@ -40,6 +40,7 @@ CUSTOMARY = {
     "yogi": 1e-2,  # the paper
     "laprop": 4e-4,  # the official code
     "adam_atan2": 1e-4,  # adam-atan2-pytorch
+    "simplified_ademamix": 1e-5,  # its momentum is a sum, 100 times a mean
     "lion": 1e-4,  # the official code
     "adagrad": 1e-2,  # PyTorch
     "adadelta": 1.0,  # the paper has none
