@@ -118,12 +118,13 @@ def test_updates_are_float32_differences_that_optax_lands_exactly(mode, loose):
     params = jnp.asarray(np.random.default_rng(0).standard_normal((32, 32)), jnp.bfloat16)
     state = stepped_state = opt.init(params)
     by_update = by_step = params
+    update, step = jax.jit(opt.update), jax.jit(opt.step)
     for t in range(5):
         grads = jnp.asarray(np.random.default_rng(t).standard_normal((32, 32)), jnp.bfloat16)
-        updates, state = jax.jit(opt.update)(grads, state, by_update)
+        updates, state = update(grads, state, by_update)
         assert updates.dtype == jnp.float32
         by_update = optax.apply_updates(by_update, updates)
-        by_step, stepped_state = jax.jit(opt.step)(grads, stepped_state, by_step)
+        by_step, stepped_state = step(grads, stepped_state, by_step)
         np.testing.assert_array_equal(np.asarray(by_update, np.float32), np.asarray(by_step, np.float32))
 
 
@@ -136,10 +137,11 @@ def test_masters_follow_float32_training(mode, tolerance):
     params, state = adamx.from_master(mode, start, narrow, jnp.bfloat16)
     wanted = adamx.master_params(mode, state, params)
     wanted_state = exact.init(wanted)
+    narrow_step, exact_step = jax.jit(narrow.step), jax.jit(exact.step)
     for _ in range(200):
         grads = jnp.asarray(rng.standard_normal((16, 16)), jnp.float32)
-        params, state = jax.jit(narrow.step)(grads, state, params)
-        wanted, wanted_state = jax.jit(exact.step)(grads, wanted_state, wanted)
+        params, state = narrow_step(grads, state, params)
+        wanted, wanted_state = exact_step(grads, wanted_state, wanted)
     master = adamx.master_params(mode, state, params)
     assert np.max(np.abs(master - wanted)) <= tolerance * np.max(np.abs(wanted))
 
@@ -152,9 +154,9 @@ def test_random_bits_do_not_depend_on_how_the_leaf_is_laid_out():
     params = jnp.asarray(np.random.default_rng(0).standard_normal((64, 512)), jnp.bfloat16)
     results = []
     for place in (params, jax.device_put(params, sharding)):
-        p, state = place, opt.init(place)
+        p, state, step = place, opt.init(place), jax.jit(opt.step)
         for _ in range(3):
-            p, state = jax.jit(opt.step)(place, state, p)
+            p, state = step(place, state, p)
         results.append((p, state))
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), *results)
 
