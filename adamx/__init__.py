@@ -1,7 +1,13 @@
 """adamx: Adam and its family as composable gradient transformations for JAX."""
 
+import gc
 import importlib
 from typing import TYPE_CHECKING, Any
+
+# Importing makes many objects that stay: a collection in its midst finds nothing, and takes as long as all of adamx.
+_collects = gc.isenabled()
+gc.disable()
+
 
 from . import schedules as schedules
 from ._alias.adam import adam as adam
@@ -121,6 +127,9 @@ from .trajectories.lookahead import Lookahead as Lookahead
 from .trajectories.prodigy import Prodigy as Prodigy
 from .trajectories.schedule_free import ScheduleFree as ScheduleFree
 from .trajectories.schedule_free import schedule_free_eval_params as schedule_free_eval_params
+
+if _collects:
+    gc.enable()
 
 __version__ = "0.1.0"
 
