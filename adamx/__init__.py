@@ -146,5 +146,6 @@ def __getattr__(name: str) -> Any:
     return module if name == "presets" else module.preset
 
 
-# All names but `list`, which a star import should leave to Python.
-__all__ = [name for name in globals() if name[0] != "_" and name != "list"]  # pyright: ignore[reportUnsupportedDunderAll]
+# All names but `list`, which a star import should leave to Python, and what this file itself imports.
+_LEFT_OUT = {"list", "gc", "importlib", "Any", "TYPE_CHECKING"}
+__all__ = [name for name in globals() if name[0] != "_" and name not in _LEFT_OUT]  # pyright: ignore[reportUnsupportedDunderAll]
