@@ -77,7 +77,9 @@ from ._engine import State as State
 from ._engine import scale_by as scale_by
 from ._memory import from_master as from_master
 from ._memory import master_params as master_params
+from ._memory import pack_state as pack_state
 from ._memory import state_bytes as state_bytes
+from ._memory import unpack_state as unpack_state
 from ._optimizer import optimizer as optimizer
 from ._rule import At as At
 from ._rule import Modifier as Modifier
@@ -134,16 +136,17 @@ if _collects:
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from . import diagnostics as diagnostics
     from . import presets as presets
     from .presets import preset as preset
 
 
 def __getattr__(name: str) -> Any:
-    """Presets come when asked for: 80 of them, which only those who port a run need."""
-    if name not in ("preset", "presets"):
+    """What not every program needs comes when asked for: 80 presets, for those who port a run; diagnostics."""
+    if name not in ("diagnostics", "preset", "presets"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.presets")
-    return module if name == "presets" else module.preset
+    module = importlib.import_module(f"{__name__}.{'presets' if name == 'preset' else name}")
+    return module.preset if name == "preset" else module
 
 
 # All names but `list`, which a star import should leave to Python, and what this file itself imports.

@@ -1,5 +1,6 @@
 """Rule -> Optimizer: flatten, count, resolve schedules, step each leaf, unflatten; once, for every rule."""
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple, Protocol
 
@@ -12,7 +13,7 @@ from . import _leaves
 from ._leaf import Layout, Leaf, Step, wide_dtype
 from ._math import Varying, log_beta
 from ._names import choose
-from ._random import noise
+from ._random import Noise, noise
 from ._rule import Rule, check, check_value, hyperparameters, replace
 from ._typing import Array, Params
 from ._weights import ROUNDINGS, Rounding, is_narrow
@@ -70,6 +71,14 @@ class Optimizer(optax.GradientTransformationExtraArgs):
     init: Init  # pyright: ignore[reportIncompatibleVariableOverride]
     update: Update  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    @property
+    def engine(self) -> "Engine":
+        """What does the work: the rule, how slots are stored, how weights are rounded."""
+        engine = getattr(self.update, "__self__", None)
+        if not isinstance(engine, Engine):
+            raise TypeError("this optimizer was put together by hand: make one with `adamx.optimizer` or `scale_by`")
+        return engine
+
     def step(self, grads: Params, state: Any, params: Params, **extra_args: Any) -> tuple[Params, Any]:
         """Update and apply in one; a weight's change is added in at least float32 and rounded once.
 
@@ -95,6 +104,123 @@ class Optimizer(optax.GradientTransformationExtraArgs):
         wide = leaves.rebuild([g if g is None else jnp.asarray(g, wide_dtype(g, p)) for g, p in pairs])
         deltas, state = self.update(wide, state, params, **extra_args)
         return jax.tree.map(_land, params, deltas, is_leaf=_leaves.is_none), state
+
+
+class Work(NamedTuple):
+    """One step of all leaves, ready to be taken: `None` for a leaf without a gradient, and what the rule measured."""
+
+    steps: list[Step | None]
+    total: Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Engine:
+    """A rule at work on trees: what `init` and `update` of an optimizer belong to.
+
+    Attributes:
+        rule: how one array is updated.
+        layout: its slots, and how each is stored.
+        weights: how narrow parameters take the step.
+        seed: of the random bits.
+        decay_mask: for which leaves `At.decays` is set.
+    """
+
+    rule: Rule[Any]
+    layout: Layout
+    weights: str
+    seed: Any
+    decay_mask: Any
+
+    @property
+    def rounding(self) -> Rounding | None:
+        """How narrow parameters are rounded; `None` if that is left to who applies the update."""
+        return ROUNDINGS[self.weights]
+
+    @functools.cached_property
+    def varying(self) -> set[str]:
+        """The decay rates that follow a schedule."""
+        return {h.path for h in hyperparameters(self.rule) if h.is_beta and callable(h.value)}
+
+    def init(self, params: Params) -> State:
+        """The state before the first step."""
+        leaves, layout = _leaves.flatten(params, "params"), self.layout
+        if self.decay_mask is not None:
+            _leaves.covered(self.decay_mask, params)
+        count = jnp.zeros([], jnp.int32)
+        pairs = zip(leaves.paths, leaves.arrays, strict=True)
+        rows = [
+            [None] * len(layout.slots) if p is None else layout.start(p, self.noise(path, count)) for path, p in pairs
+        ]
+        products = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in sorted(self.varying)}
+        kept = [_residual(self.rounding, p) for p in leaves.arrays]
+        residuals = leaves.rebuild(kept) if any(r is not None for r in kept) else ()
+        return State(count, self.slots(leaves, rows), products, residuals)
+
+    def update(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
+        """What is to be added to the parameters, and the next state."""
+        del extra_args
+        leaves = _leaves.flatten(updates, "grads")
+        rows, kept = self.rows(leaves, state)
+        work, after = self.prepare(leaves, state, params, rows, kept)
+        absent = [(None, row, residual) for row, residual in zip(rows, kept, strict=True)]
+        done = [
+            as_was if step is None else step.take(work.total) for step, as_was in zip(work.steps, absent, strict=True)
+        ]
+        directions = leaves.rebuild([direction for direction, _, _ in done])
+        residuals = leaves.rebuild([r for _, _, r in done]) if jax.tree.leaves(state.residuals) else ()
+        return directions, after._replace(slots=self.slots(leaves, [row for _, row, _ in done]), residuals=residuals)
+
+    def prepare(
+        self, leaves: _leaves.Leaves, state: State, params: Params, rows: list[list[Any]], kept: list[Any]
+    ) -> tuple[Work, State]:
+        """Check everything that came in and make ready each leaf's step; the next state but for what the steps give."""
+        parameters, decays = [None] * len(rows), [True] * len(rows)
+        if params is not None:
+            parameters = _leaves.match(leaves, params, "params")
+        elif self.rounding is not None:
+            raise ValueError(f"weights={self.weights!r} rounds the parameters: call `update(grads, state, params)`")
+        if self.decay_mask is not None:
+            decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays) if params is None else params)
+
+        count = jnp.asarray(optax.safe_increment(state.count))
+        current, products = _now(self.rule, state, count)
+
+        @functools.cache
+        def resolved(real: np.dtype) -> tuple[Any, Array]:
+            numbers = lambda x: float(x) if isinstance(x, (int, float)) else jnp.asarray(x, real)  # noqa: E731
+            return jax.tree.map(numbers, current), count.astype(real)
+
+        steps: list[Step | None] = []
+        for path, g, p, row, decay, residual in zip(
+            leaves.paths, leaves.arrays, parameters, rows, decays, kept, strict=True
+        ):
+            if g is None:
+                steps.append(None)
+                continue
+            narrow = self.rounding if p is not None and is_narrow(p) else None
+            leaf = Leaf(path, g, p, row, decay, narrow, residual)
+            leaf.check(self.layout)
+            steps.append(Step.of(leaf, self.layout, resolved, self.noise(path, count)))
+        total = _total([step.measure() for step in steps if step is not None])
+        return Work(steps, total), State(count, state.slots, products, state.residuals)
+
+    def rows(self, leaves: _leaves.Leaves, state: Any) -> tuple[list[list[Any]], list[Any]]:
+        """Of each leaf, its slots as they are stored and its residual."""
+        _check_state(state, self.varying)
+        columns = [_leaves.match(leaves, column, "state") for column in self.layout.tree.flatten_up_to(state.slots)]
+        rows = [[column[i] for column in columns] for i in range(len(leaves.arrays))]
+        if jax.tree.leaves(state.residuals):
+            return rows, _leaves.match(leaves, state.residuals, "residuals")
+        return rows, [None] * len(rows)
+
+    def slots(self, leaves: _leaves.Leaves, rows: list[list[Any]]) -> Any:
+        """The slots' trees from each leaf's; the inverse of `rows`."""
+        columns = [leaves.rebuild([row[i] for row in rows]) for i in range(len(self.layout.slots))]
+        return self.layout.tree.unflatten(columns)
+
+    def noise(self, path: _leaves.Path, count: Array) -> Noise:
+        """The random bits of the leaf at `path` in step `count`."""
+        return noise(self.seed, _leaves.show("", path), count)
 
 
 def scale_by(
@@ -135,72 +261,12 @@ def scale_by(
     Array([ 1., -1.,  0.], dtype=float32)
     """
     check(rule)
+    choose("weights", weights, ROUNDINGS)
     layout = Layout.of(rule, moments, mu_dtype)
-    rounding = ROUNDINGS[choose("weights", weights, ROUNDINGS)]
     if mu_dtype is not None:
         _check_mu_dtype(mu_dtype, rule, layout.names)
-    varying = {h.path for h in hyperparameters(rule) if h.is_beta and callable(h.value)}
-
-    def init(params: Params) -> State:
-        leaves = _leaves.flatten(params, "params")
-        if decay_mask is not None:
-            _leaves.covered(decay_mask, params)
-        count = jnp.zeros([], jnp.int32)
-        pairs = zip(leaves.paths, leaves.arrays, strict=True)
-        rows = [
-            [None] * len(layout.slots) if p is None else layout.start(p, noise(seed, _leaves.show("", path), count))
-            for path, p in pairs
-        ]
-        columns = [leaves.rebuild([row[i] for row in rows]) for i in range(len(layout.slots))]
-        products = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in sorted(varying)}
-        kept = [_residual(rounding, p) for p in leaves.arrays]
-        residuals = leaves.rebuild(kept) if any(r is not None for r in kept) else ()
-        return State(count, layout.tree.unflatten(columns), products, residuals)
-
-    def update(updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
-        del extra_args
-        _check_state(state, varying)
-        leaves = _leaves.flatten(updates, "grads")
-        columns = [_leaves.match(leaves, column, "state") for column in layout.tree.flatten_up_to(state.slots)]
-        rows = [[column[i] for column in columns] for i in range(len(leaves.arrays))]
-        parameters, decays, kept = [None] * len(rows), [True] * len(rows), [None] * len(rows)
-        if params is not None:
-            parameters = _leaves.match(leaves, params, "params")
-        elif rounding is not None:
-            raise ValueError(f"weights={weights!r} rounds the parameters: call `update(grads, state, params)`")
-        if jax.tree.leaves(state.residuals):
-            kept = _leaves.match(leaves, state.residuals, "residuals")
-        if decay_mask is not None:
-            decays = _leaves.covered(decay_mask, updates if params is None else params)
-
-        count = jnp.asarray(optax.safe_increment(state.count))
-        current, products = _now(rule, state, count)
-
-        @functools.cache
-        def resolved(real: np.dtype) -> tuple[Any, Array]:
-            numbers = lambda x: float(x) if isinstance(x, (int, float)) else jnp.asarray(x, real)  # noqa: E731
-            return jax.tree.map(numbers, current), count.astype(real)
-
-        steps: list[Step | None] = []
-        for path, g, p, row, decay, residual in zip(
-            leaves.paths, leaves.arrays, parameters, rows, decays, kept, strict=True
-        ):
-            if g is None:
-                steps.append(None)
-                continue
-            narrow = rounding if rounding is not None and p is not None and is_narrow(p) else None
-            leaf = Leaf(path, g, p, row, decay, narrow, residual)
-            leaf.check(layout)
-            steps.append(Step.of(leaf, layout, resolved, noise(seed, _leaves.show("", path), count)))
-        total = _total([step.measure() for step in steps if step is not None])
-        absent = [(None, row, residual) for row, residual in zip(rows, kept, strict=True)]
-        done = [as_was if step is None else step.take(total) for step, as_was in zip(steps, absent, strict=True)]
-        columns = [leaves.rebuild([row[i] for _, row, _ in done]) for i in range(len(layout.slots))]
-        directions = leaves.rebuild([direction for direction, _, _ in done])
-        residuals = leaves.rebuild([r for _, _, r in done]) if jax.tree.leaves(state.residuals) else ()
-        return directions, State(count, layout.tree.unflatten(columns), products, residuals)
-
-    return Optimizer(init, update)
+    engine = Engine(rule, layout, weights, seed, decay_mask)
+    return Optimizer(engine.init, engine.update)
 
 
 def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, LogProduct]]:

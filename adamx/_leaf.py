@@ -162,19 +162,28 @@ class Step:
             leaf, layout, chosen, rule, jnp.asarray(leaf.g, wide), slots, At(t, p, leaf.decays, dtype=dtype), noise
         )
 
+    @property
+    def wide(self) -> np.dtype:
+        """The dtype that this leaf is computed in."""
+        return self.g.dtype
+
     def measure(self) -> Any:
         """The rule's measure of this leaf."""
         with self._promotion():
             return self.rule.measure(self.g, self.slots, self.at)
+
+    def compute(self, total: Any) -> tuple[Array, Any]:
+        """The rule's direction and new slots, `total` being its measure of all leaves, before anything is rounded."""
+        at = dataclasses.replace(self.at, total=jax.tree.map(lambda x: x.astype(self.at.t.dtype), total))
+        with self._promotion():
+            return self.rule.step(self.g, self.slots, at)
 
     def take(self, total: Any) -> tuple[Array, list[Any], Array | None]:
         """The direction in the gradient's dtype, the slots as they are stored, and the weight's residual.
 
         With a rounding the direction is the float32 difference of two weights in their own dtype.
         """
-        at = dataclasses.replace(self.at, total=jax.tree.map(lambda x: x.astype(self.at.t.dtype), total))
-        with self._promotion():
-            direction, slots = self.rule.step(self.g, self.slots, at)
+        direction, slots = self.compute(total)
         new = self.layout.tree.flatten_up_to(slots)
         self._check_shape("direction", direction, self.g)
         for name, x, old in zip(self.layout.names, new, self.layout.tree.flatten_up_to(self.slots), strict=True):

@@ -1,4 +1,4 @@
-"""Slots in two bytes: a mean rounded to nearest, a second moment with dither."""
+"""Slots in two bytes: a mean rounded to nearest, a second moment with dither and the bit its sign does not need."""
 
 from typing import NamedTuple
 
@@ -8,34 +8,28 @@ import numpy as np
 
 from .._random import Noise
 from .._typing import Array
+from .codes import FloatCode
 
 
 class Dithered(NamedTuple):
-    """bfloat16, rounded up or down so that the mean over steps is right.
+    """A nonnegative slot in two bytes, rounded so that the mean over steps is right.
 
-    With b2 = .999 a step moves a second moment by a tenth of a percent, less than half a bfloat16 spacing: rounded to
-    nearest, it stalls.
+    With b2 = .999 a step moves a second moment by a tenth of a percent, less than half the spacing of such numbers:
+    rounded to nearest, it stalls.
     """
 
-    def encode(self, x: Array, unit: Array | None, noise: Noise) -> Array:
-        """`x`, float32, in bfloat16."""
+    def encode(self, x: Array, unit: Array | None, noise: Noise) -> FloatCode:
+        """`x`, float32, not negative; what is not finite stays so, and nothing finite becomes infinite."""
         del unit
-        return truncate(x, noise.weyl(x.shape))
+        raw = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32) & np.uint32(0x7FFFFFFF)
+        up = (raw + (noise.weyl(x.shape) >> np.uint32(17))) >> np.uint32(15)
+        code = jnp.where(up >= _INFINITE, raw >> np.uint32(15), up)
+        return FloatCode(jnp.where(jnp.isnan(x), _NAN, code).astype(jnp.uint16))
 
-    def decode(self, code: Array, unit: Array | None) -> Array:
-        """The values in bfloat16; the engine widens them."""
+    def decode(self, code: FloatCode, unit: Array | None) -> Array:
+        """The values, float32."""
         del unit
-        return code
+        return jax.lax.bitcast_convert_type(code.code.astype(jnp.uint32) << np.uint32(15), jnp.float32)
 
 
-def truncate(x: Array, bits: Array) -> Array:
-    """`x`, float32, to bfloat16: up with the probability of what is cut off, `bits` being uniform uint32.
-
-    What is not finite stays what it is, and nothing finite becomes infinite.
-    """
-    raw = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
-    up = (raw + (bits >> np.uint32(16))) & np.uint32(0xFFFF0000)
-    down = raw & np.uint32(0xFFFF0000)
-    infinite = (up & np.uint32(0x7F800000)) == np.uint32(0x7F800000)
-    rounded = jax.lax.bitcast_convert_type(jnp.where(infinite, down, up), jnp.float32)
-    return jnp.where(jnp.isfinite(x), rounded, x).astype(jnp.bfloat16)
+_INFINITE, _NAN = np.uint32(0xFF00), np.uint32(0xFFFF)

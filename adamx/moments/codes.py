@@ -18,6 +18,18 @@ class LogCode(NamedTuple):
     high: Any
 
 
+class FloatCode(NamedTuple):
+    """A nonnegative slot in two bytes an element: a float32's 8 bits of exponent and first 8 of fraction.
+
+    bfloat16 has 7 of fraction and a sign, which such a slot has no use for.
+
+    Attributes:
+        code: uint16, the shape of the leaf.
+    """
+
+    code: Any
+
+
 class RatioCode(NamedTuple):
     """A slot in one byte an element: its ratio to its unit, companded against a group's largest.
 
@@ -30,4 +42,4 @@ class RatioCode(NamedTuple):
     scale: Any
 
 
-CODES = (LogCode, RatioCode)
+CODES = (FloatCode, LogCode, RatioCode)

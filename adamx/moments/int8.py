@@ -27,8 +27,8 @@ class Log(NamedTuple):
     """A nonnegative slot in a byte: 255 steps between a group's least and largest power of two, and one for zero.
 
     The ends are whole octaves, so that the grid stands still while the values move: one that followed the largest value
-    would round everything anew at every step. Rounding is dithered, without which an average that moves by less than
-    half a step would not move at all.
+    would round everything anew at every step. Steps are 2.25 times finer in the middle, where most values are, than at
+    the ends. Rounding is dithered, without which an average that moves by less than half a step would not move at all.
     """
 
     def encode(self, x: Array, unit: Array | None, noise: Noise) -> LogCode:
@@ -41,7 +41,9 @@ class Log(NamedTuple):
         high = jnp.max(jnp.where(zero, 0, exponent), axis=-1, keepdims=True) + 1
         low, high = jnp.where(low == 255, 1, low), jnp.where(high > 255, 256, high)
         broken = high == 256
-        place = (raw - low * OCTAVE).astype(jnp.float32) * (np.float32(254 / OCTAVE) / (high - low).astype(jnp.float32))
+        half = np.float32(2 / OCTAVE) / (high - low).astype(jnp.float32)
+        share = (raw - low * OCTAVE).astype(jnp.float32) * half - 1
+        place = 127 + np.float32(127 * 1.5) * share / (1 + 0.5 * jnp.abs(share))
         dither = unit_interval(_grouped_bits(noise.weyl(x.shape)))
         code = 1 + jnp.clip(jnp.floor(place + dither), 0, 254).astype(jnp.int32)
         code = jnp.where(zero & ~broken, 0, code)
@@ -53,8 +55,9 @@ class Log(NamedTuple):
         del unit
         step = _grouped(code.code).astype(jnp.int32)
         low, high = (e[..., None].astype(jnp.int32) for e in (code.low, code.high))
-        place = ((step - 1) * (high - low)).astype(jnp.float32) * np.float32(OCTAVE / 254)
-        raw = low * OCTAVE + place.astype(jnp.int32)
+        place = (step - 128).astype(jnp.float32)
+        share = place / (np.float32(127 * 1.5) - 0.5 * jnp.abs(place))
+        raw = low * OCTAVE + ((1 + share) * (high - low).astype(jnp.float32) * (OCTAVE // 2)).astype(jnp.int32)
         x = jax.lax.bitcast_convert_type(raw, jnp.float32)
         x = jnp.where(low == 255, jnp.nan, jnp.where(step == 0, 0, x))
         return _ungrouped(x, code.code.shape)

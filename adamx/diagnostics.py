@@ -1,0 +1,114 @@
+"""What an optimizer is doing, for those who ask."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from . import _leaves
+from ._engine import Engine, Optimizer
+from ._leaf import Step
+from ._memory import only_state
+from ._typing import Array, Params
+
+
+class Stalled(NamedTuple):
+    """How far what is stored followed what was computed, in one step.
+
+    Attributes:
+        share: of the elements that should have changed, those whose stored value did not; float32, shape ().
+        progress: the part of the change that was stored: the changes' scalar product, divided by the square of the
+            exact one. 0 stands still; rounding that is right in the mean has 1, whatever its share.
+    """
+
+    share: Array
+    progress: Array
+
+
+class Stalls(NamedTuple):
+    """Of each slot, by name, and of the weights."""
+
+    slots: dict[str, Stalled]
+    weights: Stalled
+
+
+def stalls(opt: Optimizer, state: Any, grads: Params, params: Params) -> Stalls:
+    """Which moments and weights the step with `grads` would not move although it should.
+
+    A large share is no harm by itself: with dither a code waits for several steps and then moves by their sum, which
+    shows as a progress near 1. A progress near 0 is a slot or weight that stands still for good.
+
+    Args:
+        opt: the optimizer, its learning rate included; from `adamx.optimizer` or one of the factories.
+        state: its state before the step, or one that holds it.
+        grads: the gradients.
+        params: the parameters before the step.
+
+    Returns:
+        Shares over all leaves together; NaN where nothing should have moved. Nothing is changed. Works under `jit`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> params = jnp.ones((64, 64), jnp.bfloat16)
+    >>> for weights in ("nearest", "stochastic"):
+    ...     opt = adamx.adam(1e-3, weights=weights)
+    ...     found = adamx.diagnostics.stalls(opt, opt.init(params), params, params).weights
+    ...     print(weights, found.share.round(1), found.progress.round(1))
+    nearest 1.0 0.0
+    stochastic 0.7 1.0
+    """
+    engine, inner = opt.engine, only_state(state)
+    leaves = _leaves.flatten(grads, "grads")
+    work, _ = engine.prepare(leaves, inner, params, *engine.rows(leaves, inner))
+    names = engine.layout.names
+    found: dict[str, list[_Change]] = {name: [] for name in (*names, "weights")}
+    for step in work.steps:
+        if step is None:
+            continue
+        for name, change in zip(names, _slot_changes(engine, step, work.total), strict=True):
+            if change is not None:
+                found[name].append(change)
+        found["weights"].append(_weight_change(step, work.total))
+    told = {name: _stalled(changes) for name, changes in found.items() if changes}
+    return Stalls({name: told[name] for name in names if name in told}, told["weights"])
+
+
+class _Change(NamedTuple):
+    """What a step should have changed and what it did: counts and products of one leaf."""
+
+    wanted: Array
+    missed: Array
+    product: Array
+    square: Array
+
+    @classmethod
+    def of(cls, old: Array, exact: Array, kept: Array) -> "_Change":
+        exact, kept = exact - old, kept - old
+        size = jnp.max(jnp.abs(exact))
+        exact, kept = (x / jnp.where(size > 0, size, 1) for x in (exact, kept))
+        missed = jnp.sum((exact != 0) & (kept == 0), dtype=float)
+        wide = jnp.real(jnp.conj(exact) * kept)
+        return cls(jnp.sum(exact != 0, dtype=float), missed, jnp.sum(wide), jnp.sum(jnp.abs(exact) ** 2))
+
+
+def _slot_changes(engine: Engine, step: Step, total: Any) -> list[_Change | None]:
+    layout = engine.layout
+    _, slots = step.compute(total)
+    exact, old = layout.tree.flatten_up_to(slots), layout.tree.flatten_up_to(step.slots)
+    stored = layout.encode(exact, step.formats, step.noise)
+    kept = layout.tree.flatten_up_to(layout.decode(stored, step.formats, step.wide))
+    return [None if a is None else _Change.of(a, b, c) for a, b, c in zip(old, exact, kept, strict=True)]
+
+
+def _weight_change(step: Step, total: Any) -> _Change:
+    change, _, residual = step.take(total)
+    direction, _ = step.compute(total)
+    p = jnp.asarray(step.leaf.p)
+    landed = (p.astype(step.at.p.dtype) + change.astype(step.at.p.dtype)).astype(p.dtype)
+    rounding = step.leaf.rounding
+    kept = landed.astype(step.at.p.dtype) if rounding is None else rounding.master(landed, residual)
+    return _Change.of(step.at.p, step.at.p + direction, kept)
+
+
+def _stalled(changes: list[_Change]) -> Stalled:
+    wanted, missed, product, square = jax.tree.map(lambda *xs: sum(x.astype(float) for x in xs), *changes)
+    return Stalled(missed / wanted, product / square)

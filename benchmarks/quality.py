@@ -1,0 +1,417 @@
+"""Does a language model learn as well with its moments in one byte, its weights in two? Every format, one table.
+
+`python -m benchmarks.quality [--quick]`. A decoder-only transformer reads the sources of Python's standard library byte
+by byte: AdamW, a cosine schedule with warm-up. For a seed, all variants start from the same float32 weights, each as it
+stores them, and see the same windows of text in the same order. Forward and backward pass are computed in float32 from
+the weights as they are stored (of bfloat16 weights with a residual, the bfloat16 part), and gradients stay float32, so
+that variants differ in what is stored and in nothing else. The loss is that of the stored weights on files which
+training never reads.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import sysconfig
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+import adamx
+from adamx.experiments.figures import COLOURS, DASHES, save
+from adamx.experiments.models import cross_entropy
+
+FILES = ("quality.png", "quality.json")
+BYTES = 256
+LINEAR = 0.1
+"""Up to how many percent the axis of differences is linear; beyond, it is logarithmic."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How the optimizer stores things: its moments' format, and how bfloat16 weights are rounded (None: float32)."""
+
+    name: str
+    moments: str = "float32"
+    weights: str | None = None
+
+
+VARIANTS = (
+    Variant("float32"),
+    Variant("moments int8", "int8"),
+    Variant("moments bfloat16", "bfloat16"),
+    Variant("weights nearest", weights="nearest"),
+    Variant("weights stochastic", weights="stochastic"),
+    Variant("weights kahan", weights="kahan"),
+    Variant("weights split8", weights="split8"),
+    Variant("weights split16", weights="split16"),
+    Variant("split8, moments int8", "int8", "split8"),
+)
+"""The first is what the others are measured against."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all runs share; validation is on `windows` windows, a multiple of `batch`."""
+
+    width: int = 208
+    layers: int = 2
+    heads: int = 4
+    context: int = 128
+    batch: int = 16
+    steps: int = 600
+    warmup: int = 60
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.1
+    b2: float = 0.999
+    evaluations: int = 10
+    windows: int = 256
+
+
+QUICK = Settings(width=64, layers=1, heads=2, context=64, steps=400, warmup=40, windows=64)
+
+
+class Text(NamedTuple):
+    """Bytes to learn from and bytes to be judged by, uint8."""
+
+    train: np.ndarray
+    validation: np.ndarray
+
+
+class Run(NamedTuple):
+    """One training run: steps and the validation loss after them; seconds of a step; bytes of weights and state."""
+
+    seed: int
+    steps: list[int]
+    losses: list[float]
+    step_seconds: float
+    bytes_per_parameter: float
+
+
+Results = dict[Variant, list[Run]]
+
+
+# Text and model
+
+
+def standard_library(limit: int = 2**23, longest: int = 2**17, held_out: float = 0.1) -> Text:
+    """Python's own sources, shuffled and split by file: tests and files of more than `longest` bytes left out."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    paths = sorted(path.relative_to(root) for path in root.rglob("*.py"))
+    paths = [path for path in paths if not {"site-packages", "dist-packages", "test", "tests"} & set(path.parts)]
+    sources = [source for path in paths if len(source := (root / path).read_bytes()) <= longest]
+    if not sources:
+        raise FileNotFoundError(f"{root} holds no *.py files: install the sources of Python's standard library")
+    order = np.random.default_rng(0).permutation(len(sources))
+    last = int(held_out * len(order))
+    parts = ((order[last:], limit), (order[:last], int(held_out * limit)))
+    return Text(*(np.frombuffer(b"".join(sources[i] for i in files)[:most], np.uint8) for files, most in parts))
+
+
+def rotated(x: jax.Array) -> jax.Array:
+    """Rotary positions (arXiv:2104.09864) of `(batch, context, heads, features)`: products then see distances only."""
+    position, octave = np.arange(x.shape[1]), np.linspace(0, 1, x.shape[-1] // 2, endpoint=False)
+    angle = np.outer(position, 10_000.0**-octave)[None, :, None]
+    cos, sin = (jnp.asarray(f(angle), x.dtype) for f in (np.cos, np.sin))
+    a, b = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
+
+
+class Block(nnx.Module):
+    """Causal attention and a perceptron, each on a normalised copy and added to what came in."""
+
+    def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
+        linear = partial(nnx.Linear, use_bias=False, rngs=rngs)
+        self.heads = heads
+        self.norms = nnx.List([nnx.RMSNorm(width, rngs=rngs) for _ in range(2)])
+        self.qkv, self.mix = linear(width, 3 * width), linear(width, width)
+        self.up, self.down = linear(width, 4 * width), linear(4 * width, width)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """From `(batch, context, width)` to the same shape."""
+        heads = self.qkv(self.norms[0](x)).reshape(*x.shape[:2], 3, self.heads, -1)
+        q, k, v = jnp.moveaxis(heads, 2, 0)
+        mixed = jax.nn.dot_product_attention(rotated(q), rotated(k), v, is_causal=True)
+        x = x + self.mix(mixed.reshape(x.shape))
+        return x + self.down(nnx.gelu(self.up(self.norms[1](x))))
+
+
+class Transformer(nnx.Module):
+    """A decoder-only language model over bytes."""
+
+    def __init__(self, settings: Settings, *, rngs: nnx.Rngs):
+        width = settings.width
+        self.bytes = nnx.Embed(BYTES, width, rngs=rngs)
+        self.blocks = nnx.List([Block(width, settings.heads, rngs=rngs) for _ in range(settings.layers)])
+        self.norm = nnx.RMSNorm(width, rngs=rngs)
+        self.output = nnx.Linear(width, BYTES, use_bias=False, rngs=rngs)
+
+    def __call__(self, text: jax.Array) -> jax.Array:
+        """Logits `(batch, context, 256)` of the byte after each of `(batch, context)`."""
+        x = self.bytes(text)
+        for block in self.blocks:
+            x = block(x)
+        return self.output(self.norm(x))
+
+
+def loss(graph: nnx.GraphDef, params: nnx.State, text: jax.Array, starts: jax.Array, context: int) -> jax.Array:
+    """Nats per byte over the windows of `text` that begin at `starts`."""
+    windows = text[starts[:, None] + jnp.arange(context + 1)[None]].astype(jnp.int32)
+    logits = nnx.merge(graph, params)(windows[:, :-1])
+    return cross_entropy(logits.reshape(-1, BYTES), windows[:, 1:].reshape(-1))
+
+
+# Training
+
+
+def make_optimizer(variant: Variant, settings: Settings, seed: Any) -> adamx.Optimizer:
+    def rate(count: jax.Array) -> jax.Array:
+        done = count.astype(float)
+        warm = jnp.minimum(1.0, (done + 1) / settings.warmup)
+        return settings.learning_rate * warm * (1 + jnp.cos(jnp.pi * done / settings.steps)) / 2
+
+    formats: dict[str, Any] = {"moments": variant.moments, "seed": seed}
+    if variant.weights is not None:
+        formats["weights"] = variant.weights
+    return adamx.optimizer(adamx.Adam(b2=settings.b2), rate, weight_decay=settings.weight_decay, **formats)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def start(variant: Variant, settings: Settings, seed: Any, params: nnx.State) -> tuple[nnx.State, Any]:
+    """The weights as the variant stores them, and its optimizer's state, from the float32 weights `params`."""
+    optimizer = make_optimizer(variant, settings, seed)
+    if variant.weights is None:
+        return params, optimizer.init(params)
+    # Residuals hold what rounding takes from the start. Weights that all start on bfloat16's grid would be moved by the
+    # first steps together, those of wide spacing not at all: an error in line with the gradient.
+    return adamx.from_master(params, optimizer)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=4)
+def train(
+    graph: nnx.GraphDef, variant: Variant, settings: Settings, seed: Any, carry: Any, text: jax.Array, order: jax.Array
+) -> Any:
+    """One step for each row of `order`, the windows' first bytes."""
+    optimizer = make_optimizer(variant, settings, seed)
+
+    def step(carry: Any, starts: jax.Array) -> tuple[Any, None]:
+        params, state = carry
+        grads = jax.grad(lambda p: loss(graph, p, text, starts, settings.context))(_cast(params, jnp.float32))
+        return optimizer.step(grads, state, params), None
+
+    return jax.lax.scan(step, carry, order)[0]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def evaluate(graph: nnx.GraphDef, settings: Settings, params: nnx.State, text: jax.Array) -> jax.Array:
+    """The loss on windows spread evenly over `text`, a minibatch at a time."""
+    starts = jnp.asarray(np.linspace(0, len(text) - settings.context - 1, settings.windows).astype(np.int32))
+    batches = starts.reshape(-1, settings.batch)
+    wide = _cast(params, jnp.float32)
+    return jax.lax.map(lambda batch: loss(graph, wide, text, batch, settings.context), batches).mean()
+
+
+def run(
+    variant: Variant, settings: Settings, seed: int, text: Text, on_loss: Callable[[int, float], None] = lambda *_: None
+) -> Run:
+    """One training run; `on_loss` hears the number of steps and the validation loss after them."""
+    graph, params = nnx.split(Transformer(settings, rngs=nnx.Rngs(seed)))
+    last = len(text.train) - settings.context - 1
+    order = np.random.default_rng(seed).integers(0, last, (settings.steps, settings.batch), np.int32)
+    reading, judging = jnp.asarray(text.train), jnp.asarray(text.validation)
+    carry = start(variant, settings, seed, params)
+    size = sum(x.size for x in jax.tree.leaves(params))
+    stored = sum(x.nbytes for x in jax.tree.leaves(carry))
+    steps = np.linspace(0, settings.steps, settings.evaluations + 1).astype(int).tolist()
+    losses, seconds = [float(evaluate(graph, settings, carry[0], judging))], []
+    for first, end in pairwise(steps):
+        begin = time.perf_counter()
+        carry = jax.block_until_ready(train(graph, variant, settings, seed, carry, reading, order[first:end]))
+        seconds.append((time.perf_counter() - begin) / (end - first))
+        losses.append(float(evaluate(graph, settings, carry[0], judging)))
+        on_loss(end, losses[-1])
+    return Run(seed, steps, losses, median(seconds), stored / size)
+
+
+def _cast(params: nnx.State, dtype: Any) -> nnx.State:
+    return jax.tree.map(lambda p: p.astype(dtype), params)
+
+
+def compare(
+    variants: Sequence[Variant], settings: Settings, seeds: int, text: Text, output: Path, console: Console
+) -> Results:
+    """Every variant from every seed; the files are written after each seed, so that a broken-off run leaves them."""
+    output.mkdir(parents=True, exist_ok=True)
+    results: Results = {variant: [] for variant in variants}
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        speed_estimate_period=300,
+    )
+    with bar:
+        task = bar.add_task("compiling", total=seeds * len(variants) * settings.steps)
+        for seed in range(seeds):
+            for n, variant in enumerate(variants):
+                done = (seed * len(variants) + n) * settings.steps
+                what = f"seed {seed}  {variant.name:20}"
+
+                def show(step: int, value: float, done: int = done, what: str = what) -> None:
+                    bar.update(task, completed=done + step, description=f"{what}  loss {value:.4f}")
+
+                bar.update(task, description=what)
+                results[variant].append(run(variant, settings, seed, text, show))
+                final = results[variant][-1]
+                console.print(f"{what}  loss {final.losses[-1]:.4f}  {final.step_seconds:.3f} s/step", highlight=False)
+            save(figure(results), output / FILES[0])
+            (output / FILES[1]).write_text(as_json(results, settings, text), encoding="utf-8")
+    return results
+
+
+# What is said of it
+
+
+class Summary(NamedTuple):
+    """The final validation loss over seeds, and how much larger it is than the first variant's with the same seed."""
+
+    loss: float
+    loss_deviation: float
+    difference: float
+    difference_deviation: float
+
+
+def summary(results: Results, variant: Variant) -> Summary:
+    finals = [run.losses[-1] for run in results[variant]]
+    base = [run.losses[-1] for run in next(iter(results.values()))]
+    differences = [final / other - 1 for final, other in zip(finals, base, strict=False)]
+    return Summary(*_spread(finals), *_spread(differences))
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float]:
+    return mean(values), stdev(values) if len(values) > 1 else 0.0
+
+
+def table(results: Results) -> Table:
+    base, seeds = next(iter(results)), max(map(len, results.values()))
+    spread = (lambda x, digits: f" ± {x:.{digits}f}") if seeds > 1 else lambda x, digits: ""
+    title = f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
+    result = Table(title=f"Validation loss in nats per byte, {title}")
+    result.add_column("stored")
+    for heading in ("bytes per parameter", "loss", f"to {base.name}, %"):
+        result.add_column(heading, justify="right")
+    for variant, runs in results.items():
+        row = summary(results, variant)
+        difference = f"{100 * row.difference:+.3f}{spread(100 * row.difference_deviation, 3)}"
+        result.add_row(
+            variant.name,
+            f"{runs[0].bytes_per_parameter:.2f}",
+            f"{row.loss:.4f}{spread(row.loss_deviation, 4)}",
+            "–" if variant is base else difference,
+        )
+    return result
+
+
+def figure(results: Results) -> Figure:
+    """Left the validation loss against the step, right how far above the first variant's it is; means over seeds.
+
+    The legend lists the variants from the highest final loss to the lowest.
+    """
+    drawing = Figure(figsize=(11, 5), dpi=150, facecolor="white", layout="constrained")
+    left, right = drawing.subplots(1, 2)
+    base, *_ = means = [np.mean([run.losses for run in runs], axis=0)[1:] for runs in results.values()]
+    lines = []
+    for i, ((variant, runs), losses) in enumerate(zip(results.items(), means, strict=True)):
+        look: Any = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)], "linewidth": 1.8}
+        lines += left.plot(runs[0].steps[1:], losses, label=variant.name, **look)
+        right.plot(runs[0].steps[1:], 100 * (losses / base - 1), **look)
+    left.set(xlabel="step", ylabel="validation loss (nats per byte)")
+    right.set(xlabel="step", ylabel=f"difference to {next(iter(results)).name} (%); linear within ±{LINEAR}")
+    right.set_yscale("symlog", linthresh=LINEAR)
+    right.yaxis.set_major_formatter("{x:g}")
+    for axes in (left, right):
+        axes.margins(x=0.01)
+        axes.grid(color="#DDDDDD", linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+    order = sorted(range(len(lines)), key=lambda i: -means[i][-1])
+    drawing.legend(handles=[lines[i] for i in order], loc="outside right center", frameon=False, handlelength=3.2)
+    return drawing
+
+
+def as_json(results: Results, settings: Settings, text: Text) -> str:
+    """Machine, versions, settings and every number."""
+    packages = ("adamx", "jax", "jaxlib", "flax", "optax", "numpy")
+    content = {
+        "machine": machine(),
+        "versions": {"python": platform.python_version()} | {package: version(package) for package in packages},
+        "settings": asdict(settings) | {"gradients": "float32", "schedule": "linear warm-up times cosine to 0"},
+        "parameters": parameters(settings),
+        "text": {
+            name: {"bytes": len(part), "sha256": hashlib.sha256(part.tobytes()).hexdigest()}
+            for name, part in text._asdict().items()
+        },
+        "variants": [
+            asdict(variant) | {"final": summary(results, variant)._asdict(), "runs": [run._asdict() for run in runs]}
+            for variant, runs in results.items()
+        ],
+    }
+    return json.dumps(content, indent=1) + "\n"
+
+
+def parameters(settings: Settings) -> int:
+    shapes = nnx.eval_shape(lambda: nnx.state(Transformer(settings, rngs=nnx.Rngs(0))))
+    return sum(x.size for x in jax.tree.leaves(shapes))
+
+
+def machine() -> dict[str, Any]:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    device = jax.devices()[0].device_kind
+    return {"platform": platform.platform(), "cpu": (*models, "")[0], "cores": os.cpu_count(), "device": device}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="a tiny model, few steps, one seed: under two minutes")
+    parser.add_argument("--seeds", type=int, help="3 if left out, or 1 with --quick")
+    parser.add_argument("--steps", type=int, help="steps of each run")
+    parser.add_argument("--output", type=Path, default=Path(), help=f"folder for {' and '.join(FILES)}")
+    arguments = parser.parse_args()
+    settings = QUICK if arguments.quick else Settings()
+    if arguments.steps is not None:
+        settings = replace(settings, steps=arguments.steps, warmup=max(1, arguments.steps // 10))
+    seeds, text = arguments.seeds or (1 if arguments.quick else 3), standard_library()
+    console = Console()
+    console.print(
+        f"jax {jax.__version__}, {machine()['cpu']}, {os.cpu_count()} cores; {parameters(settings):,} parameters, "
+        f"{settings.steps} steps of {settings.batch} x {settings.context} bytes out of {len(text.train):,}"
+    )
+    results = compare(VARIANTS, settings, seeds, text, arguments.output, console)
+    console.print(table(results))
+    console.print(f"Wrote {' and '.join(str(arguments.output / name) for name in FILES)}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

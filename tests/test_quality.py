@@ -1,0 +1,64 @@
+"""The language model learns from any text, whatever its weights and moments are stored in, and says how well."""
+
+import json
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from rich.console import Console
+
+from benchmarks import quality
+from benchmarks.quality import VARIANTS, Block, Text, rotated
+
+TEXT = Text(*(np.frombuffer(text * 40, np.uint8) for text in (b"import this\n", b"import that\n")))
+SETTINGS = replace(quality.QUICK, steps=5, warmup=1, evaluations=2, batch=8, windows=8)
+
+
+def test_a_comparison_learns_and_writes_a_figure_and_every_number(tmp_path):
+    variants, console = (VARIANTS[0], VARIANTS[-1]), Console(width=120)
+    with console.capture() as capture:
+        results = quality.compare(variants, SETTINGS, 1, TEXT, tmp_path / "new", console)
+        console.print(quality.table(results))
+    assert "float32" in capture.get() and "split8, moments int8" in capture.get()
+    assert (tmp_path / "new" / "quality.png").read_bytes().startswith(b"\x89PNG")
+    content = json.loads((tmp_path / "new" / "quality.json").read_text())
+    assert content["settings"]["steps"] == 5 and content["machine"]["cores"] and content["versions"]["flax"]
+    float32, low = content["variants"]
+    assert float32["final"]["difference"] == 0 and float32["runs"][0]["steps"] == [0, 2, 5]
+    assert float32["runs"][0]["losses"][-1] < float32["runs"][0]["losses"][0] - 1
+    assert low["final"]["loss"] == pytest.approx(float32["final"]["loss"], rel=0.02)
+    assert low["runs"][0]["losses"][0] == pytest.approx(float32["runs"][0]["losses"][0], rel=1e-3)
+    assert float32["runs"][0]["bytes_per_parameter"] == pytest.approx(12, rel=1e-3)
+    assert low["runs"][0]["bytes_per_parameter"] < 5.2
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+def test_every_variant_has_an_optimizer_for_the_model(variant):
+    params = nnx.state(quality.Transformer(SETTINGS, rngs=nnx.Rngs(0)))
+    stored, state = jax.eval_shape(lambda p: quality.start(variant, SETTINGS, 0, p), params)
+    dtype = jnp.float32 if variant.weights is None else jnp.bfloat16
+    assert {x.dtype for x in jax.tree.leaves(stored)} == {jnp.dtype(dtype)}
+    assert state.count.shape == ()
+
+
+def test_no_byte_sees_a_later_one():
+    x = jax.random.normal(jax.random.key(0), (1, 8, 16))
+    block = Block(16, 2, rngs=nnx.Rngs(0))
+    changed = np.flatnonzero(np.any(np.asarray(block(x) != block(x.at[0, 5].add(1.0)))[0], axis=-1))
+    assert changed.tolist() == [5, 6, 7]
+
+
+def test_rotary_products_depend_on_the_distance_alone():
+    q, k = (jnp.broadcast_to(x, (1, 9, 1, 8)) for x in jax.random.normal(jax.random.key(1), (2, 8)))
+    products = np.asarray(jnp.einsum("bqhd,bkhd->bqk", rotated(q), rotated(k))[0])
+    np.testing.assert_allclose(products[1:, 1:], products[:-1, :-1], rtol=1e-5, atol=1e-5)
+
+
+def test_the_text_is_split_by_file_and_always_the_same():
+    text, again = (quality.standard_library(limit=20_000) for _ in range(2))
+    assert (len(text.train), len(text.validation)) == (20_000, 2_000)
+    np.testing.assert_array_equal(text.train, again.train)
+    assert text.validation[:64].tobytes() not in text.train.tobytes()
