@@ -4,7 +4,7 @@ BIN := .venv/bin
 CONSTRAINTS ?= constraints.txt
 PYTEST_ARGS ?= -n auto
 
-.PHONY: help demo test lint types tests clean
+.PHONY: help demo test lint types tests sanitize clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -25,12 +25,17 @@ types: .venv/dev  ## basedpyright
 tests: .venv/dev  ## pytest with doctests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+sanitize:  ## the native kernel under the address and undefined-behaviour sanitizers
+	@mkdir -p build
+	$(CXX) -std=c++17 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all tests/native/sanitize.cc -o build/sanitize
+	./build/sanitize
+
 clean:  ## remove the virtual environment and caches
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/%: pyproject.toml $(CONSTRAINTS) | .venv/bin/python
+.venv/%: pyproject.toml setup.py adamx/kernels/native.cc $(CONSTRAINTS) | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[$*]'
 	@touch $@

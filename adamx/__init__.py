@@ -9,6 +9,7 @@ _collects = gc.isenabled()
 gc.disable()
 
 
+from . import kernels as kernels
 from . import schedules as schedules
 from ._alias.adam import adam as adam
 from ._alias.adam import adamax as adamax
@@ -75,6 +76,7 @@ from ._catalogue import names as list  # noqa: F401  # pyright: ignore[reportUnu
 from ._engine import Optimizer as Optimizer
 from ._engine import State as State
 from ._engine import scale_by as scale_by
+from ._explain import explain as explain
 from ._memory import from_master as from_master
 from ._memory import master_params as master_params
 from ._memory import pack_state as pack_state

@@ -6,16 +6,15 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from . import _leaves
-from ._leaf import Layout, Leaf, Step, wide_dtype
-from ._math import Varying, log_beta
+from . import _leaves, kernels
+from ._leaf import Layout, Leaf, Now, Step, wide_dtype
+from ._math import Varying, abs_sq, log_beta
 from ._names import choose
 from ._random import Noise, noise
 from ._rule import Rule, check, check_value, hyperparameters, replace
-from ._typing import Array, Params
+from ._typing import Above, Array, Params, Scalar
 from ._weights import ROUNDINGS, Rounding, is_narrow
 from .moments import Moments
 
@@ -79,17 +78,36 @@ class Optimizer(optax.GradientTransformationExtraArgs):
             raise TypeError("this optimizer was put together by hand: make one with `adamx.optimizer` or `scale_by`")
         return engine
 
-    def step(self, grads: Params, state: Any, params: Params, **extra_args: Any) -> tuple[Params, Any]:
+    def step(
+        self,
+        grads: Params,
+        state: Any,
+        params: Params,
+        *,
+        clip_norm: Scalar | None = None,
+        grad_scale: Scalar | None = None,
+        **extra_args: Any,
+    ) -> tuple[Params, Any]:
         """Update and apply in one; a weight's change is added in at least float32 and rounded once.
+
+        On a CPU this is one pass over memory where the rule has a kernel: see `adamx.kernels`, `adamx.explain`. Under
+        `jit` donate `state` and `params`, which are then changed in place.
 
         Args:
             grads: the gradients; the tree and shapes of `params`, any floating or complex dtype.
             state: from `init(params)` or the step before.
             params: the parameters; `None` leaves stay `None`.
-            **extra_args: passed on to `update`.
+            clip_norm: the largest norm that the gradients of all leaves together may have; longer ones are shortened
+                to it, as `optax.clip_by_global_norm` chained in front would.
+            grad_scale: what gradients are multiplied with before that: the inverse of a loss scale, or of the number of
+                gradients summed up.
+            **extra_args: not read; what a training loop gives to every optimizer.
 
         Returns:
             The new parameters, in their own dtypes, and the new state.
+
+        Raises:
+            ValueError: trees or shapes do not match; kernel="native" cannot take a leaf's step.
 
         >>> import adamx, jax.numpy as jnp
         >>> opt = adamx.adam(learning_rate=0.5)
@@ -98,19 +116,25 @@ class Optimizer(optax.GradientTransformationExtraArgs):
         >>> params["w"]
         Array([0.5, 2.5], dtype=float32)
         """
-        leaves = _leaves.flatten(grads, "grads")
-        weights = _leaves.match(leaves, params, "params")
-        pairs = zip(leaves.arrays, weights, strict=True)
-        wide = leaves.rebuild([g if g is None else jnp.asarray(g, wide_dtype(g, p)) for g, p in pairs])
-        deltas, state = self.update(wide, state, params, **extra_args)
-        return jax.tree.map(_land, params, deltas, is_leaf=_leaves.is_none), state
+        return self.engine.step(grads, state, params, clip_norm=clip_norm, grad_scale=grad_scale)
 
 
 class Work(NamedTuple):
-    """One step of all leaves, ready to be taken: `None` for a leaf without a gradient, and what the rule measured."""
+    """One step of all leaves, ready to be taken.
+
+    Attributes:
+        steps: each leaf's, `None` for one without a gradient.
+        total: what the rule measured, summed over leaves.
+        rows: of each leaf, its slots as they are stored.
+        kept: of each leaf, its residual.
+        after: the next state but for what the steps give.
+    """
 
     steps: list[Step | None]
     total: Any
+    rows: list[list[Any]]
+    kept: list[Any]
+    after: State
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -123,6 +147,7 @@ class Engine:
         weights: how narrow parameters take the step.
         seed: of the random bits.
         decay_mask: for which leaves `At.decays` is set.
+        kernel: who takes the whole step.
     """
 
     rule: Rule[Any]
@@ -130,6 +155,7 @@ class Engine:
     weights: str
     seed: Any
     decay_mask: Any
+    kernel: str
 
     @property
     def rounding(self) -> Rounding | None:
@@ -160,36 +186,36 @@ class Engine:
         """What is to be added to the parameters, and the next state."""
         del extra_args
         leaves = _leaves.flatten(updates, "grads")
-        rows, kept = self.rows(leaves, state)
-        work, after = self.prepare(leaves, state, params, rows, kept)
-        absent = [(None, row, residual) for row, residual in zip(rows, kept, strict=True)]
-        done = [
-            as_was if step is None else step.take(work.total) for step, as_was in zip(work.steps, absent, strict=True)
-        ]
-        directions = leaves.rebuild([direction for direction, _, _ in done])
-        residuals = leaves.rebuild([r for _, _, r in done]) if jax.tree.leaves(state.residuals) else ()
-        return directions, after._replace(slots=self.slots(leaves, [row for _, row, _ in done]), residuals=residuals)
+        work = self.prepare(leaves, state, params)
+        return self._finish(leaves, work, [step and step.update(work.total) for step in work.steps], None)
 
-    def prepare(
-        self, leaves: _leaves.Leaves, state: State, params: Params, rows: list[list[Any]], kept: list[Any]
-    ) -> tuple[Work, State]:
-        """Check everything that came in and make ready each leaf's step; the next state but for what the steps give."""
+    def step(
+        self, grads: Params, state: Any, params: Params, clip_norm: Scalar | None, grad_scale: Scalar | None
+    ) -> tuple[Params, Any]:
+        """The next parameters and the next state."""
+        if params is None:
+            raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")
+        leaves = _leaves.flatten(grads, "grads")
+        weights = _leaves.match(leaves, params, "params")
+        work = self.prepare(leaves, state, params, _factor(leaves.arrays, clip_norm, grad_scale))
+        done = [step and kernels.choose(self.kernel, step).land(step, work.total) for step in work.steps]
+        return self._finish(leaves, work, done, weights)
+
+    def prepare(self, leaves: _leaves.Leaves, state: Any, params: Params, grad_scale: Array | None = None) -> Work:
+        """Check everything that came in and make ready each leaf's step."""
+        rows, kept = self.rows(leaves, state)
         parameters, decays = [None] * len(rows), [True] * len(rows)
         if params is not None:
             parameters = _leaves.match(leaves, params, "params")
         elif self.rounding is not None:
             raise ValueError(f"weights={self.weights!r} rounds the parameters: call `update(grads, state, params)`")
+        if self.rounding is not None:
+            self.check_residuals(state.residuals, leaves._replace(arrays=parameters))
         if self.decay_mask is not None:
             decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays) if params is None else params)
-
         count = jnp.asarray(optax.safe_increment(state.count))
         current, products = _now(self.rule, state, count)
-
-        @functools.cache
-        def resolved(real: np.dtype) -> tuple[Any, Array]:
-            numbers = lambda x: float(x) if isinstance(x, (int, float)) else jnp.asarray(x, real)  # noqa: E731
-            return jax.tree.map(numbers, current), count.astype(real)
-
+        now = Now(current, count, grad_scale)
         steps: list[Step | None] = []
         for path, g, p, row, decay, residual in zip(
             leaves.paths, leaves.arrays, parameters, rows, decays, kept, strict=True
@@ -200,9 +226,22 @@ class Engine:
             narrow = self.rounding if p is not None and is_narrow(p) else None
             leaf = Leaf(path, g, p, row, decay, narrow, residual)
             leaf.check(self.layout)
-            steps.append(Step.of(leaf, self.layout, resolved, self.noise(path, count)))
-        total = _total([step.measure() for step in steps if step is not None])
-        return Work(steps, total), State(count, state.slots, products, state.residuals)
+            steps.append(Step(leaf, self.layout, now, self.noise(path, count)))
+        total = _total([step.measure() for step in steps if step is not None]) if self.rule.measures else None
+        return Work(steps, total, rows, kept, State(count, state.slots, products, state.residuals))
+
+    def _finish(
+        self, leaves: _leaves.Leaves, work: Work, done: list[Any], absent: list[Any] | None
+    ) -> tuple[Params, State]:
+        """The trees of what each leaf's step gave; where there was none, what was there before."""
+        rows = [was if d is None else d[1] for d, was in zip(done, work.rows, strict=True)]
+        first = [None if d is None else d[0] for d in done]
+        if absent is not None:
+            first = [was if d is None else d[0] for d, was in zip(done, absent, strict=True)]
+        residuals = work.after.residuals
+        if jax.tree.leaves(residuals):
+            residuals = leaves.rebuild([was if d is None else d[2] for d, was in zip(done, work.kept, strict=True)])
+        return leaves.rebuild(first), work.after._replace(slots=self.slots(leaves, rows), residuals=residuals)
 
     def rows(self, leaves: _leaves.Leaves, state: Any) -> tuple[list[list[Any]], list[Any]]:
         """Of each leaf, its slots as they are stored and its residual."""
@@ -218,6 +257,17 @@ class Engine:
         columns = [leaves.rebuild([row[i] for row in rows]) for i in range(len(self.layout.slots))]
         return self.layout.tree.unflatten(columns)
 
+    def check_residuals(self, residuals: Any, params: _leaves.Leaves) -> None:
+        """Raise, naming a leaf, unless there are residuals where narrow parameters have them."""
+        if self.rounding is None or jax.tree.leaves(residuals):
+            return
+        for path, p in zip(params.paths, params.arrays, strict=True):
+            if p is not None and is_narrow(p) and jax.eval_shape(self.rounding.start, p) is not None:
+                raise ValueError(
+                    f"the state keeps nothing beside {_leaves.show('params', path)}, as weights={self.weights!r} does: "
+                    "make it with `init(params)` of these parameters, or with `adamx.from_master`"
+                )
+
     def noise(self, path: _leaves.Path, count: Array) -> Noise:
         """The random bits of the leaf at `path` in step `count`."""
         return noise(self.seed, _leaves.show("", path), count)
@@ -231,6 +281,7 @@ def scale_by(
     seed: int = 0,
     mu_dtype: Any = None,
     decay_mask: Any = None,
+    kernel: str = "auto",
 ) -> Optimizer:
     """The rule as a gradient transformation: gradients in, directions of the step out, without a step size.
 
@@ -247,6 +298,7 @@ def scale_by(
         mu_dtype: dtype that `mu` of a real leaf is stored in; `None` for at least float32, as every other slot.
         decay_mask: for which leaves `At.decays` is set: a tree of booleans, the top of one, or a function of the
             parameters that returns one; `None` for all.
+        kernel: who takes the whole step in `Optimizer.step`; see `adamx.optimizer`.
 
     Raises:
         ValueError: a hyperparameter is out of range; `mu_dtype` without a `mu`, or not a real floating dtype.
@@ -262,10 +314,11 @@ def scale_by(
     """
     check(rule)
     choose("weights", weights, ROUNDINGS)
+    choose("kernel", kernel, kernels.KERNELS)
     layout = Layout.of(rule, moments, mu_dtype)
     if mu_dtype is not None:
         _check_mu_dtype(mu_dtype, rule, layout.names)
-    engine = Engine(rule, layout, weights, seed, decay_mask)
+    engine = Engine(rule, layout, weights, seed, decay_mask, kernel)
     return Optimizer(engine.init, engine.update)
 
 
@@ -317,8 +370,12 @@ def _check_state(state: Any, varying: set[str]) -> None:
         )
 
 
-def _land(p: Any, delta: Any) -> Any:
-    if p is None or delta is None:
-        return p
-    wide = wide_dtype(p, delta)
-    return (jnp.asarray(p, wide) + jnp.asarray(delta, wide)).astype(jnp.result_type(p))
+def _factor(grads: list[Any], clip_norm: Scalar | None, grad_scale: Scalar | None) -> Array | None:
+    """What all gradients are multiplied with, float32."""
+    if clip_norm is None:
+        return None if grad_scale is None else jnp.asarray(grad_scale, jnp.float32)
+    check_value("clip_norm", clip_norm, Above(0.0, float("inf")))
+    squares = [jnp.sum(abs_sq(g.astype(wide_dtype(g)))).astype(jnp.float32) for g in grads if g is not None]
+    scale = jnp.asarray(1.0 if grad_scale is None else grad_scale, jnp.float32)
+    norm, largest = scale * jnp.sqrt(sum(squares, jnp.zeros([], jnp.float32))), jnp.asarray(clip_norm, jnp.float32)
+    return scale * jnp.where(norm <= largest, 1, largest / norm)

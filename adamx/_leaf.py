@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -130,42 +130,83 @@ class Leaf(NamedTuple):
                 )
 
 
+class Now:
+    """What all leaves share in one step: the rule with its schedules at their values, the step's number, a factor.
+
+    Attributes:
+        count: the number of the step, from 1.
+        grad_scale: what gradients are multiplied with; `None` for nothing.
+    """
+
+    def __init__(self, rule: Rule[Any], count: Array, grad_scale: Array | None = None) -> None:
+        self.count, self.grad_scale = count, grad_scale
+        self._rule = rule
+        self._made: dict[Any, Any] = {}
+
+    def rule(self, real: np.dtype) -> Any:
+        """The rule, its numbers in a real dtype; those of Python stay what they are."""
+
+        def numbers(x: Any) -> Any:
+            return float(x) if isinstance(x, (int, float)) else jnp.asarray(x, real)
+
+        return self.once(("rule", real), lambda: jax.tree.map(numbers, self._rule))
+
+    def t(self, real: np.dtype) -> Array:
+        """The number of the step in a real dtype."""
+        return self.once(("t", real), lambda: self.count.astype(real))
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """`make()`, made for the first leaf that asks and kept for the others."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One step of one leaf, everything decoded and widened to one dtype, and ready to be taken."""
+    """One step of one leaf, ready to be taken. What is stored is decoded and widened when it is asked for."""
 
     leaf: Leaf
     layout: Layout
-    formats: list[Format]
-    rule: Rule[Any]
-    g: Array
-    slots: Any
-    at: At
+    now: Now
     noise: Noise
 
-    @classmethod
-    def of(
-        cls, leaf: Leaf, layout: Layout, resolved: Callable[[np.dtype], tuple[Rule[Any], Array]], noise: Noise
-    ) -> "Step":
-        """Decode and widen a leaf; `resolved` gives the rule and the step's number in a real dtype."""
-        plain = [x for x in leaf.stored if not isinstance(x, CODES)]
-        wide = wide_dtype(leaf.g, leaf.p, *plain)
-        shapes = [None if x is None else stored_shape(x) for x in leaf.stored]
-        chosen = layout.formats_of(jnp.shape(leaf.g), shapes, wide)
-        rule, t = resolved(real_dtype(wide))
-        p, dtype = (None, None) if leaf.p is None else (leaf.p, jnp.result_type(leaf.p))
-        if leaf.rounding is not None:
-            p = leaf.rounding.master(jnp.asarray(leaf.p), leaf.residual)
-        p = p if p is None else jnp.asarray(p, wide)
-        slots = layout.decode(leaf.stored, chosen, wide)
-        return cls(
-            leaf, layout, chosen, rule, jnp.asarray(leaf.g, wide), slots, At(t, p, leaf.decays, dtype=dtype), noise
-        )
-
-    @property
+    @functools.cached_property
     def wide(self) -> np.dtype:
         """The dtype that this leaf is computed in."""
-        return self.g.dtype
+        return wide_dtype(self.leaf.g, self.leaf.p, *(x for x in self.leaf.stored if not isinstance(x, CODES)))
+
+    @functools.cached_property
+    def formats(self) -> list[Format]:
+        """How each slot is stored."""
+        shapes = [None if x is None else stored_shape(x) for x in self.leaf.stored]
+        return self.layout.formats_of(jnp.shape(self.leaf.g), shapes, self.wide)
+
+    @functools.cached_property
+    def rule(self) -> Any:
+        """The rule, its numbers in this leaf's precision."""
+        return self.now.rule(real_dtype(self.wide))
+
+    @functools.cached_property
+    def at(self) -> At:
+        """Where the step is taken: from the master of a weight that has one."""
+        leaf, p = self.leaf, self.leaf.p
+        if leaf.rounding is not None:
+            p = leaf.rounding.master(jnp.asarray(p), leaf.residual)
+        p = None if p is None else jnp.asarray(p, self.wide)
+        dtype = None if leaf.p is None else jnp.result_type(leaf.p)
+        return At(self.now.t(real_dtype(self.wide)), p, leaf.decays, dtype=dtype)
+
+    @functools.cached_property
+    def g(self) -> Array:
+        """The gradient."""
+        g = jnp.asarray(self.leaf.g, self.wide)
+        return g if self.now.grad_scale is None else g * self.now.grad_scale.astype(real_dtype(self.wide))
+
+    @functools.cached_property
+    def slots(self) -> Any:
+        """The rule's slots."""
+        return self.layout.decode(self.leaf.stored, self.formats, self.wide)
 
     def measure(self) -> Any:
         """The rule's measure of this leaf."""
@@ -176,28 +217,46 @@ class Step:
         """The rule's direction and new slots, `total` being its measure of all leaves, before anything is rounded."""
         at = dataclasses.replace(self.at, total=jax.tree.map(lambda x: x.astype(self.at.t.dtype), total))
         with self._promotion():
-            return self.rule.step(self.g, self.slots, at)
+            direction, slots = self.rule.step(self.g, self.slots, at)
+        self._check_shape("direction", direction, self.g)
+        old = self.layout.tree.flatten_up_to(self.slots)
+        for name, x, x_old in zip(self.layout.names, self.layout.tree.flatten_up_to(slots), old, strict=True):
+            self._check_shape(name, x, x_old)
+        return direction, slots
 
-    def take(self, total: Any) -> tuple[Array, list[Any], Array | None]:
+    def update(self, total: Any) -> tuple[Array, list[Any], Array | None]:
         """The direction in the gradient's dtype, the slots as they are stored, and the weight's residual.
 
         With a rounding the direction is the float32 difference of two weights in their own dtype.
         """
         direction, slots = self.compute(total)
-        new = self.layout.tree.flatten_up_to(slots)
-        self._check_shape("direction", direction, self.g)
-        for name, x, old in zip(self.layout.names, new, self.layout.tree.flatten_up_to(self.slots), strict=True):
-            self._check_shape(name, x, old)
-        codes = self.layout.encode(new, self.formats, self.noise)
-        narrowed = jax.tree.map(lambda new, old: new.astype(old.dtype), codes, self.leaf.stored)
         if self.leaf.rounding is None:
-            return direction.astype(jnp.result_type(self.leaf.g)), narrowed, None
+            return direction.astype(jnp.result_type(self.leaf.g)), self._stored(slots), None
+        new, residual = self._rounded(direction)
+        old = jnp.asarray(self.leaf.p).astype(jnp.float32)
+        return new.astype(jnp.float32) - old, self._stored(slots), residual
+
+    def land(self, total: Any) -> tuple[Array, list[Any], Array | None]:
+        """The new weight, the slots as they are stored, and the weight's residual."""
+        direction, slots = self.compute(total)
+        if self.leaf.rounding is None:
+            return (self.at.p + direction).astype(jnp.result_type(self.leaf.p)), self._stored(slots), None
+        new, residual = self._rounded(direction)
+        return new, self._stored(slots), residual
+
+    def _stored(self, slots: Any) -> list[Any]:
+        codes = self.layout.encode(self.layout.tree.flatten_up_to(slots), self.formats, self.noise)
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), codes, self.leaf.stored)
+
+    def _rounded(self, direction: Array) -> tuple[Array, Array | None]:
+        """The new weight as its rounding makes it, and what it keeps beside it."""
+        rounding = cast(Rounding, self.leaf.rounding)
         old = jnp.asarray(self.leaf.p)
         master = (self.at.p + direction).astype(jnp.float32)
-        new = self.leaf.rounding.weight(master, old.dtype, self.noise.to("weight"))
+        new = rounding.weight(master, old.dtype, self.noise.to("weight"))
         change = new.astype(jnp.float32) - old.astype(jnp.float32)
         landed = (old.astype(jnp.float32) + change).astype(old.dtype)
-        return change, narrowed, self.leaf.rounding.residual(master, landed)
+        return landed, rounding.residual(master, landed)
 
     def _check_shape(self, name: str, new: Any, old: Any) -> None:
         if (new is None) != (old is None) or (old is not None and jnp.shape(new) != jnp.shape(old)):

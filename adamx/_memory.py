@@ -1,6 +1,6 @@
 """How many bytes an optimizer's state takes, and the float32 weights that narrow ones stand for."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from . import _leaves
 from ._engine import Optimizer, State
 from ._leaf import stored_shape, wide_dtype
 from ._typing import Params
-from ._weights import is_narrow
+from ._weights import Rounding, is_narrow
 from .moments.codes import CODES
 
 
@@ -73,33 +73,55 @@ def master_params(opt: Optimizer, state: Any, params: Params) -> Params:
     >>> params, adamx.master_params(opt, state, params)
     (Array([0.100098, 0.100098], dtype=bfloat16), Array([0.1, 0.1], dtype=float32))
     """
-    rounding, residuals = opt.engine.rounding, only_state(state).residuals
-    if rounding is None or not jax.tree.leaves(residuals):
-        return jax.tree.map(lambda p: jnp.asarray(p, jnp.promote_types(jnp.result_type(p), jnp.float32)), params)
+    residuals = only_state(state).residuals
     leaves = _leaves.flatten(params, "params")
+    opt.engine.check_residuals(residuals, leaves)
+    if not jax.tree.leaves(residuals):
+        return leaves.rebuild([None if p is None else jnp.asarray(p, wide_dtype(p)) for p in leaves.arrays])
+    rounding = cast(Rounding, opt.engine.rounding)
     pairs = zip(leaves.arrays, _leaves.match(leaves, residuals, "residuals"), strict=True)
     return leaves.rebuild([p if p is None or not is_narrow(p) else rounding.master(p, r) for p, r in pairs])
 
 
-def from_master(params: Params, opt: Optimizer, dtype: Any = jnp.bfloat16) -> tuple[Params, Any]:
-    """Narrow parameters and a fresh state that stand for float32 ones: the inverse of `master_params`.
+def from_master(params: Params, opt: Optimizer, dtype: Any = jnp.bfloat16, state: Any = None) -> tuple[Params, Any]:
+    """Narrow parameters, and a state that stands for float32 ones with them: the inverse of `master_params`.
 
     Start narrow weights with this rather than with `astype`: what rounding takes from the first weights is then kept,
     too. A language model that started without it ended .4 % worse (`python -m benchmarks.quality` starts with it).
 
     Args:
-        params: float32 parameters.
-        opt: the optimizer, with its `weights` mode.
+        params: float32 parameters; a leaf of `None` stays, one that is narrower already is left alone.
+        opt: the optimizer, with its `weights` and `moments`.
         dtype: bfloat16 or float16.
+        state: of training in float32 with the same rule, to go on with; `None` to begin.
 
     Returns:
-        The parameters in `dtype`, rounded to nearest, and `opt`'s first state with what rounding took.
+        The parameters in `dtype`, rounded to nearest, and the state for `opt`, with what rounding took.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> exact, small = adamx.adamw(1e-3), adamx.adamw(1e-3, moments="int8", weights="split8")
+    >>> params = jnp.ones((64, 64))
+    >>> params, state = exact.step(params, exact.init(params), params)
+    >>> params, state = adamx.from_master(params, small, state=state)
+    >>> params, state = small.step(params, state, params)
+    >>> params.dtype, int(state.count)
+    (dtype(bfloat16), 2)
     """
-    narrow = jax.tree.map(lambda p: p.astype(dtype), params)
-    state, rounding = opt.init(narrow), opt.engine.rounding
-    if rounding is None or not jax.tree.leaves(state.residuals):
-        return narrow, state
-    return narrow, state._replace(residuals=jax.tree.map(rounding.residual, params, narrow))
+    leaves = _leaves.flatten(params, "params")
+    wide = [None if p is None else jnp.asarray(p) for p in leaves.arrays]
+    narrow = [p if p is None or is_narrow(p) or jnp.iscomplexobj(p) else p.astype(dtype) for p in wide]
+    rounded = leaves.rebuild(narrow)
+    rounding, start = opt.engine.rounding, opt.init(rounded)
+    if rounding is not None and jax.tree.leaves(start.residuals):
+        kept = [
+            rounding.residual(p.astype(jnp.float32), n) if p is not None and n is not None and is_narrow(n) else None
+            for p, n in zip(wide, narrow, strict=True)
+        ]
+        start = start._replace(residuals=leaves.rebuild(kept))
+    if state is None:
+        return rounded, start
+    slots = only_state(pack_state(opt, only_state(state)._replace(residuals=start.residuals), rounded))
+    return rounded, slots
 
 
 def unpack_state(opt: Optimizer, state: Any, params: Params) -> Any:
@@ -127,7 +149,7 @@ def pack_state(opt: Optimizer, state: Any, params: Params) -> Any:
 
     Rounding once costs, for Adam's moments in "int8", at most .6 % of a second moment for each octave between a group's
     largest and least, and of the direction mu / sqrt(nu) at most .8 % of a group's largest (.2 % near zero); in
-    "bfloat16" .4 % of either. Dither makes the second moment's error zero in the mean. What `unpack_state` gives
+    "bfloat16" .4 % of either. Dither keeps the second moment's mean within 1 %. What `unpack_state` gives
     comes back as the same codes but for that dither, which may move one by one place.
 
     Args:
@@ -137,6 +159,8 @@ def pack_state(opt: Optimizer, state: Any, params: Params) -> Any:
 
     Raises:
         TypeError: slots are packed already.
+        ValueError: `opt` keeps residuals of narrow weights and the state has none: `from_master(params, opt,
+            state=state)` packs both.
 
     >>> import adamx, jax, jax.numpy as jnp
     >>> exact, small = adamx.adam(1e-3), adamx.adam(1e-3, moments="int8")
@@ -153,9 +177,10 @@ def pack_state(opt: Optimizer, state: Any, params: Params) -> Any:
         del wide
         if any(isinstance(x, CODES) for x in row):
             raise TypeError("the state is packed already: `unpack_state` it first, with the optimizer that made it")
-        dense = [None if x is None else x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in row]
+        dense = [None if x is None else x.astype(wide_dtype(x)) for x in row]
         return opt.engine.layout.encode(dense, forms, noise)
 
+    opt.engine.check_residuals(only_state(state).residuals, _leaves.flatten(params, "params"))
     return _with_slots(state, params, opt, encode)
 
 

@@ -1,40 +1,15 @@
-"""A rule, a step size and weight decay: the order in which they act, in one screen."""
+"""An optimizer from any rule."""
 
 from typing import Any
 
 import numpy as np
 from jax.core import Tracer
 
-from ._decay import SHRINK, Strength
+from ._descent import Descent
 from ._engine import Optimizer, scale_by
-from ._rule import At, Modifier, Rule, static
-from ._typing import Array, NonNegative, ScalarOrSchedule
+from ._rule import Rule
+from ._typing import ScalarOrSchedule
 from .moments import Moments
-
-
-class Descent(Modifier):
-    """The change of a weight: minus the step size times the rule's direction, minus its decay."""
-
-    learning_rate: NonNegative
-    weight_decay: NonNegative
-    lr_max: NonNegative | None
-    decay: str = static(default="decoupled", choices=("l2", *SHRINK))
-
-    def measure(self, g: Array, s: Any, at: At) -> Any:
-        return self.rule.measure(self._penalised(g, at), s, at)
-
-    def step(self, g: Array, s: Any, at: At) -> tuple[Array, Any]:
-        direction, s = self.rule.step(self._penalised(g, at), s, at)
-        change = self.learning_rate * direction
-        if at.decays_by(self.weight_decay) and self.decay != "l2":
-            lr_max = self.learning_rate if self.lr_max is None else self.lr_max
-            change = change + SHRINK[self.decay](
-                at.p, direction, Strength(self.weight_decay, self.learning_rate, lr_max)
-            )
-        return -change, s
-
-    def _penalised(self, g: Array, at: At) -> Array:
-        return g + at.decay(self.weight_decay) if self.decay == "l2" else g
 
 
 def optimizer(
@@ -49,6 +24,7 @@ def optimizer(
     moments: Moments = "float32",
     weights: str = "nearest",
     seed: int = 0,
+    kernel: str = "auto",
 ) -> Optimizer:
     r"""An optimizer from any rule, yours included.
 
@@ -72,6 +48,8 @@ def optimizer(
             in 8 or 16 bits). But for "nearest", updates are float32 differences that `optax.apply_updates` lands
             exactly.
         seed: of the random bits of dithering and of stochastic rounding.
+        kernel: who takes the whole step in `Optimizer.step`: "xla", "native" (on CPUs, in one pass over memory; see
+            `adamx.kernels`) or "auto", native wherever it can.
 
     Returns:
         An `Optimizer`. Updates have the gradients' dtype.
@@ -98,6 +76,7 @@ def optimizer(
         seed=seed,
         mu_dtype=mu_dtype,
         decay_mask=mask,
+        kernel=kernel,
     )
 
 

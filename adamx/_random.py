@@ -30,7 +30,8 @@ class Noise(NamedTuple):
 
     def to(self, purpose: str) -> "Noise":
         """Other bits, for another purpose in the same leaf."""
-        return Noise(_mix(self.key ^ np.uint32(zlib.crc32(purpose.encode()))), self.step)
+        with np.errstate(over="ignore"):
+            return Noise(_mix(self.key ^ np.uint32(zlib.crc32(purpose.encode()))), self.step)
 
     def uniform(self, shape: tuple[int, ...]) -> Array:
         """Uniform uint32, independent from element to element and from step to step."""
@@ -46,8 +47,10 @@ class Noise(NamedTuple):
 
 
 def noise(seed: Any, path: str, count: Array) -> Noise:
-    """The noise of the leaf at `path` in step `count`."""
-    return Noise(_mix(jnp.asarray(seed).astype(jnp.uint32) + np.uint32(zlib.crc32(path.encode()))), count)
+    """The noise of the leaf at `path` in step `count`; the key of a seed that is a number costs nothing when traced."""
+    with np.errstate(over="ignore"):
+        start = np.uint32(seed % 2**32) if isinstance(seed, int) else jnp.asarray(seed).astype(jnp.uint32)
+        return Noise(_mix(start + np.uint32(zlib.crc32(path.encode()))), count)
 
 
 def unit_interval(bits: Array) -> Array:
@@ -65,7 +68,7 @@ def _index(shape: tuple[int, ...]) -> Array:
     return index
 
 
-def _mix(x: Array) -> Array:
+def _mix(x: Any) -> Any:
     """A bijection of uint32 whose every output bit depends on every input bit (Wellons' lowbias32)."""
     x = x ^ (x >> np.uint32(16))
     x = x * np.uint32(0x7FEB352D)

@@ -125,6 +125,11 @@ class Rule(Generic[Slots]):
         """
         raise TypeError(f"{type(self).__name__} defines no `step(self, g, s, at)`")
 
+    @property
+    def measures(self) -> bool:
+        """Whether it has a `measure`."""
+        return type(self).measure is not Rule.measure
+
     def measure(self, g: Array, s: Slots, at: At) -> Any:
         """What a rule wants to know of all leaves together: scalars of this one, summed into `at.total` for `step`."""
         del g, s, at
@@ -136,6 +141,11 @@ class Modifier(Rule[Any]):
     rule: Rule[Any]
     slots = property(lambda self: self.rule.slots)
     elementwise = property(lambda self: self.rule.elementwise)
+
+    @property
+    def measures(self) -> bool:
+        """Whether it has a `measure` of its own, or the inner rule has one."""
+        return type(self).measure is not Modifier.measure or self.rule.measures
 
     def measure(self, g: Array, s: Any, at: At) -> Any:
         """The inner rule's."""

@@ -58,7 +58,7 @@ def stalls(opt: Optimizer, state: Any, grads: Params, params: Params) -> Stalls:
     """
     engine, inner = opt.engine, only_state(state)
     leaves = _leaves.flatten(grads, "grads")
-    work, _ = engine.prepare(leaves, inner, params, *engine.rows(leaves, inner))
+    work = engine.prepare(leaves, inner, params)
     names = engine.layout.names
     found: dict[str, list[_Change]] = {name: [] for name in (*names, "weights")}
     for step in work.steps:
@@ -100,10 +100,8 @@ def _slot_changes(engine: Engine, step: Step, total: Any) -> list[_Change | None
 
 
 def _weight_change(step: Step, total: Any) -> _Change:
-    change, _, residual = step.take(total)
     direction, _ = step.compute(total)
-    p = jnp.asarray(step.leaf.p)
-    landed = (p.astype(step.at.p.dtype) + change.astype(step.at.p.dtype)).astype(p.dtype)
+    landed, _, residual = step.land(total)
     rounding = step.leaf.rounding
     kept = landed.astype(step.at.p.dtype) if rounding is None else rounding.master(landed, residual)
     return _Change.of(step.at.p, step.at.p + direction, kept)

@@ -167,3 +167,27 @@ def test_parameters_are_asked_for():
         opt.update(params, opt.init(params))
     with pytest.raises(ValueError, match="did you mean 'split8'"):
         adamx.adam(1e-3, weights="split9")
+
+
+@pytest.mark.parametrize("mode", ["kahan", "split8", "split16"])
+def test_float32_training_goes_on_in_narrow_weights_and_low_bits(mode):
+    exact, small = adamx.adamw(1e-2), adamx.adamw(1e-2, moments="int8", weights=mode)
+    params = {"w": jnp.asarray(np.random.default_rng(0).standard_normal((64, 80)), jnp.float32), "none": None}
+    state, step = exact.init(params), jax.jit(exact.step)
+    for _ in range(3):
+        params, state = step(params, state, params)
+    narrow, small_state = adamx.from_master(params, small, state=state)
+    assert narrow["w"].dtype == jnp.bfloat16 and int(small_state.count) == 3
+    master = adamx.master_params(small, small_state, narrow)
+    np.testing.assert_allclose(master["w"], params["w"], rtol=2.0**-15)
+    on, _ = small.step(narrow, small_state, narrow)
+    wanted, _ = step(params, state, params)
+    np.testing.assert_allclose(np.asarray(on["w"], np.float32), wanted["w"], atol=2e-2)
+    lost = small_state._replace(residuals=())
+    for ask in (
+        lambda: small.step(narrow, lost, narrow),
+        lambda: adamx.master_params(small, lost, narrow),
+        lambda: adamx.pack_state(small, state, narrow),
+    ):
+        with pytest.raises(ValueError, match=rf"keeps nothing beside params\['w'\], as weights='{mode}' does"):
+            ask()

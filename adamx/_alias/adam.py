@@ -27,6 +27,7 @@ def adam(
     moments: Moments = "float32",
     weights: str = "nearest",
     seed: int = 0,
+    kernel: str = "auto",
 ) -> Optimizer:
     r"""Adam (arXiv:1412.6980): the mean of the gradient, in units of the root of its mean square.
 
@@ -46,6 +47,7 @@ def adam(
         moments: how slots are stored; see `adamx.optimizer`.
         weights: how parameters narrower than float32 take the step; see `adamx.optimizer`.
         seed: of the random bits of both.
+        kernel: who takes the step in `Optimizer.step`; see `adamx.optimizer`.
 
     Returns:
         An `Optimizer`; its state is two arrays for each leaf.
@@ -62,7 +64,7 @@ def adam(
     Array([-0.1    ,  0.09999], dtype=float32)
     """
     rule = Adam(b1=b1, b2=b2, eps=eps, eps_root=eps_root, nesterov=nesterov, eps_hat=eps_hat)
-    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, moments=moments, weights=weights, seed=seed)
+    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, moments=moments, weights=weights, seed=seed, kernel=kernel)
 
 
 def adamw(
@@ -82,6 +84,7 @@ def adamw(
     moments: Moments = "float32",
     weights: str = "nearest",
     seed: int = 0,
+    kernel: str = "auto",
 ) -> Optimizer:
     r"""AdamW (arXiv:1711.05101): Adam with decoupled weight decay.
 
@@ -101,6 +104,7 @@ def adamw(
         moments: how slots are stored; see `adamx.optimizer`.
         weights: how parameters narrower than float32 take the step; see `adamx.optimizer`.
         seed: of the random bits of both.
+        kernel: who takes the step in `Optimizer.step`; see `adamx.optimizer`.
 
     Returns:
         An `Optimizer`; its state is two arrays for each leaf.
@@ -128,6 +132,7 @@ def adamw(
         moments=moments,
         weights=weights,
         seed=seed,
+        kernel=kernel,
     )
 
 
@@ -140,6 +145,7 @@ def adamax(
     moments: Moments = "float32",
     weights: str = "nearest",
     seed: int = 0,
+    kernel: str = "auto",
 ) -> Optimizer:
     r"""AdaMax (arXiv:1412.6980): Adam with the largest gradient in place of the mean square.
 
@@ -153,6 +159,7 @@ def adamax(
         moments: how slots are stored; see `adamx.optimizer`.
         weights: how parameters narrower than float32 take the step; see `adamx.optimizer`.
         seed: of the random bits of both.
+        kernel: who takes the step in `Optimizer.step`; see `adamx.optimizer`.
 
     Returns:
         An `Optimizer`; its state is two arrays for each leaf.
@@ -167,7 +174,9 @@ def adamax(
     >>> opt.step(jnp.array([0.0, -1e-9]), opt.init(params), params)[0]
     Array([1.  , 2.25], dtype=float32)
     """
-    return optimizer(AdaMax(b1=b1, b2=b2, eps=eps), learning_rate, moments=moments, weights=weights, seed=seed)
+    return optimizer(
+        AdaMax(b1=b1, b2=b2, eps=eps), learning_rate, moments=moments, weights=weights, seed=seed, kernel=kernel
+    )
 
 
 def adamaxw(
@@ -183,6 +192,7 @@ def adamaxw(
     moments: Moments = "float32",
     weights: str = "nearest",
     seed: int = 0,
+    kernel: str = "auto",
 ) -> Optimizer:
     r"""AdaMaxW (arXiv:1711.05101): AdaMax with decoupled weight decay.
 
@@ -198,6 +208,7 @@ def adamaxw(
         moments: how slots are stored; see `adamx.optimizer`.
         weights: how parameters narrower than float32 take the step; see `adamx.optimizer`.
         seed: of the random bits of both.
+        kernel: who takes the step in `Optimizer.step`; see `adamx.optimizer`.
 
     Returns:
         An `Optimizer`; its state is two arrays for each leaf.
@@ -223,6 +234,7 @@ def adamaxw(
         moments=moments,
         weights=weights,
         seed=seed,
+        kernel=kernel,
     )
 
 
@@ -308,6 +320,7 @@ def nadamw(
     moments: Moments = "float32",
     weights: str = "nearest",
     seed: int = 0,
+    kernel: str = "auto",
 ) -> Optimizer:
     """NAdamW (Dozat, ICLR 2016 workshop): AdamW with Nesterov momentum, `adamw(nesterov=True)`.
 
@@ -334,6 +347,7 @@ def nadamw(
         moments=moments,
         weights=weights,
         seed=seed,
+        kernel=kernel,
     )
 
 
@@ -352,6 +366,7 @@ def amsgrad(
     moments: Moments = "float32",
     weights: str = "nearest",
     seed: int = 0,
+    kernel: str = "auto",
 ) -> Optimizer:
     """AMSGrad (arXiv:1904.09237): Adam whose second moment never shrinks, in its three forms.
 
@@ -371,6 +386,7 @@ def amsgrad(
         moments: how slots are stored; see `adamx.optimizer`.
         weights: how parameters narrower than float32 take the step; see `adamx.optimizer`.
         seed: of the random bits of both.
+        kernel: who takes the step in `Optimizer.step`; see `adamx.optimizer`.
 
     Raises:
         ValueError: a number out of range, an unknown `max_of`.
@@ -382,7 +398,7 @@ def amsgrad(
     Array([0.5], dtype=float32)
     """
     rule = AMSGrad(b1, b2, eps, eps_root, bias_correction_mu, bias_correction_nu, max_of, eps_hat)
-    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, moments=moments, weights=weights, seed=seed)
+    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, moments=moments, weights=weights, seed=seed, kernel=kernel)
 
 
 def adamx(

@@ -25,6 +25,7 @@ def adagrad(
     moments: Moments = "float32",
     weights: str = "nearest",
     seed: int = 0,
+    kernel: str = "auto",
 ) -> Optimizer:
     """AdaGrad (Duchi, Hazan & Singer, JMLR 2011): the gradient in units of the root of the sum of its squares.
 
@@ -37,7 +38,12 @@ def adagrad(
     Array([1.5], dtype=float32)
     """
     return optimizer(
-        AdaGrad(initial_accumulator_value, eps, eps_in_sqrt), learning_rate, moments=moments, weights=weights, seed=seed
+        AdaGrad(initial_accumulator_value, eps, eps_in_sqrt),
+        learning_rate,
+        moments=moments,
+        weights=weights,
+        seed=seed,
+        kernel=kernel,
     )
 
 
@@ -55,6 +61,7 @@ def rmsprop(
     moments: Moments = "float32",
     weights: str = "nearest",
     seed: int = 0,
+    kernel: str = "auto",
 ) -> Optimizer:
     """RMSProp (Tieleman & Hinton, 2012): the gradient in units of its root mean square.
 
@@ -70,9 +77,14 @@ def rmsprop(
     """
     rule = RMSProp(decay, eps, initial_scale, momentum, eps_in_sqrt, centered, nesterov, bias_correction)
     if momentum is None:
-        return optimizer(rule, learning_rate, moments=moments, weights=weights, seed=seed)
+        return optimizer(rule, learning_rate, moments=moments, weights=weights, seed=seed, kernel=kernel)
     return optimizer(
-        dataclasses.replace(rule, step_size=learning_rate), 1.0, moments=moments, weights=weights, seed=seed
+        dataclasses.replace(rule, step_size=learning_rate),
+        1.0,
+        moments=moments,
+        weights=weights,
+        seed=seed,
+        kernel=kernel,
     )
 
 
@@ -124,6 +136,7 @@ def lion(
     moments: Moments = "float32",
     weights: str = "nearest",
     seed: int = 0,
+    kernel: str = "auto",
 ) -> Optimizer:
     """Lion (arXiv:2302.06675): the sign of an interpolated momentum; steps 3 to 10 times smaller than Adam's.
 
@@ -146,6 +159,7 @@ def lion(
         moments=moments,
         weights=weights,
         seed=seed,
+        kernel=kernel,
     )
 
 

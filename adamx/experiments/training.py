@@ -17,6 +17,7 @@ import jax
 import optax
 from flax import nnx
 
+from ..flax import take_step
 from .data import Dataset
 from .models import accuracy, cross_entropy
 
@@ -192,18 +193,11 @@ def _epoch(
     def step(carry: tuple[nnx.State, nnx.State, optax.OptState], batch: jax.Array) -> tuple[Any, None]:
         params, other, state = carry
         grads, other = jax.grad(loss, has_aux=True)(params, other, batch)
-        params, state = _apply(optimizer, grads, state, params)
+        params, state = take_step(optimizer, grads, state, params)
         return (params, other, state), None
 
     carry, _ = jax.lax.scan(step, carry, batches)
     return carry
-
-
-def _apply(optimizer: Any, grads: nnx.State, state: optax.OptState, params: nnx.State) -> tuple[Any, optax.OptState]:
-    if hasattr(optimizer, "step"):
-        return optimizer.step(grads, state, params)
-    updates, state = optimizer.update(grads, state, params)
-    return optax.apply_updates(params, updates), state
 
 
 @partial(jax.jit, static_argnums=0)

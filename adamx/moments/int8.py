@@ -27,23 +27,21 @@ class Log(NamedTuple):
     """A nonnegative slot in a byte: 255 steps between a group's least and largest power of two, and one for zero.
 
     The ends are whole octaves, so that the grid stands still while the values move: one that followed the largest value
-    would round everything anew at every step. Steps are 2.25 times finer in the middle, where most values are, than at
-    the ends. Rounding is dithered, without which an average that moves by less than half a step would not move at all.
+    would round everything anew at every step. Rounding is dithered, without which an average that moves by less than
+    half a step would not move at all.
     """
 
     def encode(self, x: Array, unit: Array | None, noise: Noise) -> LogCode:
         """`x`, float32, not negative; subnormal numbers count as zero."""
         del unit
-        raw = jax.lax.bitcast_convert_type(_grouped(x), jnp.int32)
+        raw = jax.lax.bitcast_convert_type(_grouped(x), jnp.int32) & np.int32(0x7FFFFFFF)  # -0.0 is zero
         exponent = raw >> 23
         zero = exponent == 0
         low = jnp.min(jnp.where(zero, 255, exponent), axis=-1, keepdims=True)
         high = jnp.max(jnp.where(zero, 0, exponent), axis=-1, keepdims=True) + 1
         low, high = jnp.where(low == 255, 1, low), jnp.where(high > 255, 256, high)
         broken = high == 256
-        half = np.float32(2 / OCTAVE) / (high - low).astype(jnp.float32)
-        share = (raw - low * OCTAVE).astype(jnp.float32) * half - 1
-        place = 127 + np.float32(127 * 1.5) * share / (1 + 0.5 * jnp.abs(share))
+        place = (raw - low * OCTAVE).astype(jnp.float32) * (np.float32(254 / OCTAVE) / (high - low).astype(jnp.float32))
         dither = unit_interval(_grouped_bits(noise.weyl(x.shape)))
         code = 1 + jnp.clip(jnp.floor(place + dither), 0, 254).astype(jnp.int32)
         code = jnp.where(zero & ~broken, 0, code)
@@ -55,9 +53,8 @@ class Log(NamedTuple):
         del unit
         step = _grouped(code.code).astype(jnp.int32)
         low, high = (e[..., None].astype(jnp.int32) for e in (code.low, code.high))
-        place = (step - 128).astype(jnp.float32)
-        share = place / (np.float32(127 * 1.5) - 0.5 * jnp.abs(place))
-        raw = low * OCTAVE + ((1 + share) * (high - low).astype(jnp.float32) * (OCTAVE // 2)).astype(jnp.int32)
+        place = ((step - 1) * (high - low)).astype(jnp.float32) * np.float32(OCTAVE / 254)
+        raw = low * OCTAVE + place.astype(jnp.int32)
         x = jax.lax.bitcast_convert_type(raw, jnp.float32)
         x = jnp.where(low == 255, jnp.nan, jnp.where(step == 0, 0, x))
         return _ungrouped(x, code.code.shape)
@@ -70,17 +67,16 @@ class Ratio(NamedTuple):
         """`x`, float32, measured in `unit`, which is not negative; `None` for 1."""
         ratio = _grouped(x if unit is None else div_no_nan(x, unit))
         scale = jnp.max(jnp.abs(ratio), axis=-1, keepdims=True).astype(jnp.bfloat16)
-        share = div_no_nan(ratio, scale.astype(jnp.float32))
-        companded = 127 * 2 * share / (1 + jnp.abs(share))
+        place = 254 * div_no_nan(ratio, scale.astype(jnp.float32) + jnp.abs(ratio))
         del noise
-        code = jnp.clip(jnp.round(companded), -127, 127)
+        code = jnp.clip(jnp.round(place), -127, 127)
         code = jnp.where(jnp.isnan(code), 127, code)
         return RatioCode(_ungrouped(code, x.shape).astype(jnp.int8), scale[..., 0])
 
     def decode(self, code: RatioCode, unit: Array | None) -> Array:
         """The values, float32."""
-        companded = _grouped(code.code).astype(jnp.float32) / 127
-        ratio = companded / (2 - jnp.abs(companded)) * code.scale[..., None].astype(jnp.float32)
+        place = _grouped(code.code).astype(jnp.float32)
+        ratio = place / (254 - jnp.abs(place)) * code.scale[..., None].astype(jnp.float32)
         x = _ungrouped(ratio, code.code.shape)
         return x if unit is None else x * unit
 

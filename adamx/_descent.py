@@ -1,0 +1,37 @@
+"""A rule, a step size and weight decay: the order in which they act, in one screen."""
+
+from typing import Any
+
+from ._decay import SHRINK, Strength
+from ._rule import At, Modifier, static
+from ._typing import Array, NonNegative
+
+
+class Descent(Modifier):
+    """The change of a weight: minus the step size times the rule's direction, minus its decay."""
+
+    learning_rate: NonNegative
+    weight_decay: NonNegative
+    lr_max: NonNegative | None
+    decay: str = static(default="decoupled", choices=("l2", *SHRINK))
+
+    @property
+    def measures(self) -> bool:
+        """Whether the rule does."""
+        return self.rule.measures
+
+    def measure(self, g: Array, s: Any, at: At) -> Any:
+        return self.rule.measure(self._penalised(g, at), s, at)
+
+    def step(self, g: Array, s: Any, at: At) -> tuple[Array, Any]:
+        direction, s = self.rule.step(self._penalised(g, at), s, at)
+        change = self.learning_rate * direction
+        if at.decays_by(self.weight_decay) and self.decay != "l2":
+            lr_max = self.learning_rate if self.lr_max is None else self.lr_max
+            change = change + SHRINK[self.decay](
+                at.p, direction, Strength(self.weight_decay, self.learning_rate, lr_max)
+            )
+        return -change, s
+
+    def _penalised(self, g: Array, at: At) -> Array:
+        return g + at.decay(self.weight_decay) if self.decay == "l2" else g

@@ -1,0 +1,103 @@
+"""Flax's train state and NNX optimizer, taking the whole step where the transformation can.
+
+Drop-in: the same classes with another step in them. With an optimizer of adamx's the weights' change is rounded once,
+narrow weights take it as their `weights` mode says, and on a CPU it is one pass over memory; with any other Optax
+transformation they do what Flax's do.
+"""
+
+from typing import Any
+
+import jax
+import optax
+from flax import nnx
+from flax.training import train_state
+
+from ._engine import Optimizer as _Optimizer
+from ._typing import Params, Scalar
+
+_OVERWRITE = "_overwrite_with_gradient"
+"""Flax's name for parameters whose "gradient" takes their place, as FP8 scales do."""
+
+
+def take_step(
+    tx: optax.GradientTransformation, grads: Params, state: Any, params: Params, **extra_args: Any
+) -> tuple[Params, Any]:
+    """The new parameters and state: by `tx.step` if it has one, else by `update` and `optax.apply_updates`."""
+    if isinstance(tx, _Optimizer):
+        return tx.step(grads, state, params, **extra_args)
+    updates, state = optax.with_extra_args_support(tx).update(grads, state, params, **extra_args)
+    return optax.apply_updates(params, updates), state
+
+
+class TrainState(train_state.TrainState):
+    """`flax.training.train_state.TrainState` whose `apply_gradients` takes the whole step.
+
+    >>> import adamx, adamx.flax, jax.numpy as jnp
+    >>> state = adamx.flax.TrainState.create(apply_fn=None, params={"w": jnp.ones(2)}, tx=adamx.adam(0.5))
+    >>> state = state.apply_gradients(grads={"w": jnp.array([3.0, -4.0])})
+    >>> state.params["w"], int(state.step)
+    (Array([0.5, 1.5], dtype=float32), 1)
+    """
+
+    def apply_gradients(
+        self, *, grads: Params, clip_norm: Scalar | None = None, grad_scale: Scalar | None = None, **kwargs: Any
+    ) -> "TrainState":
+        """The state after one step.
+
+        Args:
+            grads: the gradients, shaped like `params`.
+            clip_norm: see `adamx.Optimizer.step`, as `grad_scale`; with an optimizer of adamx's only.
+            grad_scale: what gradients are multiplied with.
+            **kwargs: attributes to be replaced.
+
+        Raises:
+            TypeError: `clip_norm` or `grad_scale` with a transformation that takes no step.
+        """
+        inside = {"clip_norm": clip_norm, "grad_scale": grad_scale}
+        if not isinstance(self.tx, _Optimizer):
+            if any(x is not None for x in inside.values()):
+                raise TypeError("clip_norm and grad_scale are adamx's: chain optax.clip_by_global_norm in front of tx")
+            return super().apply_gradients(grads=grads, **kwargs)
+        if _OVERWRITE in grads:
+            overwritten = {_OVERWRITE: grads[_OVERWRITE]}
+            params, opt_state = self.tx.step(grads["params"], self.opt_state, self.params["params"], **inside)
+            params = {"params": params} | overwritten
+        else:
+            params, opt_state = self.tx.step(grads, self.opt_state, self.params, **inside)
+        return self.replace(step=self.step + 1, params=params, opt_state=opt_state, **kwargs)
+
+
+class Optimizer(nnx.Optimizer):
+    """`flax.nnx.Optimizer` whose `update` takes the whole step.
+
+    >>> import adamx, adamx.flax, jax.numpy as jnp
+    >>> from flax import nnx
+    >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+    >>> optimizer = adamx.flax.Optimizer(model, adamx.adamw(1e-2), wrt=nnx.Param)
+    >>> loss = lambda model: ((model(jnp.ones((1, 2))) - 1) ** 2).mean()
+    >>> before = loss(model)
+    >>> _ = optimizer.update(model, nnx.grad(loss)(model), clip_norm=1.0)
+    >>> bool(loss(model) < before)
+    True
+    """
+
+    def update(self, model: Any, grads: Any, /, **kwargs: Any) -> optax.Updates:
+        """Step the model in place.
+
+        Args:
+            model: what the optimizer was made for.
+            grads: the gradients from `nnx.grad`.
+            **kwargs: of the step, such as `clip_norm` and `grad_scale` of `adamx.Optimizer.step`.
+
+        Returns:
+            By how much the parameters changed, which costs nothing under `nnx.jit` where it is not used.
+        """
+        if not isinstance(self.tx, _Optimizer):
+            return super().update(model, grads, **kwargs)
+        params = nnx.as_pure(nnx.state(model, self.wrt, graph=self.graph))
+        gradients = nnx.as_pure(nnx.state(grads, self.wrt, graph=self.graph))
+        new, opt_state = self.tx.step(gradients, nnx.as_pure(self.opt_state), params, **nnx.as_pure(kwargs))
+        nnx.update(model, new)
+        nnx.update(self.opt_state, nnx.state(opt_state, graph=self.graph))
+        self.step[...] += 1
+        return jax.tree.map(lambda n, p: n - p, new, params)

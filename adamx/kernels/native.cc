@@ -1,0 +1,720 @@
+// One step of Adam's family on one leaf, in one pass over memory.
+//
+// A leaf is cut into blocks that fit the first-level cache. A block is widened to float, moved by its rule, and narrowed
+// again, one stage after the other; float arrays are worked on where they lie. Every stage computes what the library's
+// Python does, operation by operation, products and sums fused as XLA fuses them.
+//
+// The core knows nothing of XLA; the binding is at the end (left out with ADAMX_WITHOUT_XLA, for the sanitizers).
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <condition_variable>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <mutex>
+
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+#define FOR_EACH_MACHINE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define FOR_EACH_MACHINE
+#endif
+#if defined(__GNUC__)
+#define INLINE inline __attribute__((always_inline))
+#define RESTRICT __restrict__
+#else
+#define INLINE inline
+#define RESTRICT __restrict
+#endif
+
+namespace adamx {
+
+// The numbers and their order are adamx/kernels/native.py's.
+enum class Rule { kAdam, kAMSGrad, kAdaMax, kLion, kRMSProp, kAdaGrad };
+enum class Decay { kNone, kShrink, kL2, kCautious, kProximal };
+enum class Rounding { kNearest, kStochastic, kKahan, kSplit8, kSplit16 };
+enum class Format { kFloat, kBFloat16, kFloatCode, kLog, kRatio };
+enum class Unit { kNone, kRoot, kItself };
+enum Flags { kNesterov = 1, kRaw = 2, kMomentum = 4 };
+
+struct Average {     // old + weight (new - old), or new + weight (old - new)
+  float weight;
+  float from_old;    // 1 or 0
+};
+
+struct Scalars {
+  float grad_scale, learning_rate, shrink, weight_decay;
+  Average first, second;
+  float first_correction, next_correction, second_correction;
+  float eps, eps_root, decay_rate, momentum, step_size;
+};
+constexpr int kScalars = sizeof(Scalars) / sizeof(float);
+
+constexpr int kGroup = 128;
+constexpr int kBlock = 512;
+constexpr int kSlots = 3;
+constexpr int kNu = 1;  // the slot that units are made of
+constexpr int32_t kOctave = 1 << 23;
+constexpr int32_t kInfinite = 0x7F800000;
+constexpr uint32_t kGolden = 0x9E3779B9u;
+
+struct Slot {
+  Format format = Format::kFloat;
+  Unit unit = Unit::kNone;
+  void* code = nullptr;
+  uint8_t* low = nullptr;
+  uint8_t* high = nullptr;
+  uint16_t* scale = nullptr;
+  uint32_t key = 0;
+};
+
+struct Leaf {
+  Scalars scalars;
+  Rule rule;
+  int flags;
+  Decay decay;
+  Rounding rounding;
+  int64_t size, row;  // elements in all, and along the last axis
+  const void* g;
+  bool g_narrow;      // bfloat16
+  void* p;
+  bool p_narrow;
+  void* residual;
+  uint32_t count, weight_key;
+  int slot_count;
+  Slot slots[kSlots];
+};
+
+// Bits
+
+INLINE int32_t Bits(float x) {
+  int32_t y;
+  std::memcpy(&y, &x, sizeof y);
+  return y;
+}
+
+INLINE float Float(int32_t x) {
+  float y;
+  std::memcpy(&y, &x, sizeof y);
+  return y;
+}
+
+INLINE float Widened(uint16_t x) { return Float(static_cast<int32_t>(static_cast<uint32_t>(x) << 16)); }
+
+INLINE uint16_t Narrowed(float x) {  // to the nearest bfloat16, ties to even
+  const uint32_t raw = static_cast<uint32_t>(Bits(x));
+  const uint32_t rounded = (raw + 0x7FFFu + ((raw >> 16) & 1u)) >> 16;
+  const uint32_t nan = (raw >> 16) | 0x40u;
+  return static_cast<uint16_t>((raw & 0x7FFFFFFFu) > static_cast<uint32_t>(kInfinite) ? nan : rounded);
+}
+
+INLINE float Rounded(float x) {  // to the nearest integer, ties to even, for |x| < 2^22
+  constexpr float magic = 12582912.0f;
+  return (x + magic) - magic;
+}
+
+INLINE bool Finite(float x) { return (Bits(x) & kInfinite) != kInfinite; }
+
+INLINE uint32_t Mixed(uint32_t x) {
+  x ^= x >> 16;
+  x *= 0x7FEB352Du;
+  x ^= x >> 15;
+  x *= 0x846CA68Bu;
+  return x ^ (x >> 16);
+}
+
+INLINE uint32_t Weyl(uint32_t index, uint32_t key, uint32_t step) { return Mixed(index ^ key) + step; }
+
+INLINE float UnitInterval(uint32_t bits) { return static_cast<float>(static_cast<int32_t>(bits >> 8)) * 0x1p-24f; }
+
+// Arithmetic
+
+INLINE float Averaged(float old, float now, Average a) {
+  const bool from_old = a.from_old != 0;
+  const float base = from_old ? old : now, other = from_old ? now : old;
+  return base + a.weight * (other - base);
+}
+
+INLINE float DivNoNan(float x, float y) { return y == 0 ? 0 * x : x / y; }
+INLINE float Larger(float x, float y) { return (x > y) | (x != x) ? x : y; }
+INLINE float Sign(float x) { return static_cast<float>((x > 0) - (x < 0)) + 0 * x; }
+
+// Slots
+
+INLINE void DecodeLog(const uint8_t* RESTRICT code, int32_t low, int32_t high, float* RESTRICT x, int n) {
+  for (int i = 0; i < n; ++i) {
+    const int32_t step = code[i], octaves = high - low;
+    const float place = static_cast<float>((step - 1) * octaves) * (kOctave / 254.0f);
+    x[i] = step == 0 ? 0.0f : Float(low * kOctave + static_cast<int32_t>(place));
+  }
+  if (low == 255) std::fill(x, x + n, std::numeric_limits<float>::quiet_NaN());
+}
+
+INLINE void EncodeLog(const float* RESTRICT x, uint8_t* RESTRICT code, uint8_t* low_out, uint8_t* high_out,
+                      uint32_t index, uint32_t key, uint32_t step, int n) {
+  int32_t low = 255, high = 0;
+  for (int i = 0; i < n; ++i) {
+    const int32_t exponent = (Bits(x[i]) & 0x7FFFFFFF) >> 23;
+    low = std::min(low, exponent == 0 ? 255 : exponent);
+    high = std::max(high, exponent);
+  }
+  high += 1;
+  low = low == 255 ? 1 : low;
+  high = std::min(high, 256);
+  const bool broken = high == 256;
+  const float steps = (254.0f / kOctave) / static_cast<float>(std::max(high - low, 1));
+  for (int i = 0; i < n; ++i) {
+    const int32_t raw = Bits(x[i]) & 0x7FFFFFFF;
+    const float place = static_cast<float>(raw - low * kOctave) * steps;
+    const float dithered = place + UnitInterval(Weyl(index + i, key, step));
+    const int32_t whole = 1 + static_cast<int32_t>(std::min(std::max(dithered, 0.0f), 254.5f));
+    code[i] = static_cast<uint8_t>(((raw >> 23) == 0) & !broken ? 0 : whole);
+  }
+  *low_out = static_cast<uint8_t>(broken ? 255 : low);
+  *high_out = static_cast<uint8_t>(high);
+}
+
+INLINE void DecodeRatio(const int8_t* RESTRICT code, float scale, const float* RESTRICT unit, float* RESTRICT x, int n) {
+  for (int i = 0; i < n; ++i) {
+    const float place = static_cast<float>(static_cast<int32_t>(code[i]));
+    x[i] = place / (254.0f - std::fabs(place)) * scale;
+  }
+  if (unit != nullptr)
+    for (int i = 0; i < n; ++i) x[i] *= unit[i];
+}
+
+INLINE void EncodeRatio(float* RESTRICT x, int8_t* RESTRICT code, uint16_t* scale_out, const float* RESTRICT unit, int n) {
+  if (unit != nullptr)
+    for (int i = 0; i < n; ++i) x[i] = DivNoNan(x[i], unit[i]);
+  int32_t largest = 0;  // of bit patterns, which NaN's exceed all others
+  for (int i = 0; i < n; ++i) largest = std::max(largest, Bits(x[i]) & 0x7FFFFFFF);
+  *scale_out = Narrowed(Float(largest));
+  const float scale = Widened(*scale_out);
+  for (int i = 0; i < n; ++i) {
+    const float place = 254.0f * DivNoNan(x[i], scale + std::fabs(x[i]));
+    const float bounded = std::min(std::max(place, -127.0f), 127.0f);
+    code[i] = static_cast<int8_t>(static_cast<int32_t>(place != place ? 127.0f : Rounded(bounded)));
+  }
+}
+
+INLINE void EncodeFloatCode(const float* RESTRICT x, uint16_t* RESTRICT code, uint32_t index, uint32_t key,
+                            uint32_t step, int n) {
+  for (int i = 0; i < n; ++i) {
+    const uint32_t raw = static_cast<uint32_t>(Bits(x[i])) & 0x7FFFFFFFu;
+    const uint32_t down = raw >> 15, up = (raw + (Weyl(index + i, key, step) >> 17)) >> 15;
+    const uint32_t kept = up >= 0xFF00u ? down : up;
+    code[i] = static_cast<uint16_t>(raw > static_cast<uint32_t>(kInfinite) ? 0xFFFFu : kept);
+  }
+}
+
+// A part of a row: where it begins, and what is worked on there
+
+struct Block {
+  int64_t at;      // the number of its first element
+  int64_t group;   // of its first group
+  int n;
+  float* g;
+  float* p;
+  float* u;
+  float* unit;
+  float* slots[kSlots];
+};
+
+INLINE const float* UnitOf(const Slot& slot, const Block& b) {
+  if (slot.unit == Unit::kNone) return nullptr;
+  const float* nu = b.slots[kNu];
+  if (slot.unit == Unit::kItself) return nu;
+  for (int i = 0; i < b.n; ++i) b.unit[i] = std::sqrt(nu[i]);
+  return b.unit;
+}
+
+INLINE void Decode(const Slot& slot, const Block& b, float* x) {
+  switch (slot.format) {
+    case Format::kFloat:
+      return;
+    case Format::kBFloat16: {
+      const uint16_t* code = static_cast<const uint16_t*>(slot.code) + b.at;
+      for (int i = 0; i < b.n; ++i) x[i] = Widened(code[i]);
+      return;
+    }
+    case Format::kFloatCode: {
+      const uint16_t* code = static_cast<const uint16_t*>(slot.code) + b.at;
+      for (int i = 0; i < b.n; ++i) x[i] = Float(static_cast<int32_t>(static_cast<uint32_t>(code[i]) << 15));
+      return;
+    }
+    case Format::kLog:
+      for (int i = 0, k = 0; i < b.n; i += kGroup, ++k)
+        DecodeLog(static_cast<const uint8_t*>(slot.code) + b.at + i, slot.low[b.group + k], slot.high[b.group + k],
+                  x + i, std::min(kGroup, b.n - i));
+      return;
+    case Format::kRatio: {
+      const float* unit = UnitOf(slot, b);
+      for (int i = 0, k = 0; i < b.n; i += kGroup, ++k)
+        DecodeRatio(static_cast<const int8_t*>(slot.code) + b.at + i, Widened(slot.scale[b.group + k]),
+                    unit == nullptr ? nullptr : unit + i, x + i, std::min(kGroup, b.n - i));
+      return;
+    }
+  }
+}
+
+INLINE void Encode(const Slot& slot, const Block& b, float* x, uint32_t count) {
+  const uint32_t index = static_cast<uint32_t>(b.at), step = count * kGolden;
+  switch (slot.format) {
+    case Format::kFloat:
+      return;
+    case Format::kBFloat16: {
+      uint16_t* code = static_cast<uint16_t*>(slot.code) + b.at;
+      for (int i = 0; i < b.n; ++i) code[i] = Narrowed(x[i]);
+      return;
+    }
+    case Format::kFloatCode:
+      EncodeFloatCode(x, static_cast<uint16_t*>(slot.code) + b.at, index, slot.key, step, b.n);
+      return;
+    case Format::kLog:
+      for (int i = 0, k = 0; i < b.n; i += kGroup, ++k)
+        EncodeLog(x + i, static_cast<uint8_t*>(slot.code) + b.at + i, slot.low + b.group + k, slot.high + b.group + k,
+                  index + i, slot.key, step, std::min(kGroup, b.n - i));
+      return;
+    case Format::kRatio: {
+      const float* unit = UnitOf(slot, b);
+      for (int i = 0, k = 0; i < b.n; i += kGroup, ++k)
+        EncodeRatio(x + i, static_cast<int8_t*>(slot.code) + b.at + i, slot.scale + b.group + k,
+                    unit == nullptr ? nullptr : unit + i, std::min(kGroup, b.n - i));
+      return;
+    }
+  }
+}
+
+// Rules: slots are moved, `u` becomes the direction
+
+INLINE void Move(const Leaf& leaf, const Block& b) {
+  const Scalars s = leaf.scalars;
+  const int n = b.n;
+  const bool nesterov = leaf.flags & kNesterov, raw = leaf.flags & kRaw;
+  const float* RESTRICT g = b.g;
+  float* RESTRICT u = b.u;
+  float* RESTRICT x = b.slots[0];
+  float* RESTRICT y = b.slots[1];
+  float* RESTRICT z = b.slots[2];
+  switch (leaf.rule) {
+    case Rule::kAdam:
+      if (nesterov) {
+        for (int i = 0; i < n; ++i) {
+          x[i] = Averaged(x[i], g[i], s.first);
+          y[i] = Averaged(y[i], g[i] * g[i], s.second);
+          const float mean = Averaged(x[i] / s.next_correction, g[i] / s.first_correction, s.first);
+          u[i] = DivNoNan(mean, std::sqrt(y[i] / s.second_correction + s.eps_root) + s.eps);
+        }
+        return;
+      }
+      for (int i = 0; i < n; ++i) {
+        x[i] = Averaged(x[i], g[i], s.first);
+        y[i] = Averaged(y[i], g[i] * g[i], s.second);
+        u[i] = DivNoNan(x[i] / s.first_correction, std::sqrt(y[i] / s.second_correction + s.eps_root) + s.eps);
+      }
+      return;
+    case Rule::kAMSGrad:
+      for (int i = 0; i < n; ++i) {
+        x[i] = Averaged(x[i], g[i], s.first);
+        y[i] = Averaged(y[i], g[i] * g[i], s.second);
+        const float now = raw ? y[i] : y[i] / s.second_correction;
+        z[i] = Larger(z[i], now);
+        const float square = raw ? z[i] / s.second_correction : z[i];
+        u[i] = DivNoNan(x[i] / s.first_correction, std::sqrt(square + s.eps_root) + s.eps);
+      }
+      return;
+    case Rule::kAdaMax:
+      for (int i = 0; i < n; ++i) {
+        x[i] = Averaged(x[i], g[i], s.first);
+        y[i] = Larger(s.decay_rate * y[i], std::fabs(g[i]) + s.eps_root);
+        u[i] = DivNoNan(x[i] / s.first_correction, y[i] + s.eps);
+      }
+      return;
+    case Rule::kLion:
+      for (int i = 0; i < n; ++i) {
+        u[i] = Sign(Averaged(x[i], g[i], s.first));
+        x[i] = Averaged(x[i], g[i], s.second);
+      }
+      return;
+    case Rule::kRMSProp:
+      for (int i = 0; i < n; ++i) {
+        x[i] = Averaged(x[i], g[i] * g[i], s.second);
+        u[i] = s.step_size * DivNoNan(g[i], std::sqrt(x[i] / s.second_correction + s.eps_root) + s.eps);
+      }
+      if (leaf.flags & kMomentum)
+        for (int i = 0; i < n; ++i) {
+          y[i] = s.momentum * y[i] + u[i];
+          u[i] = nesterov ? u[i] + s.momentum * y[i] : y[i];
+        }
+      return;
+    case Rule::kAdaGrad:
+      for (int i = 0; i < n; ++i) {
+        x[i] = x[i] + g[i] * g[i];
+        u[i] = DivNoNan(g[i], std::sqrt(x[i] + s.eps_root) + s.eps);
+      }
+      return;
+  }
+}
+
+// Weights
+
+INLINE void Descend(const Leaf& leaf, const Block& b) {
+  const Scalars s = leaf.scalars;
+  const float* RESTRICT u = b.u;
+  float* RESTRICT p = b.p;
+  switch (leaf.decay) {
+    case Decay::kNone:
+    case Decay::kL2:
+      for (int i = 0; i < b.n; ++i) p[i] = p[i] - s.learning_rate * u[i];
+      return;
+    case Decay::kShrink:
+      for (int i = 0; i < b.n; ++i) p[i] = p[i] - (s.learning_rate * u[i] + s.shrink * (s.weight_decay * p[i]));
+      return;
+    case Decay::kCautious:
+      for (int i = 0; i < b.n; ++i) {
+        const float shrink = u[i] * p[i] >= 0 ? s.shrink * (s.weight_decay * p[i]) : 0.0f;
+        p[i] = p[i] - (s.learning_rate * u[i] + shrink);
+      }
+      return;
+    case Decay::kProximal:
+      for (int i = 0; i < b.n; ++i) {
+        const float change = s.learning_rate * u[i];
+        p[i] = p[i] - (change + s.shrink * (p[i] - change));
+      }
+      return;
+  }
+}
+
+INLINE uint16_t NearestFinite(float x) {
+  constexpr float top = 3.3895313892515355e38f;  // bfloat16's largest
+  return Narrowed(Finite(x) ? std::min(std::max(x, -top), top) : x);
+}
+
+INLINE uint16_t Stochastic(float master, uint32_t bits) {
+  const uint16_t near = NearestFinite(master);
+  const float error = master - Widened(near);
+  const int32_t size = near & 0x7FFF, ordered = near & 0x8000 ? -size : size;
+  const int32_t moved = ordered + (error > 0) - (error < 0);
+  const uint16_t other = static_cast<uint16_t>(moved < 0 ? (-moved | 0x8000) : moved);
+  const float gap = std::fabs(Widened(other) - Widened(near));
+  const bool cross = UnitInterval(bits) * gap < std::fabs(error);
+  return cross & Finite(Widened(other)) ? other : near;
+}
+
+INLINE float Master(uint16_t p, int32_t code, int32_t unit) {
+  const uint32_t raw = static_cast<uint32_t>(p) << 16;
+  const int32_t size = static_cast<int32_t>(raw & 0x7FFFFFFFu);
+  const int32_t moved = std::min(std::max(size + code * unit, 0), kInfinite - 1);
+  return Float(static_cast<int32_t>((raw & 0x80000000u) | static_cast<uint32_t>(size >= kInfinite ? size : moved)));
+}
+
+INLINE int32_t Residual(float master, uint16_t p, int32_t unit, int32_t limit) {
+  const int32_t size = Bits(master) & 0x7FFFFFFF, kept = (p & 0x7FFF) << 16;
+  const float code = Rounded(static_cast<float>(size - kept) * (1.0f / static_cast<float>(unit)));
+  const bool finite = (size < kInfinite) & (kept < kInfinite);
+  return static_cast<int32_t>(finite ? std::min(std::max(code, -static_cast<float>(limit)), limit - 1.0f) : 0.0f);
+}
+
+INLINE void LoadWeights(const Leaf& leaf, const Block& b) {
+  if (!leaf.p_narrow) return;
+  const uint16_t* RESTRICT p = static_cast<const uint16_t*>(leaf.p) + b.at;
+  float* RESTRICT x = b.p;
+  switch (leaf.rounding) {
+    case Rounding::kNearest:
+    case Rounding::kStochastic:
+      for (int i = 0; i < b.n; ++i) x[i] = Widened(p[i]);
+      return;
+    case Rounding::kKahan: {
+      const uint16_t* RESTRICT lost = static_cast<const uint16_t*>(leaf.residual) + b.at;
+      for (int i = 0; i < b.n; ++i) x[i] = Widened(p[i]) + Widened(lost[i]);
+      return;
+    }
+    case Rounding::kSplit8: {
+      const int8_t* RESTRICT code = static_cast<const int8_t*>(leaf.residual) + b.at;
+      for (int i = 0; i < b.n; ++i) x[i] = Master(p[i], code[i], 256);
+      return;
+    }
+    case Rounding::kSplit16: {
+      const int16_t* RESTRICT code = static_cast<const int16_t*>(leaf.residual) + b.at;
+      for (int i = 0; i < b.n; ++i) x[i] = Master(p[i], code[i], 1);
+      return;
+    }
+  }
+}
+
+INLINE void StoreWeights(const Leaf& leaf, const Block& b) {
+  if (!leaf.p_narrow) return;
+  uint16_t* RESTRICT p = static_cast<uint16_t*>(leaf.p) + b.at;
+  const float* RESTRICT x = b.p;
+  switch (leaf.rounding) {
+    case Rounding::kNearest:
+      for (int i = 0; i < b.n; ++i) p[i] = Narrowed(x[i]);
+      return;
+    case Rounding::kStochastic: {
+      const uint32_t index = static_cast<uint32_t>(b.at), step = Mixed(leaf.count ^ kGolden);
+      for (int i = 0; i < b.n; ++i) p[i] = Stochastic(x[i], Mixed(Mixed((index + i) ^ leaf.weight_key) + step));
+      return;
+    }
+    case Rounding::kKahan: {
+      uint16_t* RESTRICT lost = static_cast<uint16_t*>(leaf.residual) + b.at;
+      for (int i = 0; i < b.n; ++i) {
+        p[i] = NearestFinite(x[i]);
+        lost[i] = Narrowed(Finite(x[i]) ? x[i] - Widened(p[i]) : 0.0f);
+      }
+      return;
+    }
+    case Rounding::kSplit8: {
+      int8_t* RESTRICT code = static_cast<int8_t*>(leaf.residual) + b.at;
+      for (int i = 0; i < b.n; ++i) {
+        p[i] = NearestFinite(x[i]);
+        code[i] = static_cast<int8_t>(Residual(x[i], p[i], 256, 128));
+      }
+      return;
+    }
+    case Rounding::kSplit16: {
+      int16_t* RESTRICT code = static_cast<int16_t*>(leaf.residual) + b.at;
+      for (int i = 0; i < b.n; ++i) {
+        p[i] = NearestFinite(x[i]);
+        code[i] = static_cast<int16_t>(Residual(x[i], p[i], 1, 32768));
+      }
+      return;
+    }
+  }
+}
+
+INLINE void LoadGradients(const Leaf& leaf, const Block& b, const float* p) {
+  const float scale = leaf.scalars.grad_scale;
+  if (leaf.g_narrow) {
+    const uint16_t* RESTRICT g = static_cast<const uint16_t*>(leaf.g) + b.at;
+    for (int i = 0; i < b.n; ++i) b.g[i] = Widened(g[i]) * scale;
+  } else {
+    const float* RESTRICT g = static_cast<const float*>(leaf.g) + b.at;
+    for (int i = 0; i < b.n; ++i) b.g[i] = g[i] * scale;
+  }
+  if (leaf.decay == Decay::kL2)
+    for (int i = 0; i < b.n; ++i) b.g[i] += leaf.scalars.weight_decay * p[i];
+}
+
+// Blocks `first` to `last` of a leaf
+
+INLINE bool Grouped(const Leaf& leaf) {
+  for (int k = 0; k < leaf.slot_count; ++k)
+    if (leaf.slots[k].format == Format::kLog || leaf.slots[k].format == Format::kRatio) return true;
+  return false;
+}
+
+INLINE int64_t RowLength(const Leaf& leaf) { return Grouped(leaf) ? leaf.row : leaf.size; }
+
+inline int64_t BlockCount(const Leaf& leaf) {
+  const int64_t row = RowLength(leaf);
+  return row == 0 ? 0 : leaf.size / row * ((row + kBlock - 1) / kBlock);
+}
+
+// The next block, so that it is there when its turn comes: the hardware's own guesses end with each array's part.
+
+INLINE void Fetch(const void* array, int64_t first, int64_t bytes) {
+  const char* at = static_cast<const char*>(array) + first * bytes;
+  for (int64_t i = 0; i < kBlock * bytes; i += 64) __builtin_prefetch(at + i, 1, 3);
+}
+
+INLINE void FetchBlock(const Leaf& leaf, int64_t at) {
+  Fetch(leaf.g, at, leaf.g_narrow ? 2 : 4);
+  Fetch(leaf.p, at, leaf.p_narrow ? 2 : 4);
+  if (leaf.residual != nullptr) Fetch(leaf.residual, at, leaf.rounding == Rounding::kSplit8 ? 1 : 2);
+  for (int j = 0; j < leaf.slot_count; ++j) {
+    const Format format = leaf.slots[j].format;
+    Fetch(leaf.slots[j].code, at, format == Format::kFloat ? 4 : format >= Format::kLog ? 1 : 2);
+  }
+}
+
+FOR_EACH_MACHINE void StepBlocks(const Leaf& leaf, int64_t first, int64_t last) {
+  alignas(64) float g[kBlock], p[kBlock], u[kBlock], unit[kBlock], slots[kSlots][kBlock];
+  const int64_t row = RowLength(leaf), blocks = (row + kBlock - 1) / kBlock, groups = (row + kGroup - 1) / kGroup;
+  for (int64_t k = first; k < last; ++k) {
+    const int64_t line = k / blocks, column = (k - line * blocks) * kBlock;
+    Block b;
+    b.at = line * row + column;
+    b.group = line * groups + column / kGroup;
+    b.n = static_cast<int>(std::min<int64_t>(kBlock, row - column));
+    b.g = g;
+    b.u = u;
+    b.unit = unit;
+    b.p = leaf.p_narrow ? p : static_cast<float*>(leaf.p) + b.at;
+    for (int j = 0; j < kSlots; ++j) {
+      const bool lies = j < leaf.slot_count && leaf.slots[j].format == Format::kFloat;
+      b.slots[j] = lies ? static_cast<float*>(leaf.slots[j].code) + b.at : slots[j];
+    }
+    if (k + 1 < last) FetchBlock(leaf, b.at + b.n);
+    LoadWeights(leaf, b);
+    LoadGradients(leaf, b, b.p);
+    for (bool measured : {false, true})
+      for (int j = 0; j < leaf.slot_count; ++j)
+        if ((leaf.slots[j].unit != Unit::kNone) == measured) Decode(leaf.slots[j], b, b.slots[j]);
+    Move(leaf, b);
+    Descend(leaf, b);
+    StoreWeights(leaf, b);
+    for (int j = 0; j < leaf.slot_count; ++j) Encode(leaf.slots[j], b, b.slots[j], leaf.count);
+  }
+}
+
+}  // namespace adamx
+
+#ifndef ADAMX_WITHOUT_XLA
+
+#include "xla/ffi/api/ffi.h"
+
+namespace adamx {
+
+namespace ffi = xla::ffi;
+
+// Blocks are taken by whoever is free, the calling thread among them: it waits for parts that are being worked on and
+// never for one that nobody has begun.
+class Crew {
+ public:
+  Crew(const Leaf& leaf, int64_t part) : leaf_(leaf), part_(part), blocks_(BlockCount(leaf)) {}
+
+  void Work() {
+    for (int64_t first; (first = next_.fetch_add(part_)) < blocks_;) {
+      const int64_t last = std::min(first + part_, blocks_);
+      StepBlocks(leaf_, first, last);
+      if (done_.fetch_add(last - first) + last - first == blocks_) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        all_.notify_all();
+      }
+    }
+  }
+
+  void Wait() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    all_.wait(lock, [&] { return done_.load() == blocks_; });
+  }
+
+ private:
+  const Leaf leaf_;
+  const int64_t part_, blocks_;
+  std::atomic<int64_t> next_{0}, done_{0};
+  std::mutex mutex_;
+  std::condition_variable all_;
+};
+
+void Step(const Leaf& leaf, ffi::ThreadPool& pool) {
+  constexpr int64_t part = 64;  // 32,768 elements
+  const int64_t blocks = BlockCount(leaf);
+  const int64_t helpers = std::min(pool.num_threads(), (blocks + part - 1) / part) - 1;
+  if (helpers <= 0) return StepBlocks(leaf, 0, blocks);
+  auto crew = std::make_shared<Crew>(leaf, part);
+  for (int64_t i = 0; i < helpers; ++i) pool.Schedule([crew] { crew->Work(); });
+  crew->Work();
+  crew->Wait();
+}
+
+// The operands are scalars, bits (the step's number, then a key for each slot and for the weight), gradient, then what is
+// changed in place: parameter, residual if any, and every slot's arrays.
+class Operands {
+ public:
+  Operands(ffi::RemainingArgs args, ffi::RemainingRets rets) : args_(args), rets_(rets) {}
+
+  ffi::AnyBuffer In() { return *args_.get<ffi::AnyBuffer>(in_++); }
+
+  ffi::AnyBuffer InPlace() {
+    const ffi::AnyBuffer in = In(), out = **rets_.get<ffi::AnyBuffer>(out_++);
+    if (in.untyped_data() != out.untyped_data()) std::memcpy(out.untyped_data(), in.untyped_data(), in.size_bytes());
+    return out;
+  }
+
+ private:
+  ffi::RemainingArgs args_;
+  ffi::RemainingRets rets_;
+  size_t in_ = 0, out_ = 0;
+};
+
+template <class T>
+T* Part(const ffi::AnyBuffer& buffer, int64_t batch, int64_t batches) {
+  return static_cast<T*>(buffer.untyped_data()) + batch * (static_cast<int64_t>(buffer.element_count()) / batches);
+}
+
+inline void* Part(const ffi::AnyBuffer& buffer, int64_t batch, int64_t batches) {
+  return Part<char>(buffer, 0, 1) + batch * (static_cast<int64_t>(buffer.size_bytes()) / batches);
+}
+
+ffi::Error StepLeaf(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t rule, int64_t flags,
+                    int64_t decay, int64_t rounding, ffi::Span<const int64_t> formats, ffi::Span<const int64_t> units) {
+  if (formats.size() > kSlots || formats.size() != units.size())
+    return ffi::Error::InvalidArgument("adamx: too many slots");
+  Operands operands(args, rets);
+  const ffi::AnyBuffer scalars = operands.In(), bits = operands.In(), g = operands.In(), p = operands.InPlace();
+  const int64_t batches = static_cast<int64_t>(scalars.element_count()) / kScalars;
+  if (batches == 0 || p.element_count() == 0) return ffi::Error::Success();
+  const bool kept = static_cast<Rounding>(rounding) > Rounding::kStochastic;
+  const ffi::AnyBuffer residual = kept ? operands.InPlace() : p;
+  ffi::AnyBuffer arrays[kSlots][3] = {{p, p, p}, {p, p, p}, {p, p, p}};
+  for (size_t k = 0; k < formats.size(); ++k) {
+    const auto format = static_cast<Format>(formats[k]);
+    const int count = format == Format::kLog ? 3 : format == Format::kRatio ? 2 : 1;
+    for (int j = 0; j < count; ++j) arrays[k][j] = operands.InPlace();
+  }
+  const int64_t size = static_cast<int64_t>(p.element_count()) / batches;
+  const int64_t row = p.dimensions().size() == 0 ? 1 : std::min(size, p.dimensions().back());
+  for (int64_t i = 0; i < batches; ++i) {
+    Leaf leaf{};
+    std::memcpy(&leaf.scalars, Part<float>(scalars, i, batches), sizeof(Scalars));
+    leaf.rule = static_cast<Rule>(rule);
+    leaf.flags = static_cast<int>(flags);
+    leaf.decay = static_cast<Decay>(decay);
+    leaf.rounding = static_cast<Rounding>(rounding);
+    leaf.size = size;
+    leaf.row = row;
+    leaf.g = Part(g, i, batches);
+    leaf.g_narrow = g.element_type() == ffi::BF16;
+    leaf.p = Part(p, i, batches);
+    leaf.p_narrow = p.element_type() == ffi::BF16;
+    leaf.residual = kept ? Part(residual, i, batches) : nullptr;
+    const uint32_t* keys = Part<uint32_t>(bits, i, batches);
+    leaf.count = *keys++;
+    leaf.slot_count = static_cast<int>(formats.size());
+    for (int k = 0; k < leaf.slot_count; ++k) {
+      Slot& slot = leaf.slots[k];
+      slot.format = static_cast<Format>(formats[k]);
+      slot.unit = slot.format == Format::kRatio ? static_cast<Unit>(units[k]) : Unit::kNone;
+      slot.code = Part(arrays[k][0], i, batches);
+      if (slot.format == Format::kLog) {
+        slot.low = Part<uint8_t>(arrays[k][1], i, batches);
+        slot.high = Part<uint8_t>(arrays[k][2], i, batches);
+      } else if (slot.format == Format::kRatio) {
+        slot.scale = Part<uint16_t>(arrays[k][1], i, batches);
+      }
+      slot.key = *keys++;
+    }
+    leaf.weight_key = *keys;
+    Step(leaf, pool);
+  }
+  return ffi::Error::Success();
+}
+
+}  // namespace adamx
+
+#if defined(_WIN32)
+#define EXPORT extern "C" __declspec(dllexport)
+#else
+#define EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+EXPORT XLA_FFI_Error* AdamxStep(XLA_FFI_CallFrame* frame) {
+  static const auto* handler = xla::ffi::Ffi::Bind()
+                                   .Ctx<xla::ffi::ThreadPool>()
+                                   .RemainingArgs()
+                                   .RemainingRets()
+                                   .Attr<int64_t>("rule")
+                                   .Attr<int64_t>("flags")
+                                   .Attr<int64_t>("decay")
+                                   .Attr<int64_t>("rounding")
+                                   .Attr<xla::ffi::Span<const int64_t>>("formats")
+                                   .Attr<xla::ffi::Span<const int64_t>>("units")
+                                   .To(adamx::StepLeaf)
+                                   .release();
+  return handler->Call(frame);
+}
+
+#endif

@@ -1,0 +1,254 @@
+"""One pass over memory in C++ (`native.cc`), for the rules and formats below, on CPUs.
+
+The library is built when adamx is installed and a C++17 compiler is there. It is loaded when first asked for.
+"""
+
+import ctypes
+import functools
+import importlib.util
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._descent import Descent
+from .._leaf import Step
+from .._math import bias_correction, debias, eps_beside_hat
+from .._rule import At
+from .._typing import Array
+from .._weights import ROUNDINGS
+from ..moments.bfloat16 import Dithered
+from ..moments.dense import Dense
+from ..moments.int8 import Log, Ratio
+from ..rules.adagrad import AdaGrad
+from ..rules.adam import Adam
+from ..rules.adamax import AdaMax
+from ..rules.amsgrad import AMSGrad
+from ..rules.lion import Lion
+from ..rules.rmsprop import RMSProp
+
+TARGET = "adamx_step"
+EXTENSION = "adamx.kernels._native"
+
+# The numbers of native.cc's enumerations.
+DECAYS = ("none", "shrink", "l2", "cautious", "proximal")
+UNITS = MappingProxyType({None: 0, "root": 1, "itself": 2})
+NESTEROV, RAW, MOMENTUM = 1, 2, 4
+WEIGHTS = {id(rounding): i for i, rounding in enumerate(ROUNDINGS.values())}
+
+SCALARS = (
+    *("grad_scale", "learning_rate", "shrink", "weight_decay"),
+    *("first_weight", "first_from_old", "second_weight", "second_from_old"),
+    *("first_correction", "next_correction", "second_correction"),
+    *("eps", "eps_root", "decay_rate", "momentum", "step_size"),
+)
+"""What the kernel reads, in its order."""
+
+
+class Program(NamedTuple):
+    """How the kernel computes a rule.
+
+    Attributes:
+        rule: its number in native.cc.
+        flags: its variants.
+        scalars: the numbers that it reads, by name; the others are 1 or 0 and not read.
+        unit: what its mean is stored in units of, as the root of the second slot or as that itself.
+    """
+
+    rule: int
+    flags: int
+    scalars: dict[str, Any]
+    unit: str | None = None
+
+
+def missing() -> str | None:
+    """Why the kernel is not there; `None` if it is."""
+    return _load()
+
+
+@functools.cache
+def _load() -> str | None:
+    spec = importlib.util.find_spec(EXTENSION)
+    if spec is None or spec.origin is None:
+        return "it was not built: no C++17 compiler was found when adamx was installed"
+    try:
+        library = ctypes.CDLL(spec.origin)
+        jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(library.AdamxStep), platform="cpu")
+    except Exception as error:  # whatever the loader or this JAX objects to is the reason
+        return f"{Path(spec.origin).name} cannot be used with jaxlib {version('jaxlib')}: {error}"
+    return None
+
+
+def is_manual() -> bool:
+    """Whether what is being traced sees the arrays of one device only."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return not mesh.empty and set(mesh.manual_axes) == set(mesh.axis_names)
+
+
+def why_not(step: Step) -> str | None:
+    """Why it cannot take this step; `None` if it can."""
+    rule, leaf = step.rule, step.leaf
+    if not isinstance(rule, Descent):
+        return "it takes whole steps, those of `adamx.optimizer` and the named optimizers"
+    if type(rule.rule) not in RULES:
+        names = ", ".join(cls.__name__ for cls in RULES)
+        return f"it knows {names}, not {type(rule.rule).__name__}"
+    if isinstance(rule.rule, RMSProp) and rule.rule.centered:
+        return "it knows RMSProp without `centered`"
+    for name, x in (("parameter", leaf.p), ("gradient", leaf.g)):
+        if jnp.result_type(x) not in (jnp.float32, jnp.bfloat16):
+            return f"the {name} is {jnp.result_type(x)}, and it takes float32 and bfloat16"
+    if step.wide != np.float32:
+        return f"the step is computed in {step.wide}"
+    for name, form in zip(step.layout.names, step.formats, strict=True):
+        if isinstance(form, Dense) and form.dtype not in (jnp.float32, jnp.bfloat16):
+            return f"{name} is stored in {np.dtype(form.dtype)}, and it takes float32 and bfloat16"
+    if np.prod(jnp.shape(leaf.g)) == 0:
+        return "there is nothing in it"
+    return None
+
+
+def land(step: Step, total: Any) -> tuple[Array, list[Any], Array | None]:
+    """The new parameter, the slots as they are stored, and the residual."""
+    del total
+    leaf, program, scalars = step.leaf, *step.now.once("native", lambda: _resolved(step))
+    p, g = jnp.asarray(leaf.p), jnp.asarray(leaf.g)
+    slots = [i for i, x in enumerate(leaf.stored) if x is not None]
+    forms = [step.formats[i] for i in slots]
+    in_place = [p, *([] if leaf.residual is None else [leaf.residual]), *jax.tree.leaves(leaf.stored)]
+    call = jax.ffi.ffi_call(
+        TARGET,
+        [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in in_place],
+        input_output_aliases={i + 3: i for i in range(len(in_place))},
+        vmap_method="broadcast_all",
+    )
+    changed = call(
+        scalars,
+        _bits(step, slots, forms),
+        g,
+        *in_place,
+        rule=program.rule,
+        flags=program.flags,
+        decay=_decay(step),
+        rounding=0 if leaf.rounding is None else WEIGHTS[id(leaf.rounding)],
+        formats=np.asarray([_format(form) for form in forms], np.int64),
+        units=np.asarray([UNITS[program.unit] if step.layout.slots[i].unit else 0 for i in slots], np.int64),
+    )
+    kept = 0 if leaf.residual is None else 1
+    stored = jax.tree.unflatten(jax.tree.structure(leaf.stored), changed[1 + kept :])
+    return changed[0], stored, changed[1] if kept else None
+
+
+def _format(form: Any) -> int:
+    if isinstance(form, Dense):
+        return 0 if form.dtype == jnp.float32 else 1
+    return {Dithered: 2, Log: 3, Ratio: 4}[type(form)]
+
+
+def _bits(step: Step, slots: list[int], forms: list[Any]) -> Array:
+    """The number of the step and the keys of every slot and of the weight; nothing where nothing is random."""
+    random = [isinstance(form, (Dithered, Log)) for form in forms]
+    stochastic = step.leaf.rounding is ROUNDINGS["stochastic"]
+    if not any(random) and not stochastic:
+        return jnp.zeros(len(slots) + 2, jnp.uint32)
+    names = [*(step.layout.names[i] for i in slots), "weight"]
+    keys = [step.noise.to(name).key for name in names]
+    return jnp.stack([jnp.asarray(x).astype(jnp.uint32) for x in (step.now.count, *keys)])
+
+
+def _decay(step: Step) -> int:
+    kind, here = step.rule.decay, At(step.now.count, None, step.leaf.decays)
+    if not here.decays_by(step.rule.weight_decay):
+        return 0
+    return DECAYS.index(kind if kind in DECAYS else "shrink")
+
+
+def _resolved(step: Step) -> tuple[Program, Array]:
+    """What is the same for all leaves: the rule's program and the numbers."""
+    descent, t = step.rule, step.now.t(np.dtype(np.float32))
+    program = RULES[type(descent.rule)](descent.rule, t)
+    rate, decay = descent.learning_rate, descent.weight_decay
+    shrink: Any = rate
+    if descent.decay == "independent":
+        shrink = rate / descent.lr_max
+    elif descent.decay == "constant":
+        shrink = 1.0
+    elif descent.decay == "proximal":
+        shrink = rate * decay / (1 + rate * decay)
+    scale = 1.0 if step.now.grad_scale is None else step.now.grad_scale
+    numbers = dict.fromkeys(SCALARS, 1.0) | {"eps": 0.0, "eps_root": 0.0} | program.scalars
+    numbers |= {"grad_scale": scale, "learning_rate": rate, "shrink": shrink, "weight_decay": decay}
+    return program, jnp.stack([jnp.asarray(numbers[name], jnp.float32) for name in SCALARS])
+
+
+def _average(name: str, b: Any) -> dict[str, Any]:
+    """`_math.ema` as the kernel computes it: from which end, and how far."""
+    if isinstance(b, (int, float)):
+        return {f"{name}_weight": 1 - b if b >= 0.5 else b, f"{name}_from_old": float(b >= 0.5)}
+    b = jnp.asarray(b, jnp.float32)
+    return {f"{name}_weight": jnp.where(b >= 0.5, 1 - b, b), f"{name}_from_old": (b >= 0.5).astype(jnp.float32)}
+
+
+def _adam(rule: Adam, t: Array) -> Program:
+    scalars = _average("first", rule.b1) | _average("second", rule.b2) | {"eps": rule.eps, "eps_root": rule.eps_root}
+    if rule.bias_correction:
+        scalars |= _corrections(rule.b1, rule.b2, t) | {"next_correction": bias_correction(rule.b1, t + 1)}
+        if rule.eps_hat:
+            scalars["eps"] = eps_beside_hat(rule.eps, rule.b2, t)
+            scalars["eps_root"] = debias(jnp.asarray(rule.eps_root, jnp.float32), rule.b2, t)
+    return Program(0, NESTEROV * rule.nesterov, scalars, "root")
+
+
+def _amsgrad(rule: AMSGrad, t: Array) -> Program:
+    scalars = _average("first", rule.b1) | _average("second", rule.b2) | {"eps": rule.eps, "eps_root": rule.eps_root}
+    corrections = _corrections(rule.b1, rule.b2, t)
+    if rule.bias_correction_mu:
+        scalars["first_correction"] = corrections["first_correction"]
+    if rule.bias_correction_nu:
+        scalars["second_correction"] = corrections["second_correction"]
+    if rule.eps_hat:
+        scalars["eps"] = eps_beside_hat(rule.eps, rule.b2, t)
+    return Program(1, RAW * (rule.max_of == "raw"), scalars, "root")
+
+
+def _adamax(rule: AdaMax, t: Array) -> Program:
+    inside, outside = (0.0, rule.eps) if rule.eps_outside else (rule.eps, 0.0)
+    scalars = _average("first", rule.b1) | {"decay_rate": rule.b2, "eps_root": inside, "eps": outside}
+    if rule.bias_correction:
+        scalars["first_correction"] = bias_correction(rule.b1, t)
+    return Program(2, 0, scalars, "itself")
+
+
+def _lion(rule: Lion, t: Array) -> Program:
+    del t
+    return Program(3, 0, _average("first", rule.b1) | _average("second", rule.b2))
+
+
+def _rmsprop(rule: RMSProp, t: Array) -> Program:
+    inside, outside = (rule.eps, 0.0) if rule.eps_in_sqrt else (0.0, rule.eps)
+    scalars = _average("second", rule.decay) | {"eps_root": inside, "eps": outside, "step_size": rule.step_size}
+    if rule.bias_correction:
+        scalars["second_correction"] = bias_correction(rule.decay, t)
+    if rule.momentum is None:
+        return Program(4, 0, scalars)
+    return Program(4, MOMENTUM + NESTEROV * rule.nesterov, scalars | {"momentum": rule.momentum})
+
+
+def _adagrad(rule: AdaGrad, t: Array) -> Program:
+    del t
+    inside, outside = (rule.eps, 0.0) if rule.eps_in_sqrt else (0.0, rule.eps)
+    return Program(5, 0, {"eps_root": inside, "eps": outside})
+
+
+def _corrections(b1: Any, b2: Any, t: Array) -> dict[str, Any]:
+    return {"first_correction": bias_correction(b1, t), "second_correction": bias_correction(b2, t)}
+
+
+RULES: Mapping[type, Callable[[Any, Array], Program]] = MappingProxyType(
+    {Adam: _adam, AMSGrad: _amsgrad, AdaMax: _adamax, Lion: _lion, RMSProp: _rmsprop, AdaGrad: _adagrad}
+)

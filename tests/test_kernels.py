@@ -1,0 +1,250 @@
+"""The native kernel does what XLA does, for all that it takes, and says why it takes no more."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import adamx
+from adamx import kernels
+from adamx.moments.codes import CODES
+
+MISSING = kernels.native.missing()
+needs_native = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+SHAPE = (33, 160)  # ragged groups, and an odd number of rows
+OTHERS = {"b": (7,), "scalar": (), "cube": (3, 5, 300)}
+
+RATE = 1e-2
+
+RULES = {
+    "adam": adamx.Adam(),
+    "adam_nesterov": adamx.Adam(nesterov=True, b1=0.3),
+    "adam_eps_hat": adamx.Adam(eps_hat=True, eps=1e-3, eps_root=1e-6),
+    "adam_uncorrected": adamx.Adam(bias_correction=False),
+    "adam_scheduled": adamx.Adam(b1=adamx.schedules.decayed_beta(0.9, 0.99)),
+    "amsgrad": adamx.AMSGrad(),
+    "amsgrad_raw": adamx.AMSGrad(max_of="raw", eps_hat=True),
+    "amsgrad_paper": adamx.AMSGrad(bias_correction_mu=False, bias_correction_nu=False),
+    "adamax": adamx.AdaMax(),
+    "adamax_outside": adamx.AdaMax(eps_outside=True, eps=1e-3),
+    "lion": adamx.Lion(),
+    "rmsprop": adamx.RMSProp(),
+    "rmsprop_everything": adamx.RMSProp(momentum=0.9, nesterov=True, bias_correction=True, eps_in_sqrt=False),
+    "adagrad": adamx.AdaGrad(),
+}
+
+
+def tree(dtype, seed=0, others=True):
+    rng = np.random.default_rng(seed)
+    shapes = {"w": SHAPE} | (OTHERS if others else {})
+    return {name: jnp.asarray(rng.standard_normal(shape), dtype) for name, shape in shapes.items()}
+
+
+def both(rule, rate=RATE, **kwargs):
+    return [adamx.optimizer(rule, rate, kernel=kernel, **kwargs) for kernel in ("xla", "native")]
+
+
+def check_same(opts, params, grads_of, steps=4, rate=RATE):
+    """From the same inputs, step after step: floats within 2 roundings, codes equal but for one place in 10^4."""
+    state, (xla, native) = opts[0].init(params), [jax.jit(opt.step) for opt in opts]
+    coded = any(isinstance(x, CODES) for x in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, CODES)))
+    for t in range(steps):
+        grads = grads_of(t)
+        wanted, got = xla(grads, state, params), native(grads, state, params)
+        assert jax.tree.structure(wanted) == jax.tree.structure(got)
+        apart = total = 0
+        # Weights are measured beside the step size, too, the scale of every change.
+        before, xla_is, native_is = ((opts[0], s, p) for p, s in ((params, state), wanted, got))
+        weights = len(jax.tree.leaves(params))
+        for i, (old, a, b) in enumerate(zip(*(_told(*x) for x in (before, xla_is, native_is)), strict=True)):
+            scale = rate if i < weights else 0.0
+            assert (a.dtype, a.shape) == (b.dtype, b.shape)
+            old, a, b = (np.asarray(x) for x in (old, a, b))
+            if a.dtype.kind in "iu":
+                places = np.abs(a.astype(int) - b.astype(int))
+                assert places.max(initial=0) <= 1
+                apart, total = apart + np.count_nonzero(places), total + places.size
+                continue
+            one = np.float32(2.0**-23 if a.dtype == np.float32 else 2.0**-7)
+            if opts[0].engine.weights == "kahan" and i < weights:
+                one = np.float32(2.0**-17)  # the place of a bfloat16 beside another
+            old, a, b = (x.astype(np.float32) for x in (old, a, b))
+            # Two roundings of the number and two of its change, which has its own where both nearly cancel; what a code
+            # stands for comes out of a few more. A narrow number is off by one place, seldom.
+            room = np.maximum(np.abs(a), np.abs(old)) + np.maximum(np.abs(a - old), scale)
+            assert (np.abs(a - b) <= room * one * (1 if one > 1e-3 else 4 if coded else 2)).all()
+            if one > 1e-3:
+                apart, total = apart + np.count_nonzero(a != b), total + a.size
+        assert apart <= max(2, 1e-4 * total)
+        params, state = wanted
+
+
+def _told(opt, state, params):
+    """What is compared: masters in the place of weights and those residuals that a float32's last bit moves."""
+    masters = adamx.master_params(opt, state, params)
+    narrow = [] if opt.engine.weights in ("kahan", "split16") else [params, state.residuals]
+    return jax.tree.leaves((masters, narrow, state.slots))
+
+
+@needs_native
+@pytest.mark.parametrize("moments", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_and_format(rule, moments):
+    opts = both(RULES[rule], weight_decay=0.1, moments=moments)
+    # Momentum adds up directions, which may cancel.
+    rate = 4 * RATE if rule == "rmsprop_everything" else RATE
+    check_same(opts, tree(jnp.float32), lambda t: tree(jnp.float32, t + 1), rate=rate)
+
+
+@needs_native
+@pytest.mark.parametrize("moments", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("weights", ["nearest", "stochastic", "kahan", "split8", "split16"])
+def test_every_rounding_of_bfloat16_weights(weights, moments):
+    opts = both(adamx.Adam(), weight_decay=0.1, moments=moments, weights=weights)
+    check_same(opts, tree(jnp.bfloat16), lambda t: tree(jnp.bfloat16 if t % 2 else jnp.float32, t + 1))
+
+
+@needs_native
+@pytest.mark.parametrize("decay", ["decoupled", "independent", "cautious", "proximal", "constant", "l2"])
+def test_every_weight_decay_and_masks(decay):
+    mask = {"w": True, "b": False, "scalar": False, "cube": True}
+    lr_max = {"lr_max": 0.1} if decay == "independent" else {}
+    rate = adamx.schedules.inverse_sqrt(0.1) if decay == "independent" else 0.1
+    opts = both(adamx.Adam(), rate, weight_decay=0.1, decay=decay, mask=mask, **lr_max)
+    check_same(opts, tree(jnp.float32), lambda t: tree(jnp.float32, t + 1), rate=0.1)
+
+
+@needs_native
+def test_mixed_formats_and_traced_numbers():
+    opts = both(adamx.Adam(), weight_decay=0.1, moments=("bfloat16", "int8"))
+    check_same(opts, tree(jnp.float32), lambda t: tree(jnp.float32, t + 1))
+    params, grads = tree(jnp.float32), tree(jnp.float32, 1)
+
+    @jax.jit
+    def step(rate, b2, seed):
+        opts = both(adamx.Adam(b2=b2), rate, moments="int8", seed=seed)
+        return [opt.step(grads, opt.init(params), params)[0] for opt in opts]
+
+    wanted, got = step(1e-2, 0.99, 3)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=3e-7, atol=1e-8), wanted, got)
+
+
+@needs_native
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e-38, 1e30, 0.0])
+@pytest.mark.parametrize("moments", ["float32", "bfloat16", "int8"])
+def test_extreme_gradients(bad, moments):
+    params = {"w": jnp.ones(SHAPE)}
+    grads = {"w": tree(jnp.float32)["w"].at[0, 3].set(bad).at[5].set(bad)}
+    results = []
+    for opt in both(adamx.AMSGrad(), moments=moments):
+        p, state, step = params, opt.init(params), jax.jit(opt.step)
+        for _ in range(3):
+            p, state = step(grads, state, p)
+        results.append(np.asarray(p["w"]))
+    np.testing.assert_array_equal(*(np.isfinite(x) for x in results))
+    np.testing.assert_allclose(*results, rtol=1e-3)
+
+
+@needs_native
+@pytest.mark.parametrize("moments", ["float32", "int8"])
+def test_under_vmap_scan_donation_and_eagerly(moments):
+    opt, other = both(adamx.AdaMax(), moments=moments, weights="stochastic")[::-1]
+    params = [tree(jnp.bfloat16, seed) for seed in range(3)]
+    many = jax.tree.map(lambda *x: jnp.stack(x), *params)
+    grads = jax.tree.map(lambda p: p * 2, many)
+    states = jax.vmap(opt.init)(many)
+    together = jax.jit(jax.vmap(opt.step))(grads, states, many)
+    for i, p in enumerate(params):
+        alone = opt.step(jax.tree.map(lambda p: p * 2, p), opt.init(p), p)
+        jax.tree.map(lambda a, b, i=i: np.testing.assert_array_equal(_raw(a[i]), _raw(b)), together, alone)
+
+    rates = jnp.asarray([1e-3, 1e-2])
+    by_rate = jax.vmap(lambda r: adamx.adam(r, kernel="native").step(params[0], opt_init(params[0]), params[0])[0])
+    opt_init = adamx.adam(1e-3).init
+    for i, p in enumerate(rates):
+        alone = adamx.adam(p, kernel="native").step(params[0], opt_init(params[0]), params[0])[0]
+        jax.tree.map(lambda a, b, i=i: np.testing.assert_array_equal(_raw(a[i]), _raw(b)), by_rate(rates), alone)
+
+    def run(opt, p):
+        body = lambda carry, _: (opt.step(carry[0], carry[1], carry[0]), None)  # noqa: E731
+        return jax.lax.scan(body, (p, opt.init(p)), None, length=5)[0]
+
+    scanned, wanted = jax.jit(lambda p: run(opt, p))(params[0]), jax.jit(lambda p: run(other, p))(params[0])
+    stepped, state, step = params[0], opt.init(params[0]), jax.jit(opt.step, donate_argnums=(1, 2))
+    for _ in range(5):
+        stepped, state = step(jax.tree.map(lambda x: x + 0, stepped), state, jax.tree.map(lambda x: x + 0, stepped))
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(_raw(a), _raw(b)), scanned[0], stepped)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(_wide(a), _wide(b), rtol=0.02, atol=1e-3), wanted[0], stepped)
+
+
+def _raw(x):
+    return np.asarray(x).view(np.uint16) if x.dtype == jnp.bfloat16 else np.asarray(x)
+
+
+def _wide(x):
+    return np.asarray(x, np.float32)
+
+
+@pytest.mark.parametrize("kernel", ["xla", pytest.param("native", marks=needs_native)])
+def test_clipping_and_scaling_are_those_chained_in_front(kernel):
+    params, grads = tree(jnp.float32), tree(jnp.float32, 1)
+    norm = float(optax.tree.norm(grads))
+    opt = adamx.adamw(1e-2, weight_decay=0.1, eps=1.0, kernel=kernel)
+    for clip, scale in ((norm / 3, None), (norm * 3, None), (norm / 3, 0.25), (None, 0.25), (norm / 8, 0.25)):
+        chained = optax.chain(
+            *([optax.scale(scale)] if scale else []), *([optax.clip_by_global_norm(clip)] if clip else []), opt
+        )
+        updates, _ = chained.update(grads, chained.init(params), params)
+        wanted = optax.apply_updates(params, updates)
+        got, _ = opt.step(grads, opt.init(params), params, clip_norm=clip, grad_scale=scale)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-8), wanted, got)
+    with pytest.raises(ValueError, match="clip_norm = 0"):
+        opt.step(grads, opt.init(params), params, clip_norm=0.0)
+
+
+@needs_native
+def test_under_shard_map_auto_is_native():
+    mesh = jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("x")
+    opt = adamx.adam(1e-2)
+    params = jnp.asarray(np.random.default_rng(0).standard_normal((64, 128)), jnp.float32)
+    state = opt.init(params)
+    specs = jax.tree.map(lambda x: spec if x.ndim else jax.sharding.PartitionSpec(), state)
+    step = jax.jit(
+        jax.shard_map(opt.step, mesh=mesh, in_specs=(spec, specs, spec), out_specs=(spec, specs), check_vma=False)
+    )
+    assert "adamx_step" in step.lower(params, state, params).as_text()
+    np.testing.assert_allclose(step(params, state, params)[0], opt.step(params, state, params)[0], rtol=3e-7, atol=1e-8)
+
+
+@needs_native
+def test_over_several_devices_auto_is_xla_and_right():
+    opt = adamx.adam(1e-2)
+    params = jnp.asarray(np.random.default_rng(0).standard_normal((64, 128)), jnp.float32)
+    assert "adamx_step" not in jax.jit(opt.step).lower(params, opt.init(params), params).as_text()
+
+
+def test_what_the_kernel_does_not_take_goes_to_xla_or_is_refused_by_name():
+    assert kernels.available()["xla"] == "yes"
+    if MISSING is not None:
+        with pytest.raises(ValueError, match="kernel='native' cannot take the step of params: it was not built"):
+            opt = adamx.adam(1e-3, kernel="native")
+            opt.step(jnp.ones(3), opt.init(jnp.ones(3)), jnp.ones(3))
+        return
+    for opt, params, why in [
+        (adamx.adabelief(1e-3), jnp.ones(3), None),
+        (adamx.optimizer(adamx.Yogi(), 1e-3, kernel="native"), jnp.ones(3), "it knows Adam, AMSGrad, .*, not Yogi"),
+        (adamx.adam(1e-3, kernel="native"), jnp.ones(3, jnp.float16), "parameter is float16"),
+        (adamx.adam(1e-3, kernel="native"), jnp.ones(3, jnp.complex64), "parameter is complex64"),
+        (adamx.adam(1e-3, kernel="native", mu_dtype=jnp.float16), jnp.ones(3), "mu is stored in float16"),
+        (adamx.scale_by(adamx.Adam(), kernel="native"), jnp.ones(3), "it takes whole steps"),
+        (adamx.rmsprop(1e-3, centered=True, kernel="native"), jnp.ones(3), "without `centered`"),
+    ]:
+        if why is None:
+            opt.step(params, opt.init(params), params)
+            continue
+        with pytest.raises(ValueError, match=rf"cannot take the step of params.*{why}"):
+            opt.step(params, opt.init(params), params)
+    with pytest.raises(ValueError, match="did you mean 'native'"):
+        adamx.adam(1e-3, kernel="nativ")
