@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from . import _leaves, kernels
@@ -315,6 +316,7 @@ def scale_by(
     check(rule)
     choose("weights", weights, ROUNDINGS)
     choose("kernel", kernel, kernels.KERNELS)
+    _check_seed(seed)
     layout = Layout.of(rule, moments, mu_dtype)
     if mu_dtype is not None:
         _check_mu_dtype(mu_dtype, rule, layout.names)
@@ -347,6 +349,14 @@ def _total(measures: list[Any]) -> Any:
 
 def _residual(rounding: Rounding | None, p: Array | None) -> Array | None:
     return None if rounding is None or p is None or not is_narrow(p) else rounding.start(p)
+
+
+def _check_seed(seed: Any) -> None:
+    whole = isinstance(seed, (int, np.integer)) or (
+        hasattr(seed, "dtype") and jnp.issubdtype(seed.dtype, jnp.integer) and jnp.shape(seed) == ()
+    )
+    if not whole or isinstance(seed, bool):
+        raise TypeError(f"seed = {seed!r} should be an integer, or an array of one")
 
 
 def _check_mu_dtype(mu_dtype: Any, rule: Rule[Any], names: list[str]) -> None:

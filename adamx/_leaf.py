@@ -16,8 +16,9 @@ from ._rule import At, Rule, Slot
 from ._typing import Array
 from ._weights import Rounding
 from .moments import Format, Moments, format_of, formats
-from .moments.codes import CODES
+from .moments.codes import CODES, FloatCode
 from .moments.dense import Dense
+from .moments.int8 import Ratio
 
 
 class Layout(NamedTuple):
@@ -55,6 +56,8 @@ class Layout(NamedTuple):
         wide = wide_dtype(p)
         first = [slot.init(p, dtype=real_dtype(wide) if slot.nonnegative else wide) for slot in self.slots]
         chosen = self.formats_of(jnp.shape(p), [None if x is None else x.shape for x in first], wide)
+        # Coding constants is done by XLA's compiler itself, at a minute for a large leaf, unless it is kept from it.
+        first = jax.lax.optimization_barrier(first)
         return self.encode(first, chosen, noise)
 
     def encode(self, values: list[Array | None], chosen: list[Format], noise: Noise) -> list[Any]:
@@ -80,7 +83,7 @@ class Layout(NamedTuple):
     def _unit(self, i: int, slots: Any, form: Format) -> Array | None:
         """What slot `i` is measured in: its unit is a function of the NamedTuple that it stands in."""
         unit = self.slots[i].unit
-        if unit is None or isinstance(form, Dense):
+        if unit is None or not isinstance(form, Ratio):
             return None
         for key in self.paths[i][:-1]:
             slots = getattr(slots, key.name)
@@ -113,10 +116,23 @@ class Leaf(NamedTuple):
         shape, where = jnp.shape(self.g), _leaves.show("grads", self.path)
         if self.p is not None and jnp.shape(self.p) != shape:
             raise ValueError(f"{where} has shape {shape}, its parameter {jnp.shape(self.p)}")
+        if self.rounding is not None and self.p is not None:
+            kept = jax.eval_shape(self.rounding.start, self.p)
+            if getattr(kept, "dtype", None) != getattr(self.residual, "dtype", None):
+                there, here = (getattr(x, "dtype", "nothing") for x in (self.residual, kept))
+                raise ValueError(
+                    f"beside the parameter of {where} the state keeps {there}, the optimizer {here}: it was made with "
+                    "another `weights`"
+                )
         if self.p is not None and jnp.iscomplexobj(self.p) != jnp.iscomplexobj(self.g):
             kinds = ("complex", "real") if jnp.iscomplexobj(self.g) else ("real", "complex")
             raise TypeError(f"{where} is {kinds[0]}, its parameter {kinds[1]}: make both the same")
-        for name, slot, x in zip(layout.names, layout.slots, self.stored, strict=True):
+        for name, slot, kind, x in zip(layout.names, layout.slots, layout.formats, self.stored, strict=True):
+            if isinstance(x, CODES) and (kind == "float32" or isinstance(x, FloatCode) != (kind == "bfloat16")):
+                raise ValueError(
+                    f"{name} of {where} is stored as {type(x).__name__} in the state, but the optimizer keeps it in "
+                    f"{kind}: convert the state with `unpack_state` and `pack_state`"
+                )
             if x is not None and stored_shape(x) == shape:
                 continue
             like = self.g if self.p is None else self.p
@@ -256,7 +272,7 @@ class Step:
         new = rounding.weight(master, old.dtype, self.noise.to("weight"))
         change = new.astype(jnp.float32) - old.astype(jnp.float32)
         landed = (old.astype(jnp.float32) + change).astype(old.dtype)
-        return landed, rounding.residual(master, landed)
+        return landed, rounding.residual(master, landed, self.noise.to("residual"))
 
     def _check_shape(self, name: str, new: Any, old: Any) -> None:
         if (new is None) != (old is None) or (old is not None and jnp.shape(new) != jnp.shape(old)):

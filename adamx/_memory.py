@@ -9,7 +9,7 @@ from . import _leaves
 from ._engine import Optimizer, State
 from ._leaf import stored_shape, wide_dtype
 from ._typing import Params
-from ._weights import Rounding, is_narrow
+from ._weights import Rounding, is_narrow, nearest
 from .moments.codes import CODES
 
 
@@ -107,17 +107,23 @@ def from_master(params: Params, opt: Optimizer, dtype: Any = jnp.bfloat16, state
     >>> params.dtype, int(state.count)
     (dtype(bfloat16), 2)
     """
-    leaves = _leaves.flatten(params, "params")
-    wide = [None if p is None else jnp.asarray(p) for p in leaves.arrays]
-    narrow = [p if p is None or is_narrow(p) or jnp.iscomplexobj(p) else p.astype(dtype) for p in wide]
+    if not (jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits == 16):
+        raise TypeError(f"dtype = {dtype!r} should be bfloat16 or float16")
+    engine, leaves = opt.engine, _leaves.flatten(params, "params")
+    real = [p is not None and jnp.issubdtype(jnp.result_type(p), jnp.floating) for p in leaves.arrays]
+    cast = [yes and not is_narrow(p) for yes, p in zip(real, leaves.arrays, strict=True)]
+    wide = [jnp.asarray(p, jnp.float32) if yes else p for p, yes in zip(leaves.arrays, cast, strict=True)]
+    narrow = [nearest(p, dtype) if yes else p for p, yes in zip(wide, cast, strict=True)]
     rounded = leaves.rebuild(narrow)
-    rounding, start = opt.engine.rounding, opt.init(rounded)
-    if rounding is not None and jax.tree.leaves(start.residuals):
+    # Slots are float32 whatever the weights are; those that start as the weights start as the masters.
+    start = engine.init(leaves.rebuild(wide))
+    if (rounding := engine.rounding) is not None:
         kept = [
-            rounding.residual(p.astype(jnp.float32), n) if p is not None and n is not None and is_narrow(n) else None
+            None if n is None or not is_narrow(n) else rounding.residual(p.astype(jnp.float32), n)
             for p, n in zip(wide, narrow, strict=True)
         ]
-        start = start._replace(residuals=leaves.rebuild(kept))
+        if jax.tree.leaves(kept):
+            start = start._replace(residuals=leaves.rebuild(kept))
     if state is None:
         return rounded, start
     slots = only_state(pack_state(opt, only_state(state)._replace(residuals=start.residuals), rounded))
@@ -148,9 +154,9 @@ def pack_state(opt: Optimizer, state: Any, params: Params) -> Any:
     """The state with all slots in the formats of `opt`: the way back from `unpack_state`, or into it from float32.
 
     Rounding once costs, for Adam's moments in "int8", at most .6 % of a second moment for each octave between a group's
-    largest and least, and of the direction mu / sqrt(nu) at most .8 % of a group's largest (.2 % near zero); in
-    "bfloat16" .4 % of either. Dither keeps the second moment's mean within 1 %. What `unpack_state` gives
-    comes back as the same codes but for that dither, which may move one by one place.
+    largest and least, and of the direction mu / sqrt(nu) at most 2 % of a group's largest (.5 % near zero); in
+    "bfloat16" .8 % of the mean and .4 % of the second moment. Dither keeps their means within 1 %. What `unpack_state`
+    gives comes back as the same codes but for that dither, which may move one by one place.
 
     Args:
         opt: the optimizer that will go on with it.

@@ -49,7 +49,11 @@ class Noise(NamedTuple):
 def noise(seed: Any, path: str, count: Array) -> Noise:
     """The noise of the leaf at `path` in step `count`; the key of a seed that is a number costs nothing when traced."""
     with np.errstate(over="ignore"):
-        start = np.uint32(seed % 2**32) if isinstance(seed, int) else jnp.asarray(seed).astype(jnp.uint32)
+        start = (
+            np.uint32(int(seed) % 2**32)
+            if isinstance(seed, (int, np.integer))
+            else jnp.asarray(seed).astype(jnp.uint32)
+        )
         return Noise(_mix(start + np.uint32(zlib.crc32(path.encode()))), count)
 
 

@@ -31,8 +31,8 @@ class Rounding(Protocol):
         """The weight, in `dtype`."""
         ...
 
-    def residual(self, master: Array, p: Array) -> Array | None:
-        """What is left of `master` beside the weight `p`."""
+    def residual(self, master: Array, p: Array, noise: Noise | None = None) -> Array | None:
+        """What is left of `master` beside the weight `p`: dithered, so that small steps add up, or to nearest."""
         ...
 
 
@@ -50,20 +50,20 @@ class Stochastic:
 
     def weight(self, master: Array, dtype: Any, noise: Noise) -> Array:
         """The nearest, or the neighbour on the other side of `master`."""
-        near = _nearest(master, dtype)
+        near = nearest(master, dtype)
         error = master - near.astype(jnp.float32)
         other = _neighbour(near, error)
         gap = jnp.abs(other.astype(jnp.float32) - near.astype(jnp.float32))
         cross = unit_interval(noise.uniform(master.shape)) * gap < jnp.abs(error)
         return jnp.where(cross & jnp.isfinite(other), other, near)
 
-    def residual(self, master: Array, p: Array) -> None:
+    def residual(self, master: Array, p: Array, noise: Noise | None = None) -> None:
         """Nothing."""
-        del master, p
+        del master, p, noise
 
 
 class Kahan:
-    """Round to nearest, and keep what was rounded away in the weight's own dtype."""
+    """Round to nearest, and keep what was rounded away in the weight's own dtype, its own rounding stochastic."""
 
     def start(self, p: Array) -> Array:
         """Zero."""
@@ -76,16 +76,18 @@ class Kahan:
     def weight(self, master: Array, dtype: Any, noise: Noise) -> Array:
         """The nearest."""
         del noise
-        return _nearest(master, dtype)
+        return nearest(master, dtype)
 
-    def residual(self, master: Array, p: Array) -> Array:
+    def residual(self, master: Array, p: Array, noise: Noise | None = None) -> Array:
         """The difference."""
-        return jnp.where(jnp.isfinite(master), master - p.astype(jnp.float32), 0).astype(p.dtype)
+        rest = jnp.where(jnp.isfinite(master), master - p.astype(jnp.float32), 0)
+        return rest.astype(p.dtype) if noise is None else Stochastic().weight(rest, p.dtype, noise)
 
 
 class Split:
     """Round to nearest, and keep what was rounded away in units of the weight's spacing, in 8 or 16 bits.
 
+    8 bits are dithered: a step smaller than theirs would else be lost at every step.
     For bfloat16, whose bits are the upper half of float32's, the residual counts in float32's own bit patterns: 16 bits
     restore float32 exactly, 8 bits keep 16 bits of mantissa.
     """
@@ -111,9 +113,9 @@ class Split:
     def weight(self, master: Array, dtype: Any, noise: Noise) -> Array:
         """The nearest."""
         del noise
-        return _nearest(master, dtype)
+        return nearest(master, dtype)
 
-    def residual(self, master: Array, p: Array) -> Array:
+    def residual(self, master: Array, p: Array, noise: Noise | None = None) -> Array:
         """The difference in half spacings of `p`, times 128 or 32768."""
         if p.dtype == jnp.bfloat16:
             _, size = _magnitude(master)
@@ -122,7 +124,11 @@ class Split:
         else:
             code = (master - p.astype(jnp.float32)) / (_spacing(p) / (2 * self.limit))
         code = jnp.where(jnp.isfinite(master) & jnp.isfinite(p), code, 0)
-        return jnp.clip(jnp.round(code), -self.limit, self.limit - 1).astype(self.dtype)
+        if noise is None or self.limit > 128:
+            code = jnp.round(code)
+        else:
+            code = jnp.floor(code + (noise.weyl(p.shape) >> np.uint32(24)).astype(jnp.float32) / 256)
+        return jnp.clip(code, -self.limit, self.limit - 1).astype(self.dtype)
 
 
 ROUNDINGS: Mapping[str, Rounding | None] = MappingProxyType(
@@ -133,12 +139,12 @@ _INFINITE = 0x7F800000
 
 
 def is_narrow(p: Any) -> bool:
-    """Whether `p` is of a real floating dtype of less than 32 bits."""
+    """Whether `p` is of a real floating dtype of 16 bits."""
     dtype = jnp.result_type(p)
-    return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+    return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits == 16
 
 
-def _nearest(x: Array, dtype: Any) -> Array:
+def nearest(x: Array, dtype: Any) -> Array:
     """`x` in `dtype`; the largest finite number where rounding would make it infinite."""
     top = jnp.finfo(dtype).max.astype(np.float32)
     return jnp.where(jnp.isfinite(x), jnp.clip(x, -top, top), x).astype(dtype)

@@ -60,6 +60,8 @@ def stalls(opt: Optimizer, state: Any, grads: Params, params: Params) -> Stalls:
     leaves = _leaves.flatten(grads, "grads")
     work = engine.prepare(leaves, inner, params)
     names = engine.layout.names
+    if not any(work.steps):
+        raise ValueError("there is no gradient: every leaf is None")
     found: dict[str, list[_Change]] = {name: [] for name in (*names, "weights")}
     for step in work.steps:
         if step is None:
@@ -83,8 +85,9 @@ class _Change(NamedTuple):
     @classmethod
     def of(cls, old: Array, exact: Array, kept: Array) -> "_Change":
         exact, kept = exact - old, kept - old
-        size = jnp.max(jnp.abs(exact))
-        exact, kept = (x / jnp.where(size > 0, size, 1) for x in (exact, kept))
+        size = jnp.max(jnp.abs(exact), initial=0)
+        scale = jnp.where(size > 0, size, 1).astype(exact.dtype)
+        exact, kept = exact / scale, kept / scale
         missed = jnp.sum((exact != 0) & (kept == 0), dtype=float)
         wide = jnp.real(jnp.conj(exact) * kept)
         return cls(jnp.sum(exact != 0, dtype=float), missed, jnp.sum(wide), jnp.sum(jnp.abs(exact) ** 2))

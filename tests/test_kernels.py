@@ -67,8 +67,8 @@ def check_same(opts, params, grads_of, steps=4, rate=RATE):
                 apart, total = apart + np.count_nonzero(places), total + places.size
                 continue
             one = np.float32(2.0**-23 if a.dtype == np.float32 else 2.0**-7)
-            if opts[0].engine.weights == "kahan" and i < weights:
-                one = np.float32(2.0**-17)  # the place of a bfloat16 beside another
+            if opts[0].engine.weights in ("kahan", "split8") and i < weights:
+                one = np.float32(2.0**-16)  # the place of what is kept beside a bfloat16
             old, a, b = (x.astype(np.float32) for x in (old, a, b))
             # Two roundings of the number and two of its change, which has its own where both nearly cancel; what a code
             # stands for comes out of a few more. A narrow number is off by one place, seldom.
@@ -83,7 +83,9 @@ def check_same(opts, params, grads_of, steps=4, rate=RATE):
 def _told(opt, state, params):
     """What is compared: masters in the place of weights and those residuals that a float32's last bit moves."""
     masters = adamx.master_params(opt, state, params)
-    narrow = [] if opt.engine.weights in ("kahan", "split16") else [params, state.residuals]
+    narrow = [p for p in jax.tree.leaves(params) if p.dtype != jnp.float32]
+    if opt.engine.weights not in ("kahan", "split16"):
+        narrow += jax.tree.leaves(state.residuals)
     return jax.tree.leaves((masters, narrow, state.slots))
 
 
@@ -92,8 +94,8 @@ def _told(opt, state, params):
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_and_format(rule, moments):
     opts = both(RULES[rule], weight_decay=0.1, moments=moments)
-    # Momentum adds up directions, which may cancel.
-    rate = 4 * RATE if rule == "rmsprop_everything" else RATE
+    # Momentum .9 adds up ten directions, which may cancel.
+    rate = 10 * RATE if rule == "rmsprop_everything" else RATE
     check_same(opts, tree(jnp.float32), lambda t: tree(jnp.float32, t + 1), rate=rate)
 
 

@@ -227,7 +227,67 @@ def test_packing_a_float32_state_loses_what_is_documented_and_unpacking_nothing(
     octaves = 1 if moments == "bfloat16" else np.ceil(np.ptp(np.log2(nu))) + 1
     np.testing.assert_allclose(back.slots.nu["w"], nu, rtol=octaves * (0.004 if moments == "bfloat16" else 0.006))
     ratio, kept = mu / jnp.sqrt(nu), back.slots.mu["w"] / jnp.sqrt(back.slots.nu["w"])
-    np.testing.assert_allclose(kept, ratio, atol=0.008 * float(jnp.max(jnp.abs(ratio))))
+    np.testing.assert_allclose(kept, ratio, atol=0.02 * float(jnp.max(jnp.abs(ratio))))
     small.step(params, packed, params)
     with pytest.raises(TypeError, match="packed already"):
         adamx.pack_state(small, packed, params)
+
+
+@pytest.mark.parametrize("moments", ["int8", "bfloat16"])
+@pytest.mark.parametrize("snr", [0.1, 1.0])
+def test_a_slow_mean_moves_as_far_as_it_should(moments, snr):
+    """An average over ten thousand steps: rounded to nearest, int8 would keep a tenth of it, bfloat16 a sixth."""
+    rng = np.random.default_rng(0)
+    scale = jnp.asarray(np.exp(0.5 * rng.standard_normal((32, 128))), jnp.float32)
+    mean = jnp.asarray(rng.standard_normal((32, 128)), jnp.float32)
+    rule = adamx.AdEMAMix(b3=0.9999, eps=0.0)
+
+    def run(moments):
+        tx = adamx.scale_by(rule, moments=moments)
+
+        def body(state, t):
+            noise = jax.random.normal(jax.random.fold_in(jax.random.key(1), t), scale.shape)
+            return tx.update(scale * (snr * mean + noise), state)[1], None
+
+        state = jax.jit(lambda: jax.lax.scan(body, tx.init(scale), jnp.arange(4_000))[0])()
+        opt = adamx.optimizer(rule, 1.0, moments=moments)
+        return np.asarray(adamx.unpack_state(opt, state, scale).slots.mu_slow)
+
+    wanted, got = run("float32"), run(moments)
+    assert np.sum(got * wanted) / np.sum(wanted**2) == pytest.approx(1, abs=0.05)
+
+
+def test_a_dead_element_does_not_coarsen_its_group():
+    """Its second moment falls for ever; codes between it and the others would be few."""
+    x = jnp.asarray(np.exp(0.5 * np.random.default_rng(0).standard_normal((8, 128))), jnp.float32).at[:, 0].set(1e-30)
+    back = Log().decode(Log().encode(x, None, QUIET), None)
+    np.testing.assert_allclose(back[:, 1:], x[:, 1:], rtol=41 / 254)
+
+
+@pytest.mark.parametrize("shape", [(4096,), (1, 4096), (5000, 1), (1200, 5), (40, 129), (4, 8, 160), (0, 8000)])
+def test_every_shape_has_codes_of_its_own_length(shape):
+    params = jnp.ones(shape)
+    opt = adamx.adam(0.1, moments="int8")
+    p, state = jax.jit(opt.step)(params, opt.init(params), params)
+    np.testing.assert_allclose(p, 0.9, rtol=0.01)
+    assert adamx.state_bytes(opt, params).total == sum(x.nbytes for x in jax.tree.leaves(state))
+
+
+@pytest.mark.usefixtures("x64")
+def test_float64_leaves_stay_float64():
+    params = jnp.ones((64, 128), jnp.float64)
+    for moments in ("int8", "bfloat16"):
+        assert {x.dtype for x in jax.tree.leaves(adamx.adam(1e-3, moments=moments).init(params).slots)} == {
+            np.dtype("f8")
+        }
+
+
+def test_a_state_in_another_format_or_mode_is_refused():
+    params = jnp.ones((64, 128))
+    state = adamx.adam(1e-3, moments="int8").init(params)
+    with pytest.raises(ValueError, match="mu of grads is stored as RatioCode in the state, .* keeps it in float32"):
+        adamx.adam(1e-3).step(params, state, params)
+    narrow = params.astype(jnp.bfloat16)
+    state = adamx.adam(1e-3, weights="split16").init(narrow)
+    with pytest.raises(ValueError, match="the state keeps int16, the optimizer int8"):
+        adamx.adam(1e-3, weights="split8").step(narrow, state, narrow)

@@ -191,3 +191,18 @@ def test_float32_training_goes_on_in_narrow_weights_and_low_bits(mode):
     ):
         with pytest.raises(ValueError, match=rf"keeps nothing beside params\['w'\], as weights='{mode}' does"):
             ask()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("rate", "decay"), [(1e-5, 0.0), (3e-6, 0.0), (3e-4, 0.01)])
+def test_steps_below_a_residuals_place_add_up(mode, rate, decay):
+    """A constant gradient, or decay by itself, over 2,000 steps: the mean moves by what float32's would."""
+    opt = adamx.adamw(rate, weight_decay=decay, weights=mode)
+    start = jnp.asarray(np.random.default_rng(0).uniform(1, 1.9, (64, 64)), jnp.float32)
+    grads = jnp.zeros_like(start) if decay else jnp.ones_like(start)
+    params, state = adamx.from_master(start, opt)
+    body = lambda _, carry: opt.step(grads, carry[1], carry[0])  # noqa: E731
+    params, state = jax.jit(lambda carry: jax.lax.fori_loop(0, 2_000, body, carry))((params, state))
+    moved = np.mean(np.asarray(start - adamx.master_params(opt, state, params), np.float64))
+    wanted = np.mean(np.asarray(start, np.float64)) * (1 - (1 - rate * decay) ** 2_000) if decay else 2_000 * rate
+    assert moved / wanted == pytest.approx(1, abs=0.1 if mode == "stochastic" else 0.05)

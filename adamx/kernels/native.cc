@@ -35,7 +35,7 @@ namespace adamx {
 enum class Rule { kAdam, kAMSGrad, kAdaMax, kLion, kRMSProp, kAdaGrad };
 enum class Decay { kNone, kShrink, kL2, kCautious, kProximal };
 enum class Rounding { kNearest, kStochastic, kKahan, kSplit8, kSplit16 };
-enum class Format { kFloat, kBFloat16, kFloatCode, kLog, kRatio };
+enum class Format { kFloat, kBFloat16, kDitheredMean, kFloatCode, kLog, kRatio };
 enum class Unit { kNone, kRoot, kItself };
 enum Flags { kNesterov = 1, kRaw = 2, kMomentum = 4 };
 
@@ -53,10 +53,12 @@ struct Scalars {
 constexpr int kScalars = sizeof(Scalars) / sizeof(float);
 
 constexpr int kGroup = 128;
+constexpr int kSpan = 40;
 constexpr int kBlock = 512;
 constexpr int kSlots = 3;
 constexpr int kNu = 1;  // the slot that units are made of
 constexpr int32_t kOctave = 1 << 23;
+constexpr int32_t kQuarter = kOctave / 4;
 constexpr int32_t kInfinite = 0x7F800000;
 constexpr uint32_t kGolden = 0x9E3779B9u;
 
@@ -82,7 +84,7 @@ struct Leaf {
   void* p;
   bool p_narrow;
   void* residual;
-  uint32_t count, weight_key;
+  uint32_t count, weight_key, residual_key;
   int slot_count;
   Slot slots[kSlots];
 };
@@ -144,27 +146,27 @@ INLINE float Sign(float x) { return static_cast<float>((x > 0) - (x < 0)) + 0 * 
 // Slots
 
 INLINE void DecodeLog(const uint8_t* RESTRICT code, int32_t low, int32_t high, float* RESTRICT x, int n) {
+  const int32_t octaves = high - low, last = octaves * kOctave - 1;
   for (int i = 0; i < n; ++i) {
-    const int32_t step = code[i], octaves = high - low;
+    const int32_t step = code[i];
     const float place = static_cast<float>((step - 1) * octaves) * (kOctave / 254.0f);
-    x[i] = step == 0 ? 0.0f : Float(low * kOctave + static_cast<int32_t>(place));
+    x[i] = step == 0 ? 0.0f : Float(low * kOctave + std::min(static_cast<int32_t>(place), last));
   }
   if (low == 255) std::fill(x, x + n, std::numeric_limits<float>::quiet_NaN());
 }
 
 INLINE void EncodeLog(const float* RESTRICT x, uint8_t* RESTRICT code, uint8_t* low_out, uint8_t* high_out,
                       uint32_t index, uint32_t key, uint32_t step, int n) {
-  int32_t low = 255, high = 0;
+  int32_t low = 255, high = 1;
   for (int i = 0; i < n; ++i) {
     const int32_t exponent = (Bits(x[i]) & 0x7FFFFFFF) >> 23;
     low = std::min(low, exponent == 0 ? 255 : exponent);
     high = std::max(high, exponent);
   }
-  high += 1;
-  low = low == 255 ? 1 : low;
-  high = std::min(high, 256);
+  high = std::min(high + 1, 256);
   const bool broken = high == 256;
-  const float steps = (254.0f / kOctave) / static_cast<float>(std::max(high - low, 1));
+  low = std::max(std::min(low, high - 1), high - kSpan);
+  const float steps = (254.0f / kOctave) / static_cast<float>(high - low);
   for (int i = 0; i < n; ++i) {
     const int32_t raw = Bits(x[i]) & 0x7FFFFFFF;
     const float place = static_cast<float>(raw - low * kOctave) * steps;
@@ -185,17 +187,30 @@ INLINE void DecodeRatio(const int8_t* RESTRICT code, float scale, const float* R
     for (int i = 0; i < n; ++i) x[i] *= unit[i];
 }
 
-INLINE void EncodeRatio(float* RESTRICT x, int8_t* RESTRICT code, uint16_t* scale_out, const float* RESTRICT unit, int n) {
+INLINE void EncodeRatio(float* RESTRICT x, int8_t* RESTRICT code, uint16_t* scale_out, const float* RESTRICT unit,
+                        uint32_t index, uint32_t key, uint32_t step, int n) {
   if (unit != nullptr)
     for (int i = 0; i < n; ++i) x[i] = DivNoNan(x[i], unit[i]);
-  int32_t largest = 0;  // of bit patterns, which NaN's exceed all others
-  for (int i = 0; i < n; ++i) largest = std::max(largest, Bits(x[i]) & 0x7FFFFFFF);
-  *scale_out = Narrowed(Float(largest));
-  const float scale = Widened(*scale_out);
+  int32_t top = 0;  // of bit patterns, which NaN's exceed all others
+  for (int i = 0; i < n; ++i) top = std::max(top, Bits(x[i]) & 0x7FFFFFFF);
+  if (top < kInfinite) top = std::min((top + kQuarter - 1) & -kQuarter, kInfinite - kQuarter);
+  *scale_out = Narrowed(Float(top));
+  const float scale = Float(top);
   for (int i = 0; i < n; ++i) {
     const float place = 254.0f * DivNoNan(x[i], scale + std::fabs(x[i]));
-    const float bounded = std::min(std::max(place, -127.0f), 127.0f);
-    code[i] = static_cast<int8_t>(static_cast<int32_t>(place != place ? 127.0f : Rounded(bounded)));
+    const float dithered = place + UnitInterval(Weyl(index + i, key, step));
+    const float bounded = std::min(std::max(dithered, -127.0f), 127.5f) + 128.0f;  // positive: cut off is rounded down
+    code[i] = static_cast<int8_t>(place != place ? 127 : static_cast<int32_t>(bounded) - 128);
+  }
+}
+
+INLINE void EncodeMean(const float* RESTRICT x, uint16_t* RESTRICT code, uint32_t index, uint32_t key, uint32_t step,
+                       int n) {
+  for (int i = 0; i < n; ++i) {
+    const uint32_t raw = static_cast<uint32_t>(Bits(x[i]));
+    const uint32_t down = raw >> 16, up = (raw + (Weyl(index + i, key, step) >> 16)) >> 16;
+    const uint32_t kept = (up & 0x7F80u) == 0x7F80u ? down : up;
+    code[i] = Finite(x[i]) ? static_cast<uint16_t>(kept) : Narrowed(x[i]);
   }
 }
 
@@ -234,7 +249,8 @@ INLINE void Decode(const Slot& slot, const Block& b, float* x) {
   switch (slot.format) {
     case Format::kFloat:
       return;
-    case Format::kBFloat16: {
+    case Format::kBFloat16:
+    case Format::kDitheredMean: {
       const uint16_t* code = static_cast<const uint16_t*>(slot.code) + b.at;
       for (int i = 0; i < b.n; ++i) x[i] = Widened(code[i]);
       return;
@@ -269,6 +285,9 @@ INLINE void Encode(const Slot& slot, const Block& b, float* x, uint32_t count) {
       for (int i = 0; i < b.n; ++i) code[i] = Narrowed(x[i]);
       return;
     }
+    case Format::kDitheredMean:
+      EncodeMean(x, static_cast<uint16_t*>(slot.code) + b.at, index, slot.key, step, b.n);
+      return;
     case Format::kFloatCode:
       EncodeFloatCode(x, static_cast<uint16_t*>(slot.code) + b.at, index, slot.key, step, b.n);
       return;
@@ -281,7 +300,7 @@ INLINE void Encode(const Slot& slot, const Block& b, float* x, uint32_t count) {
       const float* unit = UnitOf(slot, b);
       for (int i = 0, k = 0; i < b.n; i += kGroup, ++k)
         EncodeRatio(x + i, static_cast<int8_t*>(slot.code) + b.at + i, slot.scale + b.group + k,
-                    unit == nullptr ? nullptr : unit + i, std::min(kGroup, b.n - i));
+                    unit == nullptr ? nullptr : unit + i, index + i, slot.key, step, std::min(kGroup, b.n - i));
       return;
     }
   }
@@ -410,11 +429,18 @@ INLINE float Master(uint16_t p, int32_t code, int32_t unit) {
   return Float(static_cast<int32_t>((raw & 0x80000000u) | static_cast<uint32_t>(size >= kInfinite ? size : moved)));
 }
 
-INLINE int32_t Residual(float master, uint16_t p, int32_t unit, int32_t limit) {
+// What is left of `master` beside `p`, in bit patterns; 0 beside what is not finite.
+
+INLINE int32_t Rest(float master, uint16_t p) {
   const int32_t size = Bits(master) & 0x7FFFFFFF, kept = (p & 0x7FFF) << 16;
-  const float code = Rounded(static_cast<float>(size - kept) * (1.0f / static_cast<float>(unit)));
-  const bool finite = (size < kInfinite) & (kept < kInfinite);
-  return static_cast<int32_t>(finite ? std::min(std::max(code, -static_cast<float>(limit)), limit - 1.0f) : 0.0f);
+  return (size < kInfinite) & (kept < kInfinite) ? size - kept : 0;
+}
+
+INLINE int32_t ExactResidual(float master, uint16_t p) { return std::min(std::max(Rest(master, p), -32768), 32767); }
+
+INLINE int32_t DitheredResidual(float master, uint16_t p, uint32_t bits) {
+  const int32_t up = (Rest(master, p) + static_cast<int32_t>(bits >> 24)) >> 8;
+  return std::min(std::max(up, -128), 127);
 }
 
 INLINE void LoadWeights(const Leaf& leaf, const Block& b) {
@@ -448,20 +474,22 @@ INLINE void StoreWeights(const Leaf& leaf, const Block& b) {
   if (!leaf.p_narrow) return;
   uint16_t* RESTRICT p = static_cast<uint16_t*>(leaf.p) + b.at;
   const float* RESTRICT x = b.p;
+  const uint32_t index = static_cast<uint32_t>(b.at);
+  const uint32_t mixed_step = Mixed(leaf.count ^ kGolden), weyl_step = leaf.count * kGolden;
   switch (leaf.rounding) {
     case Rounding::kNearest:
       for (int i = 0; i < b.n; ++i) p[i] = Narrowed(x[i]);
       return;
     case Rounding::kStochastic: {
-      const uint32_t index = static_cast<uint32_t>(b.at), step = Mixed(leaf.count ^ kGolden);
-      for (int i = 0; i < b.n; ++i) p[i] = Stochastic(x[i], Mixed(Mixed((index + i) ^ leaf.weight_key) + step));
+      for (int i = 0; i < b.n; ++i) p[i] = Stochastic(x[i], Mixed(Mixed((index + i) ^ leaf.weight_key) + mixed_step));
       return;
     }
     case Rounding::kKahan: {
       uint16_t* RESTRICT lost = static_cast<uint16_t*>(leaf.residual) + b.at;
       for (int i = 0; i < b.n; ++i) {
         p[i] = NearestFinite(x[i]);
-        lost[i] = Narrowed(Finite(x[i]) ? x[i] - Widened(p[i]) : 0.0f);
+        const float rest = Finite(x[i]) ? x[i] - Widened(p[i]) : 0.0f;
+        lost[i] = Stochastic(rest, Mixed(Mixed((index + i) ^ leaf.residual_key) + mixed_step));
       }
       return;
     }
@@ -469,7 +497,7 @@ INLINE void StoreWeights(const Leaf& leaf, const Block& b) {
       int8_t* RESTRICT code = static_cast<int8_t*>(leaf.residual) + b.at;
       for (int i = 0; i < b.n; ++i) {
         p[i] = NearestFinite(x[i]);
-        code[i] = static_cast<int8_t>(Residual(x[i], p[i], 256, 128));
+        code[i] = static_cast<int8_t>(DitheredResidual(x[i], p[i], Weyl(index + i, leaf.residual_key, weyl_step)));
       }
       return;
     }
@@ -477,7 +505,7 @@ INLINE void StoreWeights(const Leaf& leaf, const Block& b) {
       int16_t* RESTRICT code = static_cast<int16_t*>(leaf.residual) + b.at;
       for (int i = 0; i < b.n; ++i) {
         p[i] = NearestFinite(x[i]);
-        code[i] = static_cast<int16_t>(Residual(x[i], p[i], 1, 32768));
+        code[i] = static_cast<int16_t>(ExactResidual(x[i], p[i]));
       }
       return;
     }
@@ -610,7 +638,7 @@ void Step(const Leaf& leaf, ffi::ThreadPool& pool) {
   crew->Wait();
 }
 
-// The operands are scalars, bits (the step's number, then a key for each slot and for the weight), gradient, then what is
+// The operands are scalars, bits (the step's number, then a key for each slot, the weight and the residual), gradient, then what is
 // changed in place: parameter, residual if any, and every slot's arrays.
 class Operands {
  public:
@@ -687,7 +715,8 @@ ffi::Error StepLeaf(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remainin
       }
       slot.key = *keys++;
     }
-    leaf.weight_key = *keys;
+    leaf.weight_key = *keys++;
+    leaf.residual_key = *keys;
     Step(leaf, pool);
   }
   return ffi::Error::Success();

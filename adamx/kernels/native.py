@@ -22,7 +22,7 @@ from .._math import bias_correction, debias, eps_beside_hat
 from .._rule import At
 from .._typing import Array
 from .._weights import ROUNDINGS
-from ..moments.bfloat16 import Dithered
+from ..moments.bfloat16 import Dithered, DitheredMean
 from ..moments.dense import Dense
 from ..moments.int8 import Log, Ratio
 from ..rules.adagrad import AdaGrad
@@ -147,16 +147,14 @@ def land(step: Step, total: Any) -> tuple[Array, list[Any], Array | None]:
 def _format(form: Any) -> int:
     if isinstance(form, Dense):
         return 0 if form.dtype == jnp.float32 else 1
-    return {Dithered: 2, Log: 3, Ratio: 4}[type(form)]
+    return {DitheredMean: 2, Dithered: 3, Log: 4, Ratio: 5}[type(form)]
 
 
 def _bits(step: Step, slots: list[int], forms: list[Any]) -> Array:
-    """The number of the step and the keys of every slot and of the weight; nothing where nothing is random."""
-    random = [isinstance(form, (Dithered, Log)) for form in forms]
-    stochastic = step.leaf.rounding is ROUNDINGS["stochastic"]
-    if not any(random) and not stochastic:
-        return jnp.zeros(len(slots) + 2, jnp.uint32)
-    names = [*(step.layout.names[i] for i in slots), "weight"]
+    """The number of the step, and the keys of every slot, the weight and the residual where anything is random."""
+    if step.leaf.rounding is None and all(isinstance(form, Dense) for form in forms):
+        return jnp.zeros(len(slots) + 3, jnp.uint32)
+    names = [*(step.layout.names[i] for i in slots), "weight", "residual"]
     keys = [step.noise.to(name).key for name in names]
     return jnp.stack([jnp.asarray(x).astype(jnp.uint32) for x in (step.now.count, *keys)])
 

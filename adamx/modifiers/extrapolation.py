@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._math import norm
-from .._rule import At, Modifier, Slot, static
+from .._rule import At, Modifier, Rule, Slot, static
 from .._typing import Array, Beta, NonNegative
 
 
@@ -14,6 +14,12 @@ class WithPrevious(NamedTuple):
 
     inner: Any
     previous: Any
+
+
+def _with_previous(rule: Rule[Any]) -> WithPrevious:
+    """The gradient is kept in units of the inner rule's root mean square, where it has one."""
+    unit = (lambda s: jnp.sqrt(s.inner.nu)) if hasattr(rule.slots, "nu") else None
+    return WithPrevious(inner=rule.slots, previous=Slot(unit=unit))
 
 
 class MARS(Modifier):
@@ -36,7 +42,7 @@ class MARS(Modifier):
     gamma: NonNegative = 0.025
     clip: bool = static(default=True)
     elementwise = False
-    slots = property(lambda self: WithPrevious(inner=self.rule.slots, previous=Slot()))
+    slots = property(lambda self: _with_previous(self.rule))
 
     def measure(self, g: Array, s: WithPrevious, at: At) -> Any:
         return self.rule.measure(self._corrected(g, s), s.inner, at)
@@ -67,7 +73,7 @@ class Nesterov(Modifier):
     """
 
     b1: Beta = 0.9
-    slots = property(lambda self: WithPrevious(inner=self.rule.slots, previous=Slot()))
+    slots = property(lambda self: _with_previous(self.rule))
 
     def measure(self, g: Array, s: WithPrevious, at: At) -> Any:
         return self.rule.measure(g + self.b1 * (g - s.previous), s.inner, at)

@@ -7,14 +7,13 @@ measured in, and nothing of the rule.
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
-import jax.numpy as jnp
 import numpy as np
 
 from .._names import choose
 from .._random import Noise
 from .._rule import Slot
 from .._typing import Array
-from .bfloat16 import Dithered
+from .bfloat16 import Dithered, DitheredMean
 from .dense import Dense
 from .int8 import Log, Ratio
 
@@ -45,6 +44,8 @@ def formats(moments: Moments, names: Sequence[str]) -> list[str]:
     Raises:
         ValueError: an unknown format or slot, or not as many formats as slots.
     """
+    if not isinstance(moments, (str, Mapping, Sequence)) or isinstance(moments, bytes):
+        raise TypeError(f"moments = {moments!r} should be one of {', '.join(FORMATS)}, or one for each slot")
     if isinstance(moments, str):
         chosen = [moments] * len(names)
     elif isinstance(moments, Mapping):
@@ -60,9 +61,9 @@ def formats(moments: Moments, names: Sequence[str]) -> list[str]:
 
 def format_of(name: str, slot: Slot, shape: tuple[int, ...], leaf: tuple[int, ...], dense: np.dtype) -> Format:
     """The format of a slot of `shape`: dense where to code it is not worth it, or not right."""
-    coded = shape == leaf and int(np.prod(shape)) >= SMALL and dense.kind != "c" and not slot.like_weights
+    coded = shape == leaf and int(np.prod(shape)) >= SMALL and dense == np.float32 and not slot.like_weights
     if name == "bfloat16" and coded:
-        return Dithered() if slot.nonnegative else Dense(jnp.bfloat16)
+        return Dithered() if slot.nonnegative else DitheredMean()
     if name == "int8" and coded:
         return Log() if slot.nonnegative else Ratio()
     return Dense(dense)

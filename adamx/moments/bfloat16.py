@@ -1,4 +1,4 @@
-"""Slots in two bytes: a mean rounded to nearest, a second moment with dither and the bit its sign does not need."""
+"""Slots in two bytes, dithered; a second moment also with the bit that its sign does not need."""
 
 from typing import NamedTuple
 
@@ -30,6 +30,25 @@ class Dithered(NamedTuple):
         """The values, float32."""
         del unit
         return jax.lax.bitcast_convert_type(code.code.astype(jnp.uint32) << np.uint32(15), jnp.float32)
+
+
+class DitheredMean(NamedTuple):
+    """A slot of either sign in bfloat16, rounded so that the mean over steps is right, as a slow average needs."""
+
+    def encode(self, x: Array, unit: Array | None, noise: Noise) -> Array:
+        """`x`, float32; what is not finite stays so, and nothing finite becomes infinite."""
+        del unit
+        raw = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+        up = (raw + (noise.weyl(x.shape) >> np.uint32(16))) & np.uint32(0xFFFF0000)
+        infinite = (up & np.uint32(0x7F800000)) == np.uint32(0x7F800000)
+        kept = jnp.where(infinite, raw & np.uint32(0xFFFF0000), up)
+        rounded = jax.lax.bitcast_convert_type(kept, jnp.float32)
+        return jnp.where(jnp.isfinite(x), rounded, x).astype(jnp.bfloat16)
+
+    def decode(self, code: Array, unit: Array | None) -> Array:
+        """The values in bfloat16, which the engine widens."""
+        del unit
+        return code
 
 
 _INFINITE, _NAN = np.uint32(0xFF00), np.uint32(0xFFFF)

@@ -22,6 +22,13 @@ GROUP = 128
 OCTAVE = 1 << 23
 """From one power of two to the next, in float32's bit patterns."""
 
+QUARTER, INFINITE = OCTAVE // 4, 0x7F800000
+
+
+SPAN = 40
+"""At most so many octaves lie between a group's ends: what is dead, or a millionth of the largest gradient, is stored
+as the least and takes a smaller step, instead of making the codes of all others coarse."""
+
 
 class Log(NamedTuple):
     """A nonnegative slot in a byte: 255 steps between a group's least and largest power of two, and one for zero.
@@ -38,12 +45,12 @@ class Log(NamedTuple):
         exponent = raw >> 23
         zero = exponent == 0
         low = jnp.min(jnp.where(zero, 255, exponent), axis=-1, keepdims=True)
-        high = jnp.max(jnp.where(zero, 0, exponent), axis=-1, keepdims=True) + 1
-        low, high = jnp.where(low == 255, 1, low), jnp.where(high > 255, 256, high)
-        broken = high == 256
+        high = jnp.max(jnp.where(zero, 1, exponent), axis=-1, keepdims=True) + 1
+        broken = high >= 256
+        high = jnp.minimum(high, 256)
+        low = jnp.maximum(jnp.minimum(low, high - 1), high - SPAN)
         place = (raw - low * OCTAVE).astype(jnp.float32) * (np.float32(254 / OCTAVE) / (high - low).astype(jnp.float32))
-        dither = unit_interval(_grouped_bits(noise.weyl(x.shape)))
-        code = 1 + jnp.clip(jnp.floor(place + dither), 0, 254).astype(jnp.int32)
+        code = 1 + jnp.clip(jnp.floor(place + _dither(x, noise)), 0, 254).astype(jnp.int32)
         code = jnp.where(zero & ~broken, 0, code)
         low = jnp.where(broken, 255, low)
         return LogCode(_ungrouped(code, x.shape).astype(jnp.uint8), *(e[..., 0].astype(jnp.uint8) for e in (low, high)))
@@ -54,24 +61,30 @@ class Log(NamedTuple):
         step = _grouped(code.code).astype(jnp.int32)
         low, high = (e[..., None].astype(jnp.int32) for e in (code.low, code.high))
         place = ((step - 1) * (high - low)).astype(jnp.float32) * np.float32(OCTAVE / 254)
-        raw = low * OCTAVE + place.astype(jnp.int32)
+        # Just below the end, which is a power of two: on it, the group would reach one octave further.
+        raw = jnp.minimum(low * OCTAVE + place.astype(jnp.int32), high * OCTAVE - 1)
         x = jax.lax.bitcast_convert_type(raw, jnp.float32)
         x = jnp.where(low == 255, jnp.nan, jnp.where(step == 0, 0, x))
         return _ungrouped(x, code.code.shape)
 
 
 class Ratio(NamedTuple):
-    """A slot in a byte: its ratio to its unit, fine near zero and coarse near the group's largest (softsign)."""
+    """A slot in a byte: its ratio to its unit, fine near zero and coarse near the group's largest (softsign).
+
+    It is dithered, too, and the group's largest rounded up to one of four numbers an octave, so that an average of ten
+    thousand steps moves as it should.
+    """
 
     def encode(self, x: Array, unit: Array | None, noise: Noise) -> RatioCode:
         """`x`, float32, measured in `unit`, which is not negative; `None` for 1."""
         ratio = _grouped(x if unit is None else div_no_nan(x, unit))
-        scale = jnp.max(jnp.abs(ratio), axis=-1, keepdims=True).astype(jnp.bfloat16)
-        place = 254 * div_no_nan(ratio, scale.astype(jnp.float32) + jnp.abs(ratio))
-        del noise
-        code = jnp.clip(jnp.round(place), -127, 127)
+        top = jax.lax.bitcast_convert_type(jnp.max(jnp.abs(ratio), axis=-1, keepdims=True), jnp.int32)
+        up = jnp.minimum((top + QUARTER - 1) & -QUARTER, INFINITE - QUARTER)
+        scale = jax.lax.bitcast_convert_type(jnp.where(top < INFINITE, up, top), jnp.float32)
+        place = 254 * div_no_nan(ratio, scale + jnp.abs(ratio))
+        code = jnp.clip(jnp.floor(place + _dither(x, noise)), -127, 127)
         code = jnp.where(jnp.isnan(code), 127, code)
-        return RatioCode(_ungrouped(code, x.shape).astype(jnp.int8), scale[..., 0])
+        return RatioCode(_ungrouped(code, x.shape).astype(jnp.int8), scale[..., 0].astype(jnp.bfloat16))
 
     def decode(self, code: RatioCode, unit: Array | None) -> Array:
         """The values, float32."""
@@ -81,15 +94,17 @@ class Ratio(NamedTuple):
         return x if unit is None else x * unit
 
 
+def _dither(x: Array, noise: Noise) -> Array:
+    """Uniform numbers in [0, 1) for each element, in its group's place."""
+    return unit_interval(_grouped(noise.weyl(x.shape)))
+
+
 def _grouped(x: Array) -> Array:
-    """(..., n) to (..., groups, 128), the last group filled up with zeros."""
-    missing = -x.shape[-1] % GROUP
+    """(..., n) to (..., groups, 128), the last group filled up with zeros; a short axis is one group of its length."""
+    size = min(GROUP, x.shape[-1])
+    missing = -x.shape[-1] % size
     padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)]) if missing else x
-    return padded.reshape(*x.shape[:-1], -1, GROUP)
-
-
-def _grouped_bits(bits: Array) -> Array:
-    return _grouped(bits)
+    return padded.reshape(*x.shape[:-1], -1, size)
 
 
 def _ungrouped(x: Array, shape: tuple[int, ...]) -> Array:

@@ -45,7 +45,7 @@ class Adan(Rule[AdanMoments]):
         mu=Slot(unit=lambda s: jnp.sqrt(s.nu)),
         delta=Slot(unit=lambda s: jnp.sqrt(s.nu)),
         nu=Slot(nonnegative=True),
-        previous=Slot(),
+        previous=Slot(unit=lambda s: jnp.sqrt(s.nu)),
     )
 
     def step(self, g: Array, s: AdanMoments, at: At) -> tuple[Array, AdanMoments]:

@@ -65,7 +65,7 @@ int64_t Run(Rule rule, int flags, Decay decay, Rounding rounding, Format format,
     const bool mean = rule == Rule::kLion || (k == 0 && rule <= Rule::kAdaMax) || (k == 1 && rule == Rule::kRMSProp);
     Slot& slot = leaf.slots[k];
     slot.format = format == Format::kLog && mean         ? Format::kRatio
-                  : format == Format::kFloatCode && mean ? Format::kBFloat16
+                  : format == Format::kFloatCode && mean ? (k ? Format::kBFloat16 : Format::kDitheredMean)
                                                          : format;
     slot.unit = slot.format == Format::kRatio && rule <= Rule::kAdaMax ? Unit::kRoot : Unit::kNone;
     slot.code = slot.format == Format::kFloat ? static_cast<void*>(dense[k].data())
