@@ -512,8 +512,12 @@ INLINE void StoreWeights(const Leaf& leaf, const Block& b) {
   }
 }
 
-INLINE void LoadGradients(const Leaf& leaf, const Block& b, const float* p) {
+INLINE void LoadGradients(const Leaf& leaf, Block& b, const float* p) {
   const float scale = leaf.scalars.grad_scale;
+  if (!leaf.g_narrow && scale == 1 && leaf.decay != Decay::kL2) {
+    b.g = const_cast<float*>(static_cast<const float*>(leaf.g)) + b.at;
+    return;
+  }
   if (leaf.g_narrow) {
     const uint16_t* RESTRICT g = static_cast<const uint16_t*>(leaf.g) + b.at;
     for (int i = 0; i < b.n; ++i) b.g[i] = Widened(g[i]) * scale;
@@ -542,18 +546,19 @@ inline int64_t BlockCount(const Leaf& leaf) {
 
 // The next block, so that it is there when its turn comes: the hardware's own guesses end with each array's part.
 
+template <int kWritten>
 INLINE void Fetch(const void* array, int64_t first, int64_t bytes) {
   const char* at = static_cast<const char*>(array) + first * bytes;
-  for (int64_t i = 0; i < kBlock * bytes; i += 64) __builtin_prefetch(at + i, 1, 3);
+  for (int64_t i = 0; i < kBlock * bytes; i += 64) __builtin_prefetch(at + i, kWritten, 3);
 }
 
 INLINE void FetchBlock(const Leaf& leaf, int64_t at) {
-  Fetch(leaf.g, at, leaf.g_narrow ? 2 : 4);
-  Fetch(leaf.p, at, leaf.p_narrow ? 2 : 4);
-  if (leaf.residual != nullptr) Fetch(leaf.residual, at, leaf.rounding == Rounding::kSplit8 ? 1 : 2);
+  Fetch<0>(leaf.g, at, leaf.g_narrow ? 2 : 4);
+  Fetch<1>(leaf.p, at, leaf.p_narrow ? 2 : 4);
+  if (leaf.residual != nullptr) Fetch<1>(leaf.residual, at, leaf.rounding == Rounding::kSplit8 ? 1 : 2);
   for (int j = 0; j < leaf.slot_count; ++j) {
     const Format format = leaf.slots[j].format;
-    Fetch(leaf.slots[j].code, at, format == Format::kFloat ? 4 : format >= Format::kLog ? 1 : 2);
+    Fetch<1>(leaf.slots[j].code, at, format == Format::kFloat ? 4 : format >= Format::kLog ? 1 : 2);
   }
 }
 
@@ -628,9 +633,10 @@ class Crew {
 };
 
 void Step(const Leaf& leaf, ffi::ThreadPool& pool) {
-  constexpr int64_t part = 64;  // 32,768 elements
-  const int64_t blocks = BlockCount(leaf);
-  const int64_t helpers = std::min(pool.num_threads(), (blocks + part - 1) / part) - 1;
+  // Eight parts for each thread, of 8,192 to half a million elements: long enough for steady streams from memory.
+  const int64_t blocks = BlockCount(leaf), threads = std::max<int64_t>(pool.num_threads(), 1);
+  const int64_t part = std::min<int64_t>(std::max<int64_t>(blocks / (8 * threads), 16), 1024);
+  const int64_t helpers = std::min(threads, (blocks + part - 1) / part) - 1;
   if (helpers <= 0) return StepBlocks(leaf, 0, blocks);
   auto crew = std::make_shared<Crew>(leaf, part);
   for (int64_t i = 0; i < helpers; ++i) pool.Schedule([crew] { crew->Work(); });

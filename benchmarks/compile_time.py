@@ -1,0 +1,106 @@
+"""How long does the first call take, and the later ones, with many leaves? adamx's step beside Optax's, in turns.
+
+`python -m benchmarks.compile_time [--rounds N]`. The first call traces, compiles and runs; JAX's caches are emptied
+before each. Leaves have 64 elements, so that what counts is the number of leaves.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from rich.console import Console
+from rich.table import Table
+
+import adamx
+
+from .machine import Spread, machine, write
+
+LEAVES = (10, 100, 500, 2000)
+RATE, DECAY = 1e-3, 1e-2
+Step = Callable[[Any, Any, Any], tuple[Any, Any]]
+
+
+def of_optax() -> tuple[Any, Step]:
+    opt = optax.adamw(RATE, weight_decay=DECAY)
+
+    def step(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
+        updates, state = opt.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return opt, step
+
+
+def of_adamx(kernel: str) -> tuple[Any, Step]:
+    opt = adamx.adamw(RATE, weight_decay=DECAY, kernel=kernel)
+    return opt, lambda params, state, grads: opt.step(grads, state, params)
+
+
+CONTENDERS: dict[str, Callable[[], tuple[Any, Step]]] = {
+    "optax": of_optax,
+    "adamx": lambda: of_adamx("auto"),
+    "adamx, kernel xla": lambda: of_adamx("xla"),
+}
+
+
+def timed(make: Callable[[], tuple[Any, Step]], leaves: int) -> tuple[float, float]:
+    """Seconds of the first call and of a later one."""
+    jax.clear_caches()
+    opt, step = make()
+    params = {f"p{i}": jnp.full(64, 0.5) for i in range(leaves)}
+    grads = {k: x * 0.1 for k, x in params.items()}
+    state = jax.block_until_ready(jax.jit(opt.init)(params))
+    compiled = jax.jit(step, donate_argnums=(0, 1))
+    begin = time.perf_counter()
+    params, state = jax.block_until_ready(compiled(params, state, grads))
+    first = time.perf_counter() - begin
+    later = []
+    for _ in range(30):
+        begin = time.perf_counter()
+        params, state = jax.block_until_ready(compiled(params, state, grads))
+        later.append(time.perf_counter() - begin)
+    return first, median(later)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--leaves", type=int, nargs="+", default=LEAVES)
+    parser.add_argument("--output", type=Path, default=Path("compile_time.json"), help="the JSON file")
+    arguments = parser.parse_args()
+    console = Console()
+    console.print(f"jax {jax.__version__}, {machine()}, native kernel: {adamx.kernels.available()['native']}")
+    table = Table(title="medians; ratios to Optax's in the same round")
+    for heading in ("leaves", "contender", "first call, s", "to Optax", "later calls, ms", "to Optax"):
+        table.add_column(heading, justify="left" if heading == "contender" else "right")
+    results: dict[int, dict[str, Any]] = {}
+    for leaves in arguments.leaves:
+        rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in CONTENDERS}
+        for _ in range(arguments.rounds):
+            for name, make in CONTENDERS.items():
+                rounds[name].append(timed(make, leaves))
+        results[leaves] = {}
+        for name, row in rounds.items():
+            pairs = list(zip(row, rounds["optax"], strict=True))
+            results[leaves][name] = {
+                "first": Spread.of(x[0] for x in row)._asdict(),
+                "first_to_optax": Spread.of(x[0] / y[0] for x, y in pairs)._asdict(),
+                "later": Spread.of(x[1] for x in row)._asdict(),
+                "later_to_optax": Spread.of(x[1] / y[1] for x, y in pairs)._asdict(),
+            }
+            first, first_to, later, later_to = (result["median"] for result in results[leaves][name].values())
+            table.add_row(
+                f"{leaves:,}", name, f"{first:.2f}", f"{first_to:.2f}", f"{1e3 * later:.2f}", f"{later_to:.2f}"
+            )
+    console.print(table)
+    write(arguments.output, rounds=arguments.rounds, leaves=results)
+    console.print(f"Wrote {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()
