@@ -112,7 +112,7 @@ def from_master(params: Params, opt: Optimizer, dtype: Any = jnp.bfloat16, state
     engine, leaves = opt.engine, _leaves.flatten(params, "params")
     real = [p is not None and jnp.issubdtype(jnp.result_type(p), jnp.floating) for p in leaves.arrays]
     cast = [yes and not is_narrow(p) for yes, p in zip(real, leaves.arrays, strict=True)]
-    wide = [jnp.asarray(p, jnp.float32) if yes else p for p, yes in zip(leaves.arrays, cast, strict=True)]
+    wide: list[Any] = [jnp.asarray(p, jnp.float32) if yes else p for p, yes in zip(leaves.arrays, cast, strict=True)]
     narrow = [nearest(p, dtype) if yes else p for p, yes in zip(wide, cast, strict=True)]
     rounded = leaves.rebuild(narrow)
     # Slots are float32 whatever the weights are; those that start as the weights start as the masters.

@@ -1,6 +1,6 @@
 """What a step takes beyond parameters, gradients and state: bytes that XLA sets aside, and the process's own peak.
 
-`python -m benchmarks.memory [--millions N]`. Every contender has a process of its own; parameters and state are donated.
+`python -m benchmarks.memory [--millions N]`. Every contender has a process of its own, parameters and state donated.
 Temporary bytes are XLA's; the peak is how far the resident memory rises during steps above what arrays take.
 """
 
@@ -50,7 +50,7 @@ def measure(name: str, millions: int) -> dict[str, float]:
     grads = {k: x * 0.1 for k, x in params.items()}
     state = jax.block_until_ready(jax.jit(opt.init)(params))
     compiled = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, grads).compile()
-    analysis = compiled.memory_analysis()
+    analysis: Any = compiled.memory_analysis()
     parameters = sum(x.size for x in params.values())
     held = sum(x.nbytes for x in jax.tree.leaves((params, grads, state)))
     before = resident()

@@ -35,6 +35,13 @@ RULES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def one_device(request, monkeypatch):
+    """What users have; the tests' four devices are for those that say so."""
+    if "devices" not in request.keywords:
+        monkeypatch.setattr(jax, "device_count", lambda: 1)
+
+
 def tree(dtype, seed=0, others=True):
     rng = np.random.default_rng(seed)
     shapes = {"w": SHAPE} | (OTHERS if others else {})
@@ -206,6 +213,7 @@ def test_clipping_and_scaling_are_those_chained_in_front(kernel):
 
 
 @needs_native
+@pytest.mark.devices
 def test_under_shard_map_auto_is_native():
     mesh = jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
     spec = jax.sharding.PartitionSpec("x")
@@ -221,10 +229,22 @@ def test_under_shard_map_auto_is_native():
 
 
 @needs_native
-def test_over_several_devices_auto_is_xla_and_right():
-    opt = adamx.adam(1e-2)
+@pytest.mark.devices
+def test_over_several_devices_nothing_is_gathered():
+    """Plain jit over sharded arrays: XLA's path, the sharding kept; by name the kernel says what to do."""
+    mesh = jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
     params = jnp.asarray(np.random.default_rng(0).standard_normal((64, 128)), jnp.float32)
-    assert "adamx_step" not in jax.jit(opt.step).lower(params, opt.init(params), params).as_text()
+    sharded = jax.device_put(params, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x")))
+    opt = adamx.adam(1e-2)
+    step = jax.jit(opt.step)
+    compiled = step.lower(sharded, opt.init(sharded), sharded).compile().as_text()
+    assert "adamx_step" not in compiled and "all-gather" not in compiled
+    got, wanted = (step(p, opt.init(p), p)[0] for p in (sharded, params))
+    assert got.sharding == sharded.sharding
+    np.testing.assert_array_equal(got, wanted)
+    with pytest.raises(ValueError, match=r"spread over 4 devices: use `jax\.shard_map`"):
+        by_name = adamx.adam(1e-2, kernel="native")
+        by_name.step(sharded, by_name.init(sharded), sharded)
 
 
 def test_what_the_kernel_does_not_take_goes_to_xla_or_is_refused_by_name():
@@ -250,3 +270,17 @@ def test_what_the_kernel_does_not_take_goes_to_xla_or_is_refused_by_name():
             opt.step(params, opt.init(params), params)
     with pytest.raises(ValueError, match="did you mean 'native'"):
         adamx.adam(1e-3, kernel="nativ")
+
+
+def test_explain_names_kernel_formats_bytes_and_reasons():
+    params = {"w": jnp.ones((64, 128), jnp.bfloat16), "b": jnp.ones(64), "c": jnp.ones(3, jnp.complex64), "none": None}
+    plan = adamx.explain(adamx.adamw(1e-3, moments="int8", weights="split8"), params)
+    by_path = {leaf.path: leaf for leaf in plan}
+    w = by_path["params['w']"]
+    assert w.formats == {"mu": "int8", "nu": "int8"} and w.weights == "split8"
+    assert w.bytes == 64 * 128 * (2 + 2 * (2 + 1 + 1 + 1)) + 2 * 64 * 4
+    assert by_path["params['b']"].bytes == 64 * 28
+    assert "complex64" in by_path["params['c']"].why or MISSING
+    assert "XLA steps" in str(plan) and "3 leaves" in str(plan)
+    if MISSING is None:
+        assert w.kernel == "native" and w.why == ""

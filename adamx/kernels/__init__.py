@@ -63,15 +63,9 @@ def why_not(name: str, step: Step) -> str | None:
         return "kernel='xla' was asked for"
     if (missing := native.missing()) is not None:
         return missing
-    if name == "auto" and (elsewhere := _elsewhere()) is not None:
-        return elsewhere
-    return native.why_not(step)
-
-
-def _elsewhere() -> str | None:
-    """Why a step that is being traced may run where the native kernel cannot see whole arrays."""
-    if jax.default_backend() != "cpu":
+    if name == "auto" and jax.default_backend() != "cpu":
         return f"JAX's default backend is {jax.default_backend()}"
     if jax.device_count() > 1 and not native.is_manual():
+        # XLA would gather what is sharded for a call that it cannot look into.
         return f"arrays may be spread over {jax.device_count()} devices: use `jax.shard_map`, where each sees its own"
-    return None
+    return native.why_not(step)

@@ -1,0 +1,55 @@
+"""The benchmarks of speed and memory run, and write what they print."""
+
+import json
+import sys
+
+import jax
+import pytest
+
+from benchmarks import compile_time, memory, step_time
+from benchmarks.machine import Spread, in_turns
+
+pytestmark = pytest.mark.usefixtures("one_device", "loose")
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+
+
+def test_spread_is_the_median_and_the_middle_half():
+    assert Spread.of([4, 1, 3, 2, 100]) == (3, 2, 4)
+
+
+def test_everyone_has_as_many_turns():
+    seconds = in_turns({"a": lambda: None, "b": lambda: None}, rounds=3, least=1e-4)
+    assert {len(row) for row in seconds.values()} == {3}
+
+
+def test_step_time_measures_every_contender(monkeypatch, tmp_path):
+    monkeypatch.setattr(step_time, "one_leaf", lambda _: {"w": (64, 128)})
+    monkeypatch.setattr(sys, "argv", ["step_time", "--quick", "--output", str(tmp_path / "out.json")])
+    step_time.main()
+    cases = json.loads((tmp_path / "out.json").read_text())["cases"]
+    assert {"optax", "adamx", "torch fused"} <= set(cases["1 M"])
+    assert cases["1 M"]["optax"]["to_optax"]["median"] == 1
+
+
+def test_the_transformer_has_124_million_parameters():
+    sizes = (a * (b[0] if b else 1) for a, *b in step_time.transformer().values())
+    assert sum(sizes) == pytest.approx(124e6, rel=0.01)
+
+
+def test_compile_time(monkeypatch, tmp_path):
+    argv = ["compile_time", "--rounds", "1", "--leaves", "3", "--output", str(tmp_path / "out.json")]
+    monkeypatch.setattr(sys, "argv", argv)
+    compile_time.main()
+    row = json.loads((tmp_path / "out.json").read_text())["leaves"]["3"]
+    assert row["adamx"]["first"]["median"] > row["adamx"]["later"]["median"] > 0
+
+
+@pytest.mark.parametrize("name", memory.CONTENDERS)
+def test_memory_counts_the_state(name):
+    row = memory.measure(name, 1)
+    assert row["state"] == pytest.approx(2.03 if "int8" in name else 8, rel=0.01)
+    assert row["temporary"] < 1 or "xla" in name

@@ -1,0 +1,74 @@
+"""Flax's classes with adamx's step in them are drop-in."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from flax.training import train_state
+
+import adamx
+import adamx.flax
+
+pytestmark = pytest.mark.usefixtures("loose")  # Optax's AdamW needs it
+
+PARAMS = {"w": jnp.asarray(np.random.default_rng(0).standard_normal((8, 4)), jnp.float32), "b": jnp.ones(4)}
+GRADS = jax.tree.map(lambda p: p * 0.5 + 0.1, PARAMS)
+
+
+@pytest.mark.parametrize("tx", [adamx.adamw(1e-2), optax.adamw(1e-2)], ids=["adamx", "optax"])
+def test_train_state_steps_as_flax_does(tx):
+    ours, flax = (
+        cls.create(apply_fn=None, params=PARAMS, tx=tx) for cls in (adamx.flax.TrainState, train_state.TrainState)
+    )
+    for _ in range(3):
+        ours, flax = ours.apply_gradients(grads=GRADS), flax.apply_gradients(grads=GRADS)
+    assert isinstance(ours, adamx.flax.TrainState) and int(ours.step) == 3
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), ours.params, flax.params)
+
+
+def test_train_state_rounds_narrow_weights_as_the_optimizer_says_and_clips():
+    tx = adamx.adam(1e-3, weights="stochastic")
+    params = {"w": jnp.ones((64, 64), jnp.bfloat16)}
+    state = adamx.flax.TrainState.create(apply_fn=None, params=params, tx=tx)
+    step = jax.jit(lambda state: state.apply_gradients(grads=params, clip_norm=1.0, grad_scale=0.5))
+    for _ in range(20):
+        state = step(state)
+    assert float(jnp.mean(state.params["w"].astype(float))) == pytest.approx(0.98, abs=2e-3)
+    other = adamx.flax.TrainState.create(apply_fn=None, params=PARAMS, tx=optax.sgd(0.1))
+    with pytest.raises(TypeError, match=r"chain optax\.clip_by_global_norm"):
+        other.apply_gradients(grads=GRADS, clip_norm=1.0)
+
+
+def test_train_state_overwrites_what_flax_overwrites():
+    params = {"params": PARAMS, "_overwrite_with_gradient": {"scale": jnp.ones(2)}}
+    grads = {"params": GRADS, "_overwrite_with_gradient": {"scale": jnp.full(2, 3.0)}}
+    state = adamx.flax.TrainState.create(apply_fn=None, params=params, tx=adamx.adam(1e-2)).apply_gradients(grads=grads)
+    np.testing.assert_array_equal(state.params["_overwrite_with_gradient"]["scale"], 3.0)
+    assert (state.params["params"]["w"] != PARAMS["w"]).any()
+
+
+@pytest.mark.parametrize("tx", [adamx.adamw(1e-2), optax.adamw(1e-2)], ids=["adamx", "optax"])
+def test_nnx_optimizer_steps_as_flax_does(tx):
+    def loss(model):
+        return ((model(jnp.ones((2, 3))) - 1) ** 2).mean()
+
+    outcomes = []
+    for cls in (adamx.flax.Optimizer, nnx.Optimizer):
+        model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+        optimizer = cls(model, tx, wrt=nnx.Param)
+
+        @nnx.jit
+        def step(model, optimizer):
+            return optimizer.update(model, nnx.grad(loss)(model))
+
+        before = nnx.as_pure(nnx.state(model, nnx.Param))
+        updates = step(model, optimizer)
+        after = nnx.as_pure(nnx.state(model, nnx.Param))
+        jax.tree.map(lambda a, b, u: np.testing.assert_allclose(a - b, u, atol=1e-7), after, before, updates)
+        for _ in range(3):
+            step(model, optimizer)
+        assert int(optimizer.step[...]) == 4
+        outcomes.append(nnx.as_pure(nnx.state(model, nnx.Param)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *outcomes)
