@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._alias import adam, modified, others, trajectories, variants
-from ._engine import Optimizer
+from ._alias import adam, modified, momenta, nadam_amsgrad, others, trajectories, variants
 from ._names import choose
+from ._transform import Optimizer
 
 
 class Description(NamedTuple):
@@ -46,7 +46,7 @@ class Description(NamedTuple):
 
 
 def _factories() -> dict[str, Callable[..., Optimizer]]:
-    modules = (adam, variants, others, modified, trajectories)
+    modules = (adam, nadam_amsgrad, variants, momenta, others, modified, trajectories)
     found = (pair for module in modules for pair in vars(module).items() if inspect.isfunction(pair[1]))
     mine = {name: f for name, f in found if f.__module__.startswith(f"{__package__}._alias") and name[0] != "_"}
     return {name: f for name, f in mine.items() if "learning_rate" in inspect.signature(f).parameters}

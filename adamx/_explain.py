@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from . import _leaves, kernels
-from ._engine import Optimizer
+from ._transform import Optimizer
 from ._typing import Params
 from .moments.codes import CODES
 

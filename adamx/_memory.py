@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from . import _leaves
-from ._engine import Optimizer, State
+from ._engine import State
 from ._leaf import stored_shape, wide_dtype
+from ._transform import Optimizer
 from ._typing import Params
 from ._weights import Rounding, is_narrow, nearest
 from .moments.codes import CODES

@@ -6,8 +6,8 @@ import numpy as np
 from jax.core import Tracer
 
 from ._descent import Descent
-from ._engine import Optimizer, scale_by
 from ._rule import Rule
+from ._transform import Optimizer, scale_by
 from ._typing import ScalarOrSchedule
 from .moments import Moments
 

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from . import _leaves
-from ._engine import Engine, Optimizer
+from ._engine import Engine
 from ._leaf import Step
 from ._memory import only_state
+from ._transform import Optimizer
 from ._typing import Array, Params
 
 

@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 from flax.training import train_state
 
-from ._engine import Optimizer as _Optimizer
+from ._transform import Optimizer as _Optimizer
 from ._typing import Params, Scalar
 
 _OVERWRITE = "_overwrite_with_gradient"

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from .._engine import Optimizer
 from .._optimizer import optimizer
+from .._transform import Optimizer
 from .._typing import ScalarOrSchedule
 from ..modifiers.cautious import Cautious
 from ..modifiers.extrapolation import MARS

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any
 
-from .._engine import Optimizer
 from .._optimizer import optimizer
+from .._transform import Optimizer
 from .._typing import ScalarOrSchedule
 from ..moments import Moments
 from ..rules.adadelta import AdaDelta

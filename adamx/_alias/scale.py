@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .._engine import Optimizer, scale_by
+from .._transform import Optimizer, scale_by
 from .._typing import ScalarOrSchedule
 from ..moments import Moments
 from ..rules.adabelief import AdaBelief

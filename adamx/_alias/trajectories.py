@@ -4,9 +4,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from .._engine import Optimizer, scale_by
 from .._optimizer import optimizer
 from .._rule import refuse_traced
+from .._transform import Optimizer, scale_by
 from .._typing import ScalarOrSchedule
 from ..moments import Moments
 from ..rules.adam import Adam

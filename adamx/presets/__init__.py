@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from .._engine import Optimizer
 from .._names import choose
+from .._transform import Optimizer
 from . import earlier, keras, mlx, mxnet, optax, paddle, pytorch, tensorflow
 from ._preset import REQUIRED as REQUIRED
 from ._preset import Preset as Preset

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from .._engine import Optimizer
 from .._names import choose
 from .._optimizer import optimizer
 from .._rule import Rule, check_value
+from .._transform import Optimizer
 from .._typing import Array, Interval, ScalarOrSchedule, Schedule
 
 

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._engine import Optimizer, scale_by
 from .._math import bias_correction
 from .._rule import At, Rule, Slot
+from .._transform import Optimizer, scale_by
 from .._typing import Array, Beta, Params, ScalarOrSchedule
 
 

@@ -1,0 +1,156 @@
+"""What users hold: an optimizer, the pair of functions of every Optax transformation, with a step of its own."""
+
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from . import kernels
+from ._engine import Engine
+from ._leaf import Layout
+from ._names import choose
+from ._rule import Rule, check
+from ._typing import Params, Scalar
+from ._weights import ROUNDINGS
+from .moments import Moments
+
+
+class Init(Protocol):
+    """Make the state for a tree of parameters."""
+
+    def __call__(self, params: Params) -> Any: ...
+
+
+class Update(Protocol):
+    """Turn gradients into what is added to the parameters, and the state into the next."""
+
+    def __call__(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]: ...
+
+
+class Optimizer(optax.GradientTransformationExtraArgs):
+    """An Optax gradient transformation that can also take the whole step.
+
+    It is the pair `(init, update)` of every Optax transformation, and chains, masks, partitions and injects like one.
+    """
+
+    __slots__ = ()
+    init: Init  # pyright: ignore[reportIncompatibleVariableOverride]
+    update: Update  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @property
+    def engine(self) -> Engine:
+        """What does the work: the rule, how slots are stored, how weights are rounded."""
+        engine = getattr(self.update, "__self__", None)
+        if not isinstance(engine, Engine):
+            raise TypeError("this optimizer was put together by hand: make one with `adamx.optimizer` or `scale_by`")
+        return engine
+
+    def step(
+        self,
+        grads: Params,
+        state: Any,
+        params: Params,
+        *,
+        clip_norm: Scalar | None = None,
+        grad_scale: Scalar | None = None,
+        **extra_args: Any,
+    ) -> tuple[Params, Any]:
+        """Update and apply in one; a weight's change is added in at least float32 and rounded once.
+
+        On a CPU this is one pass over memory where the rule has a kernel: see `adamx.kernels`, `adamx.explain`. Under
+        `jit` donate `state` and `params`, which are then changed in place.
+
+        Args:
+            grads: the gradients; the tree and shapes of `params`, any floating or complex dtype.
+            state: from `init(params)` or the step before.
+            params: the parameters; `None` leaves stay `None`.
+            clip_norm: the largest norm that the gradients of all leaves together may have; longer ones are shortened
+                to it, as `optax.clip_by_global_norm` chained in front would.
+            grad_scale: what gradients are multiplied with before that: the inverse of a loss scale, or of the number of
+                gradients summed up.
+            **extra_args: not read; what a training loop gives to every optimizer.
+
+        Returns:
+            The new parameters, in their own dtypes, and the new state.
+
+        Raises:
+            ValueError: trees or shapes do not match; kernel="native" cannot take a leaf's step.
+
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.adam(learning_rate=0.5)
+        >>> params = {"w": jnp.array([1.0, 2.0])}
+        >>> params, state = opt.step({"w": jnp.array([3.0, -4.0])}, opt.init(params), params)
+        >>> params["w"]
+        Array([0.5, 2.5], dtype=float32)
+        """
+        return self.engine.step(grads, state, params, clip_norm=clip_norm, grad_scale=grad_scale)
+
+
+def scale_by(
+    rule: Rule[Any],
+    *,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
+    mu_dtype: Any = None,
+    decay_mask: Any = None,
+    kernel: str = "auto",
+) -> Optimizer:
+    """The rule as a gradient transformation: gradients in, directions of the step out, without a step size.
+
+    A gradient of `None` leaves its weight and slots alone; steps are counted for all leaves together.
+
+    Args:
+        rule: how one array is updated.
+        moments: how slots are stored, of leaves of 4096 elements and more: "float32" (at least; exact), "bfloat16" (two
+            bytes, second moments dithered) or "int8" (one byte, and two to four for each group of 128 along the last
+            axis); one for all, one for each slot in a tuple, or by name in a mapping.
+        weights: how parameters narrower than float32 take the step, for a rule whose direction is their whole change;
+            see `adamx.optimizer`.
+        seed: of the random bits.
+        mu_dtype: dtype that `mu` of a real leaf is stored in; `None` for at least float32, as every other slot.
+        decay_mask: for which leaves `At.decays` is set: a tree of booleans, the top of one, or a function of the
+            parameters that returns one; `None` for all.
+        kernel: who takes the whole step in `Optimizer.step`; see `adamx.optimizer`.
+
+    Raises:
+        ValueError: a hyperparameter is out of range; `mu_dtype` without a `mu`, or not a real floating dtype.
+        TypeError: a hyperparameter is not a number, or has too few digits. Values traced by JAX have no range yet and
+            are not checked for it.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> tx = adamx.scale_by(adamx.Adam(b1=0.8))
+    >>> grads = {"w": jnp.array([2.0, -0.5, 0.0])}
+    >>> direction, state = tx.update(grads, tx.init(grads))
+    >>> direction["w"].round(6)
+    Array([ 1., -1.,  0.], dtype=float32)
+    """
+    check(rule)
+    choose("weights", weights, ROUNDINGS)
+    choose("kernel", kernel, kernels.KERNELS)
+    _check_seed(seed)
+    layout = Layout.of(rule, moments, mu_dtype)
+    if mu_dtype is not None:
+        _check_mu_dtype(mu_dtype, rule, layout.names)
+    engine = Engine(rule, layout, weights, seed, decay_mask, kernel)
+    return Optimizer(engine.init, engine.update)
+
+
+def _check_seed(seed: Any) -> None:
+    whole = isinstance(seed, (int, np.integer)) or (
+        hasattr(seed, "dtype") and jnp.issubdtype(seed.dtype, jnp.integer) and jnp.shape(seed) == ()
+    )
+    if not whole or isinstance(seed, bool):
+        raise TypeError(f"seed = {seed!r} should be an integer, or an array of one")
+
+
+def _check_mu_dtype(mu_dtype: Any, rule: Rule[Any], names: list[str]) -> None:
+    try:
+        real = jnp.issubdtype(mu_dtype, jnp.floating)
+    except TypeError:
+        real = False
+    if not real:
+        raise ValueError(f"mu_dtype = {mu_dtype!r} is not a real floating dtype, such as jnp.bfloat16")
+    if not any(name.split(".")[-1] == "mu" for name in names):
+        raise ValueError(f"mu_dtype = {mu_dtype!r}, but {type(rule).__name__} keeps no `mu`: leave it out")
