@@ -76,6 +76,7 @@ from ._catalogue import names as list  # noqa: F401  # pyright: ignore[reportUnu
 from ._engine import State as State
 from ._explain import explain as explain
 from ._memory import from_master as from_master
+from ._memory import map_slots as map_slots
 from ._memory import master_params as master_params
 from ._memory import pack_state as pack_state
 from ._memory import state_bytes as state_bytes

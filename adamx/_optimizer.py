@@ -46,7 +46,8 @@ def optimizer(
         weights: how bfloat16 and float16 parameters take the step: "nearest" (left to who applies the update),
             "stochastic", "kahan" (a compensation in the parameter's dtype), "split8" or "split16" (what rounding took,
             in 8 or 16 bits). But for "nearest", updates are float32 differences that `optax.apply_updates` lands
-            exactly.
+            exactly (transformations that want updates in the gradients' dtype, as `optax.apply_if_finite` does, then
+            want float32 gradients). Begin with `adamx.from_master`.
         seed: of the random bits of dithering and of stochastic rounding.
         kernel: who takes the whole step in `Optimizer.step`: "xla", "native" (on CPUs, in one pass over memory; see
             `adamx.kernels`) or "auto", native wherever it can.

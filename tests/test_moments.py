@@ -257,6 +257,16 @@ def test_a_slow_mean_moves_as_far_as_it_should(moments, snr):
     assert np.sum(got * wanted) / np.sum(wanted**2) == pytest.approx(1, abs=0.05)
 
 
+def test_map_slots_reaches_every_array_of_the_state():
+    opt = adamx.amsgrad(1e-3, moments="int8", weights="split8")
+    params = {"w": jnp.ones((64, 128), jnp.bfloat16), "b": jnp.ones(3), "none": None}
+    state = opt.init(params)
+    names = {"w": "w", "b": "b", "none": None}
+    told = adamx.map_slots(lambda x, name: f"{name} {x.dtype}", opt, state, names)
+    assert told.slots.nu_max["w"] == ("w uint8",) * 3 and told.slots.mu["b"] == "b float32"
+    assert told.residuals["w"] == "w int8" and told.count is state.count
+
+
 def test_a_dead_element_does_not_coarsen_its_group():
     """Its second moment falls for ever; codes between it and the others would be few."""
     x = jnp.asarray(np.exp(0.5 * np.random.default_rng(0).standard_normal((8, 128))), jnp.float32).at[:, 0].set(1e-30)

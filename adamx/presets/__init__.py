@@ -10,6 +10,7 @@ from typing import Any
 
 from .._names import choose
 from .._transform import Optimizer
+from ..moments import Moments
 from . import earlier, keras, mlx, mxnet, optax, paddle, pytorch, tensorflow
 from ._preset import REQUIRED as REQUIRED
 from ._preset import Preset as Preset
@@ -27,7 +28,18 @@ PRESETS = _by_framework(pytorch, keras, optax, mlx, paddle, tensorflow, mxnet, e
 """Every preset, by framework and optimizer."""
 
 
-def preset(framework: str, optimizer: str, /, *, mask: Any = None, **overrides: Any) -> Optimizer:
+def preset(
+    framework: str,
+    optimizer: str,
+    /,
+    *,
+    mask: Any = None,
+    moments: Moments = "float32",
+    weights: str = "nearest",
+    seed: int = 0,
+    kernel: str = "auto",
+    **overrides: Any,
+) -> Optimizer:
     r"""An optimizer as another framework defines it, for porting a run.
 
     Reproduced are the place of ε, the bias corrections, the coupling of weight decay, AMSGrad's form, NAdam's momentum
@@ -39,6 +51,10 @@ def preset(framework: str, optimizer: str, /, *, mask: Any = None, **overrides: 
             "caffe", "torch7" or "chainer".
         optimizer: its name in lower case: "adam", "adamw", "rmsprop" ...
         mask: which leaves decay; see `adamx.optimizer`. Frameworks say it in ways of their own.
+        moments: how slots are stored; see `adamx.optimizer`, as the next three.
+        weights: how parameters narrower than float32 take the step.
+        seed: of the random bits of both.
+        kernel: who takes the step in `Optimizer.step`.
         **overrides: the framework's arguments under its own names (PyTorch's `lr`, `betas`; Keras's `learning_rate`,
             `beta_1`). A number may be a Python number, a traced scalar or a schedule of the finished steps; the number
             of PyTorch's `lr` is what its scheduler has set for that step.
@@ -65,7 +81,11 @@ def preset(framework: str, optimizer: str, /, *, mask: Any = None, **overrides: 
     """
     choose("framework", framework, PRESETS)
     choose(f"optimizer of {framework}", optimizer, PRESETS[framework])
-    return PRESETS[framework][optimizer].recipe(**overrides).optimizer(mask)
+    return (
+        PRESETS[framework][optimizer]
+        .recipe(**overrides)
+        .optimizer(mask, moments=moments, weights=weights, seed=seed, kernel=kernel)
+    )
 
 
 def table(framework: str | None = None) -> str:

@@ -40,13 +40,14 @@ class Recipe(NamedTuple):
     decay: str = "decoupled"
     step: ScalarOrSchedule | None = None
 
-    def optimizer(self, mask: Any) -> Optimizer:
-        """Put together."""
+    def optimizer(self, mask: Any, **storage: Any) -> Optimizer:
+        """Put together; `storage` is how `adamx.optimizer` keeps slots and weights."""
         weight_decay = 0.0 if self.weight_decay is None else self.weight_decay
         if self.step is None:
-            return optimizer(self.rule, self.learning_rate, weight_decay=weight_decay, mask=mask, decay=self.decay)
+            storage |= {"weight_decay": weight_decay, "decay": self.decay}
+            return optimizer(self.rule, self.learning_rate, mask=mask, **storage)
         strength = times(self.learning_rate, weight_decay)
-        return optimizer(self.rule, self.step, weight_decay=strength, mask=mask, decay="constant")
+        return optimizer(self.rule, self.step, weight_decay=strength, mask=mask, decay="constant", **storage)
 
 
 @dataclasses.dataclass(frozen=True)
