@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from . import _leaves, kernels
-from ._transform import Optimizer
+from ._transform import Optimizer, engine_of
 from ._typing import Params
 from .moments.codes import CODES
 
@@ -78,7 +78,7 @@ def explain(opt: Optimizer, params: Params, grads: Params = None) -> Plan:
     plans: list[LeafPlan] = []
 
     def trace(params: Params, grads: Params) -> None:
-        engine, leaves = opt.engine, _leaves.flatten(grads, "grads")
+        engine, leaves = engine_of(opt), _leaves.flatten(grads, "grads")
         work = engine.prepare(leaves, engine.init(params), params)
         for step in work.steps:
             if step is None:

@@ -15,7 +15,7 @@ from ._random import Noise
 from ._rule import At, Rule, Slot
 from ._typing import Array
 from ._weights import Rounding
-from .moments import Format, Moments, format_of, formats
+from .moments import Format, Moments, check_groups, form_of, format_of, formats
 from .moments.codes import CODES, FloatCode
 from .moments.dense import Dense
 from .moments.int8 import Ratio
@@ -45,11 +45,21 @@ class Layout(NamedTuple):
         chosen = []
         for name, slot, kind, shape in zip(self.names, self.slots, self.formats, shapes, strict=True):
             dense = real_dtype(wide) if slot.nonnegative else wide
-            if self.mu_dtype is not None and name.split(".")[-1] == "mu" and dense.kind != "c":
+            if self._has_mu_dtype(name) and dense.kind != "c":
                 chosen.append(Dense(self.mu_dtype))
             else:
                 chosen.append(format_of(kind, slot, shape or (), leaf, dense))
         return chosen
+
+    def formats_stored(self, stored: list[Any], wide: np.dtype) -> list[Format]:
+        """The formats of what is stored, whatever part of its leaf one sees (in `vmap` and `shard_map`)."""
+        return [
+            form_of(x, "float32" if self._has_mu_dtype(name) else kind, real_dtype(wide) if slot.nonnegative else wide)
+            for name, slot, kind, x in zip(self.names, self.slots, self.formats, stored, strict=True)
+        ]
+
+    def _has_mu_dtype(self, name: str) -> bool:
+        return self.mu_dtype is not None and name.split(".")[-1] == "mu"
 
     def start(self, p: Array, noise: Noise) -> list[Any]:
         """Each slot's first stored value for a leaf of the parameters."""
@@ -133,6 +143,8 @@ class Leaf(NamedTuple):
                     f"{name} of {where} is stored as {type(x).__name__} in the state, but the optimizer keeps it in "
                     f"{kind}: convert the state with `unpack_state` and `pack_state`"
                 )
+            if isinstance(x, CODES):
+                check_groups(x, f"{name} of {where}")
             if x is not None and stored_shape(x) == shape:
                 continue
             like = self.g if self.p is None else self.p
@@ -195,8 +207,7 @@ class Step:
     @functools.cached_property
     def formats(self) -> list[Format]:
         """How each slot is stored."""
-        shapes = [None if x is None else stored_shape(x) for x in self.leaf.stored]
-        return self.layout.formats_of(jnp.shape(self.leaf.g), shapes, self.wide)
+        return self.layout.formats_stored(self.leaf.stored, self.wide)
 
     @functools.cached_property
     def rule(self) -> Any:

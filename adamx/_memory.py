@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from . import _leaves
 from ._engine import State
 from ._leaf import stored_shape, wide_dtype
-from ._transform import Optimizer
+from ._transform import Optimizer, engine_of
 from ._typing import Params
 from ._weights import Rounding, is_narrow, nearest
 from .moments.codes import CODES
@@ -77,10 +77,10 @@ def master_params(opt: Optimizer, state: Any, params: Params) -> Params:
     """
     residuals = only_state(state).residuals
     leaves = _leaves.flatten(params, "params")
-    opt.engine.check_residuals(residuals, leaves)
+    engine_of(opt).check_residuals(residuals, leaves)
     if not jax.tree.leaves(residuals):
         return leaves.rebuild([None if p is None else jnp.asarray(p, wide_dtype(p)) for p in leaves.arrays])
-    rounding = cast(Rounding, opt.engine.rounding)
+    rounding = cast(Rounding, engine_of(opt).rounding)
     pairs = zip(leaves.arrays, _leaves.match(leaves, residuals, "residuals"), strict=True)
     return leaves.rebuild([p if p is None or not is_narrow(p) else rounding.master(p, r) for p, r in pairs])
 
@@ -111,7 +111,7 @@ def from_master(params: Params, opt: Optimizer, dtype: Any = jnp.bfloat16, state
     """
     if not (jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits == 16):
         raise TypeError(f"dtype = {dtype!r} should be bfloat16 or float16")
-    engine, leaves = opt.engine, _leaves.flatten(params, "params")
+    engine, leaves = engine_of(opt), _leaves.flatten(params, "params")
     real = [p is not None and jnp.issubdtype(jnp.result_type(p), jnp.floating) for p in leaves.arrays]
     cast = [yes and not is_narrow(p) for yes, p in zip(real, leaves.arrays, strict=True)]
     wide: list[Any] = [jnp.asarray(p, jnp.float32) if yes else p for p, yes in zip(leaves.arrays, cast, strict=True)]
@@ -143,11 +143,11 @@ def unpack_state(opt: Optimizer, state: Any, params: Params) -> Any:
         state: its state, or one that holds it.
         params: the parameters, or `jax.ShapeDtypeStruct`s like them.
     """
-    layout = opt.engine.layout
+    layout = engine_of(opt).layout
 
     def decode(row: list[Any], forms: list[Any], wide: Any, noise: Any) -> list[Any]:
-        del noise
-        return layout.tree.flatten_up_to(layout.decode(row, forms, wide))
+        del forms, noise
+        return layout.tree.flatten_up_to(layout.decode(row, layout.formats_stored(row, wide), wide))
 
     return _with_slots(state, params, opt, decode)
 
@@ -186,9 +186,9 @@ def pack_state(opt: Optimizer, state: Any, params: Params) -> Any:
         if any(isinstance(x, CODES) for x in row):
             raise TypeError("the state is packed already: `unpack_state` it first, with the optimizer that made it")
         dense = [None if x is None else x.astype(wide_dtype(x)) for x in row]
-        return opt.engine.layout.encode(dense, forms, noise)
+        return engine_of(opt).layout.encode(dense, forms, noise)
 
-    opt.engine.check_residuals(only_state(state).residuals, _leaves.flatten(params, "params"))
+    engine_of(opt).check_residuals(only_state(state).residuals, _leaves.flatten(params, "params"))
     return _with_slots(state, params, opt, encode)
 
 
@@ -211,7 +211,7 @@ def map_slots(f: Callable[..., Any], opt: Optimizer, state: Any, *trees: Any) ->
     >>> specs.slots.nu["w"]
     LogCode(code=P('data',), low=P('data',), high=P('data',))
     """
-    layout = opt.engine.layout
+    layout = engine_of(opt).layout
 
     def column(tree: Any) -> Any:
         each = lambda x, *leaves: jax.tree.map(lambda a: f(a, *leaves), x)  # noqa: E731
@@ -229,7 +229,7 @@ def map_slots(f: Callable[..., Any], opt: Optimizer, state: Any, *trees: Any) ->
 
 def _with_slots(state: Any, params: Params, opt: Optimizer, change: Any) -> Any:
     """`state` with each leaf's slots put through `change(slots, formats, dtype, noise)`."""
-    engine, leaves = opt.engine, _leaves.flatten(params, "params")
+    engine, leaves = engine_of(opt), _leaves.flatten(params, "params")
 
     def of(part: Any) -> Any:
         if not isinstance(part, State):

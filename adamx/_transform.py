@@ -41,10 +41,7 @@ class Optimizer(optax.GradientTransformationExtraArgs):
     @property
     def engine(self) -> Engine:
         """What does the work: the rule, how slots are stored, how weights are rounded."""
-        engine = getattr(self.update, "__self__", None)
-        if not isinstance(engine, Engine):
-            raise TypeError("this optimizer was put together by hand: make one with `adamx.optimizer` or `scale_by`")
-        return engine
+        return engine_of(self)
 
     def step(
         self,
@@ -59,14 +56,16 @@ class Optimizer(optax.GradientTransformationExtraArgs):
         """Update and apply in one; a weight's change is added in at least float32 and rounded once.
 
         On a CPU this is one pass over memory where the rule has a kernel: see `adamx.kernels`, `adamx.explain`. Under
-        `jit` donate `state` and `params`, which are then changed in place.
+        `jit` donate `params` and `state`, which are then changed in place, and return them in the order in which they
+        came. To differentiate through a step, take kernel="xla".
 
         Args:
             grads: the gradients; the tree and shapes of `params`, any floating or complex dtype.
             state: from `init(params)` or the step before.
             params: the parameters; `None` leaves stay `None`.
             clip_norm: the largest norm that the gradients of all leaves together may have; longer ones are shortened
-                to it, as `optax.clip_by_global_norm` chained in front would.
+                to it, as `optax.clip_by_global_norm` chained in front would. Inside `shard_map` it is the norm of what
+                the device sees: where leaves are cut, take the norm outside and give `grad_scale`.
             grad_scale: what gradients are multiplied with before that: the inverse of a loss scale, or of the number of
                 gradients summed up.
             **extra_args: not read; what a training loop gives to every optimizer.
@@ -85,6 +84,21 @@ class Optimizer(optax.GradientTransformationExtraArgs):
         Array([0.5, 2.5], dtype=float32)
         """
         return self.engine.step(grads, state, params, clip_norm=clip_norm, grad_scale=grad_scale)
+
+
+def engine_of(opt: Any) -> Engine:
+    """What does the work of an optimizer.
+
+    Raises:
+        TypeError: it is not one of adamx's by itself.
+    """
+    engine = getattr(getattr(opt, "update", None), "__self__", None)
+    if not isinstance(engine, Engine):
+        raise TypeError(
+            f"{type(opt).__name__} is not an optimizer of adamx's: give the part of the chain that is, made by "
+            "`adamx.optimizer`, `scale_by` or one of the named optimizers"
+        )
+    return engine
 
 
 def scale_by(

@@ -9,7 +9,7 @@ from . import _leaves
 from ._engine import Engine
 from ._leaf import Step
 from ._memory import only_state
-from ._transform import Optimizer
+from ._transform import Optimizer, engine_of
 from ._typing import Array, Params
 
 
@@ -57,7 +57,7 @@ def stalls(opt: Optimizer, state: Any, grads: Params, params: Params) -> Stalls:
     nearest 1.0 0.0
     stochastic 0.7 1.0
     """
-    engine, inner = opt.engine, only_state(state)
+    engine, inner = engine_of(opt), only_state(state)
     leaves = _leaves.flatten(grads, "grads")
     work = engine.prepare(leaves, inner, params)
     names = engine.layout.names

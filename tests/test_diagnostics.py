@@ -60,5 +60,5 @@ def test_a_chain_is_asked_by_the_part_that_is_meant():
     opt = adamx.adam(1e-3, weights="kahan")
     chained = optax.chain(optax.clip(1.0), opt)
     assert adamx.diagnostics.stalls(opt, chained.init(PARAMS), GRADS, PARAMS).weights.share.shape == ()
-    with pytest.raises(TypeError, match=r"make one with `adamx.optimizer`"):
+    with pytest.raises(TypeError, match=r"made by `adamx\.optimizer`"):
         _ = adamx.Optimizer(opt.init, chained.update).engine

@@ -284,3 +284,31 @@ def test_explain_names_kernel_formats_bytes_and_reasons():
     assert "XLA steps" in str(plan) and "3 leaves" in str(plan)
     if MISSING is None:
         assert w.kernel == "native" and w.why == ""
+
+
+@needs_native
+@pytest.mark.parametrize("moments", ["int8", "bfloat16"])
+@pytest.mark.parametrize("kernel", ["xla", "native"])
+def test_a_part_of_a_leaf_is_stored_as_the_whole(kernel, moments):
+    """Under `vmap` a part may be smaller than what is worth coding; its state is coded all the same."""
+    opt = adamx.adam(1e-2, moments=moments, kernel=kernel)
+    params = jnp.asarray(np.random.default_rng(0).standard_normal((8, 8, 128)), jnp.float32)
+    state = opt.init(params)
+    axes = jax.tree.map(lambda x: 0 if x.ndim else None, state)
+    got, _ = jax.jit(jax.vmap(opt.step, in_axes=(0, axes, 0), out_axes=(0, axes)))(params, state, params)
+    np.testing.assert_allclose(got, opt.step(params, state, params)[0], rtol=1e-6, atol=1e-8)
+    cut = jax.tree.map(lambda x: x[..., :3] if x.shape[-1:] == (128,) else x, state)
+    if moments == "int8":
+        with pytest.raises(ValueError, match="cut the last axis in multiples of 128"):
+            opt.step(params[..., :3], cut._replace(slots=_wider(cut.slots)), params[..., :3])
+
+
+def _wider(slots):
+    """Two groups where one is."""
+    return jax.tree.map(lambda x: jnp.concatenate([x, x], -1) if x.shape[-1] == 1 else x, slots)
+
+
+def test_what_is_no_optimizer_of_adamx_is_named():
+    chained = optax.chain(optax.clip(1.0), adamx.adam(1e-3))
+    with pytest.raises(TypeError, match=r"is not an optimizer of adamx's: give the part of the chain"):
+        adamx.explain(chained, jnp.ones(3))

@@ -27,6 +27,7 @@ def nadam(
     moments: Moments = "float32",
     weights: str = "nearest",
     seed: int = 0,
+    kernel: str = "auto",
 ) -> Optimizer:
     r"""NAdam (Dozat, ICLR 2016 workshop): Adam with Nesterov momentum, constant or with Dozat's schedule.
 
@@ -45,6 +46,7 @@ def nadam(
         moments: how slots are stored; see `adamx.optimizer`.
         weights: how parameters narrower than float32 take the step; see `adamx.optimizer`.
         seed: of the random bits of both.
+        kernel: who takes the step in `Optimizer.step`; see `adamx.optimizer`.
 
     Raises:
         ValueError: a number out of range; `momentum_decay` together with `eps_root` or without `nesterov`.
@@ -67,6 +69,7 @@ def nadam(
             moments=moments,
             weights=weights,
             seed=seed,
+            kernel=kernel,
         )
     if not nesterov or not isinstance(eps_root, (int, float)) or eps_root != 0:
         raise ValueError("momentum_decay selects Dozat's NAdam, which always looks ahead and has no eps_root")
@@ -77,6 +80,7 @@ def nadam(
         moments=moments,
         weights=weights,
         seed=seed,
+        kernel=kernel,
     )
 
 

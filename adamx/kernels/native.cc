@@ -16,7 +16,7 @@
 #include <memory>
 #include <mutex>
 
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__)
 #define FOR_EACH_MACHINE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define FOR_EACH_MACHINE
@@ -24,9 +24,11 @@
 #if defined(__GNUC__)
 #define INLINE inline __attribute__((always_inline))
 #define RESTRICT __restrict__
+#define PREFETCH(address, written) __builtin_prefetch(address, written, 3)
 #else
 #define INLINE inline
 #define RESTRICT __restrict
+#define PREFETCH(address, written) static_cast<void>(address)
 #endif
 
 namespace adamx {
@@ -549,7 +551,7 @@ inline int64_t BlockCount(const Leaf& leaf) {
 template <int kWritten>
 INLINE void Fetch(const void* array, int64_t first, int64_t bytes) {
   const char* at = static_cast<const char*>(array) + first * bytes;
-  for (int64_t i = 0; i < kBlock * bytes; i += 64) __builtin_prefetch(at + i, kWritten, 3);
+  for (int64_t i = 0; i < kBlock * bytes; i += 64) PREFETCH(at + i, kWritten);
 }
 
 INLINE void FetchBlock(const Leaf& leaf, int64_t at) {

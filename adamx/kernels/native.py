@@ -75,7 +75,7 @@ def missing() -> str | None:
 def _load() -> str | None:
     spec = importlib.util.find_spec(EXTENSION)
     if spec is None or spec.origin is None:
-        return "it was not built: no C++17 compiler was found when adamx was installed"
+        return "it was not built: no C++17 compiler was found when adamx was installed, or it failed"
     try:
         library = ctypes.CDLL(spec.origin)
         jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(library.AdamxStep), platform="cpu")

@@ -5,8 +5,10 @@ measured in, and nothing of the rule.
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
+import jax.numpy as jnp
 import numpy as np
 
 from .._names import choose
@@ -14,8 +16,9 @@ from .._random import Noise
 from .._rule import Slot
 from .._typing import Array
 from .bfloat16 import Dithered, DitheredMean
+from .codes import CODES, FloatCode, LogCode, RatioCode
 from .dense import Dense
-from .int8 import Log, Ratio
+from .int8 import GROUP, Log, Ratio
 
 Moments: TypeAlias = str | Sequence[str] | Mapping[str, str]
 """A format for all slots, one for each in their order, or by name: "float32", "bfloat16" or "int8"."""
@@ -67,3 +70,28 @@ def format_of(name: str, slot: Slot, shape: tuple[int, ...], leaf: tuple[int, ..
     if name == "int8" and coded:
         return Log() if slot.nonnegative else Ratio()
     return Dense(dense)
+
+
+def form_of(stored: Any, kind: str, dense: np.dtype) -> Format:
+    """The format of what is stored by a slot of this kind, of dtype `dense` if it is absent."""
+    if isinstance(stored, CODES):
+        return _OF_CODE[type(stored)]
+    if stored is None:
+        return Dense(dense)
+    return DitheredMean() if kind == "bfloat16" and stored.dtype == jnp.bfloat16 else Dense(stored.dtype)
+
+
+_OF_CODE: Mapping[type, Format] = MappingProxyType({LogCode: Log(), RatioCode: Ratio(), FloatCode: Dithered()})
+
+
+def check_groups(code: Any, name: str) -> None:
+    """Raise unless a code's groups are those of its shape."""
+    *rows, length = code.code.shape
+    groups = (*rows, -(-length // max(min(GROUP, length), 1)))
+    for field in ("low", "high", "scale"):
+        found = getattr(code, field, None)
+        if found is not None and found.shape != groups:
+            raise ValueError(
+                f"{name} has codes of shape {code.code.shape} but {field} of shape {found.shape} instead of {groups}: "
+                "cut the last axis in multiples of 128 only"
+            )
