@@ -6,7 +6,7 @@ import sys
 import jax
 import pytest
 
-from benchmarks import compile_time, memory, step_time
+from benchmarks import compile_time, memory, step_time, tables
 from benchmarks.machine import Spread, in_turns
 
 pytestmark = pytest.mark.usefixtures("one_device", "loose")
@@ -53,3 +53,10 @@ def test_memory_counts_the_state(name):
     row = memory.measure(name, 1)
     assert row["state"] == pytest.approx(2.03 if "int8" in name else 8, rel=0.01)
     assert row["temporary"] < 1 or "xla" in name
+
+
+@pytest.mark.parametrize("name", tables.DOCUMENTS)
+def test_the_documents_tables_are_those_of_the_committed_results(name):
+    text = (tables.ROOT / name).read_text(encoding="utf-8")
+    assert text == tables.filled(text), "python -m benchmarks.tables"
+    assert "<!-- step_time" in text

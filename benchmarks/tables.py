@@ -1,0 +1,135 @@
+"""Put the committed measurements into the documents: `python -m benchmarks.tables`.
+
+Between `<!-- name -->` and `<!-- /name -->` stands what the function of that name makes of `benchmarks/results`.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+DOCUMENTS = ("README.md", "docs/performance.md")
+
+
+def markdown(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    heading = list(heading)
+    lines = [heading, ["---", *["---:"] * (len(heading) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
+
+
+def read(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def about(results: dict[str, Any], command: str) -> str:
+    machine, versions = results["machine"], results["versions"]
+    packages = ", ".join(f"{name} {versions[name]}" for name in ("jax", "optax", "torch") if name in versions)
+    return f"{machine['cpu']}, {machine['cores']} cores; {packages}. `{command}`"
+
+
+def step_time() -> str:
+    """Milliseconds, the ratio to Optax's, and GB/s, of every case."""
+    results = read("step_time")
+    parts = []
+    for case, rows in results["cases"].items():
+        body = (
+            (
+                name,
+                f"{row['milliseconds']['median']:.1f}",
+                f"{row['to_optax']['median']:.2f} ({row['to_optax']['low']:.2f}–{row['to_optax']['high']:.2f})",
+                f"{row['gigabytes_per_second']:.0f}",
+            )
+            for name, row in rows.items()
+        )
+        parts.append(markdown((case, "ms", "to Optax (middle half)", "GB/s"), body))
+    return "\n\n".join([*parts, about(results, "python -m benchmarks.step_time --full")])
+
+
+def step_time_short() -> str:
+    """The ratio to Optax's of a large leaf, a transformer and many leaves."""
+    results = read("step_time")
+    cases = {name: rows for name, rows in results["cases"].items() if not name.startswith("1 M")}
+    names = list(next(iter(cases.values())))
+    body = ((name, *(f"{rows[name]['to_optax']['median']:.2f}" for rows in cases.values())) for name in names)
+    return "\n\n".join(
+        [markdown(("time of a step, to Optax's", *cases), body), about(results, "python -m benchmarks.step_time")]
+    )
+
+
+def compile_time() -> str:
+    """First and later calls by the number of leaves."""
+    results = read("compile_time")
+    body = (
+        (
+            f"{int(leaves):,} leaves, {name}",
+            f"{row['first']['median']:.2f}",
+            f"{row['first_to_optax']['median']:.2f}",
+            f"{1e3 * row['later']['median']:.2f}",
+            f"{row['later_to_optax']['median']:.2f}",
+        )
+        for leaves, rows in results["leaves"].items()
+        for name, row in rows.items()
+    )
+    heading = ("", "first call, s", "to Optax", "later calls, ms", "to Optax")
+    return "\n\n".join([markdown(heading, body), about(results, "python -m benchmarks.compile_time")])
+
+
+def memory() -> str:
+    """Bytes per parameter that are held, and set aside for a step."""
+    results = read("memory")
+    body = (
+        (name, *(f"{row[key]:.2f}" for key in ("state", "held", "temporary", "rise")))
+        for name, row in results["contenders"].items()
+    )
+    heading = ("bytes per parameter", "state", "with parameters and gradients", "temporary", "rise of the peak")
+    return "\n\n".join([markdown(heading, body), about(results, "python -m benchmarks.memory")])
+
+
+def precision() -> str:
+    """The direction's error of 8-bit and 16-bit moments, and the loss of the language model."""
+    cells, quality = read("moments_accuracy")["cells"], read("quality")
+    streams = ("σ = .5", "σ = 2", "drift e⁻²", "|g| 1e-12")
+    body = (
+        (name, *(f"{cells[name][stream]['error']:.3g}" for stream in streams))
+        for name in ("adamx int8", "adamx bfloat16", "flashoptim-jax", "bitsandbytes 8 bits", "Optax bfloat16")
+        if name in cells
+    )
+    losses = (
+        (x["name"], f"{x['runs'][0]['bytes_per_parameter']:.2f}", f"{100 * x['final']['difference']:+.2f} %")
+        for x in quality["variants"]
+    )
+    return "\n\n".join(
+        [
+            markdown(("error of the step's direction", *streams), body),
+            "`python -m benchmarks.moments_accuracy`",
+            markdown(("a language model, AdamW, 3 seeds", "bytes per parameter", "validation loss to float32"), losses),
+            "`python -m benchmarks.quality`",
+        ]
+    )
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    f.__name__: f for f in (step_time, step_time_short, compile_time, memory, precision)
+}
+
+
+def filled(text: str) -> str:
+    """The document with its tables as they should be."""
+
+    def table(found: re.Match[str]) -> str:
+        return f"<!-- {found[1]} -->\n{TABLES[found[1]]()}\n<!-- /{found[1]} -->"
+
+    return re.sub(rf"<!-- ({'|'.join(TABLES)}) -->.*?<!-- /\1 -->", table, text, flags=re.S)
+
+
+def main() -> None:
+    for name in DOCUMENTS:
+        path = ROOT / name
+        path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
