@@ -19,26 +19,22 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from matplotlib import pyplot as plt
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 import adamx
-from adamx.moments import Moments
 
-COLUMNS = 1024
-B1 = 0.9
-TINY = 1e-30
-"""The eps of peers, which divide 0 by 0 without one: nothing beside the least root of a second moment here, 1e-14."""
+from .moment_formats import EAGER, NOTES, TINY, TRACED, Eager, Traced, by_torch, stored_by_adamx
+from .streams import COLUMNS, STREAMS, Stream, gradients
 
 PACKAGES = ("adamx", "jax", "optax", "numpy", "flashoptim-jax", "bitsandbytes", "torchao", "torch")
 
@@ -47,208 +43,12 @@ COLORS = ("#0072B2", "#56B4E9", "#009E73", "#999999", "#E69F00", "#D55E00", "#CC
 MARKERS = "o^vXsD*P<"
 
 
-# What the gradients are
-
-
-class Stream(NamedTuple):
-    """A stream of gradients.
-
-    Attributes:
-        name: its name in the table.
-        sigma: the standard deviation of the logarithms of the elements' scales.
-        row_sigma: that of the rows' scales.
-        scale: of all gradients.
-        late: what they are multiplied with in the second half.
-        share: of the rows that are not zero in a step.
-        heavy: Student's t with two degrees of freedom in place of the normal distribution.
-        b2: Adam's.
-    """
-
-    name: str
-    sigma: float = 0.5
-    row_sigma: float = 0.0
-    scale: float = 1.0
-    late: float = 1.0
-    share: float = 1.0
-    heavy: bool = False
-    b2: float = 0.999
-
-
-STREAMS = (
-    Stream("σ = .5"),
-    Stream("σ = 1", sigma=1.0),
-    Stream("σ = 2", sigma=2.0),
-    Stream("rows σ = 2", sigma=0.0, row_sigma=2.0),
-    Stream("drift e⁻²", late=float(np.exp(-2))),
-    Stream("drift e²", late=float(np.exp(2))),
-    Stream("99 % rows zero", share=0.01),
-    Stream("Student t, 2", heavy=True),
-    *(Stream(f"|g| {scale:g}", scale=scale) for scale in (1e-12, 1e-8, 1e-6, 1e-4, 1e4)),
-    *(Stream(f"b2 = {b2}", b2=b2) for b2 in (0.95, 0.99, 0.9999)),
-)
-
 BARS = {"adamx bfloat16": dict.fromkeys((stream.name for stream in STREAMS), 0.015)} | {
     "adamx int8": {"σ = .5": 0.045, "σ = 2": 0.10, "drift e⁻²": 0.065, "drift e²": 0.065}
     | {stream.name: 0.045 for stream in STREAMS if stream.scale != 1}
 }
 """The error that each of adamx's formats promises to stay below."""
 LARGEST_BAR = 1.3
-
-
-def gradients(streams: Sequence[Stream], rows: int, steps: int) -> Callable[[jax.Array], jax.Array]:
-    """From the number of a step to all streams' gradients, of shape (streams, rows, COLUMNS)."""
-    shape = (len(streams), rows, COLUMNS)
-    keys = jax.random.split(jax.random.key(0), 4)
-    settings = {
-        name: jnp.asarray([getattr(stream, name) for stream in streams], jnp.float32)[:, None, None]
-        for name in ("sigma", "row_sigma", "scale", "late", "share")
-    }
-    logs = settings["sigma"] * jax.random.normal(keys[0], shape)
-    logs += settings["row_sigma"] * jax.random.normal(keys[1], (*shape[:2], 1))
-    scales, mean = settings["scale"] * jnp.exp(logs), 0.1 * jax.random.normal(keys[2], shape)
-
-    def at(t: jax.Array) -> jax.Array:
-        noise, rate, active = jax.random.split(jax.random.fold_in(keys[3], t), 3)
-        z = jax.random.normal(noise, shape)
-        for i, stream in enumerate(streams):
-            if stream.heavy:
-                uniform = jax.random.uniform(rate, shape[1:], minval=np.finfo(np.float32).tiny)
-                z = z.at[i].divide(jnp.sqrt(-jnp.log(uniform)))  # never 0, as jax.random.exponential can be
-        g = scales * jnp.where(t >= steps // 2, settings["late"], 1) * (mean + z)
-        return jnp.where(jax.random.uniform(active, (*shape[:2], 1)) < settings["share"], g, 0)
-
-    return at
-
-
-# Formats: adamx's and Optax's and flashoptim's, which are JAX's
-
-
-class Traced(NamedTuple):
-    """A format that steps within `jit`.
-
-    Attributes:
-        init: from parameters of one stream to the state.
-        step: from b2, gradients and state to direction and state.
-    """
-
-    init: Callable[[jax.Array], Any]
-    step: Callable[[jax.Array, jax.Array, Any], tuple[Any, Any]]
-
-    def bytes(self) -> float:
-        """Of state per element, of a large matrix."""
-        shape = jax.ShapeDtypeStruct((64, COLUMNS), jnp.float32)
-        state = jax.eval_shape(self.init, shape)
-        return round(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) / shape.size, 3)
-
-
-def stored_by_adamx(moments: Moments) -> Traced:
-    def rule(b2: Any) -> optax.GradientTransformation:
-        return adamx.scale_by(adamx.Adam(b1=B1, b2=b2, eps=0.0), moments=moments)
-
-    return Traced(rule(0.999).init, lambda b2, g, state: rule(b2).update(g, state))
-
-
-def stored_by_optax(dtype: Any) -> Traced:
-    """Optax in float32, its state stored in `dtype` from step to step."""
-
-    def narrow(state: Any) -> Any:
-        return state._replace(**{k: jax.tree.map(lambda x: x.astype(dtype), getattr(state, k)) for k in ("mu", "nu")})
-
-    def step(b2: jax.Array, g: jax.Array, state: Any) -> tuple[Any, Any]:
-        wide = state._replace(mu=state.mu.astype(jnp.float32), nu=state.nu.astype(jnp.float32))
-        u, state = optax.scale_by_adam(B1, b2, eps=TINY).update(g, wide)
-        return u, narrow(state)
-
-    return Traced(lambda p: narrow(optax.scale_by_adam().init(p)), step)
-
-
-def stored_by_flashoptim() -> Traced:
-    flashoptim_jax = importlib.import_module("flashoptim_jax")
-
-    def adam(b2: Any) -> Any:
-        return flashoptim_jax.flash_adam(1.0, B1, b2, TINY, master_weight_bits=None, fused=False)
-
-    def step(b2: jax.Array, g: jax.Array, state: Any) -> tuple[jax.Array, Any]:
-        moved, state = adam(b2).step(jnp.zeros_like(g), state, g)
-        return -moved, state
-
-    return Traced(adam(0.999).init, step)
-
-
-TRACED: dict[str, Callable[[], Traced]] = {
-    "adamx int8": lambda: stored_by_adamx("int8"),
-    "adamx bfloat16, int8": lambda: stored_by_adamx(("bfloat16", "int8")),
-    "adamx bfloat16": lambda: stored_by_adamx("bfloat16"),
-    "Optax bfloat16": lambda: stored_by_optax(jnp.bfloat16),
-    "flashoptim-jax": stored_by_flashoptim,
-}
-
-
-# Formats: PyTorch's
-
-
-class Eager:
-    """A PyTorch optimizer, its parameters one for each b2, which hold the streams that have it."""
-
-    def __init__(self, make: Callable[[list[dict[str, Any]]], Any], streams: Sequence[Stream], rows: int):
-        import torch
-
-        rates = [stream.b2 for stream in streams]
-        self.members = [[i for i, rate in enumerate(rates) if rate == b2] for b2 in dict.fromkeys(rates)]
-        self.params = [torch.nn.Parameter(torch.zeros(len(member) * rows, COLUMNS)) for member in self.members]
-        self.shape = (len(streams), rows, COLUMNS)
-        self.opt = make(
-            [{"params": [p], "betas": (B1, b2)} for p, b2 in zip(self.params, dict.fromkeys(rates), strict=True)]
-        )
-
-    def step(self, g: Any) -> Any:
-        """From gradients to directions, both tensors of all streams."""
-        import torch
-
-        u = torch.empty(self.shape)
-        for p, member in zip(self.params, self.members, strict=True):
-            p.data.zero_()
-            p.grad = g[member].reshape(p.shape)
-        self.opt.step()
-        for p, member in zip(self.params, self.members, strict=True):
-            u[member] = -p.data.reshape(len(member), *self.shape[1:])
-        return u
-
-    def bytes(self) -> float:
-        """Of state per element, after a step; tables of the code's values are left out."""
-        import torch
-
-        def weigh(x: torch.Tensor) -> int:
-            inner = [getattr(x, name) for name in getattr(x, "tensor_attrs", ()) if name != "qmap"]
-            return sum(map(weigh, inner)) if inner else x.numel() * x.element_size()
-
-        state = self.opt.state[self.params[0]]
-        coded = [x for name, x in state.items() if isinstance(x, torch.Tensor) and x.numel() > 1 and "qmap" not in name]
-        return round(sum(map(weigh, coded)) / self.params[0].numel(), 3)
-
-
-def by_torch(module: str, name: str) -> Callable[[Sequence[Stream], int], Eager]:
-    """Import the optimizer `name` of `module`; it is made when the streams are known."""
-    import torch
-
-    torch.set_num_threads(1)  # two beside JAX's wait for each other on a busy machine
-    make = getattr(importlib.import_module(module), name)
-    return lambda streams, rows: Eager(lambda groups: make(groups, lr=1.0, eps=TINY), streams, rows)
-
-
-NOTES = {
-    "Optax bfloat16": "computes in float32; its state is cast to bfloat16 after each step",
-    "flashoptim-jax": "unfused, as its kernels need a GPU",
-    "bitsandbytes 8 bits": "its CPU code does not round to nearest: in a block whose largest is 1, 1e-8 becomes 1.6e-5",
-}
-"""What to know about a peer's run on this machine."""
-
-EAGER = {
-    "bitsandbytes 8 bits": ("bitsandbytes.optim", "Adam8bit"),
-    "torchao 8 bits": ("torchao.optim", "Adam8bit"),
-    "torchao fp8": ("torchao.optim", "AdamFp8"),
-    "torchao 4 bits": ("torchao.optim", "Adam4bit"),
-}
 
 
 # The run

@@ -11,7 +11,8 @@ from flax import nnx
 from rich.console import Console
 
 from benchmarks import quality
-from benchmarks.quality import VARIANTS, Block, Text, rotated
+from benchmarks.language_model import Block, Text, Transformer, rotated, standard_library
+from benchmarks.quality import VARIANTS
 
 TEXT = Text(*(np.frombuffer(text * 40, np.uint8) for text in (b"import this\n", b"import that\n")))
 SETTINGS = replace(quality.QUICK, steps=5, warmup=1, evaluations=2, batch=8, windows=8)
@@ -37,7 +38,7 @@ def test_a_comparison_learns_and_writes_a_figure_and_every_number(tmp_path):
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 def test_every_variant_has_an_optimizer_for_the_model(variant):
-    params = nnx.state(quality.Transformer(SETTINGS, rngs=nnx.Rngs(0)))
+    params = nnx.state(Transformer(SETTINGS, rngs=nnx.Rngs(0)))
     stored, state = jax.eval_shape(lambda p: quality.start(variant, SETTINGS, 0, p), params)
     dtype = jnp.float32 if variant.weights is None else jnp.bfloat16
     assert {x.dtype for x in jax.tree.leaves(stored)} == {jnp.dtype(dtype)}
@@ -58,7 +59,7 @@ def test_rotary_products_depend_on_the_distance_alone():
 
 
 def test_the_text_is_split_by_file_and_always_the_same():
-    text, again = (quality.standard_library(limit=20_000) for _ in range(2))
+    text, again = (standard_library(limit=20_000) for _ in range(2))
     assert (len(text.train), len(text.validation)) == (20_000, 2_000)
     np.testing.assert_array_equal(text.train, again.train)
     assert text.validation[:64].tobytes() not in text.train.tobytes()
