@@ -3,12 +3,14 @@
 from dataclasses import replace
 from math import inf, isnan, nan
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from flax import nnx
 
+import adamx
 from adamx.experiments import data
 from adamx.experiments.contenders import CONTENDERS, contenders
 from adamx.experiments.models import CNN, MLP, LogisticRegression
@@ -137,3 +139,15 @@ def test_an_unknown_optimizer_suggests_the_nearest(name, nearest):
         ValueError, match=rf"optimizer = '{name.lower()}': did you mean '{nearest}'\? Choose from 'adam'"
     ):
         contenders([name])
+
+
+@pytest.mark.skipif(adamx.kernels.available()["native"] != "yes", reason="the native kernel is not there")
+@pytest.mark.parametrize("optimizer", [adamx.adam, adamx.adamax, adamx.adamw], ids=lambda f: f.__name__)
+def test_the_native_kernel_trains_as_xla_does(model, optimizer, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    by_kernel = [
+        run(Contender(kernel, lambda rate, k=kernel: optimizer(rate, kernel=k), (0.01,)), 0.01, model, DIGITS, SHORT)
+        for kernel in ("xla", "native")
+    ]
+    np.testing.assert_allclose(*(result.losses for result in by_kernel), rtol=1e-4)
+    assert by_kernel[0].test_accuracy == pytest.approx(by_kernel[1].test_accuracy, abs=0.005)
