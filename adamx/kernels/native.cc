@@ -1,8 +1,8 @@
 // One step of Adam's family on one leaf, in one pass over memory.
 //
 // A leaf is cut into blocks that fit the first-level cache. A block is widened to float, moved by its rule, and narrowed
-// again, one stage after the other; float arrays are worked on where they lie. Every stage computes what the library's
-// Python does, operation by operation, products and sums fused as XLA fuses them.
+// again, one stage after the other; float arrays are worked on where they lie, and a leaf that has no others in one run.
+// Every stage computes what the Python does, operation by operation, products and sums fused as XLA fuses them.
 //
 // The core knows nothing of XLA; the binding is at the end (left out with ADAMX_WITHOUT_XLA, for the sanitizers).
 
@@ -180,7 +180,8 @@ INLINE void EncodeLog(const float* RESTRICT x, uint8_t* RESTRICT code, uint8_t* 
   *high_out = static_cast<uint8_t>(high);
 }
 
-INLINE void DecodeRatio(const int8_t* RESTRICT code, float scale, const float* RESTRICT unit, float* RESTRICT x, int n) {
+INLINE void DecodeRatio(const int8_t* RESTRICT code, float scale, const float* RESTRICT unit, float* RESTRICT x,
+                        int n) {
   for (int i = 0; i < n; ++i) {
     const float place = static_cast<float>(static_cast<int32_t>(code[i]));
     x[i] = place / (254.0f - std::fabs(place)) * scale;
@@ -234,7 +235,6 @@ struct Block {
   int n;
   float* g;
   float* p;
-  float* u;
   float* unit;
   float* slots[kSlots];
 };
@@ -308,103 +308,144 @@ INLINE void Encode(const Slot& slot, const Block& b, float* x, uint32_t count) {
   }
 }
 
-// Rules: slots are moved, `u` becomes the direction
+// Rules: what one element's slots become, and its direction
 
-INLINE void Move(const Leaf& leaf, const Block& b) {
-  const Scalars s = leaf.scalars;
-  const int n = b.n;
-  const bool nesterov = leaf.flags & kNesterov, raw = leaf.flags & kRaw;
-  const float* RESTRICT g = b.g;
-  float* RESTRICT u = b.u;
-  float* RESTRICT x = b.slots[0];
-  float* RESTRICT y = b.slots[1];
-  float* RESTRICT z = b.slots[2];
-  switch (leaf.rule) {
-    case Rule::kAdam:
-      if (nesterov) {
-        for (int i = 0; i < n; ++i) {
-          x[i] = Averaged(x[i], g[i], s.first);
-          y[i] = Averaged(y[i], g[i] * g[i], s.second);
-          const float mean = Averaged(x[i] / s.next_correction, g[i] / s.first_correction, s.first);
-          u[i] = DivNoNan(mean, std::sqrt(y[i] / s.second_correction + s.eps_root) + s.eps);
-        }
-        return;
-      }
-      for (int i = 0; i < n; ++i) {
-        x[i] = Averaged(x[i], g[i], s.first);
-        y[i] = Averaged(y[i], g[i] * g[i], s.second);
-        u[i] = DivNoNan(x[i] / s.first_correction, std::sqrt(y[i] / s.second_correction + s.eps_root) + s.eps);
-      }
-      return;
-    case Rule::kAMSGrad:
-      for (int i = 0; i < n; ++i) {
-        x[i] = Averaged(x[i], g[i], s.first);
-        y[i] = Averaged(y[i], g[i] * g[i], s.second);
-        const float now = raw ? y[i] : y[i] / s.second_correction;
-        z[i] = Larger(z[i], now);
-        const float square = raw ? z[i] / s.second_correction : z[i];
-        u[i] = DivNoNan(x[i] / s.first_correction, std::sqrt(square + s.eps_root) + s.eps);
-      }
-      return;
-    case Rule::kAdaMax:
-      for (int i = 0; i < n; ++i) {
-        x[i] = Averaged(x[i], g[i], s.first);
-        y[i] = Larger(s.decay_rate * y[i], std::fabs(g[i]) + s.eps_root);
-        u[i] = DivNoNan(x[i] / s.first_correction, y[i] + s.eps);
-      }
-      return;
-    case Rule::kLion:
-      for (int i = 0; i < n; ++i) {
-        u[i] = Sign(Averaged(x[i], g[i], s.first));
-        x[i] = Averaged(x[i], g[i], s.second);
-      }
-      return;
-    case Rule::kRMSProp:
-      for (int i = 0; i < n; ++i) {
-        x[i] = Averaged(x[i], g[i] * g[i], s.second);
-        u[i] = s.step_size * DivNoNan(g[i], std::sqrt(x[i] / s.second_correction + s.eps_root) + s.eps);
-      }
-      if (leaf.flags & kMomentum)
-        for (int i = 0; i < n; ++i) {
-          y[i] = s.momentum * y[i] + u[i];
-          u[i] = nesterov ? u[i] + s.momentum * y[i] : y[i];
-        }
-      return;
-    case Rule::kAdaGrad:
-      for (int i = 0; i < n; ++i) {
-        x[i] = x[i] + g[i] * g[i];
-        u[i] = DivNoNan(g[i], std::sqrt(x[i] + s.eps_root) + s.eps);
-      }
-      return;
+INLINE float Root(const Scalars& s, float square) { return std::sqrt(square + s.eps_root) + s.eps; }
+
+template <bool kNesterovs>
+struct Adam {
+  static constexpr int slots = 2;
+  static INLINE float Direction(const Scalars& s, float g, float& mu, float& nu, float&) {
+    mu = Averaged(mu, g, s.first);
+    nu = Averaged(nu, g * g, s.second);
+    const float mean =
+        kNesterovs ? Averaged(mu / s.next_correction, g / s.first_correction, s.first) : mu / s.first_correction;
+    return DivNoNan(mean, Root(s, nu / s.second_correction));
+  }
+};
+
+template <bool kRaws>
+struct AMSGrad {
+  static constexpr int slots = 3;
+  static INLINE float Direction(const Scalars& s, float g, float& mu, float& nu, float& nu_max) {
+    mu = Averaged(mu, g, s.first);
+    nu = Averaged(nu, g * g, s.second);
+    nu_max = Larger(nu_max, kRaws ? nu : nu / s.second_correction);
+    return DivNoNan(mu / s.first_correction, Root(s, kRaws ? nu_max / s.second_correction : nu_max));
+  }
+};
+
+struct AdaMax {
+  static constexpr int slots = 2;
+  static INLINE float Direction(const Scalars& s, float g, float& mu, float& nu, float&) {
+    mu = Averaged(mu, g, s.first);
+    nu = Larger(s.decay_rate * nu, std::fabs(g) + s.eps_root);
+    return DivNoNan(mu / s.first_correction, nu + s.eps);
+  }
+};
+
+struct Lion {
+  static constexpr int slots = 1;
+  static INLINE float Direction(const Scalars& s, float g, float& mu, float&, float&) {
+    const float direction = Sign(Averaged(mu, g, s.first));
+    mu = Averaged(mu, g, s.second);
+    return direction;
+  }
+};
+
+template <bool kMomenta, bool kNesterovs>
+struct RMSProp {
+  static constexpr int slots = kMomenta ? 2 : 1;
+  static INLINE float Direction(const Scalars& s, float g, float& nu, float& trace, float&) {
+    nu = Averaged(nu, g * g, s.second);
+    const float direction = s.step_size * DivNoNan(g, Root(s, nu / s.second_correction));
+    if (!kMomenta) return direction;
+    trace = s.momentum * trace + direction;
+    return kNesterovs ? direction + s.momentum * trace : trace;
+  }
+};
+
+struct AdaGrad {
+  static constexpr int slots = 1;
+  static INLINE float Direction(const Scalars& s, float g, float& nu, float&, float&) {
+    nu = nu + g * g;
+    return DivNoNan(g, Root(s, nu));
+  }
+};
+
+// Weights: what one becomes when its rule says `u`
+
+template <Decay kDecay>
+INLINE float Descended(const Scalars& s, float p, float u) {
+  const float change = s.learning_rate * u;
+  if (kDecay == Decay::kShrink) return p - (change + s.shrink * (s.weight_decay * p));
+  if (kDecay == Decay::kCautious) return p - (change + (u * p >= 0 ? s.shrink * (s.weight_decay * p) : 0.0f));
+  if (kDecay == Decay::kProximal) return p - (change + s.shrink * (p - change));
+  return p - change;
+}
+
+// `n` elements of everything in float, in place
+
+struct Floats {
+  const float* g;
+  float* p;
+  float* slots[kSlots];
+};
+
+template <class kRule, Decay kDecay>
+INLINE void Advance(const Scalars& scalars, const Floats& floats, int64_t n) {
+  const Scalars s = scalars;
+  const float* RESTRICT g = floats.g;
+  float* RESTRICT p = floats.p;
+  float* RESTRICT x = floats.slots[0];
+  float* RESTRICT y = floats.slots[1];
+  float* RESTRICT z = floats.slots[2];
+  for (int64_t i = 0; i < n; ++i) {
+    const float gradient = g[i] * s.grad_scale + (kDecay == Decay::kL2 ? s.weight_decay * p[i] : 0.0f);
+    float first = x[i], second = 0, third = 0;
+    if constexpr (kRule::slots > 1) second = y[i];
+    if constexpr (kRule::slots > 2) third = z[i];
+    const float direction = kRule::Direction(s, gradient, first, second, third);
+    x[i] = first;
+    if constexpr (kRule::slots > 1) y[i] = second;
+    if constexpr (kRule::slots > 2) z[i] = third;
+    p[i] = Descended<kDecay>(s, p[i], direction);
   }
 }
 
-// Weights
-
-INLINE void Descend(const Leaf& leaf, const Block& b) {
-  const Scalars s = leaf.scalars;
-  const float* RESTRICT u = b.u;
-  float* RESTRICT p = b.p;
+template <class kRule>
+INLINE void AdvanceBy(const Leaf& leaf, const Floats& floats, int64_t n) {
   switch (leaf.decay) {
     case Decay::kNone:
-    case Decay::kL2:
-      for (int i = 0; i < b.n; ++i) p[i] = p[i] - s.learning_rate * u[i];
-      return;
+      return Advance<kRule, Decay::kNone>(leaf.scalars, floats, n);
     case Decay::kShrink:
-      for (int i = 0; i < b.n; ++i) p[i] = p[i] - (s.learning_rate * u[i] + s.shrink * (s.weight_decay * p[i]));
-      return;
+      return Advance<kRule, Decay::kShrink>(leaf.scalars, floats, n);
+    case Decay::kL2:
+      return Advance<kRule, Decay::kL2>(leaf.scalars, floats, n);
     case Decay::kCautious:
-      for (int i = 0; i < b.n; ++i) {
-        const float shrink = u[i] * p[i] >= 0 ? s.shrink * (s.weight_decay * p[i]) : 0.0f;
-        p[i] = p[i] - (s.learning_rate * u[i] + shrink);
-      }
-      return;
+      return Advance<kRule, Decay::kCautious>(leaf.scalars, floats, n);
     case Decay::kProximal:
-      for (int i = 0; i < b.n; ++i) {
-        const float change = s.learning_rate * u[i];
-        p[i] = p[i] - (change + s.shrink * (p[i] - change));
-      }
-      return;
+      return Advance<kRule, Decay::kProximal>(leaf.scalars, floats, n);
+  }
+}
+
+INLINE void AdvanceLeaf(const Leaf& leaf, const Floats& floats, int64_t n) {
+  const bool nesterov = leaf.flags & kNesterov, raw = leaf.flags & kRaw, momentum = leaf.flags & kMomentum;
+  switch (leaf.rule) {
+    case Rule::kAdam:
+      return nesterov ? AdvanceBy<Adam<true>>(leaf, floats, n) : AdvanceBy<Adam<false>>(leaf, floats, n);
+    case Rule::kAMSGrad:
+      return raw ? AdvanceBy<AMSGrad<true>>(leaf, floats, n) : AdvanceBy<AMSGrad<false>>(leaf, floats, n);
+    case Rule::kAdaMax:
+      return AdvanceBy<AdaMax>(leaf, floats, n);
+    case Rule::kLion:
+      return AdvanceBy<Lion>(leaf, floats, n);
+    case Rule::kRMSProp:
+      if (!momentum) return AdvanceBy<RMSProp<false, false>>(leaf, floats, n);
+      return nesterov ? AdvanceBy<RMSProp<true, true>>(leaf, floats, n)
+                      : AdvanceBy<RMSProp<true, false>>(leaf, floats, n);
+    case Rule::kAdaGrad:
+      return AdvanceBy<AdaGrad>(leaf, floats, n);
   }
 }
 
@@ -514,21 +555,11 @@ INLINE void StoreWeights(const Leaf& leaf, const Block& b) {
   }
 }
 
-INLINE void LoadGradients(const Leaf& leaf, Block& b, const float* p) {
-  const float scale = leaf.scalars.grad_scale;
-  if (!leaf.g_narrow && scale == 1 && leaf.decay != Decay::kL2) {
-    b.g = const_cast<float*>(static_cast<const float*>(leaf.g)) + b.at;
-    return;
-  }
-  if (leaf.g_narrow) {
-    const uint16_t* RESTRICT g = static_cast<const uint16_t*>(leaf.g) + b.at;
-    for (int i = 0; i < b.n; ++i) b.g[i] = Widened(g[i]) * scale;
-  } else {
-    const float* RESTRICT g = static_cast<const float*>(leaf.g) + b.at;
-    for (int i = 0; i < b.n; ++i) b.g[i] = g[i] * scale;
-  }
-  if (leaf.decay == Decay::kL2)
-    for (int i = 0; i < b.n; ++i) b.g[i] += leaf.scalars.weight_decay * p[i];
+INLINE void LoadGradients(const Leaf& leaf, const Block& b) {
+  if (!leaf.g_narrow) return;
+  const uint16_t* RESTRICT g = static_cast<const uint16_t*>(leaf.g) + b.at;
+  float* RESTRICT x = b.g;
+  for (int i = 0; i < b.n; ++i) x[i] = Widened(g[i]);
 }
 
 // Blocks `first` to `last` of a leaf
@@ -537,6 +568,12 @@ INLINE bool Grouped(const Leaf& leaf) {
   for (int k = 0; k < leaf.slot_count; ++k)
     if (leaf.slots[k].format == Format::kLog || leaf.slots[k].format == Format::kRatio) return true;
   return false;
+}
+
+INLINE bool AllFloat(const Leaf& leaf) {
+  bool all = !leaf.g_narrow && !leaf.p_narrow;
+  for (int k = 0; k < leaf.slot_count; ++k) all &= leaf.slots[k].format == Format::kFloat;
+  return all;
 }
 
 INLINE int64_t RowLength(const Leaf& leaf) { return Grouped(leaf) ? leaf.row : leaf.size; }
@@ -565,7 +602,15 @@ INLINE void FetchBlock(const Leaf& leaf, int64_t at) {
 }
 
 FOR_EACH_MACHINE void StepBlocks(const Leaf& leaf, int64_t first, int64_t last) {
-  alignas(64) float g[kBlock], p[kBlock], u[kBlock], unit[kBlock], slots[kSlots][kBlock];
+  const auto at = [&leaf](int slot, int64_t i) { return static_cast<float*>(leaf.slots[slot].code) + i; };
+  if (AllFloat(leaf)) {  // nothing to widen: one run over memory
+    const int64_t begin = first * kBlock, end = std::min(last * kBlock, leaf.size);
+    if (begin >= end) return;
+    Floats floats{static_cast<const float*>(leaf.g) + begin, static_cast<float*>(leaf.p) + begin, {}};
+    for (int j = 0; j < leaf.slot_count; ++j) floats.slots[j] = at(j, begin);
+    return AdvanceLeaf(leaf, floats, end - begin);
+  }
+  alignas(64) float g[kBlock], p[kBlock], unit[kBlock], slots[kSlots][kBlock];
   const int64_t row = RowLength(leaf), blocks = (row + kBlock - 1) / kBlock, groups = (row + kGroup - 1) / kGroup;
   for (int64_t k = first; k < last; ++k) {
     const int64_t line = k / blocks, column = (k - line * blocks) * kBlock;
@@ -573,22 +618,20 @@ FOR_EACH_MACHINE void StepBlocks(const Leaf& leaf, int64_t first, int64_t last) 
     b.at = line * row + column;
     b.group = line * groups + column / kGroup;
     b.n = static_cast<int>(std::min<int64_t>(kBlock, row - column));
-    b.g = g;
-    b.u = u;
     b.unit = unit;
+    b.g = leaf.g_narrow ? g : const_cast<float*>(static_cast<const float*>(leaf.g)) + b.at;
     b.p = leaf.p_narrow ? p : static_cast<float*>(leaf.p) + b.at;
     for (int j = 0; j < kSlots; ++j) {
       const bool lies = j < leaf.slot_count && leaf.slots[j].format == Format::kFloat;
-      b.slots[j] = lies ? static_cast<float*>(leaf.slots[j].code) + b.at : slots[j];
+      b.slots[j] = lies ? at(j, b.at) : slots[j];
     }
     if (k + 1 < last) FetchBlock(leaf, b.at + b.n);
     LoadWeights(leaf, b);
-    LoadGradients(leaf, b, b.p);
+    LoadGradients(leaf, b);
     for (bool measured : {false, true})
       for (int j = 0; j < leaf.slot_count; ++j)
         if ((leaf.slots[j].unit != Unit::kNone) == measured) Decode(leaf.slots[j], b, b.slots[j]);
-    Move(leaf, b);
-    Descend(leaf, b);
+    AdvanceLeaf(leaf, {b.g, b.p, {b.slots[0], b.slots[1], b.slots[2]}}, b.n);
     StoreWeights(leaf, b);
     for (int j = 0; j < leaf.slot_count; ++j) Encode(leaf.slots[j], b, b.slots[j], leaf.count);
   }
@@ -646,8 +689,8 @@ void Step(const Leaf& leaf, ffi::ThreadPool& pool) {
   crew->Wait();
 }
 
-// The operands are scalars, bits (the step's number, then a key for each slot, the weight and the residual), gradient, then what is
-// changed in place: parameter, residual if any, and every slot's arrays.
+// The operands are scalars, bits (the step's number, then a key for each slot, the weight and the residual), gradient,
+// then what is changed in place: parameter, residual if any, and every slot's arrays.
 class Operands {
  public:
   Operands(ffi::RemainingArgs args, ffi::RemainingRets rets) : args_(args), rets_(rets) {}
