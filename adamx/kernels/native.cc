@@ -400,8 +400,10 @@ INLINE void Advance(const Scalars& scalars, const Floats& floats, int64_t n) {
   float* RESTRICT x = floats.slots[0];
   float* RESTRICT y = floats.slots[1];
   float* RESTRICT z = floats.slots[2];
+  const bool scaled = s.grad_scale != 1;
   for (int64_t i = 0; i < n; ++i) {
-    const float gradient = g[i] * s.grad_scale + (kDecay == Decay::kL2 ? s.weight_decay * p[i] : 0.0f);
+    float gradient = scaled ? g[i] * s.grad_scale : g[i];
+    if (kDecay == Decay::kL2) gradient += s.weight_decay * p[i];
     float first = x[i], second = 0, third = 0;
     if constexpr (kRule::slots > 1) second = y[i];
     if constexpr (kRule::slots > 2) third = z[i];
@@ -679,7 +681,9 @@ class Crew {
 
 void Step(const Leaf& leaf, ffi::ThreadPool& pool) {
   // Eight parts for each thread, of 8,192 to half a million elements: long enough for steady streams from memory.
-  const int64_t blocks = BlockCount(leaf), threads = std::max<int64_t>(pool.num_threads(), 1);
+  const int64_t blocks = BlockCount(leaf);
+  if (blocks <= 16) return StepBlocks(leaf, 0, blocks);
+  const int64_t threads = std::max<int64_t>(pool.num_threads(), 1);
   const int64_t part = std::min<int64_t>(std::max<int64_t>(blocks / (8 * threads), 16), 1024);
   const int64_t helpers = std::min(threads, (blocks + part - 1) / part) - 1;
   if (helpers <= 0) return StepBlocks(leaf, 0, blocks);
