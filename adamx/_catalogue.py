@@ -89,6 +89,7 @@ def describe(name: str) -> Description:
       moments        'float32'
       weights        'nearest'
       seed           0
+      kernel         'auto'
     """
     factory = FACTORIES[choose("optimizer", name, FACTORIES)]
     headline = inspect.cleandoc(factory.__doc__ or "").split("\n\n")[0].replace("\n", " ")

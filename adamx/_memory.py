@@ -177,8 +177,8 @@ def pack_state(opt: Optimizer, state: Any, params: Params) -> Any:
     >>> packed = adamx.pack_state(small, state, params)
     >>> packed.slots.nu.code.dtype
     dtype('uint8')
-    >>> adamx.unpack_state(small, packed, params).slots.mu[0, :2].round(2)
-    Array([0.1, 0.1], dtype=float32)
+    >>> bool(abs(adamx.unpack_state(small, packed, params).slots.mu - 0.1).max() < 0.002)
+    True
     """
 
     def encode(row: list[Any], forms: list[Any], wide: Any, noise: Any) -> list[Any]:

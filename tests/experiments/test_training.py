@@ -80,8 +80,8 @@ def test_a_schedule_can_wrap_the_traced_step_size(model):
 
 
 def test_the_fused_step_is_used_where_there_is_one(model):
-    class Fused(optax.GradientTransformationExtraArgs):
-        def step(self, grads, state, params):
+    class Fused(adamx.Optimizer):
+        def step(self, grads, state, params, **extra_args):
             return params, state
 
     losses = run(Contender("still", lambda rate: Fused(*optax.sgd(rate)), (0.1,)), 0.1, model, DIGITS, SHORT).losses
