@@ -55,7 +55,10 @@ def step_time_short() -> str:
     names = list(next(iter(cases.values())))
     body = ((name, *(f"{rows[name]['to_optax']['median']:.2f}" for rows in cases.values())) for name in names)
     return "\n\n".join(
-        [markdown(("time of a step, to Optax's", *cases), body), about(results, "python -m benchmarks.step_time --full")]
+        [
+            markdown(("time of a step, to Optax's", *cases), body),
+            about(results, "python -m benchmarks.step_time --full"),
+        ]
     )
 
 
