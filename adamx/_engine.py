@@ -52,6 +52,7 @@ class Work(NamedTuple):
     Attributes:
         steps: each leaf's, `None` for one without a gradient.
         total: what the rule measured, summed over leaves.
+        parameters: of each leaf, its parameter, if given.
         rows: of each leaf, its slots as they are stored.
         kept: of each leaf, its residual.
         after: the next state but for what the steps give.
@@ -59,6 +60,7 @@ class Work(NamedTuple):
 
     steps: list[Step | None]
     total: Any
+    parameters: list[Any]
     rows: list[list[Any]]
     kept: list[Any]
     after: State
@@ -123,10 +125,9 @@ class Engine:
         if params is None:
             raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")
         leaves = _leaves.flatten(grads, "grads")
-        weights = _leaves.match(leaves, params, "params")
         work = self.prepare(leaves, state, params, _factor(leaves.arrays, clip_norm, grad_scale))
         done = [step and kernels.choose(self.kernel, step).land(step, work.total) for step in work.steps]
-        return self._finish(leaves, work, done, weights)
+        return self._finish(leaves, work, done, work.parameters)
 
     def prepare(self, leaves: _leaves.Leaves, state: Any, params: Params, grad_scale: Array | None = None) -> Work:
         """Check everything that came in and make ready each leaf's step."""
@@ -155,7 +156,7 @@ class Engine:
             leaf.check(self.layout)
             steps.append(Step(leaf, self.layout, now, self.noise(path, count)))
         total = _total([step.measure() for step in steps if step is not None]) if self.rule.measures else None
-        return Work(steps, total, rows, kept, State(count, state.slots, products, state.residuals))
+        return Work(steps, total, parameters, rows, kept, State(count, state.slots, products, state.residuals))
 
     def _finish(
         self, leaves: _leaves.Leaves, work: Work, done: list[Any], absent: list[Any] | None
@@ -242,7 +243,10 @@ def _factor(grads: list[Any], clip_norm: Scalar | None, grad_scale: Scalar | Non
     if clip_norm is None:
         return None if grad_scale is None else jnp.asarray(grad_scale, jnp.float32)
     check_value("clip_norm", clip_norm, Above(0.0, float("inf")))
-    squares = [jnp.sum(abs_sq(g.astype(wide_dtype(g)))).astype(jnp.float32) for g in grads if g is not None]
+    squares = [jnp.sum(abs_sq(jnp.asarray(g, wide_dtype(g)))).astype(jnp.float32) for g in grads if g is not None]
     scale = jnp.asarray(1.0 if grad_scale is None else grad_scale, jnp.float32)
-    norm, largest = scale * jnp.sqrt(sum(squares, jnp.zeros([], jnp.float32))), jnp.asarray(clip_norm, jnp.float32)
+    norm, largest = (
+        jnp.abs(scale) * jnp.sqrt(sum(squares, jnp.zeros([], jnp.float32))),
+        jnp.asarray(clip_norm, jnp.float32),
+    )
     return scale * jnp.where(norm <= largest, 1, largest / norm)

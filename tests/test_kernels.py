@@ -200,7 +200,14 @@ def test_clipping_and_scaling_are_those_chained_in_front(kernel):
     params, grads = tree(jnp.float32), tree(jnp.float32, 1)
     norm = float(optax.tree.norm(grads))
     opt = adamx.adamw(1e-2, weight_decay=0.1, eps=1.0, kernel=kernel)
-    for clip, scale in ((norm / 3, None), (norm * 3, None), (norm / 3, 0.25), (None, 0.25), (norm / 8, 0.25)):
+    for clip, scale in (
+        (norm / 3, None),
+        (norm * 3, None),
+        (norm / 3, 0.25),
+        (None, 0.25),
+        (norm / 8, 0.25),
+        (norm / 8, -0.25),
+    ):
         chained = optax.chain(
             *([optax.scale(scale)] if scale else []), *([optax.clip_by_global_norm(clip)] if clip else []), opt
         )
