@@ -126,7 +126,7 @@ class Engine:
             raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")
         leaves = _leaves.flatten(grads, "grads")
         work = self.prepare(leaves, state, params, _factor(leaves.arrays, clip_norm, grad_scale))
-        done = [step and kernels.choose(self.kernel, step).land(step, work.total) for step in work.steps]
+        done = kernels.land(self.kernel, work.steps, work.total)
         return self._finish(leaves, work, done, work.parameters)
 
     def prepare(self, leaves: _leaves.Leaves, state: Any, params: Params, grad_scale: Array | None = None) -> Work:

@@ -74,7 +74,7 @@ class Layout(NamedTuple):
         """Slots to what they are stored as, measured in each other where a slot has a unit."""
         slots = self.tree.unflatten(values)
         return [
-            None if x is None else form.encode(x, self._unit(i, slots, form), noise.to(self.names[i]))
+            None if x is None else form.encode(x, self._unit(i, slots, form), noise.to(i))
             for i, (x, form) in enumerate(zip(values, chosen, strict=True))
         ]
 
@@ -98,6 +98,10 @@ class Layout(NamedTuple):
         for key in self.paths[i][:-1]:
             slots = getattr(slots, key.name)
         return unit(slots)
+
+
+Landed = tuple[Array, list[Any], Array | None]
+"""What a step gives: the new parameter (or the direction), the slots as they are stored, and the weight's residual."""
 
 
 class Leaf(NamedTuple):
@@ -251,7 +255,7 @@ class Step:
             self._check_shape(name, x, x_old)
         return direction, slots
 
-    def update(self, total: Any) -> tuple[Array, list[Any], Array | None]:
+    def update(self, total: Any) -> Landed:
         """The direction in the gradient's dtype, the slots as they are stored, and the weight's residual.
 
         With a rounding the direction is the float32 difference of two weights in their own dtype.
@@ -263,7 +267,7 @@ class Step:
         old = jnp.asarray(self.leaf.p).astype(jnp.float32)
         return new.astype(jnp.float32) - old, self._stored(slots), residual
 
-    def land(self, total: Any) -> tuple[Array, list[Any], Array | None]:
+    def land(self, total: Any) -> Landed:
         """The new weight, the slots as they are stored, and the weight's residual."""
         direction, slots = self.compute(total)
         if self.leaf.rounding is None:
@@ -277,13 +281,13 @@ class Step:
 
     def _rounded(self, direction: Array) -> tuple[Array, Array | None]:
         """The new weight as its rounding makes it, and what it keeps beside it."""
-        rounding = cast(Rounding, self.leaf.rounding)
+        rounding, noise = cast(Rounding, self.leaf.rounding), self.noise.to(len(self.layout.slots))
         old = jnp.asarray(self.leaf.p)
         master = (self.at.p + direction).astype(jnp.float32)
-        new = rounding.weight(master, old.dtype, self.noise.to("weight"))
+        new = rounding.weight(master, old.dtype, noise)
         change = new.astype(jnp.float32) - old.astype(jnp.float32)
         landed = (old.astype(jnp.float32) + change).astype(old.dtype)
-        return landed, rounding.residual(master, landed, self.noise.to("residual"))
+        return landed, rounding.residual(master, landed, noise)
 
     def _check_shape(self, name: str, new: Any, old: Any) -> None:
         if (new is None) != (old is None) or (old is not None and jnp.shape(new) != jnp.shape(old)):

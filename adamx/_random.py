@@ -17,25 +17,34 @@ GOLDEN = np.uint32(0x9E3779B9)
 """2^32 divided by the golden ratio: its multiples, modulo 2^32, are spread as evenly as can be."""
 
 
+TURNS = (0, 16, 8, 24, 4, 20, 12, 28)
+"""By how many bits each purpose turns an element's hash: what it uses, the upper bits, are then others' lower ones."""
+
+
 class Noise(NamedTuple):
     """Where random bits are drawn.
 
     Attributes:
-        key: of the leaf and of what is rounded there; uint32, shape ().
+        key: of the leaf; uint32, shape ().
         step: its number; an integer, shape ().
+        turn: by how many bits each element's hash is turned.
     """
 
     key: Array
     step: Array
+    turn: int = TURNS[0]
 
-    def to(self, purpose: str) -> "Noise":
-        """Other bits, for another purpose in the same leaf."""
-        with np.errstate(over="ignore"):
-            return Noise(_mix(self.key ^ np.uint32(zlib.crc32(purpose.encode()))), self.step)
+    def to(self, purpose: int) -> "Noise":
+        """The bits of the leaf's `purpose`: the number of a slot, or how many there are for its weight.
+
+        All purposes share one hash of an element. The upper sixteen bits of the first two are independent, and the
+        upper eight of the first four: as many as low-bit codes distinguish.
+        """
+        return self._replace(turn=TURNS[purpose % len(TURNS)])
 
     def uniform(self, shape: tuple[int, ...]) -> Array:
         """Uniform uint32, independent from element to element and from step to step."""
-        return _mix(_mix(_index(shape) ^ self.key) + _mix(self.step.astype(jnp.uint32) ^ GOLDEN))
+        return _mix(self._start(shape) + _mix(self.step.astype(jnp.uint32) ^ GOLDEN))
 
     def weyl(self, shape: tuple[int, ...]) -> Array:
         """Uniform uint32, independent from element to element and spread evenly over the steps of each.
@@ -43,7 +52,13 @@ class Noise(NamedTuple):
         Each element's sequence is a random start plus multiples of the golden ratio: the mean over n steps is off by
         about 1 / n instead of 1 / sqrt(n).
         """
-        return _mix(_index(shape) ^ self.key) + self.step.astype(jnp.uint32) * GOLDEN
+        return self._start(shape) + self.step.astype(jnp.uint32) * GOLDEN
+
+    def _start(self, shape: tuple[int, ...]) -> Array:
+        hashed = _mix(_index(shape) ^ self.key)
+        if not self.turn:
+            return hashed
+        return (hashed << np.uint32(self.turn)) | (hashed >> np.uint32(32 - self.turn))
 
 
 def noise(seed: Any, path: str, count: Array) -> Noise:

@@ -1,16 +1,16 @@
 """Who takes the whole step of a leaf: `xla`, the reference, or `native`, one pass over memory in C++.
 
-A kernel is given a leaf's `Step`: the rule with its hyperparameters resolved, the stored slots, gradient, parameter and
-residual. It says why it cannot take it, if so, and gives the new parameter, the stored slots and the residual.
+A kernel is given leaves' `Step`s: the rule with its hyperparameters resolved, the stored slots, gradient, parameter and
+residual. It says why it cannot take one, if so, and gives the new parameters, the stored slots and the residuals.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
 
 from .. import _leaves
-from .._leaf import Step
-from .._typing import Array
+from .._leaf import Landed, Step
 from . import native, xla
 
 KERNELS = ("auto", "xla", "native")
@@ -23,8 +23,8 @@ class Kernel(Protocol):
         """Why it cannot take this step; `None` if it can."""
         ...
 
-    def land(self, step: Step, total: Any) -> tuple[Array, list[Any], Array | None]:
-        """The new parameter, the slots as they are stored, and the residual."""
+    def land(self, steps: Sequence[Step], total: Any) -> list[Landed]:
+        """Of each leaf the new parameter, the slots as they are stored, and the residual."""
         ...
 
 
@@ -36,6 +36,17 @@ def available() -> dict[str, str]:
     'yes'
     """
     return {"xla": "yes", "native": native.missing() or "yes"}
+
+
+def land(name: str, steps: Sequence[Step | None], total: Any) -> list[Landed | None]:
+    """What each leaf's step gives, each taken by its kernel; `None` where there is no step."""
+    done: list[Landed | None] = [None] * len(steps)
+    chosen = [(i, step, choose(name, step)) for i, step in enumerate(steps) if step is not None]
+    for kernel in (native, xla):
+        mine = [(i, step) for i, step, who in chosen if who is kernel]
+        for (i, _), landed in zip(mine, kernel.land([step for _, step in mine], total), strict=True):
+            done[i] = landed
+    return done
 
 
 def choose(name: str, step: Step) -> Kernel:

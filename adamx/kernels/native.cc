@@ -57,11 +57,14 @@ constexpr int kScalars = sizeof(Scalars) / sizeof(float);
 constexpr int kGroup = 128;
 constexpr int kSpan = 40;
 constexpr int kBlock = 512;
+constexpr int kGroups = kBlock / kGroup;
 constexpr int kSlots = 3;
 constexpr int kNu = 1;  // the slot that units are made of
 constexpr int32_t kOctave = 1 << 23;
 constexpr int32_t kQuarter = kOctave / 4;
 constexpr int32_t kInfinite = 0x7F800000;
+constexpr uint32_t kInfinity = 0x7F800000u;
+constexpr uint32_t kQuiet = 0x40u;  // makes a bfloat16's NaN of what would become infinity
 constexpr uint32_t kGolden = 0x9E3779B9u;
 
 struct Slot {
@@ -71,7 +74,7 @@ struct Slot {
   uint8_t* low = nullptr;
   uint8_t* high = nullptr;
   uint16_t* scale = nullptr;
-  uint32_t key = 0;
+  int turn = 0;
 };
 
 struct Leaf {
@@ -86,7 +89,8 @@ struct Leaf {
   void* p;
   bool p_narrow;
   void* residual;
-  uint32_t count, weight_key, residual_key;
+  uint32_t count, key;
+  int turn;  // of the weight's bits; each slot has its own
   int slot_count;
   Slot slots[kSlots];
 };
@@ -105,7 +109,7 @@ INLINE float Float(int32_t x) {
   return y;
 }
 
-INLINE float Widened(uint16_t x) { return Float(static_cast<int32_t>(static_cast<uint32_t>(x) << 16)); }
+INLINE float Widened(uint32_t x) { return Float(static_cast<int32_t>(x << 16)); }
 
 INLINE uint16_t Narrowed(float x) {  // to the nearest bfloat16, ties to even
   const uint32_t raw = static_cast<uint32_t>(Bits(x));
@@ -129,7 +133,20 @@ INLINE uint32_t Mixed(uint32_t x) {
   return x ^ (x >> 16);
 }
 
-INLINE uint32_t Weyl(uint32_t index, uint32_t key, uint32_t step) { return Mixed(index ^ key) + step; }
+// A purpose's random bits: an element's hash, turned, to which the step is added.
+
+struct Noise {
+  const uint32_t* RESTRICT hashes;
+  int turn;
+  uint32_t weyl;     // the step's number times the golden ratio
+  uint32_t uniform;  // and it, mixed
+};
+
+INLINE uint32_t Turned(uint32_t hash, int turn) { return (hash << turn) | (hash >> (-turn & 31)); }
+INLINE uint32_t Weyl(Noise noise, int i) { return Turned(noise.hashes[i], noise.turn) + noise.weyl; }
+INLINE uint32_t Uniform(Noise noise, int i) {
+  return Mixed(Turned(noise.hashes[i], noise.turn) + noise.uniform);
+}
 
 INLINE float UnitInterval(uint32_t bits) { return static_cast<float>(static_cast<int32_t>(bits >> 8)) * 0x1p-24f; }
 
@@ -157,27 +174,36 @@ INLINE void DecodeLog(const uint8_t* RESTRICT code, int32_t low, int32_t high, f
   if (low == 255) std::fill(x, x + n, std::numeric_limits<float>::quiet_NaN());
 }
 
-INLINE void EncodeLog(const float* RESTRICT x, uint8_t* RESTRICT code, uint8_t* low_out, uint8_t* high_out,
-                      uint32_t index, uint32_t key, uint32_t step, int n) {
-  int32_t low = 255, high = 1;
-  for (int i = 0; i < n; ++i) {
-    const int32_t exponent = (Bits(x[i]) & 0x7FFFFFFF) >> 23;
-    low = std::min(low, exponent == 0 ? 255 : exponent);
-    high = std::max(high, exponent);
+// Groups come one after the other, and of all of them the ends first: finding one's waits for the last of its elements.
+
+INLINE void EncodeLog(const float* RESTRICT x, uint8_t* RESTRICT code, uint8_t* RESTRICT low_out,
+                      uint8_t* RESTRICT high_out, Noise noise, int n) {
+  int32_t lows[kGroups], highs[kGroups];
+  for (int at = 0, k = 0; at < n; at += kGroup, ++k) {
+    int32_t low = 255, high = 1;
+    for (int i = at; i < std::min(at + kGroup, n); ++i) {
+      const int32_t exponent = (Bits(x[i]) & 0x7FFFFFFF) >> 23;
+      low = std::min(low, exponent == 0 ? 255 : exponent);
+      high = std::max(high, exponent);
+    }
+    highs[k] = std::min(high + 1, 256);
+    lows[k] = std::max(std::min(low, highs[k] - 1), highs[k] - kSpan);
   }
-  high = std::min(high + 1, 256);
-  const bool broken = high == 256;
-  low = std::max(std::min(low, high - 1), high - kSpan);
-  const float steps = (254.0f / kOctave) / static_cast<float>(high - low);
-  for (int i = 0; i < n; ++i) {
-    const int32_t raw = Bits(x[i]) & 0x7FFFFFFF;
-    const float place = static_cast<float>(raw - low * kOctave) * steps;
-    const float dithered = place + UnitInterval(Weyl(index + i, key, step));
-    const int32_t whole = 1 + static_cast<int32_t>(std::min(std::max(dithered, 0.0f), 254.5f));
-    code[i] = static_cast<uint8_t>(((raw >> 23) == 0) & !broken ? 0 : whole);
+  for (int at = 0, k = 0; at < n; at += kGroup, ++k) {
+    const int32_t low = lows[k], high = highs[k], base = low * kOctave;
+    const bool broken = high == 256;
+    const int32_t least = broken ? 0 : kOctave;  // what is smaller is zero
+    const float steps = (254.0f / kOctave) / static_cast<float>(high - low);
+    for (int i = at; i < std::min(at + kGroup, n); ++i) {
+      const int32_t raw = Bits(x[i]) & 0x7FFFFFFF;
+      const float place = static_cast<float>(raw - base) * steps;
+      const float dithered = place + UnitInterval(Weyl(noise, i));
+      const int32_t whole = 1 + static_cast<int32_t>(std::min(std::max(dithered, 0.0f), 254.5f));
+      code[i] = static_cast<uint8_t>(raw < least ? 0 : whole);
+    }
+    low_out[k] = static_cast<uint8_t>(broken ? 255 : low);
+    high_out[k] = static_cast<uint8_t>(high);
   }
-  *low_out = static_cast<uint8_t>(broken ? 255 : low);
-  *high_out = static_cast<uint8_t>(high);
 }
 
 INLINE void DecodeRatio(const int8_t* RESTRICT code, float scale, const float* RESTRICT unit, float* RESTRICT x,
@@ -190,40 +216,43 @@ INLINE void DecodeRatio(const int8_t* RESTRICT code, float scale, const float* R
     for (int i = 0; i < n; ++i) x[i] *= unit[i];
 }
 
-INLINE void EncodeRatio(float* RESTRICT x, int8_t* RESTRICT code, uint16_t* scale_out, const float* RESTRICT unit,
-                        uint32_t index, uint32_t key, uint32_t step, int n) {
+INLINE void EncodeRatio(float* RESTRICT x, int8_t* RESTRICT code, uint16_t* RESTRICT scale_out,
+                        const float* RESTRICT unit, Noise noise, int n) {
   if (unit != nullptr)
     for (int i = 0; i < n; ++i) x[i] = DivNoNan(x[i], unit[i]);
-  int32_t top = 0;  // of bit patterns, which NaN's exceed all others
-  for (int i = 0; i < n; ++i) top = std::max(top, Bits(x[i]) & 0x7FFFFFFF);
-  if (top < kInfinite) top = std::min((top + kQuarter - 1) & -kQuarter, kInfinite - kQuarter);
-  *scale_out = Narrowed(Float(top));
-  const float scale = Float(top);
-  for (int i = 0; i < n; ++i) {
-    const float place = 254.0f * DivNoNan(x[i], scale + std::fabs(x[i]));
-    const float dithered = place + UnitInterval(Weyl(index + i, key, step));
-    const float bounded = std::min(std::max(dithered, -127.0f), 127.5f) + 128.0f;  // positive: cut off is rounded down
-    code[i] = static_cast<int8_t>(place != place ? 127 : static_cast<int32_t>(bounded) - 128);
+  int32_t tops[kGroups];  // bit patterns, which NaN's exceed all others
+  for (int at = 0, k = 0; at < n; at += kGroup, ++k) {
+    int32_t top = 0;
+    for (int i = at; i < std::min(at + kGroup, n); ++i) top = std::max(top, Bits(x[i]) & 0x7FFFFFFF);
+    tops[k] = top < kInfinite ? std::min((top + kQuarter - 1) & -kQuarter, kInfinite - kQuarter) : top;
+  }
+  for (int at = 0, k = 0; at < n; at += kGroup, ++k) {
+    const float scale = tops[k] == 0 ? 1.0f : Float(tops[k]);  // beside zeros any will do
+    for (int i = at; i < std::min(at + kGroup, n); ++i) {
+      const float place = 254.0f * (x[i] / (scale + std::fabs(x[i])));
+      const float dithered = place + UnitInterval(Weyl(noise, i));
+      const float bounded = std::min(std::max(dithered, -127.0f), 127.5f) + 128.0f;  // cut off, it is rounded down
+      code[i] = static_cast<int8_t>(place != place ? 127 : static_cast<int32_t>(bounded) - 128);
+    }
+    scale_out[k] = Narrowed(Float(tops[k]));
   }
 }
 
-INLINE void EncodeMean(const float* RESTRICT x, uint16_t* RESTRICT code, uint32_t index, uint32_t key, uint32_t step,
-                       int n) {
+INLINE void EncodeMean(const float* RESTRICT x, uint16_t* RESTRICT code, Noise noise, int n) {
   for (int i = 0; i < n; ++i) {
-    const uint32_t raw = static_cast<uint32_t>(Bits(x[i]));
-    const uint32_t down = raw >> 16, up = (raw + (Weyl(index + i, key, step) >> 16)) >> 16;
-    const uint32_t kept = (up & 0x7F80u) == 0x7F80u ? down : up;
-    code[i] = Finite(x[i]) ? static_cast<uint16_t>(kept) : Narrowed(x[i]);
+    const uint32_t raw = static_cast<uint32_t>(Bits(x[i])), size = raw & 0x7FFFFFFFu;
+    const uint32_t down = raw >> 16, up = (raw + (Weyl(noise, i) >> 16)) >> 16;
+    const uint32_t kept = (size >= kInfinity) | ((up & 0x7F80u) == 0x7F80u) ? down : up;
+    code[i] = static_cast<uint16_t>(size > kInfinity ? kept | kQuiet : kept);
   }
 }
 
-INLINE void EncodeFloatCode(const float* RESTRICT x, uint16_t* RESTRICT code, uint32_t index, uint32_t key,
-                            uint32_t step, int n) {
+INLINE void EncodeFloatCode(const float* RESTRICT x, uint16_t* RESTRICT code, Noise noise, int n) {
   for (int i = 0; i < n; ++i) {
     const uint32_t raw = static_cast<uint32_t>(Bits(x[i])) & 0x7FFFFFFFu;
-    const uint32_t down = raw >> 15, up = (raw + (Weyl(index + i, key, step) >> 17)) >> 15;
+    const uint32_t down = raw >> 15, up = (raw + (Weyl(noise, i) >> 17)) >> 15;
     const uint32_t kept = up >= 0xFF00u ? down : up;
-    code[i] = static_cast<uint16_t>(raw > static_cast<uint32_t>(kInfinite) ? 0xFFFFu : kept);
+    code[i] = static_cast<uint16_t>(raw > kInfinity ? 0xFFFFu : kept);
   }
 }
 
@@ -236,8 +265,18 @@ struct Block {
   float* g;
   float* p;
   float* unit;
+  uint32_t* hashes;
   float* slots[kSlots];
 };
+
+INLINE Noise NoiseOf(const Leaf& leaf, const Block& b, int turn) {
+  return {b.hashes, turn, leaf.count * kGolden, Mixed(leaf.count ^ kGolden)};
+}
+
+INLINE void Hash(const Leaf& leaf, const Block& b) {
+  const uint32_t index = static_cast<uint32_t>(b.at);
+  for (int i = 0; i < b.n; ++i) b.hashes[i] = Mixed((index + i) ^ leaf.key);
+}
 
 INLINE const float* UnitOf(const Slot& slot, const Block& b) {
   if (slot.unit == Unit::kNone) return nullptr;
@@ -277,8 +316,7 @@ INLINE void Decode(const Slot& slot, const Block& b, float* x) {
   }
 }
 
-INLINE void Encode(const Slot& slot, const Block& b, float* x, uint32_t count) {
-  const uint32_t index = static_cast<uint32_t>(b.at), step = count * kGolden;
+INLINE void Encode(const Slot& slot, const Block& b, float* x, Noise noise) {
   switch (slot.format) {
     case Format::kFloat:
       return;
@@ -288,23 +326,17 @@ INLINE void Encode(const Slot& slot, const Block& b, float* x, uint32_t count) {
       return;
     }
     case Format::kDitheredMean:
-      EncodeMean(x, static_cast<uint16_t*>(slot.code) + b.at, index, slot.key, step, b.n);
+      EncodeMean(x, static_cast<uint16_t*>(slot.code) + b.at, noise, b.n);
       return;
     case Format::kFloatCode:
-      EncodeFloatCode(x, static_cast<uint16_t*>(slot.code) + b.at, index, slot.key, step, b.n);
+      EncodeFloatCode(x, static_cast<uint16_t*>(slot.code) + b.at, noise, b.n);
       return;
     case Format::kLog:
-      for (int i = 0, k = 0; i < b.n; i += kGroup, ++k)
-        EncodeLog(x + i, static_cast<uint8_t*>(slot.code) + b.at + i, slot.low + b.group + k, slot.high + b.group + k,
-                  index + i, slot.key, step, std::min(kGroup, b.n - i));
+      EncodeLog(x, static_cast<uint8_t*>(slot.code) + b.at, slot.low + b.group, slot.high + b.group, noise, b.n);
       return;
-    case Format::kRatio: {
-      const float* unit = UnitOf(slot, b);
-      for (int i = 0, k = 0; i < b.n; i += kGroup, ++k)
-        EncodeRatio(x + i, static_cast<int8_t*>(slot.code) + b.at + i, slot.scale + b.group + k,
-                    unit == nullptr ? nullptr : unit + i, index + i, slot.key, step, std::min(kGroup, b.n - i));
+    case Format::kRatio:
+      EncodeRatio(x, static_cast<int8_t*>(slot.code) + b.at, slot.scale + b.group, UnitOf(slot, b), noise, b.n);
       return;
-    }
   }
 }
 
@@ -451,17 +483,19 @@ INLINE void AdvanceLeaf(const Leaf& leaf, const Floats& floats, int64_t n) {
   }
 }
 
-INLINE uint16_t NearestFinite(float x) {
-  constexpr float top = 3.3895313892515355e38f;  // bfloat16's largest
-  return Narrowed(Finite(x) ? std::min(std::max(x, -top), top) : x);
+INLINE uint32_t NearestFinite(float x) {  // to the nearest bfloat16 of those that are finite, if `x` is
+  const uint32_t raw = static_cast<uint32_t>(Bits(x)), size = raw & 0x7FFFFFFFu;
+  const uint32_t near = std::min((size + 0x7FFFu + ((size >> 16) & 1u)) >> 16, 0x7F7Fu);
+  const uint32_t other = (size >> 16) | (size > kInfinity ? kQuiet : 0u);
+  return (size < kInfinity ? near : other) | ((raw >> 16) & 0x8000u);
 }
 
-INLINE uint16_t Stochastic(float master, uint32_t bits) {
-  const uint16_t near = NearestFinite(master);
+INLINE uint32_t Stochastic(float master, uint32_t bits) {
+  const uint32_t near = NearestFinite(master);
   const float error = master - Widened(near);
-  const int32_t size = near & 0x7FFF, ordered = near & 0x8000 ? -size : size;
+  const int32_t size = static_cast<int32_t>(near & 0x7FFFu), ordered = near & 0x8000u ? -size : size;
   const int32_t moved = ordered + (error > 0) - (error < 0);
-  const uint16_t other = static_cast<uint16_t>(moved < 0 ? (-moved | 0x8000) : moved);
+  const uint32_t other = static_cast<uint32_t>(moved < 0 ? (-moved | 0x8000) : moved);
   const float gap = std::fabs(Widened(other) - Widened(near));
   const bool cross = UnitInterval(bits) * gap < std::fabs(error);
   return cross & Finite(Widened(other)) ? other : near;
@@ -474,17 +508,19 @@ INLINE float Master(uint16_t p, int32_t code, int32_t unit) {
   return Float(static_cast<int32_t>((raw & 0x80000000u) | static_cast<uint32_t>(size >= kInfinite ? size : moved)));
 }
 
-// What is left of `master` beside `p`, in bit patterns; 0 beside what is not finite.
+// What is left of `master` beside the bfloat16 that is kept, in bit patterns; 0 beside what is not finite.
 
-INLINE int32_t Rest(float master, uint16_t p) {
-  const int32_t size = Bits(master) & 0x7FFFFFFF, kept = (p & 0x7FFF) << 16;
-  return (size < kInfinite) & (kept < kInfinite) ? size - kept : 0;
+INLINE int32_t Rest(float master, uint32_t kept) {
+  const int32_t size = Bits(master) & 0x7FFFFFFF;
+  return size < kInfinite ? size - static_cast<int32_t>((kept & 0x7FFFu) << 16) : 0;
 }
 
-INLINE int32_t ExactResidual(float master, uint16_t p) { return std::min(std::max(Rest(master, p), -32768), 32767); }
+INLINE int32_t ExactResidual(float master, uint32_t kept) {
+  return std::min(std::max(Rest(master, kept), -32768), 32767);
+}
 
-INLINE int32_t DitheredResidual(float master, uint16_t p, uint32_t bits) {
-  const int32_t up = (Rest(master, p) + static_cast<int32_t>(bits >> 24)) >> 8;
+INLINE int32_t DitheredResidual(float master, uint32_t kept, uint32_t bits) {
+  const int32_t up = (Rest(master, kept) + static_cast<int32_t>(bits >> 24)) >> 8;
   return std::min(std::max(up, -128), 127);
 }
 
@@ -519,41 +555,32 @@ INLINE void StoreWeights(const Leaf& leaf, const Block& b) {
   if (!leaf.p_narrow) return;
   uint16_t* RESTRICT p = static_cast<uint16_t*>(leaf.p) + b.at;
   const float* RESTRICT x = b.p;
-  const uint32_t index = static_cast<uint32_t>(b.at);
-  const uint32_t mixed_step = Mixed(leaf.count ^ kGolden), weyl_step = leaf.count * kGolden;
-  switch (leaf.rounding) {
-    case Rounding::kNearest:
-      for (int i = 0; i < b.n; ++i) p[i] = Narrowed(x[i]);
-      return;
-    case Rounding::kStochastic: {
-      for (int i = 0; i < b.n; ++i) p[i] = Stochastic(x[i], Mixed(Mixed((index + i) ^ leaf.weight_key) + mixed_step));
-      return;
+  const Noise noise = NoiseOf(leaf, b, leaf.turn);
+  if (leaf.rounding == Rounding::kNearest) {
+    for (int i = 0; i < b.n; ++i) p[i] = Narrowed(x[i]);
+    return;
+  }
+  if (leaf.rounding == Rounding::kStochastic) {
+    for (int i = 0; i < b.n; ++i) p[i] = static_cast<uint16_t>(Stochastic(x[i], Uniform(noise, i)));
+    return;
+  }
+  uint32_t kept[kBlock];  // once more, for loops that write one width only
+  for (int i = 0; i < b.n; ++i) {
+    kept[i] = NearestFinite(x[i]);
+    p[i] = static_cast<uint16_t>(kept[i]);
+  }
+  if (leaf.rounding == Rounding::kKahan) {
+    uint16_t* RESTRICT lost = static_cast<uint16_t*>(leaf.residual) + b.at;
+    for (int i = 0; i < b.n; ++i) {
+      const float rest = Finite(x[i]) ? x[i] - Widened(kept[i]) : 0.0f;
+      lost[i] = static_cast<uint16_t>(Stochastic(rest, Uniform(noise, i)));
     }
-    case Rounding::kKahan: {
-      uint16_t* RESTRICT lost = static_cast<uint16_t*>(leaf.residual) + b.at;
-      for (int i = 0; i < b.n; ++i) {
-        p[i] = NearestFinite(x[i]);
-        const float rest = Finite(x[i]) ? x[i] - Widened(p[i]) : 0.0f;
-        lost[i] = Stochastic(rest, Mixed(Mixed((index + i) ^ leaf.residual_key) + mixed_step));
-      }
-      return;
-    }
-    case Rounding::kSplit8: {
-      int8_t* RESTRICT code = static_cast<int8_t*>(leaf.residual) + b.at;
-      for (int i = 0; i < b.n; ++i) {
-        p[i] = NearestFinite(x[i]);
-        code[i] = static_cast<int8_t>(DitheredResidual(x[i], p[i], Weyl(index + i, leaf.residual_key, weyl_step)));
-      }
-      return;
-    }
-    case Rounding::kSplit16: {
-      int16_t* RESTRICT code = static_cast<int16_t*>(leaf.residual) + b.at;
-      for (int i = 0; i < b.n; ++i) {
-        p[i] = NearestFinite(x[i]);
-        code[i] = static_cast<int16_t>(ExactResidual(x[i], p[i]));
-      }
-      return;
-    }
+  } else if (leaf.rounding == Rounding::kSplit8) {
+    int8_t* RESTRICT code = static_cast<int8_t*>(leaf.residual) + b.at;
+    for (int i = 0; i < b.n; ++i) code[i] = static_cast<int8_t>(DitheredResidual(x[i], kept[i], Weyl(noise, i)));
+  } else {
+    int16_t* RESTRICT code = static_cast<int16_t*>(leaf.residual) + b.at;
+    for (int i = 0; i < b.n; ++i) code[i] = static_cast<int16_t>(ExactResidual(x[i], kept[i]));
   }
 }
 
@@ -566,77 +593,103 @@ INLINE void LoadGradients(const Leaf& leaf, const Block& b) {
 
 // Blocks `first` to `last` of a leaf
 
-INLINE bool Grouped(const Leaf& leaf) {
+template <class kTest>
+INLINE bool Any(const Leaf& leaf, kTest test) {
   for (int k = 0; k < leaf.slot_count; ++k)
-    if (leaf.slots[k].format == Format::kLog || leaf.slots[k].format == Format::kRatio) return true;
+    if (test(leaf.slots[k].format)) return true;
   return false;
 }
 
-INLINE bool AllFloat(const Leaf& leaf) {
-  bool all = !leaf.g_narrow && !leaf.p_narrow;
-  for (int k = 0; k < leaf.slot_count; ++k) all &= leaf.slots[k].format == Format::kFloat;
-  return all;
+INLINE bool Grouped(const Leaf& leaf) {
+  return Any(leaf, [](Format format) { return format >= Format::kLog; });
 }
 
-INLINE int64_t RowLength(const Leaf& leaf) { return Grouped(leaf) ? leaf.row : leaf.size; }
+INLINE bool Random(const Leaf& leaf) {
+  const bool coded = leaf.p_narrow && leaf.rounding != Rounding::kNearest && leaf.rounding != Rounding::kSplit16;
+  return coded || Any(leaf, [](Format format) { return format >= Format::kDitheredMean; });
+}
+
+INLINE bool AllFloat(const Leaf& leaf) {
+  return !leaf.g_narrow && !leaf.p_narrow && !Any(leaf, [](Format format) { return format != Format::kFloat; });
+}
+
+// Rows, each cut into blocks of one length, in whole groups; the last may be shorter. Without groups all is one row.
+
+struct Cut {
+  int64_t row, blocks, length;  // of a row, in it, of a block
+};
+
+inline Cut CutOf(const Leaf& leaf) {
+  const int64_t row = Grouped(leaf) ? leaf.row : leaf.size;
+  const int64_t blocks = (row + kBlock - 1) / kBlock, share = blocks == 0 ? 0 : (row + blocks - 1) / blocks;
+  return {row, blocks, (share + kGroup - 1) / kGroup * kGroup};
+}
 
 inline int64_t BlockCount(const Leaf& leaf) {
-  const int64_t row = RowLength(leaf);
-  return row == 0 ? 0 : leaf.size / row * ((row + kBlock - 1) / kBlock);
+  const Cut cut = CutOf(leaf);
+  return cut.row == 0 ? 0 : leaf.size / cut.row * cut.blocks;
 }
 
-// The next block, so that it is there when its turn comes: the hardware's own guesses end with each array's part.
+// The next block, so that it is there when its turn comes: the hardware's own guesses end with each array's part. One
+// array before each stage, as all at once would wait for each other.
 
 template <int kWritten>
-INLINE void Fetch(const void* array, int64_t first, int64_t bytes) {
+INLINE void Fetch(const void* array, int64_t first, int64_t count, int64_t bytes) {
   const char* at = static_cast<const char*>(array) + first * bytes;
-  for (int64_t i = 0; i < kBlock * bytes; i += 64) PREFETCH(at + i, kWritten);
+  for (int64_t i = 0; i < count * bytes; i += 64) PREFETCH(at + i, kWritten);
 }
 
-INLINE void FetchBlock(const Leaf& leaf, int64_t at) {
-  Fetch<0>(leaf.g, at, leaf.g_narrow ? 2 : 4);
-  Fetch<1>(leaf.p, at, leaf.p_narrow ? 2 : 4);
-  if (leaf.residual != nullptr) Fetch<1>(leaf.residual, at, leaf.rounding == Rounding::kSplit8 ? 1 : 2);
-  for (int j = 0; j < leaf.slot_count; ++j) {
-    const Format format = leaf.slots[j].format;
-    Fetch<1>(leaf.slots[j].code, at, format == Format::kFloat ? 4 : format >= Format::kLog ? 1 : 2);
-  }
+INLINE int64_t BytesOf(Format format) { return format == Format::kFloat ? 4 : format >= Format::kLog ? 1 : 2; }
+
+FOR_EACH_MACHINE void StepFloats(const Leaf& leaf, int64_t first, int64_t last) {  // in one run over memory
+  const int64_t length = CutOf(leaf).length, begin = first * length, end = std::min(last * length, leaf.size);
+  if (begin >= end) return;
+  Floats floats{static_cast<const float*>(leaf.g) + begin, static_cast<float*>(leaf.p) + begin, {}};
+  for (int j = 0; j < leaf.slot_count; ++j) floats.slots[j] = static_cast<float*>(leaf.slots[j].code) + begin;
+  AdvanceLeaf(leaf, floats, end - begin);
 }
 
-FOR_EACH_MACHINE void StepBlocks(const Leaf& leaf, int64_t first, int64_t last) {
-  const auto at = [&leaf](int slot, int64_t i) { return static_cast<float*>(leaf.slots[slot].code) + i; };
-  if (AllFloat(leaf)) {  // nothing to widen: one run over memory
-    const int64_t begin = first * kBlock, end = std::min(last * kBlock, leaf.size);
-    if (begin >= end) return;
-    Floats floats{static_cast<const float*>(leaf.g) + begin, static_cast<float*>(leaf.p) + begin, {}};
-    for (int j = 0; j < leaf.slot_count; ++j) floats.slots[j] = at(j, begin);
-    return AdvanceLeaf(leaf, floats, end - begin);
-  }
+FOR_EACH_MACHINE void StepCodes(const Leaf& leaf, int64_t first, int64_t last) {
+  const Cut cut = CutOf(leaf);
   alignas(64) float g[kBlock], p[kBlock], unit[kBlock], slots[kSlots][kBlock];
-  const int64_t row = RowLength(leaf), blocks = (row + kBlock - 1) / kBlock, groups = (row + kGroup - 1) / kGroup;
+  alignas(64) uint32_t hashes[kBlock];
+  const int64_t groups = (cut.row + kGroup - 1) / kGroup;
   for (int64_t k = first; k < last; ++k) {
-    const int64_t line = k / blocks, column = (k - line * blocks) * kBlock;
+    const int64_t line = k / cut.blocks, column = (k - line * cut.blocks) * cut.length;
     Block b;
-    b.at = line * row + column;
+    b.at = line * cut.row + column;
     b.group = line * groups + column / kGroup;
-    b.n = static_cast<int>(std::min<int64_t>(kBlock, row - column));
+    b.n = static_cast<int>(std::min(cut.length, cut.row - column));
     b.unit = unit;
+    b.hashes = hashes;
     b.g = leaf.g_narrow ? g : const_cast<float*>(static_cast<const float*>(leaf.g)) + b.at;
     b.p = leaf.p_narrow ? p : static_cast<float*>(leaf.p) + b.at;
     for (int j = 0; j < kSlots; ++j) {
       const bool lies = j < leaf.slot_count && leaf.slots[j].format == Format::kFloat;
-      b.slots[j] = lies ? at(j, b.at) : slots[j];
+      b.slots[j] = lies ? static_cast<float*>(leaf.slots[j].code) + b.at : slots[j];
     }
-    if (k + 1 < last) FetchBlock(leaf, b.at + b.n);
+    const int64_t next = b.at + b.n, count = k + 1 < last ? cut.length : 0;
+    Fetch<0>(leaf.g, next, count, leaf.g_narrow ? 2 : 4);
     LoadWeights(leaf, b);
     LoadGradients(leaf, b);
     for (bool measured : {false, true})
       for (int j = 0; j < leaf.slot_count; ++j)
         if ((leaf.slots[j].unit != Unit::kNone) == measured) Decode(leaf.slots[j], b, b.slots[j]);
+    Fetch<1>(leaf.p, next, count, leaf.p_narrow ? 2 : 4);
     AdvanceLeaf(leaf, {b.g, b.p, {b.slots[0], b.slots[1], b.slots[2]}}, b.n);
+    if (Random(leaf)) Hash(leaf, b);
+    if (leaf.residual != nullptr) Fetch<1>(leaf.residual, next, count, leaf.rounding == Rounding::kSplit8 ? 1 : 2);
     StoreWeights(leaf, b);
-    for (int j = 0; j < leaf.slot_count; ++j) Encode(leaf.slots[j], b, b.slots[j], leaf.count);
+    for (int j = 0; j < leaf.slot_count; ++j) {
+      const Slot& slot = leaf.slots[j];
+      Fetch<1>(slot.code, next, count, BytesOf(slot.format));
+      Encode(slot, b, b.slots[j], NoiseOf(leaf, b, slot.turn));
+    }
   }
+}
+
+inline void StepBlocks(const Leaf& leaf, int64_t first, int64_t last) {
+  return AllFloat(leaf) ? StepFloats(leaf, first, last) : StepCodes(leaf, first, last);
 }
 
 }  // namespace adamx
@@ -681,10 +734,11 @@ class Crew {
 
 void Step(const Leaf& leaf, ffi::ThreadPool& pool) {
   // Eight parts for each thread, of 8,192 to half a million elements: long enough for steady streams from memory.
+  constexpr int64_t least = 8192 / kBlock, most = 524288 / kBlock;
   const int64_t blocks = BlockCount(leaf);
-  if (blocks <= 16) return StepBlocks(leaf, 0, blocks);
+  if (blocks <= least) return StepBlocks(leaf, 0, blocks);
   const int64_t threads = std::max<int64_t>(pool.num_threads(), 1);
-  const int64_t part = std::min<int64_t>(std::max<int64_t>(blocks / (8 * threads), 16), 1024);
+  const int64_t part = std::min(std::max(blocks / (8 * threads), least), most);
   const int64_t helpers = std::min(threads, (blocks + part - 1) / part) - 1;
   if (helpers <= 0) return StepBlocks(leaf, 0, blocks);
   auto crew = std::make_shared<Crew>(leaf, part);
@@ -692,26 +746,6 @@ void Step(const Leaf& leaf, ffi::ThreadPool& pool) {
   crew->Work();
   crew->Wait();
 }
-
-// The operands are scalars, bits (the step's number, then a key for each slot, the weight and the residual), gradient,
-// then what is changed in place: parameter, residual if any, and every slot's arrays.
-class Operands {
- public:
-  Operands(ffi::RemainingArgs args, ffi::RemainingRets rets) : args_(args), rets_(rets) {}
-
-  ffi::AnyBuffer In() { return *args_.get<ffi::AnyBuffer>(in_++); }
-
-  ffi::AnyBuffer InPlace() {
-    const ffi::AnyBuffer in = In(), out = **rets_.get<ffi::AnyBuffer>(out_++);
-    if (in.untyped_data() != out.untyped_data()) std::memcpy(out.untyped_data(), in.untyped_data(), in.size_bytes());
-    return out;
-  }
-
- private:
-  ffi::RemainingArgs args_;
-  ffi::RemainingRets rets_;
-  size_t in_ = 0, out_ = 0;
-};
 
 template <class T>
 T* Part(const ffi::AnyBuffer& buffer, int64_t batch, int64_t batches) {
@@ -722,45 +756,66 @@ inline void* Part(const ffi::AnyBuffer& buffer, int64_t batch, int64_t batches) 
   return Part<char>(buffer, 0, 1) + batch * (static_cast<int64_t>(buffer.size_bytes()) / batches);
 }
 
-ffi::Error StepLeaf(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t rule, int64_t flags,
-                    int64_t decay, int64_t rounding, ffi::Span<const int64_t> formats, ffi::Span<const int64_t> units) {
-  if (formats.size() > kSlots || formats.size() != units.size())
-    return ffi::Error::InvalidArgument("adamx: too many slots");
-  Operands operands(args, rets);
-  const ffi::AnyBuffer scalars = operands.In(), bits = operands.In(), g = operands.In(), p = operands.InPlace();
-  const int64_t batches = static_cast<int64_t>(scalars.element_count()) / kScalars;
-  if (batches == 0 || p.element_count() == 0) return ffi::Error::Success();
-  const bool kept = static_cast<Rounding>(rounding) > Rounding::kStochastic;
-  const ffi::AnyBuffer residual = kept ? operands.InPlace() : p;
+// What is changed in place, in order: operands from `in`, results from the first.
+class InPlace {
+ public:
+  InPlace(ffi::RemainingArgs args, ffi::RemainingRets rets, size_t in) : args_(args), rets_(rets), in_(in) {}
+
+  ffi::AnyBuffer Next() {
+    const ffi::AnyBuffer in = *args_.get<ffi::AnyBuffer>(in_++), out = **rets_.get<ffi::AnyBuffer>(out_++);
+    if (in.untyped_data() != out.untyped_data()) std::memcpy(out.untyped_data(), in.untyped_data(), in.size_bytes());
+    return out;
+  }
+
+ private:
+  ffi::RemainingArgs args_;
+  ffi::RemainingRets rets_;
+  size_t in_, out_ = 0;
+};
+
+// What all leaves of a call share.
+struct Kind {
+  int64_t rule, flags, decay, rounding;
+  ffi::Span<const int64_t> formats, units, turns;
+};
+
+// One leaf, once for each batch. Its bits are the step's number and its key.
+void StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuffer& bits, int64_t number,
+              const ffi::AnyBuffer& g, InPlace& in_place, int64_t batches, ffi::ThreadPool& pool) {
+  const ffi::AnyBuffer p = in_place.Next();
+  const bool kept = static_cast<Rounding>(kind.rounding) > Rounding::kStochastic;
+  const ffi::AnyBuffer residual = kept ? in_place.Next() : p;
   ffi::AnyBuffer arrays[kSlots][3] = {{p, p, p}, {p, p, p}, {p, p, p}};
-  for (size_t k = 0; k < formats.size(); ++k) {
-    const auto format = static_cast<Format>(formats[k]);
+  for (size_t k = 0; k < kind.formats.size(); ++k) {
+    const auto format = static_cast<Format>(kind.formats[k]);
     const int count = format == Format::kLog ? 3 : format == Format::kRatio ? 2 : 1;
-    for (int j = 0; j < count; ++j) arrays[k][j] = operands.InPlace();
+    for (int j = 0; j < count; ++j) arrays[k][j] = in_place.Next();
   }
   const int64_t size = static_cast<int64_t>(p.element_count()) / batches;
-  const int64_t row = p.dimensions().size() == 0 ? 1 : std::min(size, p.dimensions().back());
+  if (size == 0) return;
+  Leaf leaf{};
+  leaf.rule = static_cast<Rule>(kind.rule);
+  leaf.flags = static_cast<int>(kind.flags);
+  leaf.decay = static_cast<Decay>(kind.decay);
+  leaf.rounding = static_cast<Rounding>(kind.rounding);
+  leaf.size = size;
+  leaf.row = p.dimensions().size() == 0 ? 1 : std::min(size, p.dimensions().back());
+  leaf.g_narrow = g.element_type() == ffi::BF16;
+  leaf.p_narrow = p.element_type() == ffi::BF16;
+  leaf.slot_count = static_cast<int>(kind.formats.size());
+  leaf.turn = static_cast<int>(kind.turns[kind.formats.size()]);
   for (int64_t i = 0; i < batches; ++i) {
-    Leaf leaf{};
     std::memcpy(&leaf.scalars, Part<float>(scalars, i, batches), sizeof(Scalars));
-    leaf.rule = static_cast<Rule>(rule);
-    leaf.flags = static_cast<int>(flags);
-    leaf.decay = static_cast<Decay>(decay);
-    leaf.rounding = static_cast<Rounding>(rounding);
-    leaf.size = size;
-    leaf.row = row;
     leaf.g = Part(g, i, batches);
-    leaf.g_narrow = g.element_type() == ffi::BF16;
     leaf.p = Part(p, i, batches);
-    leaf.p_narrow = p.element_type() == ffi::BF16;
     leaf.residual = kept ? Part(residual, i, batches) : nullptr;
-    const uint32_t* keys = Part<uint32_t>(bits, i, batches);
-    leaf.count = *keys++;
-    leaf.slot_count = static_cast<int>(formats.size());
+    leaf.count = Part<uint32_t>(bits, i, batches)[2 * number];
+    leaf.key = Part<uint32_t>(bits, i, batches)[2 * number + 1];
     for (int k = 0; k < leaf.slot_count; ++k) {
       Slot& slot = leaf.slots[k];
-      slot.format = static_cast<Format>(formats[k]);
-      slot.unit = slot.format == Format::kRatio ? static_cast<Unit>(units[k]) : Unit::kNone;
+      slot.format = static_cast<Format>(kind.formats[k]);
+      slot.unit = slot.format == Format::kRatio ? static_cast<Unit>(kind.units[k]) : Unit::kNone;
+      slot.turn = static_cast<int>(kind.turns[k]);
       slot.code = Part(arrays[k][0], i, batches);
       if (slot.format == Format::kLog) {
         slot.low = Part<uint8_t>(arrays[k][1], i, batches);
@@ -768,12 +823,26 @@ ffi::Error StepLeaf(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remainin
       } else if (slot.format == Format::kRatio) {
         slot.scale = Part<uint16_t>(arrays[k][1], i, batches);
       }
-      slot.key = *keys++;
     }
-    leaf.weight_key = *keys++;
-    leaf.residual_key = *keys;
     Step(leaf, pool);
   }
+}
+
+// The operands are scalars, every leaf's bits, every leaf's gradient, then leaf by leaf what is changed in place:
+// parameter, residual if any, and every slot's arrays.
+ffi::Error StepLeaves(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t rule,
+                      int64_t flags, int64_t decay, int64_t rounding, ffi::Span<const int64_t> formats,
+                      ffi::Span<const int64_t> units, ffi::Span<const int64_t> turns) {
+  if (formats.size() > kSlots || formats.size() != units.size() || formats.size() + 1 != turns.size())
+    return ffi::Error::InvalidArgument("adamx: too many slots");
+  const Kind kind{rule, flags, decay, rounding, formats, units, turns};
+  const ffi::AnyBuffer scalars = *args.get<ffi::AnyBuffer>(0), bits = *args.get<ffi::AnyBuffer>(1);
+  const int64_t batches = static_cast<int64_t>(scalars.element_count()) / kScalars;
+  if (batches == 0) return ffi::Error::Success();
+  const int64_t leaves = static_cast<int64_t>(bits.element_count()) / (2 * batches);
+  InPlace in_place(args, rets, static_cast<size_t>(leaves) + 2);
+  for (int64_t i = 0; i < leaves; ++i)
+    StepLeaf(kind, scalars, bits, i, *args.get<ffi::AnyBuffer>(static_cast<size_t>(i) + 2), in_place, batches, pool);
   return ffi::Error::Success();
 }
 
@@ -796,7 +865,8 @@ EXPORT XLA_FFI_Error* AdamxStep(XLA_FFI_CallFrame* frame) {
                                    .Attr<int64_t>("rounding")
                                    .Attr<xla::ffi::Span<const int64_t>>("formats")
                                    .Attr<xla::ffi::Span<const int64_t>>("units")
-                                   .To(adamx::StepLeaf)
+                                   .Attr<xla::ffi::Span<const int64_t>>("turns")
+                                   .To(adamx::StepLeaves)
                                    .release();
   return handler->Call(frame);
 }

@@ -6,18 +6,18 @@ The library is built when adamx is installed and a C++17 compiler is there. It i
 import ctypes
 import functools
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .._descent import Descent
-from .._leaf import Step
+from .._leaf import Landed, Step
 from .._math import bias_correction, debias, eps_beside_hat
 from .._rule import At
 from .._typing import Array
@@ -34,6 +34,9 @@ from ..rules.rmsprop import RMSProp
 
 TARGET = "adamx_step"
 EXTENSION = "adamx.kernels._native"
+
+SMALL, TOGETHER = 8192, 64
+"""Leaves of so many elements, which one thread steps, share calls of so many leaves: a call costs more than they do."""
 
 # The numbers of native.cc's enumerations.
 DECAYS = ("none", "shrink", "l2", "cautious", "proximal")
@@ -113,35 +116,69 @@ def why_not(step: Step) -> str | None:
     return None
 
 
-def land(step: Step, total: Any) -> tuple[Array, list[Any], Array | None]:
-    """The new parameter, the slots as they are stored, and the residual."""
+def land(steps: Sequence[Step], total: Any) -> list[Landed]:
+    """Of each leaf the new parameter, the slots as they are stored, and the residual."""
     del total
-    leaf, program, scalars = step.leaf, *step.now.once("native", lambda: _resolved(step))
-    p, g = jnp.asarray(leaf.p), jnp.asarray(leaf.g)
-    slots = [i for i, x in enumerate(leaf.stored) if x is not None]
-    forms = [step.formats[i] for i in slots]
-    in_place = [p, *([] if leaf.residual is None else [leaf.residual]), *jax.tree.leaves(leaf.stored)]
+    done: list[Landed | None] = [None] * len(steps)
+    for together in _calls(steps):
+        for i, landed in zip(together, _call([steps[i] for i in together]), strict=True):
+            done[i] = landed
+    return cast(list[Landed], done)
+
+
+def _calls(steps: Sequence[Step]) -> list[list[int]]:
+    """Which leaves share a call: a large one has its own, as it may begin when its gradient is there."""
+    calls: list[list[int]] = []
+    open_calls: dict[Any, list[int]] = {}
+    for i, step in enumerate(steps):
+        if np.prod(jnp.shape(step.leaf.g)) > SMALL:
+            calls.append([i])
+            continue
+        key = tuple(tuple(x) if isinstance(x, np.ndarray) else x for x in _attributes(step).values())
+        if len(open_calls.get(key, ())) in (0, TOGETHER):
+            open_calls[key] = []
+            calls.append(open_calls[key])
+        open_calls[key].append(i)
+    return calls
+
+
+def _call(steps: Sequence[Step]) -> list[Landed]:
+    """The steps of leaves that are stored alike, in one call."""
+    leaves, scalars = [step.leaf for step in steps], _resolved_once(steps[0])[1]
+    rows = [
+        [jnp.asarray(leaf.p), *([] if leaf.residual is None else [leaf.residual]), *jax.tree.leaves(leaf.stored)]
+        for leaf in leaves
+    ]
+    in_place = [x for row in rows for x in row]
     call = jax.ffi.ffi_call(
         TARGET,
         [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in in_place],
-        input_output_aliases={i + 3: i for i in range(len(in_place))},
+        input_output_aliases={i + 2 + len(leaves): i for i in range(len(in_place))},
         vmap_method="broadcast_all",
     )
-    changed = call(
-        scalars,
-        _bits(step, slots, forms),
-        g,
-        *in_place,
-        rule=program.rule,
-        flags=program.flags,
-        decay=_decay(step),
-        rounding=0 if leaf.rounding is None else WEIGHTS[id(leaf.rounding)],
-        formats=np.asarray([_format(form) for form in forms], np.int64),
-        units=np.asarray([UNITS[program.unit] if step.layout.slots[i].unit else 0 for i in slots], np.int64),
-    )
-    kept = 0 if leaf.residual is None else 1
-    stored = jax.tree.unflatten(jax.tree.structure(leaf.stored), changed[1 + kept :])
-    return changed[0], stored, changed[1] if kept else None
+    gradients = [jnp.asarray(leaf.g) for leaf in leaves]
+    changed = iter(call(scalars, _bits(steps), *gradients, *in_place, **_attributes(steps[0])))
+    landed: list[Landed] = []
+    for leaf, row in zip(leaves, rows, strict=True):
+        p, *rest = (next(changed) for _ in row)
+        residual = None if leaf.residual is None else rest.pop(0)
+        landed.append((p, jax.tree.unflatten(jax.tree.structure(leaf.stored), rest), residual))
+    return landed
+
+
+def _attributes(step: Step) -> dict[str, Any]:
+    """What is compiled into a call: the rule, how weights decay and are rounded, and how slots are stored."""
+    leaf, program = step.leaf, _resolved_once(step)[0]
+    slots = [i for i, x in enumerate(leaf.stored) if x is not None]
+    return {
+        "rule": program.rule,
+        "flags": program.flags,
+        "decay": _decay(step),
+        "rounding": 0 if leaf.rounding is None else WEIGHTS[id(leaf.rounding)],
+        "formats": np.asarray([_format(step.formats[i]) for i in slots], np.int64),
+        "units": np.asarray([UNITS[program.unit] if step.layout.slots[i].unit else 0 for i in slots], np.int64),
+        "turns": np.asarray([step.noise.to(i).turn for i in (*slots, len(step.layout.slots))], np.int64),
+    }
 
 
 def _format(form: Any) -> int:
@@ -150,13 +187,13 @@ def _format(form: Any) -> int:
     return {DitheredMean: 2, Dithered: 3, Log: 4, Ratio: 5}[type(form)]
 
 
-def _bits(step: Step, slots: list[int], forms: list[Any]) -> Array:
-    """The number of the step, and the keys of every slot, the weight and the residual where anything is random."""
-    if step.leaf.rounding is None and all(isinstance(form, Dense) for form in forms):
-        return jnp.zeros(len(slots) + 3, jnp.uint32)
-    names = [*(step.layout.names[i] for i in slots), "weight", "residual"]
-    keys = [step.noise.to(name).key for name in names]
-    return jnp.stack([jnp.asarray(x).astype(jnp.uint32) for x in (step.now.count, *keys)])
+def _bits(steps: Sequence[Step]) -> Array:
+    """Of each leaf the number of the step and its key, where anything is random."""
+    first = steps[0]
+    if first.leaf.rounding is None and all(isinstance(form, Dense) for form in first.formats):
+        return jnp.zeros((len(steps), 2), jnp.uint32)
+    keys = jnp.stack([jnp.asarray(step.noise.key).astype(jnp.uint32) for step in steps])
+    return jnp.stack([jnp.broadcast_to(first.now.count.astype(jnp.uint32), keys.shape), keys], axis=1)
 
 
 def _decay(step: Step) -> int:
@@ -164,6 +201,10 @@ def _decay(step: Step) -> int:
     if not here.decays_by(step.rule.weight_decay):
         return 0
     return DECAYS.index(kind if kind in DECAYS else "shrink")
+
+
+def _resolved_once(step: Step) -> tuple[Program, Array]:
+    return step.now.once("native", lambda: _resolved(step))
 
 
 def _resolved(step: Step) -> tuple[Program, Array]:

@@ -1,9 +1,9 @@
 """The reference: the rule's own formulas, compiled by XLA."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from .._leaf import Step
-from .._typing import Array
+from .._leaf import Landed, Step
 
 
 def why_not(step: Step) -> str | None:
@@ -11,6 +11,6 @@ def why_not(step: Step) -> str | None:
     del step
 
 
-def land(step: Step, total: Any) -> tuple[Array, list[Any], Array | None]:
-    """The new parameter, the slots as they are stored, and the residual."""
-    return step.land(total)
+def land(steps: Sequence[Step], total: Any) -> list[Landed]:
+    """Of each leaf the new parameter, the slots as they are stored, and the residual."""
+    return [step.land(total) for step in steps]

@@ -74,7 +74,7 @@ int64_t Run(Rule rule, int flags, Decay decay, Rounding rounding, Format format,
     slot.low = low[k].data();
     slot.high = high[k].data();
     slot.scale = scale[k].data();
-    slot.key = 17u + static_cast<uint32_t>(k);
+    slot.turn = k == 2 ? 8 : 16 * k;
   }
   for (uint32_t t = 1; t <= 3; ++t) {
     leaf.count = t * 0x7FFFFFFFu;
