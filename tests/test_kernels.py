@@ -187,6 +187,26 @@ def test_under_vmap_scan_donation_and_eagerly(moments):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(_wide(a), _wide(b), rtol=0.02, atol=1e-3), wanted[0], stepped)
 
 
+@needs_native
+def test_small_leaves_share_calls_and_step_as_they_do_alone():
+    """Those that are stored alike, 64 to a call; 8,192 elements are small and one more has a call of its own."""
+    dtypes = (jnp.float32, jnp.bfloat16)
+    sizes = [(33,)] * 130 + [(64, 128), (8193,)]
+    params = {f"p{i:03}": jnp.full(n, 0.5 + i / 200, dtypes[i % 2]) for i, n in enumerate(sizes)}
+    grads = jax.tree.map(lambda p: p * 2, params)
+    opt = adamx.adamw(1e-2, moments="int8", weights="split8", kernel="native")
+    state = opt.init(params)
+    text = jax.jit(opt.step).lower(grads, state, params).as_text()
+    assert text.count("stablehlo.custom_call @adamx_step") == 2 + 2 + 2
+    together, after = opt.step(grads, state, params)
+    masters = adamx.master_params(opt, after, together)
+    for name in ("p000", "p001", "p063", "p128", "p129", "p130", "p131"):
+        one = {name: params[name]}
+        alone, after_alone = opt.step({name: grads[name]}, opt.init(one), one)
+        np.testing.assert_array_equal(_raw(together[name]), _raw(alone[name]))
+        np.testing.assert_array_equal(masters[name], adamx.master_params(opt, after_alone, alone)[name])
+
+
 def _raw(x):
     return np.asarray(x).view(np.uint16) if x.dtype == jnp.bfloat16 else np.asarray(x)
 

@@ -164,6 +164,14 @@ def test_weyl_bits_are_spread_evenly_over_the_steps():
     assert abs(draws.mean() - 0.5) < 1e-4
 
 
+def test_the_upper_bits_of_one_leafs_purposes_are_uncorrelated():
+    """Of two purposes the upper sixteen are independent, of four the upper eight; of all, to within 2^-4."""
+    uppers = [np.asarray(noise(0, "w", jnp.asarray(3)).to(i).weyl((2**16,)) >> np.uint32(24)) for i in range(8)]
+    correlations = np.corrcoef(np.stack(uppers).astype(np.float64)) - np.eye(8)
+    assert np.abs(correlations[:4, :4]).max() < 5 / 2**8
+    assert np.abs(correlations).max() < 2**-4 + 5 / 2**8
+
+
 def test_leaves_have_bits_of_their_own():
     draw = lambda *where: np.asarray(noise(*where, jnp.asarray(1)).uniform((64,)))  # noqa: E731
     first = draw(0, "a")
