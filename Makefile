@@ -4,7 +4,7 @@ BIN := .venv/bin
 CONSTRAINTS ?= constraints.txt
 PYTEST_ARGS ?= -n auto
 
-.PHONY: help demo test lint types tests sanitize clean
+.PHONY: help demo test lint types tests notebooks sanitize clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -13,7 +13,7 @@ help:  ## this list
 demo: .venv/experiments  ## train on real digits: Adam, AdaMax, AdamW beside four of Optax's optimizers (demo.png, demo.json)
 	$(BIN)/python -m adamx.experiments demo
 
-test: lint types tests  ## every check: ruff, basedpyright, tests, doctests
+test: lint types tests notebooks  ## every check: ruff, basedpyright, tests, doctests, notebooks
 
 lint: .venv/dev  ## ruff: lint and format
 	$(BIN)/ruff check .
@@ -24,6 +24,9 @@ types: .venv/dev  ## basedpyright
 
 tests: .venv/dev  ## pytest with doctests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+notebooks: .venv/dev  ## every notebook, in its quick setting
+	ADAMX_QUICK=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks $(PYTEST_ARGS)
 
 sanitize:  ## the native kernel under the address and undefined-behaviour sanitizers
 	@mkdir -p build

@@ -141,15 +141,17 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from . import diagnostics as diagnostics
     from . import presets as presets
+    from . import theory as theory
     from .presets import preset as preset
 
 
 def __getattr__(name: str) -> Any:
-    """What not every program needs comes when asked for: 80 presets, for those who port a run; diagnostics."""
-    if name not in ("diagnostics", "preset", "presets"):
+    """What not every program needs comes when asked for: 80 presets, for those who port a run; diagnostics; theory."""
+    home = {"preset": "presets", "monitor": "diagnostics"}.get(name, name)
+    if home not in ("diagnostics", "presets", "theory"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{'presets' if name == 'preset' else name}")
-    return module.preset if name == "preset" else module
+    module = importlib.import_module(f"{__name__}.{home}")
+    return module if home == name else getattr(module, name)
 
 
 # All names but `list`, which a star import should leave to Python, and what this file itself imports.

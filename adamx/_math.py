@@ -95,7 +95,8 @@ def log_beta(b: Scalar) -> Scalar:
     if isinstance(b, (int, float)):
         return math.log(b) if b > 0 else forgotten
     b = jnp.asarray(b)
-    return jnp.where(b > 0, jnp.log1p(jnp.where(b > 0, b, 0.5) - 1), forgotten)  # b - 1 is exact for b in [.5, 1]
+    large = jnp.log1p(jnp.where(b >= 0.5, b, 0.5) - 1)  # b - 1 is exact for b in [.5, 1], and -1 for the smallest
+    return jnp.where(b >= 0.5, large, jnp.where(b > 0, jnp.log(jnp.where(b > 0, b, 0.5)), forgotten))
 
 
 @jax.jit

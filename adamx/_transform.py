@@ -93,6 +93,7 @@ def engine_of(opt: Any) -> Engine:
         TypeError: it is not one of adamx's by itself.
     """
     engine = getattr(getattr(opt, "update", None), "__self__", None)
+    engine = getattr(engine, "engine", engine)  # a monitor's is that of the optimizer under it
     if not isinstance(engine, Engine):
         raise TypeError(
             f"{type(opt).__name__} is not an optimizer of adamx's: give the part of the chain that is, made by "

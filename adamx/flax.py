@@ -98,6 +98,8 @@ class Optimizer(nnx.Optimizer):
         gradients = nnx.as_pure(nnx.state(grads, self.wrt, graph=self.graph))
         new, opt_state = self.tx.step(gradients, nnx.as_pure(self.opt_state), params, **nnx.as_pure(kwargs))
         nnx.update(model, new)
-        nnx.update(self.opt_state, nnx.state(opt_state, graph=self.graph))
+        # One by one: `nnx.update` would make mappings of coded moments.
+        is_variable = lambda x: isinstance(x, nnx.Variable)  # noqa: E731
+        jax.tree.map(lambda old, x: old.set_value(x), self.opt_state, opt_state, is_leaf=is_variable)
         self.step[...] += 1
         return jax.tree.map(lambda n, p: n - p, new, params)

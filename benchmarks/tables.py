@@ -1,6 +1,7 @@
 """Put the committed measurements into the documents: `python -m benchmarks.tables`.
 
-Between `<!-- name -->` and `<!-- /name -->` stands what the function of that name makes of `benchmarks/results`.
+Between `<!-- name -->` and `<!-- /name -->` stands what the function of that name makes of `benchmarks/results`, or of
+the experiments' results in `docs`.
 """
 
 import json
@@ -114,8 +115,15 @@ def precision() -> str:
     )
 
 
+def claims() -> str:
+    """How many of the paper's claims hold."""
+    from adamx.experiments import paper_page
+
+    return paper_page.summary(paper_page.claims_of(paper_page.read(ROOT / "docs")))
+
+
 TABLES: dict[str, Callable[[], str]] = {
-    f.__name__: f for f in (step_time, step_time_short, compile_time, memory, precision)
+    f.__name__: f for f in (step_time, step_time_short, compile_time, memory, precision, claims)
 }
 
 

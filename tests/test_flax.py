@@ -72,3 +72,24 @@ def test_nnx_optimizer_steps_as_flax_does(tx):
         assert int(optimizer.step[...]) == 4
         outcomes.append(nnx.as_pure(nnx.state(model, nnx.Param)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *outcomes)
+
+
+@pytest.mark.parametrize("weights", ["nearest", "split8"])
+@pytest.mark.parametrize("moments", ["bfloat16", "int8"])
+def test_nnx_optimizer_keeps_coded_moments_and_residuals(moments, weights):
+    tx = adamx.adamw(1e-2, moments=moments, weights=weights, kernel="xla")
+    model = nnx.Linear(64, 128, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    optimizer, state = adamx.flax.Optimizer(model, tx, wrt=nnx.Param), tx.init(params)
+
+    @nnx.jit(donate_argnums=(0, 1))
+    def step(model, optimizer):
+        optimizer.update(model, jax.tree.map(lambda p: p * 0.5, nnx.state(model, nnx.Param)))
+
+    for _ in range(3):
+        params, state = jax.jit(tx.step)(jax.tree.map(lambda p: p * 0.5, params), state, params)
+        step(model, optimizer)
+    got = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a.astype(float), b.astype(float)), params, got)
+    kept = nnx.as_pure(optimizer.opt_state)
+    assert jax.tree.map(jnp.shape, jax.tree.leaves(kept)) == jax.tree.map(jnp.shape, jax.tree.leaves(state))

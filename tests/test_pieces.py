@@ -47,6 +47,14 @@ def test_inverse_sqrt_is_alpha_over_root_t_per_step_and_per_epoch():
     )
 
 
+def test_a_decay_rate_that_fades_to_nothing_keeps_weights_finite():
+    """Below 3e-8 it is lost beside 1, and log1p(b - 1) would be -inf."""
+    opt = adamx.adam(1e-3, b1=schedules.decayed_beta(0.9, 0.99))
+    step = lambda carry, _: (opt.step(carry[0], carry[1], carry[0]), None)  # noqa: E731
+    params, _ = jax.lax.scan(step, (jnp.ones(2), opt.init(jnp.ones(2))), None, length=3_000)[0]
+    assert jnp.isfinite(params).all()
+
+
 def test_decayed_beta_keeps_its_digits_near_one():
     late = float(schedules.decayed_beta(0.9, 1 - 1e-8)(jnp.asarray(10**6)))
     np.testing.assert_allclose(late, 0.9 * (1 - 1e-8) ** 10**6, rtol=2 * ulp(jnp.float32))

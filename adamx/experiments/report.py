@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from math import isfinite
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from rich.table import Table
@@ -40,10 +42,9 @@ def as_json(searches: Sequence[Search], settings: Settings, about: dict[str, Any
         settings: what the runs shared.
         about: further settings: the data set, the model.
     """
-    packages = ("adamx", "jax", "optax", "flax")
     content = {
         "settings": about | asdict(settings),
-        "versions": {package: version(package) for package in packages},
+        "versions": versions(),
         "optimizers": [
             {
                 "name": search.contender.name,
@@ -60,11 +61,39 @@ def as_json(searches: Sequence[Search], settings: Settings, about: dict[str, Any
 def _run(run: Run) -> dict[str, Any]:
     return {
         "step_size": run.learning_rate,
-        "training_loss": [_digits(loss) for loss in run.losses],
-        "test_accuracy": _digits(run.test_accuracy),
-        "seconds_per_step": _digits(run.step_seconds),
+        "training_loss": [digits(loss) for loss in run.losses],
+        "test_accuracy": digits(run.test_accuracy),
+        "seconds_per_step": digits(run.step_seconds),
     }
 
 
-def _digits(x: float) -> float | None:
+def digits(x: float) -> float | None:
+    """`x` to six digits, or `None` if it is not finite, which JSON has no number for."""
     return float(f"{x:.6g}") if isfinite(x) else None
+
+
+def versions() -> dict[str, str]:
+    """The versions of what a result depends on."""
+    return {package: version(package) for package in ("adamx", "jax", "optax", "flax")}
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write what holds finite numbers, or `None` in their place, only."""
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def writable(output: Path, files: Sequence[str]) -> None:
+    """Make the directory `output` if it is missing, and see that `files` can be written in it.
+
+    Raises:
+        ValueError: it cannot be made, or one of the files cannot be written in it.
+    """
+    path = output
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=output).close()
+        for path in (output / name for name in files):
+            if path.exists():
+                path.open("ab").close()
+    except OSError as error:
+        raise ValueError(f"output {str(path)!r} cannot be written: {error.strerror}") from error

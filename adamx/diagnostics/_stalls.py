@@ -1,16 +1,16 @@
-"""What an optimizer is doing, for those who ask."""
+"""Which moments and weights a step would not move although it should."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from . import _leaves
-from ._engine import Engine
-from ._leaf import Step
-from ._memory import only_state
-from ._transform import Optimizer, engine_of
-from ._typing import Array, Params
+from .. import _leaves
+from .._engine import Engine
+from .._leaf import Step
+from .._memory import only_state
+from .._transform import Optimizer, engine_of
+from .._typing import Array, Params
 
 
 class Stalled(NamedTuple):

@@ -1,0 +1,252 @@
+"""An optimizer that keeps account of what it does: a wrapper that sees gradients, weights and state of every step."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from .. import _leaves
+from .._engine import Engine
+from .._memory import only_state
+from .._transform import Optimizer, engine_of
+from .._typing import Array, Params, Scalar, ScalarOrSchedule
+from . import _spikes
+from ._groups import Grouping, Groups, grouping
+from ._hats import Hats, Numbers, injected_step_size, step_size_of, value_at
+from ._measures import METRICS, Sums, gathered, metrics, nothing, stacked, sums
+from ._seen import Taken, look
+
+
+class MonitorState(NamedTuple):
+    """The state of a monitored optimizer.
+
+    Attributes:
+        inner: the optimizer's own.
+        count: the number of finished steps; int32, shape ().
+        values: the last values, float32, (groups, metrics), each in alphabetical order.
+        groups: the names of the groups, as keys: so they are part of the tree and travel with it.
+        metrics: the names of the metrics, as keys.
+        spikes: of the detector, see `spikes`.
+    """
+
+    inner: Any
+    count: Array  # pyright: ignore[reportIncompatibleMethodOverride]  (the field's usual name)
+    values: Array
+    groups: dict[str, tuple[()]]
+    metrics: dict[str, tuple[()]]
+    spikes: _spikes.SpikeState
+
+
+class Monitored(Optimizer):
+    """An optimizer under a monitor, with a `step` of its own."""
+
+    __slots__ = ()
+
+    @property
+    def engine(self) -> Engine:
+        """The optimizer's that is monitored."""
+        return engine_of(_monitor_of(self).opt)
+
+    def step(
+        self,
+        grads: Params,
+        state: Any,
+        params: Params,
+        *,
+        clip_norm: Scalar | None = None,
+        grad_scale: Scalar | None = None,
+        **extra_args: Any,
+    ) -> tuple[Params, Any]:
+        """The optimizer's own step, and an account of it; arguments as `adamx.Optimizer.step` has them.
+
+        Gradients are told of after `grad_scale` and before `clip_norm`.
+        """
+        return _monitor_of(self).step(grads, state, params, clip_norm, grad_scale, extra_args)
+
+
+def monitor(
+    opt: Any, *, groups: Groups = None, every: int = 1, learning_rate: ScalarOrSchedule | None = None
+) -> optax.GradientTransformationExtraArgs:
+    r"""The optimizer, keeping in its state what its last step did: read it with `read(state)`, `spikes(state)`.
+
+    Per group of leaves and over all ("all/..."), $g$ being the gradient, $p$ the weight, $\Delta$ what the step added:
+
+    - `gradient_norm` $\|g\|$, `update_norm` $\|\Delta\|$, `parameter_norm` $\|p\|$ before the step, `update_ratio`
+      $\|\Delta\|/\|p\|$; `nonfinite`, how many gradients are infinite or NaN
+    - `sign_agreement`: of the elements with $g \ne 0$, the share whose update goes against $g$, as descent does
+    - `stalled`: the share of all weights that did not move in their own dtype though their update was not zero. Weights
+      with residuals (weights="kahan", "split8", "split16") are looked at together with these. Under `step`, which
+      rounds by itself, an update counts as zero where the mean (without one, the gradient) is
+    - `step_mean`, `step_max`: of the effective step $|\Delta|/\alpha$, decay included; if $\alpha$ is known
+    - `snr`: the mean of $|\hat m|/\sqrt{\hat v}$, the paper's signal-to-noise ratio; its largest value as a share of
+      the largest that gradients can make it: `bound_share`; `eps_share`: the share where $\sqrt{\hat v} <
+      \varepsilon$. From the moments after the step, decoded if they are coded. `snr` and `eps_share` are of adamx's
+      optimizers with slots `mu` and `nu`, `eps_share` where $\varepsilon$ stands beside the root, `bound_share` of
+      Adam, RAdam and StableAdamW with constant decay rates; others do without.
+
+    Sums are taken in float32, in one pass over gradient, both weights and moments (20 bytes a parameter in float32);
+    nothing leaves the device. Under a donated `step` on a CPU the old weights have to be kept until then, 8 bytes more.
+    Under `shard_map` it is of what a device sees.
+
+    Args:
+        opt: the optimizer, one of adamx's or any Optax transformation whose updates are added to the weights.
+        groups: how leaves are grouped: `None` by the first key in which their paths differ, an int by so many keys (0
+            for "all" alone), a function by what it gives for a path such as "dense/kernel" (`None`: only in "all").
+        every: look at every so many-th step, from the first on. What happens between is not seen, by the detector of
+            spikes neither.
+        learning_rate: $\alpha$, a number or a schedule of the finished steps; `None` takes that of an optimizer of
+            adamx's, or the one that `optax.inject_hyperparams` keeps.
+
+    Returns:
+        An `Optimizer` with a `step` if `opt` is one; else a transformation. Its `update` needs the parameters.
+
+    Raises:
+        TypeError: `opt` is no transformation.
+        ValueError: `every` is not at least 1; an update without parameters.
+
+    >>> import adamx, jax, jax.numpy as jnp
+    >>> opt = adamx.diagnostics.monitor(adamx.adam(1e-3), groups=lambda path: "matrices" if "kernel" in path else None)
+    >>> params = {"dense": {"kernel": jnp.ones((4, 4)), "bias": jnp.zeros(4)}}
+    >>> params, state = jax.jit(opt.step)(params, opt.init(params), params)
+    >>> {name: round(x, 3) for name, x in adamx.diagnostics.read(state).items() if name.startswith("matrices/s")}
+    {'matrices/sign_agreement': 1.0, 'matrices/snr': 1.0, 'matrices/stalled': 0.0,
+     'matrices/step_max': 1.0, 'matrices/step_mean': 1.0}
+
+    Reference: the quantities are those of Kingma & Ba, arXiv:1412.6980, sections 2.1 and 6.3.
+    """
+    if not callable(getattr(opt, "init", None)) or not callable(getattr(opt, "update", None)):
+        raise TypeError(f"{opt!r} is no gradient transformation: give an optimizer, such as adamx.adam(1e-3)")
+    if isinstance(every, bool) or not isinstance(every, int):
+        raise TypeError(f"every = {every!r} should be a number of steps, such as 10")
+    if every < 1:
+        raise ValueError(f"every = {every} should be at least 1: 1 looks at every step")
+    watching = Monitor(opt, groups, every, learning_rate)
+    kind = Monitored if isinstance(opt, Optimizer) else optax.GradientTransformationExtraArgs
+    return kind(watching.init, watching.update)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Monitor:
+    """What a monitored optimizer's `init` and `update` belong to; see `monitor`."""
+
+    opt: Any
+    groups: Groups
+    every: int
+    learning_rate: ScalarOrSchedule | None
+
+    @property
+    def engine(self) -> Engine | None:
+        """That of an optimizer of adamx's; `None` of others."""
+        try:
+            return engine_of(self.opt)
+        except TypeError:
+            return None
+
+    def init(self, params: Params) -> MonitorState:
+        """The state before the first step."""
+        inner = self.opt.init(params)
+        grouped = self._grouping(_leaves.flatten(params, "params"))
+        names = self._metrics(inner)
+        values = jnp.zeros((len(grouped.groups), len(names)), jnp.float32)
+        groups, told = (dict.fromkeys(sorted(x), ()) for x in (grouped.groups, names))
+        return MonitorState(inner, jnp.zeros([], jnp.int32), values, groups, told, _spikes.start(grouped.leaves))
+
+    def update(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
+        """The optimizer's own updates, and an account of them."""
+        if params is None:
+            raise ValueError("a monitor measures updates by the weights: call `update(grads, state, params)`")
+        _check(state)
+        given, inner = optax.with_extra_args_support(self.opt).update(updates, state.inner, params, **extra_args)
+        new = jax.tree.map(_added, params, given, is_leaf=_leaves.is_none)
+        return given, self._after(state, Taken(updates, params, new, given, None, state.inner, inner))
+
+    def step(
+        self,
+        grads: Params,
+        state: Any,
+        params: Params,
+        clip_norm: Scalar | None,
+        grad_scale: Scalar | None,
+        extra_args: dict[str, Any],
+    ) -> tuple[Params, Any]:
+        """The optimizer's own step, and an account of it."""
+        _check(state)
+        new, inner = self.opt.step(grads, state.inner, params, clip_norm=clip_norm, grad_scale=grad_scale, **extra_args)
+        return new, self._after(state, Taken(grads, params, new, None, grad_scale, state.inner, inner))
+
+    def _after(self, state: MonitorState, steps: Taken) -> MonitorState:
+        """The next state, measured if it is time."""
+        count = jnp.asarray(optax.safe_increment(state.count))
+
+        def told() -> tuple[Array, _spikes.SpikeState]:
+            return self._look(state, steps, count)
+
+        kept = (state.values, state.spikes)
+        due = state.count % self.every == 0
+        values, spikes = told() if self.every == 1 else jax.lax.cond(due, told, lambda: kept)
+        return MonitorState(steps.after, count, values, state.groups, state.metrics, spikes)
+
+    def _look(self, state: MonitorState, steps: Taken, count: Array) -> tuple[Array, _spikes.SpikeState]:
+        leaves = _leaves.flatten(steps.old, "params")
+        grouped = self._grouping(leaves)
+        if not grouped.leaves:
+            return state.values, state.spikes
+        hats = None if (engine := self.engine) is None else Hats.of(engine)
+        numbers = None if hats is None else hats.numbers(only_state(steps.after))
+        seen = look(leaves, steps, engine, hats)
+        in_order = [seen[i] for i in grouped.order]
+        taken = [nothing() if one is None else sums(one, numbers) for one in in_order]
+        step_size = self._step_size(state.count, steps.before, steps.after)
+        by_leaf = stacked(taken)
+        told = metrics(gathered(by_leaf, grouped.member), step_size, numbers)
+        values = jnp.stack([told[name] for name in sorted(state.metrics)], 1)
+        return values, _spikes.watch(state.spikes, by_leaf.gradient, count)
+
+    def _grouping(self, leaves: _leaves.Leaves) -> Grouping:
+        """That of the leaves that are there; places are those among all."""
+        present = [i for i, p in enumerate(leaves.arrays) if p is not None]
+        grouped = grouping([leaves.paths[i] for i in present], self.groups)
+        return grouped._replace(order=[present[i] for i in grouped.order])
+
+    def _metrics(self, inner: Any) -> list[str]:
+        """Those that the optimizer has, alphabetical, found without computing anything."""
+
+        def told(inner: Any) -> dict[str, Array]:
+            hats = None if self.engine is None else Hats.of(self.engine)
+            numbers: Numbers | None = None if hats is None else hats.numbers(only_state(inner))
+            none = Sums(*(jnp.zeros(1) for _ in Sums._fields))
+            return metrics(none, self._step_size(jnp.zeros([], jnp.int32), inner, inner), numbers)
+
+        found = jax.eval_shape(told, inner)
+        return sorted(name for name in METRICS if name in found)
+
+    def _step_size(self, count: Any, before: Any, after: Any) -> Array | None:
+        r"""$\alpha$ of the step from one state of the optimizer to the next, `count` being those finished before."""
+        if self.learning_rate is not None:
+            found = value_at(self.learning_rate, count)
+        elif (found := step_size_of(self.engine)) is not None:
+            found = value_at(found, only_state(before).count)
+        else:
+            found = injected_step_size(after)
+        return None if found is None else jnp.asarray(found, jnp.float32)
+
+
+def _monitor_of(opt: Any) -> Monitor:
+    return opt.update.__self__
+
+
+def _check(state: Any) -> None:
+    if not isinstance(state, MonitorState):
+        raise TypeError(f"{type(state).__name__} is not the state of a monitor: make it with `init(params)`")
+
+
+def _added(p: Any, update: Any) -> Any:
+    """The weight after the update, rounded as `optax.apply_updates` does."""
+    if p is None or update is None:
+        return p
+    p, update = jnp.asarray(p), jnp.asarray(update)
+    wide = np.promote_types(p.dtype, update.dtype)
+    return (p.astype(wide) + update.astype(wide)).astype(p.dtype)

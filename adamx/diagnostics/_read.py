@@ -1,0 +1,104 @@
+"""What a monitor keeps, for those who log it or ask which leaf jumped."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+from .._typing import Scalar
+from ._monitor import MonitorState
+from ._spikes import Row
+
+
+def read(state: Any) -> dict[str, Scalar]:
+    """The last values of the monitor that is somewhere in an optimizer's state, as a flat dictionary for any logger.
+
+    Keys are "group/metric", groups and metrics as `adamx.monitor` names them. It is the only thing here that waits for
+    the device and copies from it; called on traced values, as inside a jitted step, it gives traced scalars instead.
+
+    Args:
+        state: the monitor's state, or one that holds it, as those of chains, `optax.MultiSteps` and Flax's train state
+            do; of an `nnx.Optimizer` give `nnx.as_pure(optimizer.opt_state)`.
+
+    Returns:
+        Python floats; zeros before the first step.
+
+    Raises:
+        ValueError: there is no monitor in `state`, or there are several.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.diagnostics.monitor(adamx.adam(1e-3))
+    >>> params = {"w": jnp.full(3, 2.0), "b": jnp.zeros(2)}
+    >>> params, state = opt.step(params, opt.init(params), params)
+    >>> values = adamx.diagnostics.read(state)
+    >>> round(values["w/step_mean"], 3), values["b/update_norm"], round(values["all/gradient_norm"], 3)
+    (1.0, 0.0, 3.464)
+    """
+    found = find(state)
+    values = found.values if isinstance(found.values, Tracer) else np.asarray(found.values)
+    number = (lambda x: x) if isinstance(values, Tracer) else float
+    return {
+        f"{group}/{metric}": number(values[i, j])
+        for i, group in enumerate(sorted(found.groups))
+        for j, metric in enumerate(sorted(found.metrics))
+    }
+
+
+class Spike(NamedTuple):
+    """A leaf's gradient that jumped.
+
+    Attributes:
+        leaf: where it stands in the tree, as in "['dense']['kernel']".
+        step: the number of the step, from 1.
+        z: by how many standard deviations its norm's logarithm was above its running mean; infinite for a gradient
+            that is not finite.
+    """
+
+    leaf: str
+    step: int
+    z: float
+
+
+def spikes(state: Any, least: float = 5.0) -> list[Spike]:
+    r"""Each leaf's largest jump of the gradient that `adamx.monitor` saw, the largest first.
+
+    Of each leaf it keeps a running mean $\mu$ and variance $\sigma^2$ of $\log\|g\|$, and from 20 looks on the largest
+    $z = (\log\|g\| - \mu)/\sqrt{\sigma^2 + .1^2}$ with its step. It is of gradients as the monitor is given them: clip
+    after it, as `clip_norm` of `step` does, to see what would have been clipped. A run's later spikes are those of
+    `spikes(state)` whose `step` is later.
+
+    Args:
+        state: the monitor's state, or one that holds it.
+        least: the smallest `z` to tell of.
+
+    Raises:
+        ValueError: there is no monitor in `state`, or there are several.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> params = {"w": jnp.ones(3), "b": jnp.ones(2)}
+    >>> opt = adamx.diagnostics.monitor(adamx.adam(1e-3))
+    >>> state = opt.init(params)
+    >>> for t in range(40):
+    ...     grads = {"w": jnp.full(3, 0.1), "b": jnp.full(2, 50.0 if t == 30 else 0.1)}
+    ...     params, state = opt.step(grads, state, params)
+    >>> [(spike.leaf, spike.step) for spike in adamx.diagnostics.spikes(state)]
+    [("['b']", 31)]
+    """
+    found = find(state).spikes
+    row = Row(*np.asarray(found.table))
+    told = [Spike(name, int(row.step[i]), float(row.z[i])) for i, name in enumerate(sorted(found.leaves))]
+    return sorted((spike for spike in told if spike.z >= max(least, 1e-6)), key=lambda spike: -spike.z)
+
+
+def find(state: Any) -> MonitorState:
+    """The one monitor's state in `state`."""
+    found = [x for x in jax.tree.leaves(state, is_leaf=_is_monitor) if _is_monitor(x)]
+    if len(found) != 1:
+        cure = "give the part of it that is meant" if found else "wrap the optimizer, `adamx.monitor(opt)`"
+        raise ValueError(f"the state holds {len(found)} monitors: {cure}")
+    return found[0]
+
+
+def _is_monitor(x: Any) -> bool:
+    return isinstance(x, MonitorState)

@@ -1,0 +1,176 @@
+r"""The three problems on which Adam goes to the wrong end of [-1, 1] (arXiv:1904.09237), and how to play them.
+
+In each the losses are linear, mostly sloping gently downwards and rarely steeply upwards, by more in the sum: -1 is the
+best point. Adam forgets the rare steep slope's size too fast, and is led to +1.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from .._typing import Array
+from .regret import regret_in_hindsight
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    r"""Linear losses $f_t(x) = s_t x$ on an interval.
+
+    Attributes:
+        name: where it is from.
+        slope: $s_t$ as a function of the number of the round, an integer array of shape (), from 1.
+        mean_slope: the mean of $s_t$, over a period or in expectation.
+        b1: the decay rate of the mean with which Adam is shown to fail.
+        b2: the decay rate of the mean square.
+        low: the interval's lower end.
+        high: the interval's upper end.
+    """
+
+    name: str
+    slope: Callable[[Array], Array]
+    mean_slope: float
+    b1: float
+    b2: float
+    low: float = -1.0
+    high: float = 1.0
+
+    @property
+    def optimum(self) -> float:
+        """The best fixed point."""
+        return self.low if self.mean_slope > 0 else self.high
+
+    def loss(self, x: Array, t: Array) -> Array:
+        """What playing `x` in round `t` costs."""
+        return self.slope(t) * x
+
+    def grad(self, x: Array, t: Array) -> Array:
+        """The slope of round `t`, of `x`'s shape and dtype."""
+        return jnp.broadcast_to(self.slope(t), x.shape).astype(x.dtype)
+
+    def project(self, x: Array) -> Array:
+        """The nearest point of the interval."""
+        return jnp.clip(x, self.low, self.high)
+
+
+class Game(NamedTuple):
+    """A problem played.
+
+    Attributes:
+        points: what was played in each round, and what would have been next; shape (steps + 1,).
+        grads: the slope in each round; shape (steps,).
+        regret: against the best fixed point of the rounds so far, after each round; shape (steps,).
+    """
+
+    points: Array
+    grads: Array
+    regret: Array
+
+
+def reddi_a(c: float = 5.0) -> Problem:
+    r"""Theorem 1's problem: slope `c` every third round, else -1; $\beta_1 = 0$, $\beta_2 = 1/(1+c^2)$.
+
+    Adam goes to +1, at a cost of $2(c-2)/3$ a round, with a constant step size as with $\alpha/\sqrt t$.
+
+    Args:
+        c: the rare slope, above 2.
+
+    Raises:
+        ValueError: `c` not above 2: -1 is then not the best point.
+
+    Reference: Reddi, Kale & Kumar, arXiv:1904.09237, Theorem 1.
+
+    >>> import adamx
+    >>> from adamx import theory
+    >>> problem = theory.reddi_a()
+    >>> opt = adamx.adam(adamx.schedules.inverse_sqrt(0.5), b1=problem.b1, b2=problem.b2)
+    >>> problem.optimum, bool(theory.play(problem, opt, steps=10_000).points[-1] > 0.98)
+    (-1.0, True)
+    """
+    if not c > 2:
+        raise ValueError(f"c = {c} should exceed 2, or the sum of the losses does not slope upwards")
+    return Problem(
+        "Reddi et al., Theorem 1", lambda t: jnp.where(t % 3 == 1, c, -1.0), (c - 2) / 3, 0.0, 1 / (1 + c**2)
+    )
+
+
+def reddi_b() -> Problem:
+    r"""The online problem of section 5: slope 1010 every 101st round, else -10; $\beta_1 = .9$, $\beta_2 = .99$.
+
+    With $\alpha_t = .5/\sqrt t$ Adam is at +1 within $3 \cdot 10^5$ rounds; smaller step sizes take longer.
+
+    Reference: Reddi, Kale & Kumar, arXiv:1904.09237, section 5.
+
+    >>> from adamx import theory
+    >>> theory.reddi_b().optimum
+    -1.0
+    """
+    return Problem("Reddi et al., online", lambda t: jnp.where(t % 101 == 1, 1010.0, -10.0), 10 / 101, 0.9, 0.99)
+
+
+def reddi_c(seed: int = 0) -> Problem:
+    r"""The stochastic problem of section 5: slope 1010 with probability .01, else -10; $\beta_1 = .9$, $\beta_2 = .99$.
+
+    With $\alpha_t = .5/\sqrt t$ Adam is at +1 after $10^6$ rounds; AMSGrad needs about $6 \cdot 10^6$ to get to -1.
+
+    Args:
+        seed: of the draws, the same in float32 and float64.
+
+    Reference: Reddi, Kale & Kumar, arXiv:1904.09237, section 5.
+
+    >>> from adamx import theory
+    >>> round(theory.reddi_c().mean_slope, 3)
+    0.2
+    """
+
+    def slope(t: Array) -> Array:
+        bits = jax.random.bits(jax.random.fold_in(jax.random.key(seed), t.astype(jnp.uint32)), dtype=jnp.uint32)
+        return jnp.where(bits < jnp.uint32(round(0.01 * 2**32)), 1010.0, -10.0)
+
+    return Problem("Reddi et al., stochastic", slope, 0.2, 0.9, 0.99)
+
+
+def play(problem: Problem, opt: optax.GradientTransformation, steps: int, start: float = 0.0) -> Game:
+    """Play a problem: each step of the optimizer is projected onto the interval.
+
+    Args:
+        problem: what is played.
+        opt: any optimizer, its step size included.
+        steps: the number of rounds.
+        start: the first point.
+
+    Returns:
+        Points, slopes and regret of all rounds, in JAX's default floating dtype.
+
+    Raises:
+        ValueError: `steps` is not positive, or `start` outside the interval.
+
+    >>> import adamx
+    >>> from adamx import theory
+    >>> game = theory.play(theory.reddi_a(), adamx.optimizer(adamx.SGD(), 0.5), steps=3)
+    >>> game.points, game.regret
+    (Array([ 0. , -1. , -0.5,  0. ], dtype=float32), Array([5. , 5. , 4.5], dtype=float32))
+    """
+    if steps < 1:
+        raise ValueError(f"steps = {steps} should be a positive number of rounds")
+    if not problem.low <= start <= problem.high:
+        raise ValueError(f"start = {start} is outside [{problem.low:g}, {problem.high:g}]")
+    meter = regret_in_hindsight(problem.low, problem.high)
+    first = jnp.asarray(start, float)
+
+    def one(carry, t):
+        x, state, sums = carry
+        g = problem.grad(x, t)
+        sums, regret = meter.update(sums, x, g)
+        updates, state = opt.update(g, state, x)
+        return (problem.project(x + updates), state, sums), (x, g, regret)
+
+    def all_rounds() -> Game:
+        begin = (first, opt.init(first), meter.init(first))
+        (last, *_), (points, grads, regret) = jax.lax.scan(one, begin, jnp.arange(1, steps + 1))
+        return Game(jnp.append(points, last), grads, regret)
+
+    return jax.jit(all_rounds)()

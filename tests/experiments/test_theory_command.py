@@ -1,0 +1,139 @@
+"""The claims are put to the test from the command line, and the page is made of what came out."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import jax
+import pytest
+from rich.console import Console
+
+from adamx.experiments import paper_page, theory
+from adamx.experiments.checks import CHECKS
+from adamx.experiments.claims import Claim
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+pytestmark = pytest.mark.usefixtures("loose")
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    """A quick run, and what it has printed."""
+    folder = tmp_path_factory.mktemp("theory") / "new"
+    with (
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+        (folder.parent / "log").open("w") as log,
+    ):
+        theory.theory(Path("data"), True, folder, Console(file=log, width=200))
+    return folder
+
+
+def claims(folder):
+    return {claim["claim"]: claim for claim in json.loads((folder / "theory.json").read_text())["claims"]}
+
+
+def test_a_run_writes_a_table_a_figure_results_and_the_page(output):
+    log = (output.parent / "log").read_text()
+    assert all(name in log for name in CHECKS) and "verdict" in log and "Wrote" in log
+    assert (output / "theory.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    content = json.loads((output / "theory.json").read_text())
+    assert content["settings"]["quick"] and content["seconds"] > 0 and {"adamx", "jax"} <= set(content["versions"])
+    assert {"Reddi A", "average regret", "signal to noise"} <= set(content["curves"])
+    assert (output / "paper.md").read_text() == paper_page.page(output)
+
+
+def test_a_quick_run_comes_to_the_verdicts_of_the_committed_one(output):
+    quick, full = claims(output), claims(DOCS)
+    assert {name: claim["verdict"] for name, claim in quick.items()} == {
+        name: claim["verdict"] for name, claim in full.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("claim", "verdict", "number"),
+    [
+        ("|Δ| ≤ α (1−β₁)/√(1−β₂) where 1−β₁ > √(1−β₂)", "false", "2.30 times"),
+        ("|Δ| < α where 1−β₁ = √(1−β₂)", "false", "2.345 α"),
+        ("AdaMax: |Δ| ≤ α", "false", "1.0091 α"),
+        ("Theorem 4.1 bounds the regret of Adam on every convex problem", "false", "4004.6, the bound 3180.8"),
+        ("With α/√t the average regret of Adam falls as 1/√T, where the problem is kind", "holds", "slope -0."),
+        ("Without the correction the first steps are much too large", "holds", "6.57 α"),
+        ("Lemma 10.3: Σ √(g²/t) ≤ 2 G∞ ‖g‖₂", "false", "1.859 against 0.200"),
+    ],
+)
+def test_what_is_known_comes_out(output, claim, verdict, number):
+    found = claims(output)[claim]
+    assert found["verdict"] == verdict and number in found["number"]
+
+
+def test_every_claim_says_where_it_is_made_and_how_it_was_tested(output):
+    root = DOCS.parent
+    for claim in claims(output).values():
+        assert all(claim.values())
+        assert paper_page.place(claim["source"]) in paper_page.SECTIONS
+        for test in (part for part in claim["evidence"].split("`") if part.startswith("tests/")):
+            file, name = test.split("::")
+            assert f"def {name}(" in (root / file).read_text(encoding="utf-8"), test
+
+
+def test_the_committed_page_is_that_of_the_committed_results():
+    assert (DOCS / "paper.md").read_text(encoding="utf-8") == paper_page.page(DOCS), (
+        "docs/paper.md is out of date: python -m adamx.experiments.paper_page docs"
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Results of two runs with a claim each of every verdict."""
+    for name, section in (("theory", "§2.1"), ("figure1", "§6.1")):
+        content = {
+            "settings": {"quick": False},
+            "versions": {"jax": "1"},
+            "claims": [Claim(section, f"a|b {v}", "`x`", v, f"number of {v}")._asdict() for v in paper_page.VERDICTS],
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_the_page_has_every_claim_under_its_section_and_counts_verdicts(folder):
+    page = paper_page.page(folder)
+    sections = page.split("## ")
+    assert [part.splitlines()[0] for part in sections[1:]] == [paper_page.SECTIONS[2], paper_page.SECTIONS[6]]
+    assert all(part.count(r"| a\|b ") == len(paper_page.VERDICTS) for part in sections[1:])
+    assert "| false | 2 |" in sections[0]
+    assert all(f"`python -m adamx.experiments {name}`" in sections[0] for name in ("figure2", "figure3", "figure4"))
+
+
+def test_the_page_says_where_our_curves_are_not_in_the_papers_order(folder):
+    told = paper_page.page(folder).split("do not show the paper's order:")[1].split("##")[0]
+    assert "number of false" in told and "number of holds;" not in told and "§2.1" not in told
+
+
+def test_the_summary_counts_every_claim_once(folder):
+    found = paper_page.claims_of(paper_page.read(folder))
+    rows = [line.strip("| ").split(" | ") for line in paper_page.summary(found).splitlines()[2:]]
+    assert {name: int(count) for name, count in rows} == Counter(claim.verdict for claim in found)
+
+
+def test_an_unknown_verdict_is_refused():
+    bad = {"theory": {"claims": [Claim("§2", "c", "e", "true", "1")._asdict()]}}
+    with pytest.raises(
+        ValueError, match="verdict 'true' of 'c' should be one of holds, holds with a correction, false"
+    ):
+        paper_page.claims_of(bad)
+
+
+@pytest.mark.parametrize(
+    ("source", "section"),
+    [("abstract, §2.1", 0), ("§1", 0), ("§2", 2), ("§2.1", 2), ("§10.1", 10), ("introductions", 98), ("figure", 99)],
+)
+def test_a_source_has_a_section(source, section):
+    assert paper_page.place(source) == section
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(theory, "run", lambda *args: pytest.fail("ran"))
+    (tmp_path / "theory.json").mkdir()
+    with pytest.raises(ValueError, match="cannot be written"):
+        theory.theory(Path("data"), True, tmp_path, Console())
