@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ._typing import Array, Params
-from .moments.codes import CODES
+from .moments.codes import CODES, restored
 
 Path = tuple[Any, ...]
 
@@ -44,9 +45,13 @@ def flatten(tree: Params, name: str) -> Leaves:
 def match(grads: Leaves, tree: Params, name: str) -> list[Array | None]:
     """The leaves of `tree`, one for each gradient.
 
+    Codes that came back as mappings of their fields, which is what `flax.nnx.update` makes of them, are codes again.
+
     Raises:
         ValueError: the trees differ; the message names the first leaf that only one of them has.
     """
+    with suppress(ValueError):
+        tree = grads.tree.unflatten(restored(x) for x in grads.tree.flatten_up_to(tree))
     pairs, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_stored)
     if treedef != grads.tree:
         paths = [path for path, _ in pairs]

@@ -37,7 +37,7 @@ def write(path: Path, **content: Any) -> None:
     """A JSON file that says where its numbers are from."""
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {"machine": machine(), "versions": versions("adamx", "jax", "jaxlib", "optax", "flax", "torch", "numpy")}
-    path.write_text(json.dumps(about | content, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(about | content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 class Spread(NamedTuple):

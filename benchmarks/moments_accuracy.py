@@ -11,12 +11,7 @@ and no decay; the parameters are set back to zero after each step, so that nothi
 """
 
 import argparse
-import importlib
-import importlib.metadata
-import json
 import logging
-import os
-import platform
 import time
 import warnings
 from collections.abc import Sequence
@@ -33,6 +28,7 @@ from rich.table import Table
 
 import adamx
 
+from .machine import versions, write
 from .moment_formats import EAGER, NOTES, TINY, TRACED, Eager, Traced, by_torch, stored_by_adamx
 from .streams import COLUMNS, STREAMS, Stream, gradients
 
@@ -217,20 +213,10 @@ def plot(result: Result, path: Path) -> None:
     plt.close(figure)
 
 
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = adamx.__version__ if name == "adamx" else "not installed"
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="300 steps and a few rows: half a minute, rough numbers")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results", help="for JSON and plot")
+    parser.add_argument("--output", type=Path, default=Path(), help="folder for the JSON file and the plot")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")  # peers'
     logging.disable(logging.WARNING)
@@ -244,12 +230,11 @@ def main() -> None:
     notes = {name: note for name, note in NOTES.items() if name in result.cells}
     for name, note in (notes | result.missing).items():
         console.print(f"{name}: {note}")
-    found = versions()
+    found = versions(*PACKAGES)
     console.print(", ".join(f"{name} {version}" for name, version in found.items()))
     cells = {
         name: {stream: cell._asdict() for stream, cell in streams.items()} for name, streams in result.cells.items()
     }
-    machine = {"platform": platform.platform(), "cores": os.cpu_count(), "device": jax.devices()[0].device_kind}
     run_of = {
         "rows": rows,
         "columns": COLUMNS,
@@ -258,17 +243,9 @@ def main() -> None:
         "quick": args.quick,
         "eps of peers": TINY,
     }
-    written = {
-        "machine": machine,
-        "versions": found,
-        "run": run_of,
-        "bytes": result.bytes,
-        "notes": notes,
-        "missing": result.missing,
-    }
-    args.output.mkdir(parents=True, exist_ok=True)
     name = "moments_accuracy_quick" if args.quick else "moments_accuracy"
-    (args.output / f"{name}.json").write_text(json.dumps({**written, "cells": cells}, indent=1, ensure_ascii=False))
+    found_of = {"bytes": result.bytes, "notes": notes, "missing": result.missing, "cells": cells}
+    write(args.output / f"{name}.json", versions=found, run=run_of, **found_of)
     plot(result, args.output / f"{name}.png")
     console.print(f"wrote {args.output / name}.json and .png")
 

@@ -93,3 +93,22 @@ def test_nnx_optimizer_keeps_coded_moments_and_residuals(moments, weights):
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a.astype(float), b.astype(float)), params, got)
     kept = nnx.as_pure(optimizer.opt_state)
     assert jax.tree.map(jnp.shape, jax.tree.leaves(kept)) == jax.tree.map(jnp.shape, jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize("moments", ["bfloat16", "int8"])
+def test_flaxes_own_nnx_optimizer_takes_coded_moments(moments):
+    """It turns codes into mappings after each update, under jit and outside."""
+    tx = adamx.adamw(1e-2, moments=moments)
+    model = nnx.Linear(64, 128, rngs=nnx.Rngs(0))
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    optimizer, state = nnx.Optimizer(model, tx, wrt=nnx.Param), tx.init(params)
+
+    def step(model, optimizer):
+        optimizer.update(model, jax.tree.map(lambda p: p * 0.5, nnx.state(model, nnx.Param)))
+
+    for take in (step, nnx.jit(step), nnx.jit(step)):
+        updates, state = jax.jit(tx.update)(jax.tree.map(lambda p: p * 0.5, params), state, params)
+        params = optax.apply_updates(params, updates)
+        take(model, optimizer)
+    got = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), params, got)

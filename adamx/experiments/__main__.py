@@ -52,7 +52,7 @@ def demo(
         dataset = load(data, data_dir)
         settings = Settings(epochs, batch_size, seed)
         steps_per_epoch(settings, dataset)
-        demos.prepare(output)
+        writable(output, demos.FILES)
     except (ValueError, OSError) as error:
         raise typer.BadParameter(str(error)) from error
     demos.demo(chosen, dataset, widths, settings, output, Console())

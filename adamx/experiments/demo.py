@@ -6,7 +6,6 @@ table, a figure and a JSON file say what happened, whoever won.
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import jax
 from flax import nnx
@@ -19,23 +18,6 @@ from .progress import Live
 from .training import Contender, Search, Settings, grid_search
 
 FILES = ("demo.png", "demo.json")
-
-
-def prepare(output: Path) -> None:
-    """Make the directory `output` if it is missing, and see that the demo can write there: before hours of training.
-
-    Raises:
-        ValueError: it cannot be made, or one of the demo's files cannot be written in it.
-    """
-    path = output
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=output).close()
-        for path in (output / name for name in FILES):
-            if path.exists():
-                path.open("ab").close()
-    except OSError as error:
-        raise ValueError(f"output {str(path)!r} cannot be written: {error.strerror}") from error
 
 
 def demo(
@@ -53,7 +35,7 @@ def demo(
         dataset: what to classify.
         hidden: width of each hidden layer.
         settings: epochs, batch size and seed; the seed also draws the initial weights.
-        output: directory for the two files; `prepare` makes it.
+        output: directory for the two files; `report.writable` makes it.
         console: where progress and the table go.
 
     Returns:

@@ -82,9 +82,9 @@ def test_an_output_that_cannot_be_written_is_refused_before_training(tmp_path, m
 
 
 def test_preparing_leaves_what_is_there(tmp_path):
-    demo.prepare(tmp_path / "new" / "folder")
+    report.writable(tmp_path / "new" / "folder", demo.FILES)
     (tmp_path / "demo.json").write_text("before")
-    demo.prepare(tmp_path)
+    report.writable(tmp_path, demo.FILES)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["demo.json", "folder", "new"]
     assert (tmp_path / "demo.json").read_text() == "before"
 
