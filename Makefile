@@ -28,10 +28,11 @@ tests: .venv/dev  ## pytest with doctests
 notebooks: .venv/dev  ## every notebook, in its quick setting
 	ADAMX_QUICK=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks $(PYTEST_ARGS)
 
-sanitize:  ## the native kernel under the address and undefined-behaviour sanitizers
+sanitize:  ## the native kernel under the address, undefined-behaviour and thread sanitizers
 	@mkdir -p build
-	$(CXX) -std=c++17 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all tests/native/sanitize.cc -o build/sanitize
-	./build/sanitize
+	for kind in address,undefined thread; do \
+	    $(CXX) -std=c++17 -O1 -g -pthread -fsanitize=$$kind -fno-sanitize-recover=all tests/native/sanitize.cc -o build/sanitize && \
+	    ./build/sanitize || exit 1; done
 
 clean:  ## remove the virtual environment and caches
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

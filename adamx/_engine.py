@@ -240,6 +240,8 @@ def _check_state(state: Any, varying: set[str]) -> None:
 
 def _factor(grads: list[Any], clip_norm: Scalar | None, grad_scale: Scalar | None) -> Array | None:
     """What all gradients are multiplied with, float32."""
+    if grad_scale is not None:
+        check_value("grad_scale", grad_scale, Above(-float("inf"), float("inf")))
     if clip_norm is None:
         return None if grad_scale is None else jnp.asarray(grad_scale, jnp.float32)
     check_value("clip_norm", clip_norm, Above(0.0, float("inf")))

@@ -16,7 +16,7 @@ class LeafPlan(NamedTuple):
 
     Attributes:
         path: where it stands.
-        kernel: "native" or "xla".
+        kernel: "native" or "xla"; "none" where kernel="native" was asked for and cannot take it: `step` raises.
         formats: how each slot is stored, by name.
         weights: how the parameter takes the step.
         bytes: read and written by one pass over gradient, parameter, slots and residual.
@@ -51,7 +51,8 @@ class Plan(tuple[LeafPlan, ...]):
         for leaf in self:
             if leaf.why:
                 reasons[leaf.why] = reasons.get(leaf.why, 0) + 1
-        lines += [f"XLA steps {count} of them: {why}" for why, count in reasons.items()]
+        who = "nobody" if any(leaf.kernel == "none" for leaf in self) else "XLA"
+        lines += [f"{who} steps {count} of them: {why}" for why, count in reasons.items()]
         return "\n".join(lines)
 
 
@@ -94,7 +95,7 @@ def explain(opt: Optimizer, params: Params, grads: Params = None) -> Plan:
             plans.append(
                 LeafPlan(
                     _leaves.show("params", leaf.path),
-                    "xla" if why else "native",
+                    ("none" if engine.kernel == "native" else "xla") if why else "native",
                     {name: _CODED.get(form, form) for name, form in forms.items()},
                     engine.weights if leaf.rounding is not None else "nearest",
                     sum(x.size * x.dtype.itemsize for x in (leaf.g, *written, *written)),

@@ -130,14 +130,15 @@ class Leaf(NamedTuple):
         shape, where = jnp.shape(self.g), _leaves.show("grads", self.path)
         if self.p is not None and jnp.shape(self.p) != shape:
             raise ValueError(f"{where} has shape {shape}, its parameter {jnp.shape(self.p)}")
+        kept = None
         if self.rounding is not None and self.p is not None:
             kept = jax.eval_shape(self.rounding.start, self.p)
-            if getattr(kept, "dtype", None) != getattr(self.residual, "dtype", None):
-                there, here = (getattr(x, "dtype", "nothing") for x in (self.residual, kept))
-                raise ValueError(
-                    f"beside the parameter of {where} the state keeps {there}, the optimizer {here}: it was made with "
-                    "another `weights`"
-                )
+        if _form(kept) != _form(self.residual):
+            raise ValueError(
+                f"beside the parameter of {where} the state keeps {_form(self.residual)}, the optimizer {_form(kept)}: "
+                "the state was made with another `weights` or for parameters of another dtype. To go on from it, take "
+                "`master_params` and make a new one with `from_master`"
+            )
         if self.p is not None and jnp.iscomplexobj(self.p) != jnp.iscomplexobj(self.g):
             kinds = ("complex", "real") if jnp.iscomplexobj(self.g) else ("real", "complex")
             raise TypeError(f"{where} is {kinds[0]}, its parameter {kinds[1]}: make both the same")
@@ -298,6 +299,10 @@ class Step:
     def _promotion(self) -> Any:
         """Within a complex leaf real and complex numbers mix on purpose; everything else is of one dtype."""
         return jax.numpy_dtype_promotion("standard") if jnp.iscomplexobj(self.g) else contextlib.nullcontext()
+
+
+def _form(x: Any) -> str:
+    return "nothing" if x is None else f"{x.dtype}{list(x.shape)}"
 
 
 def stored_shape(x: Any) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import sys
 import jax
 import pytest
 
-from benchmarks import compile_time, memory, step_time, tables
+from benchmarks import compile_time, memory, monitor_cost, step_time, tables
 from benchmarks.machine import Spread, in_turns
 
 pytestmark = pytest.mark.usefixtures("one_device", "loose")
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("one_device", "loose")
 
 @pytest.fixture
 def one_device(monkeypatch):
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
 
 
 def test_spread_is_the_median_and_the_middle_half():
@@ -46,6 +46,14 @@ def test_compile_time(monkeypatch, tmp_path):
     compile_time.main()
     row = json.loads((tmp_path / "out.json").read_text())["leaves"]["3"]
     assert row["adamx"]["first"]["median"] > row["adamx"]["later"]["median"] > 0
+
+
+def test_monitor_cost_is_of_both_ways_to_train(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["monitor_cost", "--rounds", "1", "--output", str(tmp_path / "out.json")])
+    monitor_cost.main()
+    training = json.loads((tmp_path / "out.json").read_text())["training"]
+    assert set(training) == {"in a scan", "a call each"}
+    assert training["in a scan"]["adam"]["to_adam"]["median"] == 1
 
 
 @pytest.mark.parametrize("name", memory.CONTENDERS)

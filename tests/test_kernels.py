@@ -13,7 +13,7 @@ from adamx.moments.codes import CODES
 MISSING = kernels.native.missing()
 needs_native = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 SHAPE = (33, 160)  # ragged groups, and an odd number of rows
-OTHERS = {"b": (7,), "scalar": (), "cube": (3, 5, 300)}
+OTHERS = {"b": (7,), "scalar": (), "cube": (3, 5, 300), "threaded": (70, 1025)}
 
 RATE = 1e-2
 
@@ -39,7 +39,7 @@ RULES = {
 def one_device(request, monkeypatch):
     """What users have; the tests' four devices are for those that say so."""
     if "devices" not in request.keywords:
-        monkeypatch.setattr(jax, "device_count", lambda: 1)
+        monkeypatch.setattr(jax, "device_count", lambda *_: 1)
 
 
 def tree(dtype, seed=0, others=True):
@@ -91,8 +91,10 @@ def _told(opt, state, params):
     """What is compared: masters in the place of weights and those residuals that a float32's last bit moves."""
     masters = adamx.master_params(opt, state, params)
     narrow = [p for p in jax.tree.leaves(params) if p.dtype != jnp.float32]
-    if opt.engine.weights not in ("kahan", "split16"):
-        narrow += jax.tree.leaves(state.residuals)
+    if opt.engine.weights not in ("kahan", "split16") and jax.tree.leaves(state.residuals):
+        # Near zero a weight is the difference of larger ones, whose last bits its code counts many of.
+        far = jax.tree.map(lambda p, r: jnp.where(jnp.abs(p) < RATE, 0, r), params, state.residuals)
+        narrow += jax.tree.leaves(far)
     return jax.tree.leaves((masters, narrow, state.slots))
 
 
@@ -117,7 +119,7 @@ def test_every_rounding_of_bfloat16_weights(weights, moments):
 @needs_native
 @pytest.mark.parametrize("decay", ["decoupled", "independent", "cautious", "proximal", "constant", "l2"])
 def test_every_weight_decay_and_masks(decay):
-    mask = {"w": True, "b": False, "scalar": False, "cube": True}
+    mask = {"w": True, "b": False, "scalar": False, "cube": True, "threaded": True}
     lr_max = {"lr_max": 0.1} if decay == "independent" else {}
     rate = adamx.schedules.inverse_sqrt(0.1) if decay == "independent" else 0.1
     opts = both(adamx.Adam(), rate, weight_decay=0.1, decay=decay, mask=mask, **lr_max)
@@ -237,6 +239,10 @@ def test_clipping_and_scaling_are_those_chained_in_front(kernel):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-8), wanted, got)
     with pytest.raises(ValueError, match="clip_norm = 0"):
         opt.step(grads, opt.init(params), params, clip_norm=0.0)
+    with pytest.raises(ValueError, match=r"grad_scale should be one number, but has shape \(160,\)"):
+        opt.step(grads, opt.init(params), params, grad_scale=jnp.ones(160))
+    with pytest.raises(ValueError, match="grad_scale = inf"):
+        opt.step(grads, opt.init(params), params, grad_scale=float("inf"))
 
 
 @needs_native
@@ -253,6 +259,109 @@ def test_under_shard_map_auto_is_native():
     )
     assert "adamx_step" in step.lower(params, state, params).as_text()
     np.testing.assert_allclose(step(params, state, params)[0], opt.step(params, state, params)[0], rtol=3e-7, atol=1e-8)
+
+
+@needs_native
+@pytest.mark.devices
+@pytest.mark.parametrize("moments", ["float32", "int8"])
+def test_under_shard_map_results_vary_as_what_went_in_does(moments):
+    """So that gradients after a step are right, a loop of steps is one, and a forgotten psum is found."""
+    mesh = jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec, whole = jax.sharding.PartitionSpec("x"), jax.sharding.PartitionSpec()
+    data = jnp.asarray(np.random.default_rng(1).standard_normal((8, 640)), jnp.float32)
+    params = {"cut": jnp.ones((8, 640)), "bias": jnp.ones(3), "whole": jnp.full(3, 2.0)}
+    specs = {"cut": spec, "bias": whole, "whole": whole}
+
+    def trained(opt):
+        def loss(params, data):
+            return ((params["cut"] * data + params["bias"].sum()) ** 2).sum() + (params["whole"] ** 2).sum()
+
+        def body(data, carry, _):
+            params, state = carry
+            grads = jax.grad(loss)(params, data)
+            return opt.step(grads, state, params), grads["cut"]
+
+        def run(params, data):
+            return jax.lax.scan(lambda carry, x: body(data, carry, x), (params, opt.init(params)), None, length=3)
+
+        def both(params, data):
+            (after, _), grads = run(params, data)
+            return after, grads
+
+        outs = (specs, jax.sharding.PartitionSpec(None, "x"))
+        return jax.jit(jax.shard_map(both, mesh=mesh, in_specs=(specs, spec), out_specs=outs))
+
+    wanted, got = (
+        trained(adamx.adam(1e-2, moments=moments, kernel=kernel))(params, data) for kernel in ("xla", "auto")
+    )
+    text = trained(adamx.adam(1e-2, moments=moments)).lower(params, data).as_text()
+    assert text.count("custom_call @adamx_step") == 2  # one call for what is cut, one for what is whole
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), wanted, got)
+
+    def forgotten(params, data):
+        opt = adamx.adam(1e-2)
+        return opt.step({"w": data[0, :3]}, opt.init(params), params)[0]
+
+    small = {"w": jnp.ones(3)}
+    with pytest.raises(ValueError, match=r"out_specs|replicat"):
+        jax.jit(jax.shard_map(forgotten, mesh=mesh, in_specs=(whole, spec), out_specs=whole))(small, data)
+
+
+@needs_native
+@pytest.mark.devices
+def test_explicit_shardings_stay(monkeypatch):
+    """As on the one device of a machine where a program for several is tried out."""
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
+    mesh, spec = jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,)), ("x", None)
+    opt = adamx.adam(1e-2, kernel="native")
+    with jax.set_mesh(mesh):
+        params = jax.device_put(jnp.ones((64, 128)), jax.sharding.PartitionSpec(*spec))
+
+        def run(params):
+            return jax.lax.scan(lambda c, _: (opt.step(c[0], c[1], c[0]), None), (params, opt.init(params)), length=3)[
+                0
+            ]
+
+        after, state = jax.jit(run)(params)
+    assert jax.typeof(after).sharding.spec == jax.typeof(state.slots.mu).sharding.spec == params.sharding.spec
+    assert float(after.max()) == pytest.approx(0.97, rel=1e-3)
+
+
+@pytest.mark.parametrize("kernel", ["xla", pytest.param("native", marks=needs_native)])
+def test_a_state_of_other_weights_or_codes_is_refused(kernel):
+    params = {"w": jnp.ones((8, 640), jnp.bfloat16)}
+    kahan = adamx.adam(1e-2, weights="kahan", moments="int8", kernel=kernel)
+    nearest = adamx.adam(1e-2, moments="int8", kernel=kernel)
+    state = kahan.init(params)
+    with pytest.raises(ValueError, match=r"keeps bfloat16\[8, 640\], the optimizer nothing"):
+        nearest.step(params, state, params)
+    wide = adamx.master_params(kahan, state, params)
+    with pytest.raises(ValueError, match=r"keeps bfloat16\[8, 640\], the optimizer nothing"):
+        kahan.step(wide, state, wide)
+    cut = state._replace(residuals={"w": state.residuals["w"][:1]})
+    with pytest.raises(ValueError, match=r"keeps bfloat16\[1, 640\], the optimizer bfloat16\[8, 640\]"):
+        kahan.step(params, cut, params)
+    cast = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x, nearest.init(params))
+    with pytest.raises(ValueError, match=r"mu of grads\['w'\] is stored as RatioCode whose scale is float32"):
+        nearest.step(params, cast, params)
+
+
+@needs_native
+def test_the_kernel_itself_refuses_what_is_not_as_said(monkeypatch):
+    """Whatever gets past the checks in Python must not be written over memory."""
+    opt, params = adamx.adam(1e-2, kernel="native"), jnp.ones(300)
+    state = opt.init(params)
+    for name, wrong, message in (
+        ("formats", np.asarray([0, 1], np.int64), "types and sizes"),
+        ("formats", np.asarray([0, 4], np.int64), "operands that are not those"),
+        ("version", 0, "another version"),
+    ):
+        true = kernels.native._attributes
+        monkeypatch.setattr(kernels.native, "_attributes", lambda step, n=name, w=wrong, t=true: t(step) | {n: w})
+        with pytest.raises(Exception, match=message):
+            jax.block_until_ready(jax.jit(opt.step)(params, state, params))
+        monkeypatch.undo()
+        monkeypatch.setattr(jax, "device_count", lambda *_: 1)
 
 
 @needs_native

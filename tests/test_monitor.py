@@ -85,7 +85,7 @@ def test_the_optimizer_does_what_it_does_without_a_monitor(make, by):
 
 
 def test_weights_that_are_changed_in_place_are_compared_with_what_they_were(monkeypatch):
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
     opt = monitor(adamx.adam(RATE, kernel="native" if adamx.kernels.available()["native"] == "yes" else "auto"))
     step, told = jax.jit(opt.step, donate_argnums=(1, 2)), []
     params, state = jax.tree.map(jnp.array, PARAMS), opt.init(PARAMS)

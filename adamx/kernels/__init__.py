@@ -76,7 +76,7 @@ def why_not(name: str, step: Step) -> str | None:
         return missing
     if name == "auto" and jax.default_backend() != "cpu":
         return f"JAX's default backend is {jax.default_backend()}"
-    if jax.device_count() > 1 and not native.is_manual():
+    if (devices := jax.device_count("cpu")) > 1 and not native.is_manual():
         # XLA would gather what is sharded for a call that it cannot look into.
-        return f"arrays may be spread over {jax.device_count()} devices: use `jax.shard_map`, where each sees its own"
+        return f"arrays may be spread over {devices} devices: use `jax.shard_map`, where each sees its own"
     return native.why_not(step)

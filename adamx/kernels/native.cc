@@ -16,7 +16,9 @@
 #include <memory>
 #include <mutex>
 
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__)
+// The choice between versions is made before the thread sanitizer has begun.
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__) && \
+    !defined(__SANITIZE_THREAD__)
 #define FOR_EACH_MACHINE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define FOR_EACH_MACHINE
@@ -33,7 +35,8 @@
 
 namespace adamx {
 
-// The numbers and their order are adamx/kernels/native.py's.
+// The numbers and their order are adamx/kernels/native.py's, and so is this one: it changes when they do.
+constexpr int64_t kVersion = 1;
 enum class Rule { kAdam, kAMSGrad, kAdaMax, kLion, kRMSProp, kAdaGrad };
 enum class Decay { kNone, kShrink, kL2, kCautious, kProximal };
 enum class Rounding { kNearest, kStochastic, kKahan, kSplit8, kSplit16 };
@@ -116,11 +119,6 @@ INLINE uint16_t Narrowed(float x) {  // to the nearest bfloat16, ties to even
   const uint32_t rounded = (raw + 0x7FFFu + ((raw >> 16) & 1u)) >> 16;
   const uint32_t nan = (raw >> 16) | 0x40u;
   return static_cast<uint16_t>((raw & 0x7FFFFFFFu) > static_cast<uint32_t>(kInfinite) ? nan : rounded);
-}
-
-INLINE float Rounded(float x) {  // to the nearest integer, ties to even, for |x| < 2^22
-  constexpr float magic = 12582912.0f;
-  return (x + magic) - magic;
 }
 
 INLINE bool Finite(float x) { return (Bits(x) & kInfinite) != kInfinite; }
@@ -692,16 +690,6 @@ inline void StepBlocks(const Leaf& leaf, int64_t first, int64_t last) {
   return AllFloat(leaf) ? StepFloats(leaf, first, last) : StepCodes(leaf, first, last);
 }
 
-}  // namespace adamx
-
-#ifndef ADAMX_WITHOUT_XLA
-
-#include "xla/ffi/api/ffi.h"
-
-namespace adamx {
-
-namespace ffi = xla::ffi;
-
 // Blocks are taken by whoever is free, the calling thread among them: it waits for parts that are being worked on and
 // never for one that nobody has begun.
 class Crew {
@@ -732,7 +720,8 @@ class Crew {
   std::condition_variable all_;
 };
 
-void Step(const Leaf& leaf, ffi::ThreadPool& pool) {
+template <class Pool>
+void Step(const Leaf& leaf, Pool& pool) {
   // Eight parts for each thread, of 8,192 to half a million elements: long enough for steady streams from memory.
   constexpr int64_t least = 8192 / kBlock, most = 524288 / kBlock;
   const int64_t blocks = BlockCount(leaf);
@@ -747,6 +736,16 @@ void Step(const Leaf& leaf, ffi::ThreadPool& pool) {
   crew->Wait();
 }
 
+}  // namespace adamx
+
+#ifndef ADAMX_WITHOUT_XLA
+
+#include "xla/ffi/api/ffi.h"
+
+namespace adamx {
+
+namespace ffi = xla::ffi;
+
 template <class T>
 T* Part(const ffi::AnyBuffer& buffer, int64_t batch, int64_t batches) {
   return static_cast<T*>(buffer.untyped_data()) + batch * (static_cast<int64_t>(buffer.element_count()) / batches);
@@ -756,59 +755,108 @@ inline void* Part(const ffi::AnyBuffer& buffer, int64_t batch, int64_t batches) 
   return Part<char>(buffer, 0, 1) + batch * (static_cast<int64_t>(buffer.size_bytes()) / batches);
 }
 
-// What is changed in place, in order: operands from `in`, results from the first.
+// What is changed in place, in order: operands from `in`, results from the first. One that is not as it should be is
+// remembered, and nothing may be written then.
 class InPlace {
  public:
   InPlace(ffi::RemainingArgs args, ffi::RemainingRets rets, size_t in) : args_(args), rets_(rets), in_(in) {}
 
-  ffi::AnyBuffer Next() {
+  ffi::AnyBuffer Next(ffi::DataType type, int64_t count) {
     const ffi::AnyBuffer in = *args_.get<ffi::AnyBuffer>(in_++), out = **rets_.get<ffi::AnyBuffer>(out_++);
-    if (in.untyped_data() != out.untyped_data()) std::memcpy(out.untyped_data(), in.untyped_data(), in.size_bytes());
+    as_said_ = as_said_ && Is(in, type, count) && Is(out, type, count);
+    if (as_said_ && in.untyped_data() != out.untyped_data())
+      std::memcpy(out.untyped_data(), in.untyped_data(), in.size_bytes());
     return out;
+  }
+
+  ffi::AnyBuffer Peek() const { return *args_.get<ffi::AnyBuffer>(in_); }
+  bool AsSaid() const { return as_said_; }
+
+  static bool Is(const ffi::AnyBuffer& buffer, ffi::DataType type, int64_t count) {
+    return buffer.element_type() == type && static_cast<int64_t>(buffer.element_count()) == count;
   }
 
  private:
   ffi::RemainingArgs args_;
   ffi::RemainingRets rets_;
   size_t in_, out_ = 0;
+  bool as_said_ = true;
 };
+
+inline bool IsNarrow(const ffi::AnyBuffer& buffer) { return buffer.element_type() == ffi::BF16; }
+inline ffi::DataType FloatType(bool narrow) { return narrow ? ffi::BF16 : ffi::F32; }
+
+inline ffi::DataType TypeOf(Format format) {
+  switch (format) {
+    case Format::kFloat:
+      return ffi::F32;
+    case Format::kFloatCode:
+      return ffi::U16;
+    case Format::kLog:
+      return ffi::U8;
+    case Format::kRatio:
+      return ffi::S8;
+    default:
+      return ffi::BF16;
+  }
+}
+
+inline ffi::DataType TypeOf(Rounding rounding) {
+  return rounding == Rounding::kKahan ? ffi::BF16 : rounding == Rounding::kSplit8 ? ffi::S8 : ffi::S16;
+}
+
+inline size_t ArraysOf(Format format) { return format == Format::kLog ? 3 : format == Format::kRatio ? 2 : 1; }
 
 // What all leaves of a call share.
 struct Kind {
   int64_t rule, flags, decay, rounding;
   ffi::Span<const int64_t> formats, units, turns;
+
+  bool Keeps() const { return static_cast<Rounding>(rounding) > Rounding::kStochastic; }
+
+  size_t Arrays() const {  // of a leaf, changed in place
+    size_t arrays = Keeps() ? 2 : 1;
+    for (int64_t format : formats) arrays += ArraysOf(static_cast<Format>(format));
+    return arrays;
+  }
 };
 
-// One leaf, once for each batch. Its bits are the step's number and its key.
-void StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuffer& bits, int64_t number,
+// One leaf, once for each batch. Its bits are the step's number and its key. False if its arrays are not those that its
+// kind has, and then nothing was done.
+bool StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuffer& bits, int64_t number,
               const ffi::AnyBuffer& g, InPlace& in_place, int64_t batches, ffi::ThreadPool& pool) {
-  const ffi::AnyBuffer p = in_place.Next();
-  const bool kept = static_cast<Rounding>(kind.rounding) > Rounding::kStochastic;
-  const ffi::AnyBuffer residual = kept ? in_place.Next() : p;
+  const int64_t all = static_cast<int64_t>(g.element_count()), size = all / batches;
+  const auto dimensions = g.dimensions();
+  const int64_t row = dimensions.size() == 0 ? 1 : std::min(size, dimensions.back());
+  const int64_t groups = row == 0 ? 0 : all / row * ((row + kGroup - 1) / kGroup);
+  const bool p_narrow = IsNarrow(in_place.Peek());
+  const ffi::AnyBuffer p = in_place.Next(FloatType(p_narrow), all);
+  const ffi::AnyBuffer residual = kind.Keeps() ? in_place.Next(TypeOf(static_cast<Rounding>(kind.rounding)), all) : p;
   ffi::AnyBuffer arrays[kSlots][3] = {{p, p, p}, {p, p, p}, {p, p, p}};
   for (size_t k = 0; k < kind.formats.size(); ++k) {
     const auto format = static_cast<Format>(kind.formats[k]);
-    const int count = format == Format::kLog ? 3 : format == Format::kRatio ? 2 : 1;
-    for (int j = 0; j < count; ++j) arrays[k][j] = in_place.Next();
+    arrays[k][0] = in_place.Next(TypeOf(format), all);
+    for (size_t j = 1; j < ArraysOf(format); ++j)
+      arrays[k][j] = in_place.Next(format == Format::kLog ? ffi::U8 : ffi::BF16, groups);
   }
-  const int64_t size = static_cast<int64_t>(p.element_count()) / batches;
-  if (size == 0) return;
+  if (!in_place.AsSaid() || !InPlace::Is(g, FloatType(IsNarrow(g)), all) || (kind.Keeps() && !p_narrow)) return false;
+  if (size == 0) return true;
   Leaf leaf{};
   leaf.rule = static_cast<Rule>(kind.rule);
   leaf.flags = static_cast<int>(kind.flags);
   leaf.decay = static_cast<Decay>(kind.decay);
   leaf.rounding = static_cast<Rounding>(kind.rounding);
   leaf.size = size;
-  leaf.row = p.dimensions().size() == 0 ? 1 : std::min(size, p.dimensions().back());
-  leaf.g_narrow = g.element_type() == ffi::BF16;
-  leaf.p_narrow = p.element_type() == ffi::BF16;
+  leaf.row = row;
+  leaf.g_narrow = IsNarrow(g);
+  leaf.p_narrow = p_narrow;
   leaf.slot_count = static_cast<int>(kind.formats.size());
   leaf.turn = static_cast<int>(kind.turns[kind.formats.size()]);
   for (int64_t i = 0; i < batches; ++i) {
     std::memcpy(&leaf.scalars, Part<float>(scalars, i, batches), sizeof(Scalars));
     leaf.g = Part(g, i, batches);
     leaf.p = Part(p, i, batches);
-    leaf.residual = kept ? Part(residual, i, batches) : nullptr;
+    leaf.residual = kind.Keeps() ? Part(residual, i, batches) : nullptr;
     leaf.count = Part<uint32_t>(bits, i, batches)[2 * number];
     leaf.key = Part<uint32_t>(bits, i, batches)[2 * number + 1];
     for (int k = 0; k < leaf.slot_count; ++k) {
@@ -826,23 +874,32 @@ void StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuf
     }
     Step(leaf, pool);
   }
+  return true;
 }
 
 // The operands are scalars, every leaf's bits, every leaf's gradient, then leaf by leaf what is changed in place:
 // parameter, residual if any, and every slot's arrays.
-ffi::Error StepLeaves(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t rule,
-                      int64_t flags, int64_t decay, int64_t rounding, ffi::Span<const int64_t> formats,
+ffi::Error StepLeaves(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t version,
+                      int64_t rule, int64_t flags, int64_t decay, int64_t rounding, ffi::Span<const int64_t> formats,
                       ffi::Span<const int64_t> units, ffi::Span<const int64_t> turns) {
+  if (version != kVersion)
+    return ffi::Error::InvalidArgument("adamx's kernel is of another version than its Python: install adamx again");
   if (formats.size() > kSlots || formats.size() != units.size() || formats.size() + 1 != turns.size())
     return ffi::Error::InvalidArgument("adamx: too many slots");
   const Kind kind{rule, flags, decay, rounding, formats, units, turns};
+  if (args.size() < 2) return ffi::Error::InvalidArgument("adamx: no operands");
   const ffi::AnyBuffer scalars = *args.get<ffi::AnyBuffer>(0), bits = *args.get<ffi::AnyBuffer>(1);
   const int64_t batches = static_cast<int64_t>(scalars.element_count()) / kScalars;
   if (batches == 0) return ffi::Error::Success();
   const int64_t leaves = static_cast<int64_t>(bits.element_count()) / (2 * batches);
+  const size_t arrays = static_cast<size_t>(leaves) * kind.Arrays();
+  if (scalars.element_type() != ffi::F32 || bits.element_type() != ffi::U32 || rets.size() != arrays ||
+      args.size() != 2 + static_cast<size_t>(leaves) + arrays)
+    return ffi::Error::InvalidArgument("adamx: operands that are not those of this rule and these formats");
   InPlace in_place(args, rets, static_cast<size_t>(leaves) + 2);
   for (int64_t i = 0; i < leaves; ++i)
-    StepLeaf(kind, scalars, bits, i, *args.get<ffi::AnyBuffer>(static_cast<size_t>(i) + 2), in_place, batches, pool);
+    if (!StepLeaf(kind, scalars, bits, i, *args.get<ffi::AnyBuffer>(static_cast<size_t>(i) + 2), in_place, batches, pool))
+      return ffi::Error::InvalidArgument("adamx: a leaf's arrays are not of the types and sizes of its formats");
   return ffi::Error::Success();
 }
 
@@ -859,6 +916,7 @@ EXPORT XLA_FFI_Error* AdamxStep(XLA_FFI_CallFrame* frame) {
                                    .Ctx<xla::ffi::ThreadPool>()
                                    .RemainingArgs()
                                    .RemainingRets()
+                                   .Attr<int64_t>("version")
                                    .Attr<int64_t>("rule")
                                    .Attr<int64_t>("flags")
                                    .Attr<int64_t>("decay")

@@ -33,6 +33,8 @@ from ..rules.lion import Lion
 from ..rules.rmsprop import RMSProp
 
 TARGET = "adamx_step"
+VERSION = 1
+"""Of what a call says, as native.cc has it: a library that was built from other sources is refused."""
 EXTENSION = "adamx.kernels._native"
 
 SMALL, TOGETHER = 8192, 64
@@ -127,14 +129,20 @@ def land(steps: Sequence[Step], total: Any) -> list[Landed]:
 
 
 def _calls(steps: Sequence[Step]) -> list[list[int]]:
-    """Which leaves share a call: a large one has its own, as it may begin when its gradient is there."""
+    """Which leaves share a call: a large one has its own, as it may begin when its gradient is there.
+
+    Under `shard_map` all that comes out of a call varies over the devices as all that went into it does.
+    """
     calls: list[list[int]] = []
     open_calls: dict[Any, list[int]] = {}
+    manual = is_manual()
     for i, step in enumerate(steps):
         if np.prod(jnp.shape(step.leaf.g)) > SMALL:
             calls.append([i])
             continue
         key = tuple(tuple(x) if isinstance(x, np.ndarray) else x for x in _attributes(step).values())
+        if manual:
+            key = (*key, _varying([step.leaf.g, *_in_place(step)]))
         if len(open_calls.get(key, ())) in (0, TOGETHER):
             open_calls[key] = []
             calls.append(open_calls[key])
@@ -145,19 +153,17 @@ def _calls(steps: Sequence[Step]) -> list[list[int]]:
 def _call(steps: Sequence[Step]) -> list[Landed]:
     """The steps of leaves that are stored alike, in one call."""
     leaves, scalars = [step.leaf for step in steps], _resolved_once(steps[0])[1]
-    rows = [
-        [jnp.asarray(leaf.p), *([] if leaf.residual is None else [leaf.residual]), *jax.tree.leaves(leaf.stored)]
-        for leaf in leaves
-    ]
-    in_place = [x for row in rows for x in row]
+    rows, first = [_in_place(step) for step in steps], 2 + len(steps)
+    operands = [scalars, _bits(steps), *(jnp.asarray(leaf.g) for leaf in leaves), *(x for row in rows for x in row)]
+    if is_manual():
+        operands = _varying_alike(operands)
     call = jax.ffi.ffi_call(
         TARGET,
-        [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in in_place],
-        input_output_aliases={i + 2 + len(leaves): i for i in range(len(in_place))},
+        operands[first:],  # results are of their types, sharding included
+        input_output_aliases={i: i - first for i in range(first, len(operands))},
         vmap_method="broadcast_all",
     )
-    gradients = [jnp.asarray(leaf.g) for leaf in leaves]
-    changed = iter(call(scalars, _bits(steps), *gradients, *in_place, **_attributes(steps[0])))
+    changed = iter(call(*operands, **_attributes(steps[0])))
     landed: list[Landed] = []
     for leaf, row in zip(leaves, rows, strict=True):
         p, *rest = (next(changed) for _ in row)
@@ -166,11 +172,37 @@ def _call(steps: Sequence[Step]) -> list[Landed]:
     return landed
 
 
+def _in_place(step: Step) -> list[Array]:
+    """What a step changes, as the kernel takes it: parameter, residual if any, and every slot's arrays."""
+    leaf = step.leaf
+    return [jnp.asarray(leaf.p), *([] if leaf.residual is None else [leaf.residual]), *jax.tree.leaves(leaf.stored)]
+
+
+def _varying(arrays: Sequence[Array]) -> frozenset[str]:
+    """The axes of a `shard_map` along which one of them differs."""
+    types: list[Any] = [jax.typeof(x) for x in arrays]
+    manual = [getattr(x, "manual_axis_type", x) for x in types]  # before JAX 0.10 the type says it itself
+    return frozenset().union(*(x.varying if hasattr(x, "varying") else x.vma for x in manual))
+
+
+def _varying_alike(arrays: Sequence[Array]) -> list[Array]:
+    """The arrays, all said to differ along the same axes."""
+    axes = _varying(arrays)
+    lacking = [tuple(sorted(axes - _varying([x]))) for x in arrays]
+    return [_cast(x, over) if over else x for x, over in zip(arrays, lacking, strict=True)]
+
+
+def _cast(x: Array, axes: tuple[str, ...]) -> Array:
+    lax: Any = jax.lax  # whose name for it changed in JAX 0.8.2
+    return lax.pcast(x, axes, to="varying") if hasattr(lax, "pcast") else lax.pvary(x, axes)
+
+
 def _attributes(step: Step) -> dict[str, Any]:
     """What is compiled into a call: the rule, how weights decay and are rounded, and how slots are stored."""
     leaf, program = step.leaf, _resolved_once(step)[0]
     slots = [i for i, x in enumerate(leaf.stored) if x is not None]
     return {
+        "version": VERSION,
         "rule": program.rule,
         "flags": program.flags,
         "decay": _decay(step),

@@ -84,8 +84,23 @@ def form_of(stored: Any, kind: str, dense: np.dtype) -> Format:
 _OF_CODE: Mapping[type, Format] = MappingProxyType({LogCode: Log(), RatioCode: Ratio(), FloatCode: Dithered()})
 
 
+_DTYPES: Mapping[type, tuple[Any, ...]] = MappingProxyType(
+    {
+        LogCode: (jnp.uint8, jnp.uint8, jnp.uint8),
+        RatioCode: (jnp.int8, jnp.bfloat16),
+        FloatCode: (jnp.uint16,),
+    }
+)
+
+
 def check_groups(code: Any, name: str) -> None:
-    """Raise unless a code's groups are those of its shape."""
+    """Raise unless a code's arrays are of its dtypes and its groups those of its shape."""
+    for field, x, dtype in zip(code._fields, code, _DTYPES[type(code)], strict=True):
+        if x.dtype != dtype:
+            raise ValueError(
+                f"{name} is stored as {type(code).__name__} whose {field} is {x.dtype} instead of "
+                f"{np.dtype(dtype)}: leave codes out of casts, and restore checkpoints in the dtypes they were saved in"
+            )
     *rows, length = code.code.shape
     groups = (*rows, -(-length // max(min(GROUP, length), 1)))
     for field in ("low", "high", "scale"):

@@ -144,7 +144,7 @@ def test_an_unknown_optimizer_suggests_the_nearest(name, nearest):
 @pytest.mark.skipif(adamx.kernels.available()["native"] != "yes", reason="the native kernel is not there")
 @pytest.mark.parametrize("optimizer", [adamx.adam, adamx.adamax, adamx.adamw], ids=lambda f: f.__name__)
 def test_the_native_kernel_trains_as_xla_does(model, optimizer, monkeypatch):
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
     by_kernel = [
         run(Contender(kernel, lambda rate, k=kernel: optimizer(rate, kernel=k), (0.01,)), 0.01, model, DIGITS, SHORT)
         for kernel in ("xla", "native")

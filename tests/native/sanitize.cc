@@ -1,10 +1,13 @@
 // Every rule, format and rounding of the native kernel, over odd, unaligned and empty leaves, for the sanitizers:
-// `make sanitize`. Buffers are exactly as long as they must be, so that one element too many is found.
+// `make sanitize`. Buffers are exactly as long as they must be, so that one element too many is found. A large leaf is
+// stepped by several threads, which is what the thread sanitizer is for, and must end as one thread leaves it.
 
 #define ADAMX_WITHOUT_XLA
 #include "../../adamx/kernels/native.cc"
 
 #include <cstdio>
+#include <functional>
+#include <thread>
 #include <vector>
 
 using namespace adamx;
@@ -32,6 +35,51 @@ float Value(int64_t i, int kind) {
   }
 }
 
+// What XLA's thread pool is to the kernel.
+class Pool {
+ public:
+  ~Pool() { for (std::thread& thread : threads_) thread.join(); }
+  int64_t num_threads() const { return 4; }
+  void Schedule(std::function<void()> work) { threads_.emplace_back(std::move(work)); }
+
+ private:
+  std::vector<std::thread> threads_;
+};
+
+bool ThreadsAgree(bool coded) {
+  const int64_t rows = 300, row = 1025, n = rows * row, groups = rows * ((row + kGroup - 1) / kGroup);
+  std::vector<float> weights[2], dense[2];
+  std::vector<uint8_t> codes[2], low[2], high[2];
+  std::vector<float> g(n);
+  for (int64_t i = 0; i < n; ++i) g[i] = Value(i, 0);
+  for (int several : {0, 1}) {
+    weights[several].assign(n, 1.0f);
+    dense[several].assign(n, 0.0f);
+    codes[several].assign(n, 0);
+    low[several].assign(groups, 0);
+    high[several].assign(groups, 0);
+    Leaf leaf{};
+    leaf.scalars = {1, 1e-2f, 1e-2f, 0.1f, {0.1f, 1}, {0.001f, 1}, 1, 1, 1, 1e-8f, 0, 0.999f, 0.9f, 1};
+    leaf.rule = Rule::kRMSProp;
+    leaf.decay = Decay::kShrink;
+    leaf.size = n;
+    leaf.row = row;
+    leaf.g = g.data();
+    leaf.p = weights[several].data();
+    leaf.slot_count = 1;
+    leaf.slots[0].format = coded ? Format::kLog : Format::kFloat;
+    leaf.slots[0].code = coded ? static_cast<void*>(codes[several].data()) : dense[several].data();
+    leaf.slots[0].low = low[several].data();
+    leaf.slots[0].high = high[several].data();
+    for (leaf.count = 1; leaf.count <= 3; ++leaf.count) {
+      Pool pool;
+      if (several) Step(leaf, pool);
+      else StepBlocks(leaf, 0, BlockCount(leaf));
+    }
+  }
+  return weights[0] == weights[1] && dense[0] == dense[1] && codes[0] == codes[1] && low[0] == low[1];
+}
+
 int64_t Run(Rule rule, int flags, Decay decay, Rounding rounding, Format format, int64_t rows, int64_t row, bool narrow,
             int kind) {
   const int64_t n = rows * row, groups = rows * ((row + kGroup - 1) / kGroup);
@@ -41,7 +89,8 @@ int64_t Run(Rule rule, int flags, Decay decay, Rounding rounding, Format format,
   Array<uint8_t> low[kSlots] = {Array<uint8_t>(groups), Array<uint8_t>(groups), Array<uint8_t>(groups)};
   Array<uint8_t> high[kSlots] = {Array<uint8_t>(groups), Array<uint8_t>(groups), Array<uint8_t>(groups)};
   Array<uint16_t> scale[kSlots] = {Array<uint16_t>(groups), Array<uint16_t>(groups), Array<uint16_t>(groups)};
-  Array<uint16_t> residual(n);
+  Array<uint16_t> rest16(n);
+  Array<int8_t> rest8(n);
   for (int64_t i = 0; i < n; ++i) {
     g.data()[i] = Value(i, kind);
     p.data()[i] = Value(i + 1, kind % 3);
@@ -59,7 +108,7 @@ int64_t Run(Rule rule, int flags, Decay decay, Rounding rounding, Format format,
   leaf.g = narrow ? static_cast<void*>(g16.data()) : g.data();
   leaf.p = narrow ? static_cast<void*>(p16.data()) : p.data();
   leaf.g_narrow = leaf.p_narrow = narrow;
-  leaf.residual = residual.data();
+  leaf.residual = rounding == Rounding::kSplit8 ? static_cast<void*>(rest8.data()) : rest16.data();
   leaf.slot_count = rule == Rule::kAMSGrad ? 3 : rule == Rule::kLion || rule == Rule::kAdaGrad ? 1 : 2;
   for (int k = 0; k < leaf.slot_count; ++k) {
     const bool mean = rule == Rule::kLion || (k == 0 && rule <= Rule::kAdaMax) || (k == 1 && rule == Rule::kRMSProp);
@@ -67,9 +116,11 @@ int64_t Run(Rule rule, int flags, Decay decay, Rounding rounding, Format format,
     slot.format = format == Format::kLog && mean         ? Format::kRatio
                   : format == Format::kFloatCode && mean ? (k ? Format::kBFloat16 : Format::kDitheredMean)
                                                          : format;
-    slot.unit = slot.format == Format::kRatio && rule <= Rule::kAdaMax ? Unit::kRoot : Unit::kNone;
+    slot.unit = slot.format != Format::kRatio || rule > Rule::kAdaMax ? Unit::kNone
+                : rule == Rule::kAdaMax                              ? Unit::kItself
+                                                                     : Unit::kRoot;
     slot.code = slot.format == Format::kFloat ? static_cast<void*>(dense[k].data())
-                : format == Format::kLog      ? static_cast<void*>(byte[k].data())
+                : slot.format >= Format::kLog ? static_cast<void*>(byte[k].data())
                                               : half[k].data();
     slot.low = low[k].data();
     slot.high = high[k].data();
@@ -100,6 +151,8 @@ int main() {
                   elements += Run(rule, flags, decay, rounding, format, shape[0], shape[1], narrow, kind);
                   ++steps;
                 }
+  for (bool coded : {false, true})
+    if (!ThreadsAgree(coded)) return std::printf("several threads step otherwise than one\n"), 1;
   std::printf("%lld leaves, %lld elements: nothing found\n", static_cast<long long>(steps),
               static_cast<long long>(elements));
 }
