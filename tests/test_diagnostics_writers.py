@@ -35,7 +35,7 @@ def test_the_page_stands_by_itself_with_a_picture_for_each_metric(history, tmp_p
     assert "a &lt;run&gt;" in text and "<run>" not in text
     assert not re.search(r"""(src|href)=["'](?!data:)""", text)
     pictures = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)" alt="([^"]+)"', text)
-    assert len(pictures) == 1 + 12
+    assert len(pictures) == 1 + 13
     assert {alt.partition(" by step")[0] for _, alt in pictures} >= {"loss", "Update to weight", "Gradient norm"}
     for data, _ in pictures:
         assert ET.fromstring(base64.b64decode(data)).tag.endswith("svg")

@@ -63,7 +63,8 @@ def check_same(opts, params, grads_of, steps=4, rate=RATE):
         apart = total = 0
         # Weights are measured beside the step size, too, the scale of every change.
         before, xla_is, native_is = ((opts[0], s, p) for p, s in ((params, state), wanted, got))
-        weights = len(jax.tree.leaves(params))
+        narrow = [p.dtype == jnp.bfloat16 for p in jax.tree.leaves(params)]
+        weights = len(narrow)
         for i, (old, a, b) in enumerate(zip(*(_told(*x) for x in (before, xla_is, native_is)), strict=True)):
             scale = rate if i < weights else 0.0
             assert (a.dtype, a.shape) == (b.dtype, b.shape)
@@ -76,6 +77,8 @@ def check_same(opts, params, grads_of, steps=4, rate=RATE):
             one = np.float32(2.0**-23 if a.dtype == np.float32 else 2.0**-7)
             if opts[0].engine.weights in ("kahan", "split8") and i < weights:
                 one = np.float32(2.0**-16)  # the place of what is kept beside a bfloat16
+            if opts[0].engine.weights == "stochastic" and i < weights and narrow[i]:
+                one = np.float32(2.0**-7)  # nothing is
             old, a, b = (x.astype(np.float32) for x in (old, a, b))
             # Two roundings of the number and two of its change, which has its own where both nearly cancel; what a code
             # stands for comes out of a few more. A narrow number is off by one place, seldom.
@@ -309,6 +312,7 @@ def test_under_shard_map_results_vary_as_what_went_in_does(moments):
 
 @needs_native
 @pytest.mark.devices
+@pytest.mark.skipif(jax.__version_info__ < (0, 9), reason="JAX 0.8 forgets the sharding of an FFI call's results")
 def test_explicit_shardings_stay(monkeypatch):
     """As on the one device of a machine where a program for several is tried out."""
     monkeypatch.setattr(jax, "device_count", lambda *_: 1)
@@ -318,9 +322,8 @@ def test_explicit_shardings_stay(monkeypatch):
         params = jax.device_put(jnp.ones((64, 128)), jax.sharding.PartitionSpec(*spec))
 
         def run(params):
-            return jax.lax.scan(lambda c, _: (opt.step(c[0], c[1], c[0]), None), (params, opt.init(params)), length=3)[
-                0
-            ]
+            body = lambda carry, _: (opt.step(carry[0], carry[1], carry[0]), None)  # noqa: E731
+            return jax.lax.scan(body, (params, opt.init(params)), length=3)[0]
 
         after, state = jax.jit(run)(params)
     assert jax.typeof(after).sharding.spec == jax.typeof(state.slots.mu).sharding.spec == params.sharding.spec
@@ -359,7 +362,7 @@ def test_the_kernel_itself_refuses_what_is_not_as_said(monkeypatch):
         true = kernels.native._attributes
         monkeypatch.setattr(kernels.native, "_attributes", lambda step, n=name, w=wrong, t=true: t(step) | {n: w})
         with pytest.raises(Exception, match=message):
-            jax.block_until_ready(jax.jit(opt.step)(params, state, params))
+            jax.block_until_ready(jax.jit(lambda *args: opt.step(*args))(params, state, params))
         monkeypatch.undo()
         monkeypatch.setattr(jax, "device_count", lambda *_: 1)
 

@@ -18,7 +18,7 @@ PARAMS = {
     "bias": jnp.linspace(-1.0, 1.0, 7),
 }
 BASE = {"gradient_norm", "update_norm", "parameter_norm", "update_ratio", "sign_agreement", "stalled", "nonfinite"}
-STEP, HATS = {"step_mean", "step_max"}, {"snr", "eps_share"}
+STEP, HATS = {"step_mean", "step_max"}, {"snr", "eps_share", "idle"}
 
 
 def gradients(t, dtype=jnp.float32):
@@ -127,7 +127,7 @@ def test_narrow_weights_and_coded_moments_are_told_of(weights, moments):
         (adamx.adamw(RATE, b1=lambda t: 0.9), BASE | STEP | HATS),
         (adamx.cadamw(RATE), BASE | STEP | HATS | {"bound_share"}),
         (adamx.amsgrad(RATE), BASE | STEP | HATS),
-        (adamx.adamax(RATE), BASE | STEP | {"snr"}),
+        (adamx.adamax(RATE), BASE | STEP | {"snr", "idle"}),
         (adamx.adam_mini(RATE), BASE | STEP | HATS),
         (adamx.rmsprop(RATE), BASE | STEP),
         (adamx.schedule_free_adamw(RATE), BASE),
@@ -179,7 +179,21 @@ def test_the_share_that_eps_dominates_counts_elements():
     params = jnp.zeros(8)
     grads = jnp.asarray([0.0, 1e-6, 1e-5, 0.9e-4, 1.1e-4, 1e-3, 1e-2, 1.0])
     _, state = opt.step(grads, opt.init(params), params)
-    assert read(state)["all/eps_share"] == 0.5
+    values = read(state)
+    assert values["all/eps_share"] == pytest.approx(3 / 7) and values["all/idle"] == 1 / 8
+    assert values["all/snr"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("max_of", ["corrected", "raw"])
+def test_amsgrad_is_told_of_by_the_moment_it_divides_by(max_of):
+    opt, p = monitor(adamx.amsgrad(1e-3, b2=0.5, eps=1e-3, max_of=max_of)), jnp.zeros(2)
+    state = opt.init(p)
+    for g in (1.0, *[1e-6] * 60):
+        p, state = opt.step(jnp.full(2, g), state, p)
+    values = read(state)
+    assert values["all/eps_share"] == 0
+    assert values["all/snr"] == pytest.approx(values["all/step_mean"], rel=2e-3)
+    assert adamx.diagnostics.suggest_eps(state, adamx.amsgrad(1e-3, b2=0.5, eps=1e-3, max_of=max_of)).eps == 1e-3
 
 
 def test_gradients_that_are_not_finite_are_counted_in_their_group_alone():
@@ -349,6 +363,18 @@ def test_a_spike_of_several_steps_is_one_and_a_nan_is_the_largest():
     first, second = spikes(state)
     assert (first.leaf, first.step, first.z) == ("['dense']['kernel']", 51, np.inf)
     assert second.leaf == "['bias']" and 31 <= second.step <= 35
+
+
+def test_an_infinity_hides_no_later_spike_nor_a_large_spike_a_small_one():
+    opt = monitor(adamx.adam(RATE))
+    state, params, step = opt.init(PARAMS), PARAMS, jax.jit(opt.step)
+    factor = {1: jnp.inf, 2: jnp.inf, 31: 1e3, 71: 1e20, 101: 1e4}
+    for t in range(1, 120):
+        grads = gradients(t)
+        grads["bias"] *= factor.get(t, 1.0)
+        params, state = step(grads, state, params)
+    assert [(spike.step, np.isinf(spike.z)) for spike in spikes(state)] == [(2, True), (71, False), (101, False)]
+    assert {spike.leaf for spike in spikes(state)} == {"['bias']"}
 
 
 def test_a_calm_run_has_no_spikes_though_gradients_shrink():

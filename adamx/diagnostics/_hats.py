@@ -13,9 +13,11 @@ from .._rule import Modifier, Rule
 from .._typing import Array, ScalarOrSchedule
 from ..rules.adam import Adam
 from ..rules.adamax import AdaMax
+from ..rules.adamx import AdamX
 from ..rules.adan import Adan
 from ..rules.ademamix import SimplifiedAdEMAMix
 from ..rules.adopt import ADOPT
+from ..rules.amsgrad import AMSGrad
 from ..rules.laprop import LaProp
 from ..rules.radam import RAdam
 from ..rules.stable_adamw import StableAdamW
@@ -77,27 +79,40 @@ class Hats:
         plain = isinstance(self.rule, (Adam, RAdam, StableAdamW)) and self._corrects("mu")
         return plain and all(isinstance(b, (int, float)) for b in (self.rule.b1, self.rule.b2))
 
-    def root(self, nu: Array) -> Array:
+    def divisor(self, slots: Any) -> Any:
+        """Of the slots the one that the step divides by: the largest second moment, where a rule keeps it."""
+        return getattr(slots, "nu_max", slots.nu)
+
+    def root(self, slots: Any) -> Array:
         r"""$\sqrt v$."""
-        return jnp.sqrt(nu) if self.squared else nu
+        divisor = self.divisor(slots)
+        return jnp.sqrt(divisor) if self.squared else divisor
 
     def numbers(self, state: State) -> Numbers:
         """Those of the step that led to `state`."""
         t = jnp.asarray(state.count, jnp.float32)
         mean = self._correction("b1", state, t) if self._corrects("mu") else jnp.ones_like(t)
-        square = jnp.ones_like(t)
+        square = eps_square = jnp.ones_like(t)
         if self.squared and self._corrects("nu"):
-            square = self._correction("b3" if isinstance(self.rule, Adan) else "b2", state, t)
+            eps_square = self._correction("b3" if isinstance(self.rule, Adan) else "b2", state, t)
+            square = jnp.ones_like(t) if self._keeps_corrected else eps_square
         eps = bound = None
         if self.has_eps:
             eps = jnp.asarray(value_at(self.rule.eps, state.count - 1), jnp.float32)
             if getattr(self.rule, "eps_hat", False):
-                eps = eps / jnp.sqrt(square)
+                eps = eps / jnp.sqrt(eps_square)
         if self.has_bound:
             bound = jnp.asarray(update_bound(self.rule.b1, self.rule.b2, jnp.maximum(t, 1)), jnp.float32)
         return Numbers(jnp.sqrt(square) / mean, 1 / jnp.sqrt(square), eps, bound)
 
+    @property
+    def _keeps_corrected(self) -> bool:
+        """Whether the largest second moment that is kept is one of corrected ones."""
+        return isinstance(self.rule, AMSGrad) and self.rule.max_of == "corrected"
+
     def _corrects(self, slot: str) -> bool:
+        if isinstance(self.rule, AdamX):
+            return False
         return getattr(self.rule, f"bias_correction_{slot}", getattr(self.rule, "bias_correction", True))
 
     def _correction(self, name: str, state: State, t: Array) -> Array:

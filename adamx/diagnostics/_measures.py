@@ -13,7 +13,7 @@ from ._hats import Numbers
 
 METRICS = (
     *("gradient_norm", "update_norm", "parameter_norm", "update_ratio", "sign_agreement", "stalled", "nonfinite"),
-    *("step_mean", "step_max", "snr", "bound_share", "eps_share"),
+    *("step_mean", "step_max", "snr", "bound_share", "eps_share", "idle"),
 )
 
 ROW = 2**15
@@ -60,11 +60,12 @@ class Sums(NamedTuple):
     nonfinite: Array
     ratio: Array
     dominated: Array
+    idle: Array
     step_max: Array
     ratio_max: Array
 
 
-COUNTS = ("size", "pulled", "against", "stalled", "nonfinite", "dominated")
+COUNTS = ("size", "pulled", "against", "stalled", "nonfinite", "dominated", "idle")
 LARGEST = ("step_max", "ratio_max")
 
 
@@ -89,9 +90,9 @@ def sums(seen: Seen, numbers: Numbers | None) -> Sums:
         root = jnp.broadcast_to(seen.root, seen.mu.shape)
         still = root == 0
         ratio = jnp.where(still, 0, jnp.abs(seen.mu) / jnp.where(still, 1, root))
-        added["ratio"] = ratio
+        added |= {"ratio": ratio, "idle": still}
         if numbers.eps is not None:
-            added["dominated"] = root * numbers.root.astype(root.dtype) < numbers.eps.astype(root.dtype)
+            added["dominated"] = ~still & (root * numbers.root.astype(root.dtype) < numbers.eps.astype(root.dtype))
         if numbers.bound is not None:
             largest["ratio_max"] = ratio
     return nothing()._replace(size=jnp.asarray(seen.g.size, jnp.int32), **_reduced(added, largest))
@@ -141,11 +142,13 @@ def metrics(group: Sums, step_size: Array | None, numbers: Numbers | None) -> di
         told["step_mean"] = _share(group.moved, group.size * step_size)
         told["step_max"] = _share(group.step_max, step_size)
     if numbers is not None:
-        told["snr"] = numbers.ratio * _share(group.ratio, group.size)
+        moving = group.size - group.idle
+        told["idle"] = _share(group.idle, group.size)
+        told["snr"] = numbers.ratio * _share(group.ratio, moving)
         if numbers.bound is not None:
             told["bound_share"] = numbers.ratio * group.ratio_max / numbers.bound
         if numbers.eps is not None:
-            told["eps_share"] = _share(group.dominated, group.size)
+            told["eps_share"] = _share(group.dominated, moving)
     return told
 
 

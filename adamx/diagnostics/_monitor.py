@@ -75,7 +75,8 @@ def monitor(
     Per group of leaves and over all ("all/..."), $g$ being the gradient, $p$ the weight, $\Delta$ what the step added:
 
     - `gradient_norm` $\|g\|$, `update_norm` $\|\Delta\|$, `parameter_norm` $\|p\|$ before the step, `update_ratio`
-      $\|\Delta\|/\|p\|$; `nonfinite`, how many gradients are infinite or NaN
+      $\|\Delta\|/\|p\|$; `nonfinite`, how many gradients are infinite or NaN (a norm is infinite without one from
+      1.8e19 on)
     - `sign_agreement`: of the elements with $g \ne 0$, the share whose update goes against $g$, as descent does
     - `stalled`: the share of all weights that did not move in their own dtype though their update was not zero. Weights
       with residuals (weights="kahan", "split8", "split16") are looked at together with these. Under `step`, which
@@ -83,9 +84,10 @@ def monitor(
     - `step_mean`, `step_max`: of the effective step $|\Delta|/\alpha$, decay included; if $\alpha$ is known
     - `snr`: the mean of $|\hat m|/\sqrt{\hat v}$, the paper's signal-to-noise ratio; its largest value as a share of
       the largest that gradients can make it: `bound_share`; `eps_share`: the share where $\sqrt{\hat v} <
-      \varepsilon$. From the moments after the step, decoded if they are coded. `snr` and `eps_share` are of adamx's
-      optimizers with slots `mu` and `nu`, `eps_share` where $\varepsilon$ stands beside the root, `bound_share` of
-      Adam, RAdam and StableAdamW with constant decay rates; others do without.
+      \varepsilon$. Weights whose $v$ is 0, as it is until there is a gradient, count in neither; their share is `idle`.
+      From the moments after the step, decoded if they are coded; of AMSGrad and AdamX $v$ is the largest so far. `snr`,
+      `idle` and `eps_share` are of adamx's optimizers with slots `mu` and `nu`, `eps_share` where $\varepsilon$ stands
+      beside the root, `bound_share` of Adam, RAdam and StableAdamW with constant decay rates; others do without.
 
     Sums are taken in float32, in one pass over gradient, both weights and moments (20 bytes a parameter in float32);
     nothing leaves the device. Under a donated `step` on a CPU the old weights have to be kept until then, 8 bytes more.
@@ -203,7 +205,7 @@ class Monitor:
         by_leaf = stacked(taken)
         told = metrics(gathered(by_leaf, grouped.member), step_size, numbers)
         values = jnp.stack([told[name] for name in sorted(state.metrics)], 1)
-        return values, _spikes.watch(state.spikes, by_leaf.gradient, count)
+        return values, _spikes.watch(state.spikes, by_leaf.gradient, by_leaf.nonfinite, count)
 
     def _grouping(self, leaves: _leaves.Leaves) -> Grouping:
         """That of the leaves that are there; places are those among all."""

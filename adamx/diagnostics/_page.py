@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import re
 from collections.abc import Mapping
 from math import isfinite, nan
 from typing import Any
@@ -24,6 +25,7 @@ LABELS = {
     "snr": ("Signal-to-noise ratio, mean", "|m̂| / √v̂"),
     "bound_share": ("Largest |m̂| / √v̂ to its bound", "share of the bound"),
     "eps_share": ("Where ε dominates, √v̂ < ε", "share of weights"),
+    "idle": ("No gradient yet, v = 0", "share of weights"),
 }
 """Of each metric its title, and what its axis shows."""
 
@@ -65,8 +67,8 @@ def page(series: Series, title: str) -> str:
 def draw(metric: str, lines: Series) -> Any:
     """The figure of one metric, a line for each group, that of all leaves first."""
     title, label = LABELS.get(metric, (metric, metric))
-    figure, ax = axes(title, "step", label, (5.6, 3.4))
-    for i, name in enumerate(sorted(lines, key=lambda name: (name != "all", name))):
+    figure, ax = axes(title, "step", label, (5.6, max(3.4, 0.6 + 0.17 * len(lines))))  # as high as its legend
+    for i, name in enumerate(sorted(lines, key=lambda name: (name != "all", _natural(name)))):
         steps, values = lines[name]
         marker = "." if len(steps) < 2 else None
         ax.plot(steps, [x if isfinite(x) else nan for x in values], **line(i), label=name, marker=marker)
@@ -76,6 +78,12 @@ def draw(metric: str, lines: Series) -> Any:
     if len(lines) > 1:
         figure.legend(loc="outside right upper", frameon=False, fontsize=8, handlelength=3)
     return figure
+
+
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    """What sorts layer_2 before layer_10."""
+    parts = re.split(r"(\d+)", name)
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
 def _picture(metric: str, lines: Series) -> str:

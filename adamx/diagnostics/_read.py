@@ -8,7 +8,7 @@ from jax.core import Tracer
 
 from .._typing import Scalar
 from ._monitor import MonitorState
-from ._spikes import Row
+from ._spikes import LEAST, Row
 
 
 def read(state: Any) -> dict[str, Scalar]:
@@ -60,13 +60,13 @@ class Spike(NamedTuple):
     z: float
 
 
-def spikes(state: Any, least: float = 5.0) -> list[Spike]:
-    r"""Each leaf's largest jump of the gradient that `adamx.monitor` saw, the largest first.
+def spikes(state: Any, least: float = LEAST) -> list[Spike]:
+    r"""The jumps of gradients that `adamx.monitor` saw, leaf by leaf, the largest first.
 
     Of each leaf it keeps a running mean $\mu$ and variance $\sigma^2$ of $\log\|g\|$, and from 20 looks on the largest
-    $z = (\log\|g\| - \mu)/\sqrt{\sigma^2 + .1^2}$ with its step. It is of gradients as the monitor is given them: clip
-    after it, as `clip_norm` of `step` does, to see what would have been clipped. A run's later spikes are those of
-    `spikes(state)` whose `step` is later.
+    $z = (\log\|g\| - \mu)/\sqrt{\sigma^2 + .1^2}$ with its step, the beginning of the latest with $z \ge 5$ if that is
+    later, and the latest step whose gradient was not finite: up to three spikes a leaf. They are of gradients as the
+    monitor is given them: clip after it, as `clip_norm` of `step` does, to see what would have been clipped.
 
     Args:
         state: the monitor's state, or one that holds it.
@@ -87,7 +87,13 @@ def spikes(state: Any, least: float = 5.0) -> list[Spike]:
     """
     found = find(state).spikes
     row = Row(*np.asarray(found.table))
-    told = [Spike(name, int(row.step[i]), float(row.z[i])) for i, name in enumerate(sorted(found.leaves))]
+    told: list[Spike] = []
+    for i, name in enumerate(sorted(found.leaves)):
+        told.append(Spike(name, int(row.step[i]), float(row.z[i])))
+        if row.latest[i] > row.step[i]:
+            told.append(Spike(name, int(row.latest[i]), float(row.latest_z[i])))
+        if row.infinite[i] > 0:
+            told.append(Spike(name, int(row.infinite[i]), np.inf))
     return sorted((spike for spike in told if spike.z >= max(least, 1e-6)), key=lambda spike: -spike.z)
 
 

@@ -86,5 +86,5 @@ def _moments(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, hats: 
             continue
         wide = wide_dtype(p)
         slots = engine.layout.decode(row, engine.layout.formats_stored(row, wide), wide)
-        moments.append((slots.mu, hats.root(slots.nu)))
+        moments.append((slots.mu, hats.root(slots)))
     return moments

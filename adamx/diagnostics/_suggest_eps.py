@@ -2,7 +2,7 @@ r"""Which ε: where it begins to matter, read off the sizes of $\sqrt{\hat v}$ o
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ from .. import _leaves
 from .._engine import State
 from .._memory import only_state, unpack_state
 from .._transform import Optimizer, engine_of
-from .._typing import Params
+from .._typing import Array, Params
 from ..moments.codes import CODES
 from ._hats import Hats, value_at
 
@@ -126,11 +126,12 @@ def _sizes(source: Any, opt: Optimizer | None, params: Params) -> tuple[np.ndarr
     hats = _hats(opt)
     state = only_state(source if params is None else unpack_state(opt, source, params))
     numbers = hats.numbers(state)
-    if any(isinstance(x, CODES) for x in jax.tree.leaves(state.slots.nu, is_leaf=_leaves.is_stored)):
+    divisor = hats.divisor(state.slots)
+    if any(isinstance(x, CODES) for x in jax.tree.leaves(divisor, is_leaf=_leaves.is_stored)):
         raise ValueError("the moments of this state are coded: call suggest_eps(state, opt, params=params)")
-    corrected = float(numbers.root)
-    present = _present(opt, int(state.count) - 1) * (corrected if getattr(hats.rule, "eps_hat", False) else 1.0)
-    return np.sqrt(_flat(state.slots.nu)) * corrected, present
+    hat = getattr(hats.rule, "eps_hat", False)
+    present = float(cast(Array, numbers.eps)) if hat else _present(opt, int(state.count) - 1)
+    return np.sqrt(_flat(divisor)) * float(numbers.root), present
 
 
 def _hats(opt: Optimizer) -> Hats:
