@@ -1,15 +1,15 @@
 """How long does the first call take, and the later ones, with many leaves? adamx's step beside Optax's, in turns.
 
 `python -m benchmarks.compile_time [--rounds N]`. The first call traces, compiles and runs; JAX's caches are emptied
-before each. Leaves have 64 elements, so that what counts is the number of leaves. The last contender gives parameters
-and Optax's state back untouched: what JAX and XLA take for so many arrays, whatever is done with them.
+before each. Later calls take turns when all are compiled. Leaves have 64 elements, so that what counts is the number of
+leaves. The last contender gives parameters and Optax's state back untouched: what JAX and XLA take for so many arrays,
+whatever is done with them.
 """
 
 import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ from rich.table import Table
 
 import adamx
 
-from .machine import Spread, machine, write
+from .machine import Spread, in_turns, machine, write
 
 LEAVES = (10, 100, 500, 2000)
 RATE, DECAY = 1e-3, 1e-2
@@ -54,23 +54,27 @@ CONTENDERS: dict[str, Callable[[], tuple[Any, Step]]] = {
 }
 
 
-def timed(make: Callable[[], tuple[Any, Step]], leaves: int) -> tuple[float, float]:
-    """Seconds of the first call and of a later one."""
-    jax.clear_caches()
+def ready(make: Callable[[], tuple[Any, Step]], leaves: int) -> Callable[[], None]:
+    """What takes a step at each call, and compiles it at the first."""
     opt, step = make()
     params = {f"p{i}": jnp.full(64, 0.5) for i in range(leaves)}
     grads = {k: x * 0.1 for k, x in params.items()}
-    state = jax.block_until_ready(jax.jit(opt.init)(params))
+    carry = [params, jax.block_until_ready(jax.jit(opt.init)(params))]
     compiled = jax.jit(step, donate_argnums=(0, 1), keep_unused=True)
+
+    def call() -> None:
+        carry[:] = jax.block_until_ready(compiled(*carry, grads))
+
+    return call
+
+
+def first_call(make: Callable[[], tuple[Any, Step]], leaves: int) -> float:
+    """Its seconds, when nothing is compiled yet."""
+    jax.clear_caches()
+    call = ready(make, leaves)
     begin = time.perf_counter()
-    params, state = jax.block_until_ready(compiled(params, state, grads))
-    first = time.perf_counter() - begin
-    later = []
-    for _ in range(30):
-        begin = time.perf_counter()
-        params, state = jax.block_until_ready(compiled(params, state, grads))
-        later.append(time.perf_counter() - begin)
-    return first, median(later)
+    call()
+    return time.perf_counter() - begin
 
 
 def main() -> None:
@@ -86,23 +90,22 @@ def main() -> None:
         table.add_column(heading, justify="left" if heading == "contender" else "right")
     results: dict[int, dict[str, Any]] = {}
     for leaves in arguments.leaves:
-        rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in CONTENDERS}
+        first: dict[str, list[float]] = {name: [] for name in CONTENDERS}
         for _ in range(arguments.rounds):
             for name, make in CONTENDERS.items():
-                rounds[name].append(timed(make, leaves))
+                first[name].append(first_call(make, leaves))
+        later = in_turns({name: ready(make, leaves) for name, make in CONTENDERS.items()}, rounds=4 * arguments.rounds)
         results[leaves] = {}
-        for name, row in rounds.items():
-            pairs = list(zip(row, rounds["optax"], strict=True))
-            results[leaves][name] = {
-                "first": Spread.of(x[0] for x in row)._asdict(),
-                "first_to_optax": Spread.of(x[0] / y[0] for x, y in pairs)._asdict(),
-                "later": Spread.of(x[1] for x in row)._asdict(),
-                "later_to_optax": Spread.of(x[1] / y[1] for x, y in pairs)._asdict(),
-            }
-            first, first_to, later, later_to = (result["median"] for result in results[leaves][name].values())
-            table.add_row(
-                f"{leaves:,}", name, f"{first:.2f}", f"{first_to:.2f}", f"{1e3 * later:.2f}", f"{later_to:.2f}"
-            )
+        for name in CONTENDERS:
+            results[leaves][name] = {}
+            for which, seconds in (("first", first), ("later", later)):
+                row, of_optax = seconds[name], seconds["optax"]
+                results[leaves][name] |= {
+                    which: Spread.of(row)._asdict(),
+                    f"{which}_to_optax": Spread.of(x / y for x, y in zip(row, of_optax, strict=True))._asdict(),
+                }
+            once, once_to, then, then_to = (result["median"] for result in results[leaves][name].values())
+            table.add_row(f"{leaves:,}", name, f"{once:.2f}", f"{once_to:.2f}", f"{1e3 * then:.2f}", f"{then_to:.2f}")
     console.print(table)
     write(arguments.output, rounds=arguments.rounds, leaves=results)
     console.print(f"Wrote {arguments.output}")

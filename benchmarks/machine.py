@@ -1,5 +1,6 @@
 """What a measurement was made on, and how contenders take turns."""
 
+import gc
 import json
 import os
 import platform
@@ -56,7 +57,10 @@ class Spread(NamedTuple):
 
 
 def in_turns(contenders: dict[str, Callable[[], None]], rounds: int, least: float = 0.15) -> dict[str, list[float]]:
-    """Seconds of a call, each contender once a round, as many calls at a time as fill `least` seconds."""
+    """Seconds of a call, each contender once a round, as many calls at a time as fill `least` seconds.
+
+    Python's garbage collector rests meanwhile, as in `timeit`: its pauses grow with all that the contenders hold.
+    """
     calls = {}
     for name, call in contenders.items():
         call()
@@ -65,9 +69,12 @@ def in_turns(contenders: dict[str, Callable[[], None]], rounds: int, least: floa
         calls[name] = max(1, round(least / max(time.perf_counter() - begin, 1e-6)))
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
+        gc.collect()
+        gc.disable()
         for name, call in contenders.items():
             begin = time.perf_counter()
             for _ in range(calls[name]):
                 call()
             seconds[name].append((time.perf_counter() - begin) / calls[name])
+        gc.enable()
     return seconds

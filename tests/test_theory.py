@@ -127,6 +127,7 @@ def test_bounds_are_one_at_the_first_step_grow_and_reach_their_limit(bound):
     assert values[0] == pytest.approx(1, abs=1e-15) and np.all(np.diff(values) > -1e-12)
     assert values[-1] == pytest.approx(bound(0.9, 0.999), rel=1e-8)
     assert bound(0.9, 0.0, 1) == pytest.approx(1) and bound(0.9, 0.0, 2) == math.inf
+    assert all(bound(b1, b1**2) == math.inf for b1 in (0.8, 0.9, 0.95)) and bound(0.95, 0.9025) == math.inf
     assert bound(0.0, 0.0) == bound(0, 0, 7) == 1
 
 

@@ -16,6 +16,15 @@ from .._palette import COLOURS, DASHES
 from .comparison import Comparison
 from .training import Search
 
+PLACES = ("Adam", "SGD + Nesterov", "AdaGrad", "RMSProp", "AdaDelta")
+"""Who has the first colours and dashes in every figure of the paper."""
+
+
+def places(names: Sequence[str]) -> dict[str, int]:
+    """Of each optimizer the number of its colour and dashes: the same in all figures; others come after."""
+    others = [name for name in dict.fromkeys(names) if name not in PLACES]
+    return {name: i for i, name in enumerate((*PLACES, *others))}
+
 
 def loss_curves(searches: Sequence[Search], title: str) -> Figure:
     """Training loss against epoch on a logarithmic axis, one line per optimizer at its best step size.
@@ -57,12 +66,12 @@ def cost_panels(comparisons: Sequence[Comparison], title: str, cost: str) -> Fig
     """
     figure = Figure(figsize=(4.6 * len(comparisons) + 0.8, 5.6), dpi=150, facecolor="white", layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    names = list(dict.fromkeys(line.name for comparison in comparisons for line in comparison.lines))
+    place = places([line.name for comparison in comparisons for line in comparison.lines])
     for axes, comparison in zip(np.ravel(figure.subplots(1, len(comparisons))), comparisons, strict=True):
         axes.set_title(comparison.title, loc="left", fontsize=10)
         handles = []
         for line in comparison.lines:
-            i = names.index(line.name)
+            i = place[line.name]
             colour, costs = COLOURS[i % len(COLOURS)], line.costs
             costs = np.where(np.isfinite(costs), costs, np.nan)
             epochs = np.arange(costs.shape[1])

@@ -53,7 +53,7 @@ def update_bound(b1: float, b2: float, t: Any = math.inf) -> Any:
     xp, t = _steps(t)
     with np.errstate(over="ignore"):
         weight = xp.sqrt(-xp.expm1(t * _log(b2))) / -xp.expm1(t * _log(b1))
-        root = xp.sqrt(_geometric_sum(-math.inf if b1 == 0 else 2 * _log(b1) - _log(b2), t, xp))
+        root = xp.sqrt(_geometric_sum(_log_ratio(b1, b2), t, xp))
         return _plain(weight * root * ((1 - b1) / math.sqrt(1 - b2)))
 
 
@@ -166,6 +166,14 @@ def adamax_worst_case_gradients(b1: float, b2: float, t: int) -> np.ndarray:
 
 def _log(b: float) -> float:
     return math.log(b) if b > 0 else -math.inf
+
+
+def _log_ratio(b1: float, b2: float) -> float:
+    """log(b1^2 / b2); 0 also where only the rounding of the two, such as .9 and .81, makes it something else."""
+    if b1 == 0:
+        return -math.inf
+    square, other = 2 * _log(b1), _log(b2)
+    return 0.0 if math.isclose(square, other, rel_tol=1e-15) else square - other
 
 
 def _geometric_sum(log_q: float, t: Any, xp: Any) -> Any:
