@@ -12,12 +12,13 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-DOCUMENTS = ("README.md", "docs/performance.md")
+DOCUMENTS = ("README.md", "docs/performance.md", "docs/diagnosing.md")
 
 
 def markdown(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     heading = list(heading)
     lines = [heading, ["---", *["---:"] * (len(heading) - 1)], *rows]
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in lines)
 
 
@@ -92,6 +93,22 @@ def memory() -> str:
     return "\n\n".join([markdown(heading, body), about(results, "python -m benchmarks.memory")])
 
 
+def monitor_cost() -> str:
+    """A training step of the demo's CNN, monitored or not."""
+    results = read("monitor_cost")
+    body = (
+        (
+            f"{way}, {name}",
+            f"{1e6 * row['seconds']['median']:.0f}",
+            f"{row['to_adam']['median']:.2f} ({row['to_adam']['low']:.2f}–{row['to_adam']['high']:.2f})",
+        )
+        for way, rows in results["training"].items()
+        for name, row in rows.items()
+    )
+    heading = ("a training step", "µs", "to Adam (middle half)")
+    return "\n\n".join([markdown(heading, body), about(results, "python -m benchmarks.monitor_cost")])
+
+
 def precision() -> str:
     """The direction's error of 8-bit and 16-bit moments, and the loss of the language model."""
     cells, quality = read("moments_accuracy")["cells"], read("quality")
@@ -123,7 +140,7 @@ def claims() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    f.__name__: f for f in (step_time, step_time_short, compile_time, memory, precision, claims)
+    f.__name__: f for f in (step_time, step_time_short, compile_time, memory, monitor_cost, precision, claims)
 }
 
 

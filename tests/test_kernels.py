@@ -13,7 +13,7 @@ from adamx.moments.codes import CODES
 MISSING = kernels.native.missing()
 needs_native = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 SHAPE = (33, 160)  # ragged groups, and an odd number of rows
-OTHERS = {"b": (7,), "scalar": (), "cube": (3, 5, 300), "threaded": (70, 1025)}
+OTHERS = {"b": (7,), "scalar": (), "cube": (3, 5, 300)}
 
 RATE = 1e-2
 
@@ -120,9 +120,21 @@ def test_every_rounding_of_bfloat16_weights(weights, moments):
 
 
 @needs_native
+@pytest.mark.parametrize("moments", ["float32", "bfloat16", "int8"])
+def test_a_leaf_that_several_threads_step(moments):
+    """More than 8,192 elements, in rows that end within a group."""
+    weights = "split8" if moments == "int8" else "nearest"
+    opts = both(adamx.Adam(), weight_decay=0.1, moments=moments, weights=weights)
+    big = {seed: {"w": jnp.asarray(np.random.default_rng(seed).standard_normal((70, 1025)))} for seed in range(3)}
+    dtype = jnp.bfloat16 if moments == "int8" else jnp.float32
+    big = jax.tree.map(lambda x: x.astype(dtype), big)
+    check_same(opts, big[0], lambda t: big[t + 1], steps=2)
+
+
+@needs_native
 @pytest.mark.parametrize("decay", ["decoupled", "independent", "cautious", "proximal", "constant", "l2"])
 def test_every_weight_decay_and_masks(decay):
-    mask = {"w": True, "b": False, "scalar": False, "cube": True, "threaded": True}
+    mask = {"w": True, "b": False, "scalar": False, "cube": True}
     lr_max = {"lr_max": 0.1} if decay == "independent" else {}
     rate = adamx.schedules.inverse_sqrt(0.1) if decay == "independent" else 0.1
     opts = both(adamx.Adam(), rate, weight_decay=0.1, decay=decay, mask=mask, **lr_max)

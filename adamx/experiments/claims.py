@@ -1,8 +1,11 @@
 """What a run says about a claim of the paper. Every experiment writes its own into its JSON for `paper.md`."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 Verdict = Literal["holds", "holds with a correction", "false", "could not be shown here"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+UNTESTED = "none"
+"""The evidence of a claim that no run has looked at: its verdict is drawn from nothing."""
 
 
 class Claim(NamedTuple):
@@ -21,3 +24,13 @@ class Claim(NamedTuple):
     evidence: str
     verdict: Verdict
     number: str
+
+
+def least(*verdicts: Verdict) -> Verdict:
+    """The verdict on a claim that has to hold in several places: the one that says least for it.
+
+    >>> least("holds", "could not be shown here", "holds with a correction")
+    'could not be shown here'
+    """
+    order: tuple[Verdict, ...] = ("false", "could not be shown here", "holds with a correction", "holds")
+    return min(verdicts, key=order.index)

@@ -1,7 +1,7 @@
 """Several optimizers on one problem, each at the best step size of its grid and from several seeds.
 
 A panel of a figure, a table for the terminal and an entry of a JSON file are three views of one `Comparison`; what it
-says about a claim is judged by the training cost after the last epoch.
+says about a claim is judged by the training cost after the last epoch, and by the epochs that it took to get there.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +16,9 @@ from .claims import Verdict
 from .report import digits
 from .sweep import Heard, Problem, repeat, sweep
 from .training import Contender, Run, Search, Settings
+
+SLOWER = 1.5
+"""Who takes so many times another's epochs is no longer as fast."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,25 @@ class Comparison:
         over = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
         costs = ", ".join(f"{line.name} {line.final:.3g}" for line in ranked)
         return f"{self.title}, training cost after {self.settings.epochs} epochs, {over}: {costs}"
+
+    def as_fast(self, name: str, other: str, behind: str) -> tuple[Verdict, str]:
+        """Whether one optimizer converges as fast as another, and in how many epochs.
+
+        It is no match for `other` if it ends too high (`Line.as_fast_as`). If it does not, it holds with a correction
+        that it takes over `SLOWER` times the epochs to where the slower of the two ends, or to where `behind` does.
+        """
+        one, two, third = self[name], self[other], self[behind]
+        ends = [line.final for line in (one, two, third) if isfinite(line.final)]
+        targets = sorted({max(ends[:2]), max(ends)}) if ends else []
+        took = [(cost, one.epochs_to(cost), two.epochs_to(cost)) for cost in targets]
+        told = "; ".join(f"to {cost:.3g} {name} takes {mine} epochs, {other} {its}" for cost, mine, its in took)
+        if not one.as_fast_as(two, third):
+            return shown(False), told
+        pairs = [(mine, its) for _, mine, its in took if mine is not None and its is not None]
+        longer = max((mine / max(its, 1) for mine, its in pairs), default=1.0)
+        if longer <= SLOWER:
+            return "holds", told
+        return "holds with a correction", f"{told}: as low in the end, after up to {longer:.2g} times as many epochs"
 
     def reached(self, name: str, end: str) -> str:
         """When one optimizer gets to the cost at which another ends, in words."""

@@ -20,7 +20,7 @@ from .comparison import Comparison, Line, as_dict, compare, table
 from .conv import DeepCNN
 from .data import Dataset, cifar10, digits
 from .figure3_claims import order_claims
-from .figures import COLOURS, DASHES, save
+from .figures import COLOURS, DASHES, places, save
 from .images import examples
 from .progress import LiveSweeps
 from .report import versions, writable, write_json
@@ -95,7 +95,8 @@ def figure3(data_dir: Path, quick: bool, output: Path, console: Console) -> None
     title = f"Figure 3: CNN {layers} on whitened {dataset.name}, minibatches of {plan.batch_size}"
     command = f"python -m adamx.experiments figure3{' --quick' if quick else ''}"
     about = f"{len(dataset.train_labels)} images of {dataset.name}{'' if real else ' (8x8 pixels, not CIFAR-10)'}"
-    claims = order_claims(plain, dropped, moments, plan.early, about, command, real)
+    per_epoch = len(dataset.train_labels) // plan.batch_size
+    claims = order_claims(plain, dropped, moments, plan.early, per_epoch, about, command, real)
     picture, numbers = output / "figure3.png", output / "figure3.json"
     save(draw(plain, dropped, plan.early, title), picture)
     content = {
@@ -139,11 +140,12 @@ def draw(plain: Comparison, dropped: Comparison, early: int, title: str) -> Figu
     """
     figure = Figure(figsize=(10, 5.4), dpi=150, facecolor="white", layout="constrained")
     left, right = figure.subplots(1, 2)
+    place, seeds = places([line.name for line in plain.lines]), len(plain.lines[0].costs)
     for axes, stop in ((left, early), (right, plain.settings.epochs)):
         handles = [
-            _line(axes, line, stop, COLOURS[i], DASHES[dashes], suffix)
+            _line(axes, line, stop, COLOURS[place[line.name]], DASHES[dashes], suffix)
             for comparison, dashes, suffix in ((plain, 0, ""), (dropped, 1, " + dropout"))
-            for i, line in enumerate(comparison.lines)
+            for line in comparison.lines
         ]
         axes.set_title(f"the first {stop} epochs" if stop == early else f"{stop} epochs", loc="left", fontsize=10)
         axes.margins(x=0.01)
@@ -152,7 +154,7 @@ def draw(plain: Comparison, dropped: Comparison, early: int, title: str) -> Figu
         axes.grid(which="major", color="#DDDDDD", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
     right.set_yscale("log")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    figure.suptitle(f"{title}; mean and range of {seeds} seeds", x=0.01, ha="left", fontsize=12)
     legend = figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, handlelength=3.2)
     legend.set_title("optimizer, best step size")
     return figure

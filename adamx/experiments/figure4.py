@@ -52,7 +52,8 @@ def figure4(data_dir: Path, quick: bool, output: Path, console: Console) -> None
     settings = QUICK if quick else PAPER if dataset.name == "mnist" else DIGITS
     outcome = search(images, settings, console)
     command = f"python -m adamx.experiments figure4{' --quick' if quick else ''}"
-    claims = bias_claims(outcome, f"{len(images)} images of {dataset.name}", command)
+    per_epoch = len(images) // settings.batch_size
+    claims = bias_claims(outcome, per_epoch, f"{len(images)} images of {dataset.name}", command)
     about = {"data": dataset.name, "images": len(images), "pixels": images.shape[1], "quick": quick} | asdict(settings)
     title = f"Figure 4: VAE {settings.hidden}-{settings.latent}-{settings.hidden} on {dataset.name}"
     picture, numbers = output / "figure4.png", output / "figure4.json"
@@ -155,7 +156,8 @@ def draw(outcome: Outcome, title: str) -> Figure:
         axes.set_xlabel("step size α")
     for axes in panels[:, 0]:
         axes.set_ylabel("training loss (nats per image)")
-    figure.suptitle(f"{title}; ▲ is worse than untrained, or diverged", x=0.01, ha="left", fontsize=12)
+    told = f"mean and range of {len(settings.seeds)} seeds; ▲ worse than untrained, or diverged"
+    figure.suptitle(f"{title}; {told}", x=0.01, ha="left", fontsize=12)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(handles), frameon=False, handlelength=3)
     return figure

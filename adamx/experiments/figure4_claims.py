@@ -5,9 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from .claims import Claim, Verdict
+from .lengths import told
 from .vae_grid import Settings
 
 SOURCE = "§6.4"
+FEW = 0.05
+"""The share of settings that a claim about all of them may miss, to be corrected rather than false."""
+
+Judged = tuple[str, Verdict, str]
+"""A claim, its verdict and its number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,22 +86,26 @@ def from_best_on(outcome: Outcome) -> np.ndarray:
     return rates >= rates[lowest]
 
 
-def bias_claims(outcome: Outcome, data: str, command: str) -> list[Claim]:
-    """The three findings of section 6.4, judged by this run.
+def bias_claims(outcome: Outcome, per_epoch: int, data: str, command: str) -> list[Claim]:
+    """The findings of section 6.4, judged by this run; its second one in two parts.
 
     Args:
         outcome: the losses.
+        per_epoch: steps of an epoch.
         data: what they were measured on, in words.
         command: what prints them.
     """
-    return [
-        _unstable(outcome, data, command),
-        _no_worse(outcome, data, command),
-        _best_setting(outcome, data, command),
+    after = [told("figure4", per_epoch, epochs) for epochs in outcome.settings.checkpoints]
+    judged = [
+        _unstable(outcome, after),
+        _no_worse_at_best(outcome, after),
+        _no_worse_anywhere(outcome, after),
+        _best_setting(outcome, after, per_epoch),
     ]
+    return [Claim(SOURCE, what, command, verdict, f"{data}: {number}") for what, verdict, number in judged]
 
 
-def _unstable(outcome: Outcome, data: str, command: str) -> Claim:
+def _unstable(outcome: Outcome, after: list[str]) -> Judged:
     settings, by_epochs = outcome.settings, harm(outcome)
     first, last = by_epochs[0], by_epochs[-1]
     without, corrected = (
@@ -110,46 +120,59 @@ def _unstable(outcome: Outcome, data: str, command: str) -> Claim:
         return ", ".join(f"{_each(row)} (β₁ = {b1:g})" for row, b1 in zip(rates, settings.b1, strict=True))
 
     number = (
-        f"{data}: step sizes up to which every run is below the untrained loss after {settings.checkpoints[0]} epochs, "
+        f"step sizes up to which every run is below the untrained loss after {after[0]}, "
         f"without correction {by_b1(without)}; with correction {by_b1(corrected)}, at β₂ = "
         f"{', '.join(f'{b2:g}' for b2 in settings.b2)}; the largest tried is {settings.rates[-1]:g}. "
-        f"Where neither diverges the uncorrected loss is up to {first[-1]:.3g} times the corrected one after "
-        f"{settings.checkpoints[0]} epochs, {last[-1]:.3g} times after {settings.checkpoints[-1]} "
-        f"(β₂ = {settings.b2[-1]:g}). In the end {_diverged(outcome.uncorrected)} uncorrected and "
-        f"{_diverged(outcome.corrected)} corrected runs of {outcome.corrected[:, -1].size} are not finite"
+        f"Where neither diverges the uncorrected loss is up to {first[-1]:.3g} times the corrected one then, "
+        f"{last[-1]:.3g} times after {after[-1]} (β₂ = {settings.b2[-1]:g}). In the end "
+        f"{_diverged(outcome.uncorrected)} uncorrected and {_diverged(outcome.corrected)} corrected runs of "
+        f"{outcome.corrected[:, -1].size} are not finite"
     )
+    if verdict == "holds with a correction":
+        number += ": unstable, but not most of all in the first epochs"
     what = (
         "without bias correction training turns unstable at larger step sizes as β₂ goes to 1, most of all in the "
         "first epochs"
     )
-    return Claim(SOURCE, what, command, verdict, number)
+    return what, verdict, number
 
 
-def _no_worse(outcome: Outcome, data: str, command: str) -> Claim:
-    settings, tolerance = outcome.settings, spread(outcome)
-    at_best, everywhere = excess_at_best(outcome).max(axis=(1, 2)), excess(outcome)
-    upwards = np.where(from_best_on(outcome), everywhere, -1).max(axis=(1, 2, 3))
-    where = np.unravel_index(everywhere.argmax(), everywhere.shape)
+def _no_worse_at_best(outcome: Outcome, after: list[str]) -> Judged:
+    over, tolerance = excess_at_best(outcome).max(axis=(1, 2)), spread(outcome)
     verdict: Verdict = "could not be shown here"
-    if max(at_best[-1], upwards[-1]) <= tolerance[-1]:
-        verdict = "holds" if (everywhere.max(axis=(1, 2, 3)) <= tolerance).all() else "holds with a correction"
-    told = "; ".join(
-        f"after {epochs} epochs {at_best[k]:+.2%} each at its best step size, {upwards[k]:+.2%} at equal step sizes "
-        f"from the corrected best upwards (seeds differ by {tolerance[k]:.2%})"
-        for k, epochs in enumerate(settings.checkpoints)
+    if over[-1] <= tolerance[-1]:
+        verdict = "holds" if (over <= tolerance).all() else "holds with a correction"
+    number = "the corrected loss exceeds the uncorrected one by at most " + "; ".join(
+        f"{over[k]:+.2%} after {epochs}, where seeds differ by {tolerance[k]:.2%}" for k, epochs in enumerate(after)
     )
-    number = f"{data}: the corrected loss exceeds the uncorrected one by at most, {told}"
     if verdict == "holds with a correction":
+        number += ": so in the end, and not before"
+    return "each at its best step size, Adam does as well as RMSProp or better", verdict, number
+
+
+def _no_worse_anywhere(outcome: Outcome, after: list[str]) -> Judged:
+    settings, over = outcome.settings, excess(outcome)
+    worse = over > spread(outcome)[:, None, None, None]
+    small = worse & ~from_best_on(outcome)
+    share, where = worse.mean(), np.unravel_index(over.argmax(), over.shape)
+    verdict: Verdict = "false"
+    if share <= FEW:
+        verdict = "holds with a correction" if share > 0 else "holds"
+    number = "the corrected loss is higher by more than the seeds' spread at " + "; ".join(
+        f"{worse[k].sum()} of {worse[k].size} settings after {epochs}, {small[k].sum()} of them at step sizes below "
+        "the corrected best" for k, epochs in enumerate(after)
+    )  # fmt: skip
+    if share > 0:
         number += (
-            f". Earlier, and at step sizes that are too small, the uncorrected run is ahead, its steps being longer by "
-            f"1/√(1−β₂ᵗ): {everywhere.max():+.0%} at α = {settings.rates[where[3]]:g}, β₁ = {settings.b1[where[1]]:g}, "
-            f"β₂ = {settings.b2[where[2]]:g} after {settings.checkpoints[where[0]]} epochs"
+            f"; most at α = {settings.rates[where[3]]:g}, β₁ = {settings.b1[where[1]]:g}, "
+            f"β₂ = {settings.b2[where[2]]:g} after {settings.checkpoints[where[0]]} epochs: {over.max():+.0%}"
         )
-    what = "Adam does as well as RMSProp or better, whatever the hyperparameters"
-    return Claim(SOURCE, what, command, verdict, number)
+    if small[where]:
+        number += ", where steps are too short and those of the uncorrected run are longer by 1/√(1−β₂ᵗ)"
+    return "at equal hyperparameters, whatever they are, Adam does as well as RMSProp or better", verdict, number
 
 
-def _best_setting(outcome: Outcome, data: str, command: str) -> Claim:
+def _best_setting(outcome: Outcome, after: list[str], per_epoch: int) -> Judged:
     settings, tolerance = outcome.settings, spread(outcome)[-1]
     with_it, without = (best(x)[:, -1].min(axis=1).mean(axis=0) for x in (outcome.corrected, outcome.uncorrected))
     gain = with_it[0] / with_it.min() - 1
@@ -157,13 +180,16 @@ def _best_setting(outcome: Outcome, data: str, command: str) -> Claim:
     if with_it.argmin() > 0 and gain > tolerance and with_it.min() < without.min():
         verdict = "holds"
     number = (
-        f"{data}: lowest loss after {settings.checkpoints[-1]} epochs, in nats, corrected {_each(with_it)}; "
+        f"lowest loss after {after[-1]}, in nats, corrected {_each(with_it)}; "
         f"uncorrected {_each(without)} at β₂ = {', '.join(f'{b2:g}' for b2 in settings.b2)}: the correction "
         f"gains {without.min() / with_it.min() - 1:+.2%}, β₂ above {settings.b2[0]:g} {gain:+.2%} (seeds differ by "
         f"{tolerance:.2%})"
     )
+    window, steps = 1 / (1 - settings.b2[-1]), per_epoch * settings.checkpoints[-1]
+    if window > steps:
+        number += f". 1/(1−β₂) is up to {window:,.0f} steps: this end is not the paper's"
     what = "bias correction and a small 1 − β₂ together give the lowest loss towards the end"
-    return Claim(SOURCE, what, command, verdict, number)
+    return what, verdict, number
 
 
 def _diverged(losses: np.ndarray) -> int:

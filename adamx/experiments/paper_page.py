@@ -9,12 +9,14 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from .claims import Claim, Verdict
+from . import across, lengths
+from .claims import UNTESTED, VERDICTS, Claim
 
 RUNS = ("theory", "figure1", "figure2", "figure3", "figure4")
-VERDICTS: tuple[str, ...] = get_args(Verdict)
+PEERS = ("AdaGrad", "SGD", "RMSProp", "AdaDelta", "SFO", "other stochastic optimizers")
+"""Whom a claim about an order names beside Adam."""
 SECTIONS = {
     0: "Abstract and introduction",
     2: "Section 2: the algorithm, and the length of its steps",
@@ -23,6 +25,7 @@ SECTIONS = {
     5: "Section 5: related methods",
     6: "Section 6: experiments",
     7: "Section 7: AdaMax, averaging",
+    8: "Section 8: conclusion",
     10: "Appendix",
     98: "Introductions to Adam",
     99: "Elsewhere",
@@ -32,7 +35,7 @@ HEAD = """\
 
 What Kingma & Ba, *Adam: A Method for Stochastic Optimization* (arXiv:1412.6980), and introductions to it say, and what
 came out here. The verdict is drawn by the program from the number beside it; the evidence is the command that prints
-the number, and the test that holds it.
+the number, and the test that holds it. A verdict marked *not tested* is drawn from no number: the reason stands there.
 """
 
 
@@ -54,12 +57,13 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def claims_of(results: dict[str, dict[str, Any]]) -> list[Claim]:
-    """The claims of all runs, in the order of `RUNS`.
+    """The claims of all runs, in the order of `RUNS`, and what the figures say together.
 
     Raises:
         ValueError: a verdict that is none.
     """
     claims = [Claim(**claim) for content in results.values() for claim in content["claims"]]
+    claims += across.claims(results)
     for claim in claims:
         if claim.verdict not in VERDICTS:
             raise ValueError(f"verdict {claim.verdict!r} of {claim.claim!r} should be one of {', '.join(VERDICTS)}")
@@ -77,12 +81,12 @@ def page(folder: Path) -> str:
     """The page, from the results in a folder; the same results make the same page."""
     results = read(folder)
     claims = claims_of(results)
-    parts = [HEAD, _versions(results), summary(claims), _missing(results), _disagreements(claims)]
+    parts = [HEAD, _versions(results), summary(claims), _count(claims), _missing(results), _disagreements(claims)]
     parts += _pictures(folder, results)
     for number, title in SECTIONS.items():
         chosen = sorted((claim for claim in claims if place(claim.source) == number), key=lambda claim: claim.source)
         if chosen:
-            parts += [f"## {title}", _claims(chosen)]
+            parts += [f"## {title}", _steps(results) if number == 6 else "", _claims(chosen)]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
@@ -111,12 +115,33 @@ def _missing(results: dict[str, dict[str, Any]]) -> str:
 
 
 def _disagreements(claims: Iterable[Claim]) -> str:
-    """What the paper's own experiments show and ours do not."""
-    others = [claim for claim in claims if place(claim.source) == 6 and claim.verdict != "holds"]
+    """What the paper's experiments show and ours do not, and other claims of an order that did not simply hold."""
+    others = [claim for claim in claims if _compares(claim) and claim.verdict != "holds" and claim.evidence != UNTESTED]
     if not others:
         return ""
     lines = [f"- {claim.source}, {claim.claim.rstrip('.')}: *{claim.verdict}*; {claim.number}" for claim in others]
-    return "\n".join(["Where our curves do not show the paper's order:", "", *lines])
+    return "\n".join(["Where our runs do not show what the paper's do, or not its order:", "", *lines])
+
+
+def _compares(claim: Claim) -> bool:
+    """Whether a claim is about an experiment, or about who is ahead."""
+    section = place(claim.source)
+    return section == 6 or (section == 0 and any(peer in f"{claim.claim} {claim.number}" for peer in PEERS))
+
+
+def _count(claims: Iterable[Claim]) -> str:
+    count = sum(claim.evidence == UNTESTED for claim in claims)
+    return f"{count} of those that could not be shown were not tested." if count else ""
+
+
+def _steps(results: dict[str, dict[str, Any]]) -> str:
+    """How long the figures' runs are beside the paper's, and what that means."""
+    rows = lengths.rows(results)
+    if not rows:
+        return ""
+    told = [(name, what, f"{here:,}", f"{paper:,}", f"{paper / here:.3g}") for name, what, here, paper in rows]
+    table = _table(("figure", "run", "steps here", "steps in the paper", "times"), told, right=(2, 3, 4))
+    return f"{table}\n\n{lengths.meaning(results)}"
 
 
 def _pictures(folder: Path, results: dict[str, Any]) -> list[str]:
@@ -124,8 +149,12 @@ def _pictures(folder: Path, results: dict[str, Any]) -> list[str]:
 
 
 def _claims(claims: Iterable[Claim]) -> str:
-    rows = [(c.source, c.claim, f"**{c.verdict}**", c.number, c.evidence) for c in claims]
+    rows = [(c.source, c.claim, _verdict(c), c.number, c.evidence) for c in claims]
     return _table(("where", "claim", "verdict", "number", "evidence"), rows)
+
+
+def _verdict(claim: Claim) -> str:
+    return f"**{claim.verdict}**" + (" (*not tested*)" if claim.evidence == UNTESTED else "")
 
 
 def _table(heading: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:

@@ -1,7 +1,8 @@
 """The optimizers of the paper's first two figures, and their grids of step sizes.
 
 Adam is this library's, its peers are Optax's, each as its paper has it: AdaGrad's sum of squares begins at 0 rather
-than at Optax's .1, which would drown the small gradients of rare words; RMSProp's ε stands beside the root.
+than at Optax's .1, which would drown the small gradients of rare words; RMSProp's ε stands beside the root; AdaDelta
+has ρ = .95 and ε = 1e-6 (arXiv:1212.5701), and the step size 1 that its paper does without is one of its grid.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ OPTIMIZERS: dict[str, MakeScheduled] = {
     "AdaGrad": lambda rate: optax.adagrad(rate, initial_accumulator_value=0.0, eps=1e-16),
     "RMSProp": lambda rate: optax.rmsprop(rate, decay=0.9, eps=1e-8, eps_in_sqrt=False),
     "SGD + Nesterov": lambda rate: optax.sgd(rate, momentum=MOMENTUM, nesterov=True),
-    "AdaDelta": lambda rate: optax.adadelta(rate),
+    "AdaDelta": lambda rate: optax.adadelta(rate, rho=0.95, eps=1e-6),
 }
 """The optimizers by name."""
 
@@ -32,7 +33,7 @@ SETTINGS = {
     "AdaGrad": "accumulator from 0, eps 1e-8",
     "RMSProp": "decay .9, eps 1e-8",
     "SGD + Nesterov": f"momentum {MOMENTUM}",
-    "AdaDelta": "rho .9, eps 1e-6",
+    "AdaDelta": "rho .95, eps 1e-6",
 }
 """What is not searched."""
 

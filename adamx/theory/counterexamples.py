@@ -114,7 +114,8 @@ def reddi_b() -> Problem:
 def reddi_c(seed: int = 0) -> Problem:
     r"""The stochastic problem of section 5: slope 1010 with probability .01, else -10; $\beta_1 = .9$, $\beta_2 = .99$.
 
-    With $\alpha_t = .5/\sqrt t$ Adam is at +1 after $10^6$ rounds; AMSGrad needs about $6 \cdot 10^6$ to get to -1.
+    With $\alpha_t = .5/\sqrt t$ Adam is at +1 after $10^6$ rounds. AMSGrad is then at -.998 to -.155, by the draws of
+    seeds 0 to 3; after $6 \cdot 10^6$ it is below -.97 with all four.
 
     Args:
         seed: of the draws, the same in float32 and float64.

@@ -47,6 +47,22 @@ def test_as_fast_means_nearer_than_half_way_to_who_is_behind(final, fast):
     assert line("one", (2.0, final)).as_fast_as(FAST, SLOW) == fast
 
 
+@pytest.mark.parametrize(
+    ("curve", "verdict"),
+    [
+        ((2.0, 0.9, 0.7, 0.3, 0.1), "holds"),
+        ((2.0, 1.9, 1.8, 0.4, 0.1), "holds with a correction"),  # as low, after three times the epochs to .9
+        ((2.0, 1.0, 0.7, 0.6, 0.55), "could not be shown here"),
+        ((2.0, 1.0, 0.7, 0.3, nan), "could not be shown here"),
+    ],
+)
+def test_as_fast_also_takes_about_as_many_epochs_to_where_the_others_end(curve, verdict):
+    peers = line("peer", (2.0, 0.9, 0.5, 0.3, 0.1)), line("last", (2.0, 1.5, 1.2, 1.0, 0.9))
+    found, told = comparison(line("one", curve), *peers).as_fast("one", "peer", "last")
+    assert found == verdict
+    assert ("to 0.9 one takes 3 epochs, peer 1" in told) == (verdict == "holds with a correction")
+
+
 def test_nobody_is_as_fast_by_being_near_somebody_behind():
     assert not SLOW.as_fast_as(FAST, behind=FAST)
 

@@ -145,9 +145,10 @@ YES, NO, NEARLY = "holds", None, "holds with a correction"
 )  # fmt: skip
 def test_an_order_holds_if_it_does_with_and_without_dropout_from_every_seed(plain, dropped, moments, verdicts):
     for real, otherwise in ((True, "false"), (False, "could not be shown here")):
-        claims = order_claims(plain, dropped, moments, 1, "8 images", "a command", real)
+        claims = order_claims(plain, dropped, moments, 1, 11, "8 images", "a command", real)
         assert [claim.verdict for claim in claims] == [verdict or otherwise for verdict in verdicts]
         assert all(claim.number.startswith("8 images: ") and claim.evidence == "a command" for claim in claims)
+        assert all("2 epochs (22 steps, 780 in the paper)" in claim.number for claim in claims[1:])
     assert f"AdaGrad {'no' if dropped is EARLY else 'yes'}" in claims[0].number
 
 

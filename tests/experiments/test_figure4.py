@@ -144,11 +144,13 @@ def test_corrected_is_no_worse_in_the_end_at_its_best_step_size_nor_above_it(out
 
 
 def test_the_claims_of_the_small_run_are_the_papers(outcome):
-    unstable, no_worse, _ = bias_claims(outcome, "400 images", "a command")
-    assert unstable.verdict == "holds" and no_worse.verdict == "holds with a correction"
+    unstable, at_best, anywhere, last = bias_claims(outcome, 8, "400 images", "a command")
+    assert unstable.verdict == "holds" and at_best.verdict in ("holds", "holds with a correction")
     assert f"up to {harm(outcome)[0, 2]:.3g} times" in unstable.number
-    assert "too small" in no_worse.number
-    assert {claim.evidence for claim in (unstable, no_worse)} == {"a command"}
+    assert anywhere.verdict == "false" and "too short" in anywhere.number
+    assert "40 epochs (320 steps, 24,000 in the paper)" in at_best.number
+    assert "10,000 steps: this end is not the paper's" in last.number
+    assert {claim.evidence for claim in (unstable, at_best, anywhere, last)} == {"a command"}
 
 
 def made(corrected, uncorrected):
@@ -188,13 +190,14 @@ def test_seeds_differ_by_the_range_of_their_best_losses():
 
 def test_a_run_without_the_effect_is_not_said_to_show_it():
     same = [[3.0, 2.0, 4.0], [3.0, 2.0, 4.0]]
-    unstable, no_worse, best_setting = bias_claims(made(same, same), "", "")
+    unstable, at_best, anywhere, best_setting = bias_claims(made(same, same), 1, "", "")
     assert unstable.verdict == best_setting.verdict == "could not be shown here"
-    assert no_worse.verdict == "holds"
-    once = bias_claims(made([[3.0, 2.0, nan]], [[3.0, inf, nan]]), "", "")[0]
+    assert at_best.verdict == anywhere.verdict == "holds"
+    once = bias_claims(made([[3.0, 2.0, nan]], [[3.0, inf, nan]]), 1, "", "")[0]
     assert "2 uncorrected and 1 corrected runs of 3 are not finite" in once.number
-    worse = bias_claims(made([[3.0, 2.2, 4.0], [3.0, 2.0, 4.0]], same), "", "")[1]
+    _, worse, anywhere, _ = bias_claims(made([[3.0, 2.2, 4.0], [3.0, 2.0, 4.0]], same), 1, "", "")
     assert worse.verdict == "could not be shown here" and "+10.00%" in worse.number
+    assert anywhere.verdict == "false" and "1 of 6 settings" in anywhere.number and "0 of them" in anywhere.number
 
 
 def test_figure4_writes_a_table_a_figure_and_every_run(tmp_path, monkeypatch, capsys):
@@ -210,6 +213,6 @@ def test_figure4_writes_a_table_a_figure_and_every_run(tmp_path, monkeypatch, ca
     losses = [run["loss_by_epochs_and_seed"] for run in content["runs"]]
     assert all(set(by) == {"1", "2"} and all(len(seeds) == 2 for seeds in by.values()) for by in losses)
     assert any(loss is None for by in losses for loss in by["2"])
-    assert [claim["source"] for claim in content["claims"]] == ["§6.4"] * 3
+    assert [claim["source"] for claim in content["claims"]] == ["§6.4"] * 4
     for claim in content["claims"]:
         assert re.search(r"1437 images of digits", claim["number"]) and claim["verdict"] in printed

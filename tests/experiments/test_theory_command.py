@@ -8,9 +8,9 @@ import jax
 import pytest
 from rich.console import Console
 
-from adamx.experiments import paper_page, theory
-from adamx.experiments.checks import CHECKS
-from adamx.experiments.claims import Claim
+from adamx.experiments import across, paper_page, theory
+from adamx.experiments.checks import CHECKS, tuning
+from adamx.experiments.claims import UNTESTED, Claim
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 pytestmark = pytest.mark.usefixtures("loose")
@@ -59,7 +59,14 @@ def test_a_quick_run_comes_to_the_verdicts_of_the_committed_one(output):
         ("Theorem 4.1 bounds the regret of Adam on every convex problem", "false", "4004.6, the bound 3180.8"),
         ("With α/√t the average regret of Adam falls as 1/√T, where the problem is kind", "holds", "slope -0."),
         ("Without the correction the first steps are much too large", "holds", "6.57 α"),
+        (
+            "Theorem 4.1 bounds the regret of Adam on every convex problem",
+            "false",
+            "0.9 first at T = 1188, for good from",
+        ),
         ("Lemma 10.3: Σ √(g²/t) ≤ 2 G∞ ‖g‖₂", "false", "1.859 against 0.200"),
+        ("Lemma 10.4: Σ m̂²/√(t v̂) ≤ 2 ‖g‖₂ / ((1−γ) √(1−β₂))", "false", "7.48 against 5.50"),
+        ("The hyperparameters need little tuning", "could not be shown here", "of SGD"),
     ],
 )
 def test_what_is_known_comes_out(output, claim, verdict, number):
@@ -106,8 +113,57 @@ def test_the_page_has_every_claim_under_its_section_and_counts_verdicts(folder):
 
 
 def test_the_page_says_where_our_curves_are_not_in_the_papers_order(folder):
-    told = paper_page.page(folder).split("do not show the paper's order:")[1].split("##")[0]
+    told = paper_page.page(folder).split("or not its order:")[1].split("##")[0]
     assert "number of false" in told and "number of holds;" not in told and "§2.1" not in told
+
+
+def test_a_claim_of_an_order_that_does_not_hold_is_told_wherever_it_is_made(folder):
+    order = Claim("abstract", "as AdaGrad, far ahead", "`x`", "false", "the order")
+    length = Claim("§2.1", "steps of AdaGrad", "`x`", "false", "the length")
+    _replace(folder, [order, length])
+    told = paper_page.page(folder).split("or not its order:")[1].split("##")[0]
+    assert "the order" in told and "the length" not in told
+
+
+def test_what_was_not_tested_is_marked_and_counted(folder):
+    _replace(folder, [Claim("§6.2", "a", UNTESTED, "could not be shown here", "no SFO")])
+    page = paper_page.page(folder)
+    assert "| **could not be shown here** (*not tested*) | no SFO |" in page
+    assert "1 of those that could not be shown were not tested" in page
+
+
+def _replace(folder, claims):
+    content = json.loads((folder / "theory.json").read_text())
+    (folder / "theory.json").write_text(json.dumps(content | {"claims": [claim._asdict() for claim in claims]}))
+
+
+def test_section_6_begins_with_steps_beside_the_papers():
+    section = paper_page.page(DOCS).split("## Section 6")[1].split("## ")[0]
+    assert "| figure3 | images, 3 epochs | 33 | 1,170 | 35.5 |" in section
+    assert "| figure4 | images, 100 epochs | 1,400 | 60,000 | 42.9 |" in section
+    assert "never leaves its transient of 1/(1−β₂) = 10,000 steps, of which it takes 1,400" in section
+
+
+@pytest.mark.parametrize(
+    ("adam", "sgd", "verdict"),
+    [([0.1, 0.1], [0.2, 0.2], "holds"), ([0.1, 0.1], [0.05, 0.2], "could not be shown here")],
+)
+def test_adam_compares_favourably_if_it_ends_below_most_others(adam, sgd, verdict):
+    panels = [
+        {"optimizers": [{"name": name, "training_cost": {"0": [1.0, end]}} for name, end in pair]}
+        for pair in zip([("Adam", cost) for cost in adam], [("SGD", cost) for cost in sgd], strict=True)
+    ]
+    (claim,) = across.claims({"figure1": {"panels": panels}})
+    assert claim.verdict == verdict
+    assert across.claims({"theory": {}}) == []
+
+
+@pytest.mark.parametrize(
+    ("ratios", "verdict"),
+    [([1.0, 1.1], "holds"), ([1.0, 1.9], "holds with a correction"), ([1.0, 2.1], "could not be shown here")],
+)
+def test_defaults_are_as_good_as_on_the_worst_problem(ratios, verdict):
+    assert tuning.default_verdict(ratios) == verdict
 
 
 def test_the_summary_counts_every_claim_once(folder):

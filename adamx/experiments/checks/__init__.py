@@ -2,7 +2,18 @@
 
 from collections.abc import Callable
 
-from . import convergence, correction, introduction, races, relatives, steps
+from . import (
+    appendix,
+    convergence,
+    correction,
+    extensions,
+    introduction,
+    races,
+    relatives,
+    steps,
+    tuning,
+    untested,
+)
 from .running import Found
 
 CHECKS: dict[str, Callable[[bool], Found]] = {
@@ -11,7 +22,7 @@ CHECKS: dict[str, Callable[[bool], Found]] = {
     "sparse gradients": races.sparse,
     "a moving optimum": races.moving,
     "heavy-tailed noise": races.noisy,
-    "step sizes that do": races.tuning,
+    "step sizes that do": tuning.tuning,
     "windows, ε, introductions": introduction.introductions,
     "bounds of the step": steps.bounds,
     "ordinary steps": steps.typical,
@@ -22,11 +33,13 @@ CHECKS: dict[str, Callable[[bool], Found]] = {
     "Theorem 4.1 on problem A": convergence.theorem,
     "problems B and C": convergence.other_problems,
     "average regret": convergence.average_regret,
-    "Lemma 10.3": convergence.lemma,
+    "Lemmas 10.3 and 10.4": appendix.lemmas,
     "AdaGrad": relatives.adagrad,
     "RMSProp and SGD": relatives.rmsprop,
     "Fisher matrix": relatives.fisher,
-    "AdaMax": relatives.adamax,
-    "averaged iterates": relatives.averaging,
+    "natural gradient": relatives.natural_gradient,
+    "AdaMax": extensions.adamax,
+    "averaged iterates": extensions.averaging,
+    "not tested": untested.untested,
 }
 """By name, in the order in which they run; each takes whether it should be quick."""

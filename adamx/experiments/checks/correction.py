@@ -118,7 +118,7 @@ def first_steps(quick: bool) -> Found:
             ),
             Claim(
                 "§3",
-                "Sparse gradients ask for β₂ near 1, which without the correction makes large first steps",
+                "With sparse gradients and β₂ near 1 the first steps without the correction are much larger",
                 evidence(),
                 verdict(longest[1] > 2 * longest[0]),
                 f"1 gradient in 100, β₂ = .9999: longest step {longest[1]:.1f} α, corrected {longest[0]:.2f} α",
