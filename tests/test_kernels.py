@@ -108,7 +108,8 @@ def test_every_rule_and_format(rule, moments):
     opts = both(RULES[rule], weight_decay=0.1, moments=moments)
     # Momentum .9 adds up ten directions, which may cancel.
     rate = 10 * RATE if rule == "rmsprop_everything" else RATE
-    check_same(opts, tree(jnp.float32), lambda t: tree(jnp.float32, t + 1), rate=rate)
+    others = rule in ("adam", "lion")  # XLA takes seconds to compile each coded leaf
+    check_same(opts, tree(jnp.float32, 0, others), lambda t: tree(jnp.float32, t + 1, others), rate=rate)
 
 
 @needs_native
