@@ -12,7 +12,8 @@ from rich.console import Console
 
 import adamx
 from benchmarks import questions
-from benchmarks.questions import by_epsilon, by_momentum, by_schedule, digits, minimise, quadratic
+from benchmarks.questions import by_epsilon, by_momentum, by_schedule
+from benchmarks.trials import Spread, best, digits, minimise, quadratic
 
 
 def ends(opt, problem, steps=100, seeds=2):
@@ -88,7 +89,7 @@ def test_the_digits_are_learnt_and_every_table_prints():
     by_eps = by_epsilon(problem, 60, 2, epsilons, rates)
     found = by_eps[1e-8].best
     assert found.loss.mean < 1.8 < math.log(10)
-    outcome = questions.Outcome(found.loss, questions.Spread(0.9, 0.01))
+    outcome = questions.Outcome(found.loss, Spread(0.9, 0.01))
     console = Console(width=130)
     with console.capture() as capture:
         console.print(questions.epsilon_table("A", by_eps))
@@ -101,7 +102,7 @@ def test_the_digits_are_learnt_and_every_table_prints():
 
 def test_a_diverged_step_size_is_never_the_best():
     losses = jnp.array([[jnp.nan, 1.0], [2.0, 4.0], [jnp.inf, 1.0]])
-    found = questions.best((0.1, 0.2, 0.3), losses)
+    found = best((0.1, 0.2, 0.3), losses)
     assert (found.rate, found.loss.mean, found.at_edge) == (0.2, 3.0, False)
 
 
