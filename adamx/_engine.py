@@ -174,7 +174,8 @@ class Engine:
     def rows(self, leaves: _leaves.Leaves, state: Any) -> tuple[list[list[Any]], list[Any]]:
         """Of each leaf, its slots as they are stored and its residual."""
         _check_state(state, self.varying)
-        columns = [_leaves.match(leaves, column, "state") for column in self.layout.tree.flatten_up_to(state.slots)]
+        slots = [_leaves.recoded(leaves, column) for column in self.layout.tree.flatten_up_to(state.slots)]
+        columns = [_leaves.match(leaves, column, "state") for column in slots]
         rows = [[column[i] for column in columns] for i in range(len(leaves.arrays))]
         if jax.tree.leaves(state.residuals):
             return rows, _leaves.match(leaves, state.residuals, "residuals")

@@ -45,13 +45,9 @@ def flatten(tree: Params, name: str) -> Leaves:
 def match(grads: Leaves, tree: Params, name: str) -> list[Array | None]:
     """The leaves of `tree`, one for each gradient.
 
-    Codes that came back as mappings of their fields, which is what `flax.nnx.update` makes of them, are codes again.
-
     Raises:
         ValueError: the trees differ; the message names the first leaf that only one of them has.
     """
-    with suppress(ValueError):
-        tree = grads.tree.unflatten(restored(x) for x in grads.tree.flatten_up_to(tree))
     pairs, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_stored)
     if treedef != grads.tree:
         paths = [path for path, _ in pairs]
@@ -67,6 +63,16 @@ def match(grads: Leaves, tree: Params, name: str) -> list[Array | None]:
             f"the gradients and the {name} have the same leaves in different containers: {grads.tree} and {treedef}"
         )
     return [leaf for _, leaf in pairs]
+
+
+def recoded(grads: Leaves, slots: Params) -> Params:
+    """`slots`, in which codes that came back as mappings of their fields are codes again.
+
+    `flax.nnx.update` makes such of them. A tree that is not one of the gradients' stays as it is, for `match` to name.
+    """
+    with suppress(ValueError):
+        return grads.tree.unflatten(restored(x) for x in grads.tree.flatten_up_to(slots))
+    return slots
 
 
 def covered(mask: Any, params: Params) -> list[bool]:
