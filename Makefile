@@ -40,6 +40,6 @@ clean:  ## remove the virtual environment and caches
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/%: pyproject.toml setup.py adamx/kernels/native.cc $(CONSTRAINTS) | .venv/bin/python
+.venv/%: pyproject.toml setup.py $(wildcard adamx/kernels/*.cc adamx/kernels/*.h) $(CONSTRAINTS) | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[$*]'
 	@touch $@

@@ -27,7 +27,8 @@ else:
 
 native = Extension(
     "adamx.kernels._native",
-    sources=["adamx/kernels/native.cc"],
+    sources=["adamx/kernels/native.cc", "adamx/kernels/sums.cc"],
+    depends=["adamx/kernels/native.h"],
     include_dirs=include,
     extra_compile_args=flags,
     optional=True,

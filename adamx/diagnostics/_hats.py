@@ -32,12 +32,14 @@ class Numbers(NamedTuple):
         root: what $\sqrt v$ is multiplied with to be $\sqrt{\hat v}$.
         eps: ε in units of $\sqrt{\hat v}$; `None` where it does not stand beside it.
         bound: the largest $|\hat m|/\sqrt{\hat v}$ that gradients can make; `None` where it is not known.
+        squared: whether the slot is $v$; it is its root otherwise.
     """
 
     ratio: Array
     root: Array
     eps: Array | None
     bound: Array | None
+    squared: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +85,6 @@ class Hats:
         """Of the slots the one that the step divides by: the largest second moment, where a rule keeps it."""
         return getattr(slots, "nu_max", slots.nu)
 
-    def root(self, slots: Any) -> Array:
-        r"""$\sqrt v$."""
-        divisor = self.divisor(slots)
-        return jnp.sqrt(divisor) if self.squared else divisor
-
     def numbers(self, state: State) -> Numbers:
         """Those of the step that led to `state`."""
         t = jnp.asarray(state.count, jnp.float32)
@@ -103,7 +100,7 @@ class Hats:
                 eps = eps / jnp.sqrt(eps_square)
         if self.has_bound:
             bound = jnp.asarray(update_bound(self.rule.b1, self.rule.b2, jnp.maximum(t, 1)), jnp.float32)
-        return Numbers(jnp.sqrt(square) / mean, 1 / jnp.sqrt(square), eps, bound)
+        return Numbers(jnp.sqrt(square) / mean, 1 / jnp.sqrt(square), eps, bound, self.squared)
 
     @property
     def _keeps_corrected(self) -> bool:

@@ -16,8 +16,9 @@ from .._typing import Array, Params, Scalar, ScalarOrSchedule
 from . import _spikes
 from ._groups import Grouping, Groups, grouping
 from ._hats import Hats, Numbers, injected_step_size, step_size_of, value_at
-from ._measures import METRICS, Sums, gathered, metrics, nothing, stacked, sums
+from ._measures import METRICS, gathered, metrics
 from ._seen import Taken, look
+from ._sums import Sums, table
 
 
 class MonitorState(NamedTuple):
@@ -89,8 +90,9 @@ def monitor(
       `idle` and `eps_share` are of adamx's optimizers with slots `mu` and `nu`, `eps_share` where $\varepsilon$ stands
       beside the root, `bound_share` of Adam, RAdam and StableAdamW with constant decay rates; others do without.
 
-    Sums are taken in float32, in one pass over gradient, both weights and moments (20 bytes a parameter in float32);
-    nothing leaves the device. Under a donated `step` on a CPU the old weights have to be kept until then, 8 bytes more.
+    Sums are taken in one pass over gradient, both weights and moments, 20 bytes a parameter in float32; on CPUs in C++
+    where all of these are float32 and `kernel` is not "xla". Nothing leaves the device, and no derivative goes through
+    them. Under a donated `step` on a CPU the old weights have to be kept until then, 4 bytes a parameter.
     Under `shard_map` it is of what a device sees.
 
     Args:
@@ -163,7 +165,7 @@ class Monitor:
         _check(state)
         given, inner = optax.with_extra_args_support(self.opt).update(updates, state.inner, params, **extra_args)
         new = jax.tree.map(_added, params, given, is_leaf=_leaves.is_none)
-        return given, self._after(state, Taken(updates, params, new, given, None, state.inner, inner))
+        return given, self._after(state, Taken(updates, params, new, given, state.inner, inner), None)
 
     def step(
         self,
@@ -177,21 +179,23 @@ class Monitor:
         """The optimizer's own step, and an account of it."""
         _check(state)
         new, inner = self.opt.step(grads, state.inner, params, clip_norm=clip_norm, grad_scale=grad_scale, **extra_args)
-        return new, self._after(state, Taken(grads, params, new, None, grad_scale, state.inner, inner))
+        return new, self._after(state, Taken(grads, params, new, None, state.inner, inner), grad_scale)
 
-    def _after(self, state: MonitorState, steps: Taken) -> MonitorState:
+    def _after(self, state: MonitorState, steps: Taken, scale: Scalar | None) -> MonitorState:
         """The next state, measured if it is time."""
         count = jnp.asarray(optax.safe_increment(state.count))
 
         def told() -> tuple[Array, _spikes.SpikeState]:
-            return self._look(state, steps, count)
+            return self._look(state, steps, scale, count)
 
         kept = (state.values, state.spikes)
         due = state.count % self.every == 0
         values, spikes = told() if self.every == 1 else jax.lax.cond(due, told, lambda: kept)
         return MonitorState(steps.after, count, values, state.groups, state.metrics, spikes)
 
-    def _look(self, state: MonitorState, steps: Taken, count: Array) -> tuple[Array, _spikes.SpikeState]:
+    def _look(
+        self, state: MonitorState, steps: Taken, scale: Scalar | None, count: Array
+    ) -> tuple[Array, _spikes.SpikeState]:
         leaves = _leaves.flatten(steps.old, "params")
         grouped = self._grouping(leaves)
         if not grouped.leaves:
@@ -199,11 +203,10 @@ class Monitor:
         hats = None if (engine := self.engine) is None else Hats.of(engine)
         numbers = None if hats is None else hats.numbers(only_state(steps.after))
         seen = look(leaves, steps, engine, hats)
-        in_order = [seen[i] for i in grouped.order]
-        taken = [nothing() if one is None else sums(one, numbers) for one in in_order]
+        kernel = "auto" if engine is None else engine.kernel
+        rows = table([seen[i] for i in grouped.order], numbers, scale, kernel)
         step_size = self._step_size(state.count, steps.before, steps.after)
-        by_leaf = stacked(taken)
-        told = metrics(gathered(by_leaf, grouped.member), step_size, numbers)
+        told, by_leaf = metrics(gathered(rows, grouped.member), step_size, numbers), Sums(*rows.T)
         values = jnp.stack([told[name] for name in sorted(state.metrics)], 1)
         return values, _spikes.watch(state.spikes, by_leaf.gradient, by_leaf.nonfinite, count)
 

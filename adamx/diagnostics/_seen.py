@@ -4,15 +4,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import _leaves
 from .._engine import Engine
 from .._leaf import wide_dtype
 from .._memory import only_state
-from .._typing import Params, Scalar
+from .._typing import Params
 from .._weights import is_narrow
 from ._hats import Hats
-from ._measures import Seen
+from ._sums import Seen
 
 
 class Taken(NamedTuple):
@@ -23,7 +24,6 @@ class Taken(NamedTuple):
         old: the weights before.
         new: the weights after.
         updates: what was to be added to them; `None` if the optimizer stepped them itself.
-        scale: what the optimizer multiplied gradients with.
         before: its state before.
         after: its state after.
     """
@@ -32,7 +32,6 @@ class Taken(NamedTuple):
     old: Params
     new: Params
     updates: Params
-    scale: Scalar | None
     before: Any
     after: Any
 
@@ -43,20 +42,20 @@ def look(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, hats: Hats
     given: list[Any] = [None] * len(new)
     if taken.updates is not None:
         given = _leaves.match(leaves, taken.updates, "updates")
-    masters, moments = _masters(leaves, new, taken, engine), _moments(leaves, taken, engine, hats)
+    masters, rows = _masters(leaves, new, taken, engine), _rows(leaves, taken, engine, hats)
     seen: list[Seen | None] = []
-    for g, p, update, (old, after), (mu, root) in zip(grads, leaves.arrays, given, masters, moments, strict=True):
+    for g, p, update, (old, after), row in zip(grads, leaves.arrays, given, masters, rows, strict=True):
         if g is None or p is None:
             seen.append(None)
             continue
         wide = wide_dtype(g, p)
-        g = jnp.asarray(g, wide)
-        g = g if taken.scale is None else g * jnp.asarray(taken.scale, jnp.float32).astype(wide)
         # A weight that the optimizer rounds has had its update rounded already; that of others says what was wanted.
         exact = update is not None and not (engine is not None and engine.rounding is not None and is_narrow(p))
-        change = jnp.asarray(update, wide) if exact else after.astype(wide) - old.astype(wide)
-        wanted = change != 0 if exact else (g != 0 if mu is None else mu != 0)
-        seen.append(Seen(g, old.astype(wide), after.astype(wide), change, wanted, mu, root))
+        mu, nu = _moments(row, wide_dtype(p), engine, hats)
+        told = [g, p, old, after, *([update] if exact else []), *jax.tree.leaves(row)]
+        lies = all(jnp.result_type(x) == jnp.float32 and jnp.shape(x) == jnp.shape(g) for x in told)
+        g, old, after = (jnp.asarray(x, wide) for x in (g, old, after))
+        seen.append(Seen(g, old, after, jnp.asarray(update, wide) if exact else None, mu, nu, lies))
     return seen
 
 
@@ -75,16 +74,16 @@ def _masters(leaves: _leaves.Leaves, new: list[Any], taken: Taken, engine: Engin
     ]
 
 
-def _moments(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, hats: Hats | None) -> list[tuple[Any, Any]]:
-    r"""Each leaf's $m$ and $\sqrt v$ after the step, decoded."""
+def _rows(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, hats: Hats | None) -> list[Any]:
+    """Each leaf's slots after the step, as they are stored; `None` where they are not those of Adam."""
     if hats is None or engine is None:
-        return [(None, None)] * len(leaves.arrays)
-    moments: list[tuple[Any, Any]] = []
-    for p, row in zip(leaves.arrays, engine.rows(leaves, only_state(taken.after))[0], strict=True):
-        if p is None:
-            moments.append((None, None))
-            continue
-        wide = wide_dtype(p)
-        slots = engine.layout.decode(row, engine.layout.formats_stored(row, wide), wide)
-        moments.append((slots.mu, hats.root(slots)))
-    return moments
+        return [None] * len(leaves.arrays)
+    return engine.rows(leaves, only_state(taken.after))[0]
+
+
+def _moments(row: Any, wide: np.dtype, engine: Engine | None, hats: Hats | None) -> tuple[Any, Any]:
+    """$m$ and $v$, decoded."""
+    if row is None or engine is None or hats is None:
+        return None, None
+    slots = engine.layout.decode(row, engine.layout.formats_stored(row, wide), wide)
+    return slots.mu, hats.divisor(slots)

@@ -2,6 +2,8 @@
 
 A kernel is given leaves' `Step`s: the rule with its hyperparameters resolved, the stored slots, gradient, parameter and
 residual. It says why it cannot take one, if so, and gives the new parameters, the stored slots and the residuals.
+
+What a monitor adds up over a step (`adamx.diagnostics`) may be left to C++ as well, `sums`.
 """
 
 from collections.abc import Sequence
@@ -70,6 +72,11 @@ def choose(name: str, step: Step) -> Kernel:
 
 def why_not(name: str, step: Step) -> str | None:
     """Why the native kernel does not take this leaf's step under `kernel=name`; `None` if it does."""
+    return absent(name) or native.why_not(step)
+
+
+def absent(name: str) -> str | None:
+    """Why nothing is left to C++ under `kernel=name`; `None` if it may be."""
     if name == "xla":
         return "kernel='xla' was asked for"
     if (missing := native.missing()) is not None:
@@ -79,4 +86,4 @@ def why_not(name: str, step: Step) -> str | None:
     if (devices := jax.device_count("cpu")) > 1 and not native.is_manual():
         # XLA would gather what is sharded for a call that it cannot look into.
         return f"arrays may be spread over {devices} devices: use `jax.shard_map`, where each sees its own"
-    return native.why_not(step)
+    return None

@@ -6,37 +6,13 @@
 //
 // The core knows nothing of XLA; the binding is at the end (left out with ADAMX_WITHOUT_XLA, for the sanitizers).
 
-#include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <condition_variable>
-#include <cstdint>
-#include <cstring>
 #include <limits>
-#include <memory>
-#include <mutex>
 
-// The choice between versions is made before the thread sanitizer has begun.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__) && \
-    !defined(__SANITIZE_THREAD__)
-#define FOR_EACH_MACHINE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define FOR_EACH_MACHINE
-#endif
-#if defined(__GNUC__)
-#define INLINE inline __attribute__((always_inline))
-#define RESTRICT __restrict__
-#define PREFETCH(address, written) __builtin_prefetch(address, written, 3)
-#else
-#define INLINE inline
-#define RESTRICT __restrict
-#define PREFETCH(address, written) static_cast<void>(address)
-#endif
+#include "native.h"
 
 namespace adamx {
 
-// The numbers and their order are adamx/kernels/native.py's, and so is this one: it changes when they do.
-constexpr int64_t kVersion = 1;
 enum class Rule { kAdam, kAMSGrad, kAdaMax, kLion, kRMSProp, kAdaGrad };
 enum class Decay { kNone, kShrink, kL2, kCautious, kProximal };
 enum class Rounding { kNearest, kStochastic, kKahan, kSplit8, kSplit16 };
@@ -65,7 +41,6 @@ constexpr int kSlots = 3;
 constexpr int kNu = 1;  // the slot that units are made of
 constexpr int32_t kOctave = 1 << 23;
 constexpr int32_t kQuarter = kOctave / 4;
-constexpr int32_t kInfinite = 0x7F800000;
 constexpr uint32_t kInfinity = 0x7F800000u;
 constexpr uint32_t kQuiet = 0x40u;  // makes a bfloat16's NaN of what would become infinity
 constexpr uint32_t kGolden = 0x9E3779B9u;
@@ -100,18 +75,6 @@ struct Leaf {
 
 // Bits
 
-INLINE int32_t Bits(float x) {
-  int32_t y;
-  std::memcpy(&y, &x, sizeof y);
-  return y;
-}
-
-INLINE float Float(int32_t x) {
-  float y;
-  std::memcpy(&y, &x, sizeof y);
-  return y;
-}
-
 INLINE float Widened(uint32_t x) { return Float(static_cast<int32_t>(x << 16)); }
 
 INLINE uint16_t Narrowed(float x) {  // to the nearest bfloat16, ties to even
@@ -120,8 +83,6 @@ INLINE uint16_t Narrowed(float x) {  // to the nearest bfloat16, ties to even
   const uint32_t nan = (raw >> 16) | 0x40u;
   return static_cast<uint16_t>((raw & 0x7FFFFFFFu) > static_cast<uint32_t>(kInfinite) ? nan : rounded);
 }
-
-INLINE bool Finite(float x) { return (Bits(x) & kInfinite) != kInfinite; }
 
 INLINE uint32_t Mixed(uint32_t x) {
   x ^= x >> 16;
@@ -690,50 +651,14 @@ inline void StepBlocks(const Leaf& leaf, int64_t first, int64_t last) {
   return AllFloat(leaf) ? StepFloats(leaf, first, last) : StepCodes(leaf, first, last);
 }
 
-// Blocks are taken by whoever is free, the calling thread among them: it waits for parts that are being worked on and
-// never for one that nobody has begun.
-class Crew {
- public:
-  Crew(const Leaf& leaf, int64_t part) : leaf_(leaf), part_(part), blocks_(BlockCount(leaf)) {}
-
-  void Work() {
-    for (int64_t first; (first = next_.fetch_add(part_)) < blocks_;) {
-      const int64_t last = std::min(first + part_, blocks_);
-      StepBlocks(leaf_, first, last);
-      if (done_.fetch_add(last - first) + last - first == blocks_) {
-        std::lock_guard<std::mutex> lock(mutex_);
-        all_.notify_all();
-      }
-    }
-  }
-
-  void Wait() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    all_.wait(lock, [&] { return done_.load() == blocks_; });
-  }
-
- private:
-  const Leaf leaf_;
-  const int64_t part_, blocks_;
-  std::atomic<int64_t> next_{0}, done_{0};
-  std::mutex mutex_;
-  std::condition_variable all_;
-};
-
 template <class Pool>
 void Step(const Leaf& leaf, Pool& pool) {
   // Eight parts for each thread, of 8,192 to half a million elements: long enough for steady streams from memory.
   constexpr int64_t least = 8192 / kBlock, most = 524288 / kBlock;
-  const int64_t blocks = BlockCount(leaf);
-  if (blocks <= least) return StepBlocks(leaf, 0, blocks);
-  const int64_t threads = std::max<int64_t>(pool.num_threads(), 1);
+  const int64_t blocks = BlockCount(leaf), threads = std::max<int64_t>(pool.num_threads(), 1);
   const int64_t part = std::min(std::max(blocks / (8 * threads), least), most);
-  const int64_t helpers = std::min(threads, (blocks + part - 1) / part) - 1;
-  if (helpers <= 0) return StepBlocks(leaf, 0, blocks);
-  auto crew = std::make_shared<Crew>(leaf, part);
-  for (int64_t i = 0; i < helpers; ++i) pool.Schedule([crew] { crew->Work(); });
-  crew->Work();
-  crew->Wait();
+  InParts((blocks + part - 1) / part, pool,
+          [&leaf, part, blocks](int64_t i) { StepBlocks(leaf, i * part, std::min((i + 1) * part, blocks)); });
 }
 
 }  // namespace adamx
@@ -882,8 +807,7 @@ bool StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuf
 ffi::Error StepLeaves(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t version,
                       int64_t rule, int64_t flags, int64_t decay, int64_t rounding, ffi::Span<const int64_t> formats,
                       ffi::Span<const int64_t> units, ffi::Span<const int64_t> turns) {
-  if (version != kVersion)
-    return ffi::Error::InvalidArgument("adamx's kernel is of another version than its Python: install adamx again");
+  if (version != kVersion) return ffi::Error::InvalidArgument(kOtherVersion);
   if (formats.size() > kSlots || formats.size() != units.size() || formats.size() + 1 != turns.size())
     return ffi::Error::InvalidArgument("adamx: too many slots");
   const Kind kind{rule, flags, decay, rounding, formats, units, turns};
@@ -904,12 +828,6 @@ ffi::Error StepLeaves(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remain
 }
 
 }  // namespace adamx
-
-#if defined(_WIN32)
-#define EXPORT extern "C" __declspec(dllexport)
-#else
-#define EXPORT extern "C" __attribute__((visibility("default")))
-#endif
 
 EXPORT XLA_FFI_Error* AdamxStep(XLA_FFI_CallFrame* frame) {
   static const auto* handler = xla::ffi::Ffi::Bind()

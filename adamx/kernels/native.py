@@ -6,7 +6,7 @@ The library is built when adamx is installed and a C++17 compiler is there. It i
 import ctypes
 import functools
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -33,8 +33,10 @@ from ..rules.lion import Lion
 from ..rules.rmsprop import RMSProp
 
 TARGET = "adamx_step"
-VERSION = 1
-"""Of what a call says, as native.cc has it: a library that was built from other sources is refused."""
+SYMBOLS = MappingProxyType({TARGET: "AdamxStep", "adamx_sums": "AdamxSums"})
+"""The library's functions by the names that XLA knows them by."""
+VERSION = 2
+"""Of what calls say, as native.h has it: a library that was built from other sources is refused."""
 EXTENSION = "adamx.kernels._native"
 
 SMALL, TOGETHER = 8192, 64
@@ -83,7 +85,8 @@ def _load() -> str | None:
         return "it was not built: no C++17 compiler was found when adamx was installed, or it failed"
     try:
         library = ctypes.CDLL(spec.origin)
-        jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(library.AdamxStep), platform="cpu")
+        for target, symbol in SYMBOLS.items():
+            jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
     except Exception as error:  # whatever the loader or this JAX objects to is the reason
         return f"{Path(spec.origin).name} cannot be used with jaxlib {version('jaxlib')}: {error}"
     return None
@@ -133,20 +136,27 @@ def _calls(steps: Sequence[Step]) -> list[list[int]]:
 
     Under `shard_map` all that comes out of a call varies over the devices as all that went into it does.
     """
-    calls: list[list[int]] = []
-    open_calls: dict[Any, list[int]] = {}
     manual = is_manual()
-    for i, step in enumerate(steps):
-        if np.prod(jnp.shape(step.leaf.g)) > SMALL:
+
+    def kind(step: Step) -> tuple[Any, ...]:
+        told = tuple(tuple(x) if isinstance(x, np.ndarray) else x for x in _attributes(step).values())
+        return (*told, varying([step.leaf.g, *_in_place(step)])) if manual else told
+
+    return together([None if jnp.size(step.leaf.g) > SMALL else kind(step) for step in steps])
+
+
+def together(kinds: Sequence[Hashable | None]) -> list[list[int]]:
+    """Which leaves share a call: those of one kind, not too many; one of no kind has its own."""
+    calls: list[list[int]] = []
+    filling: dict[Hashable, list[int]] = {}
+    for i, kind in enumerate(kinds):
+        if kind is None:
             calls.append([i])
             continue
-        key = tuple(tuple(x) if isinstance(x, np.ndarray) else x for x in _attributes(step).values())
-        if manual:
-            key = (*key, _varying([step.leaf.g, *_in_place(step)]))
-        if len(open_calls.get(key, ())) in (0, TOGETHER):
-            open_calls[key] = []
-            calls.append(open_calls[key])
-        open_calls[key].append(i)
+        if len(filling.get(kind, ())) in (0, TOGETHER):
+            filling[kind] = []
+            calls.append(filling[kind])
+        filling[kind].append(i)
     return calls
 
 
@@ -156,7 +166,7 @@ def _call(steps: Sequence[Step]) -> list[Landed]:
     rows, first = [_in_place(step) for step in steps], 2 + len(steps)
     operands = [scalars, _bits(steps), *(jnp.asarray(leaf.g) for leaf in leaves), *(x for row in rows for x in row)]
     if is_manual():
-        operands = _varying_alike(operands)
+        operands = varying_alike(operands)
     call = jax.ffi.ffi_call(
         TARGET,
         operands[first:],  # results are of their types, sharding included
@@ -178,17 +188,17 @@ def _in_place(step: Step) -> list[Array]:
     return [jnp.asarray(leaf.p), *([] if leaf.residual is None else [leaf.residual]), *jax.tree.leaves(leaf.stored)]
 
 
-def _varying(arrays: Sequence[Array]) -> frozenset[str]:
+def varying(arrays: Sequence[Array]) -> frozenset[str]:
     """The axes of a `shard_map` along which one of them differs."""
     types: list[Any] = [jax.typeof(x) for x in arrays]
     manual = [getattr(x, "manual_axis_type", x) for x in types]  # before JAX 0.10 the type says it itself
     return frozenset().union(*(x.varying if hasattr(x, "varying") else x.vma for x in manual))
 
 
-def _varying_alike(arrays: Sequence[Array]) -> list[Array]:
+def varying_alike(arrays: Sequence[Array]) -> list[Array]:
     """The arrays, all said to differ along the same axes."""
-    axes = _varying(arrays)
-    lacking = [tuple(sorted(axes - _varying([x]))) for x in arrays]
+    axes = varying(arrays)
+    lacking = [tuple(sorted(axes - varying([x]))) for x in arrays]
     return [_cast(x, over) if over else x for x, over in zip(arrays, lacking, strict=True)]
 
 

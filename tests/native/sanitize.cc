@@ -1,9 +1,10 @@
-// Every rule, format and rounding of the native kernel, over odd, unaligned and empty leaves, for the sanitizers:
+// Every rule, format and rounding of the native kernels, over odd, unaligned and empty leaves, for the sanitizers:
 // `make sanitize`. Buffers are exactly as long as they must be, so that one element too many is found. A large leaf is
 // stepped by several threads, which is what the thread sanitizer is for, and must end as one thread leaves it.
 
 #define ADAMX_WITHOUT_XLA
 #include "../../adamx/kernels/native.cc"
+#include "../../adamx/kernels/sums.cc"
 
 #include <cstdio>
 #include <functional>
@@ -38,11 +39,13 @@ float Value(int64_t i, int kind) {
 // What XLA's thread pool is to the kernel.
 class Pool {
  public:
+  explicit Pool(int64_t threads = 4) : number_(threads) {}
   ~Pool() { for (std::thread& thread : threads_) thread.join(); }
-  int64_t num_threads() const { return 4; }
+  int64_t num_threads() const { return number_; }
   void Schedule(std::function<void()> work) { threads_.emplace_back(std::move(work)); }
 
  private:
+  const int64_t number_;
   std::vector<std::thread> threads_;
 };
 
@@ -134,6 +137,33 @@ int64_t Run(Rule rule, int flags, Decay decay, Rounding rounding, Format format,
   return n;
 }
 
+// One leaf's sums by one thread and by several; false if a bit differs, or if one is not what there is to add up.
+bool SumsAgree(int64_t n, bool update, bool moments, bool square, int kind) {
+  Array<float> arrays[6] = {Array<float>(n), Array<float>(n), Array<float>(n),
+                            Array<float>(n), Array<float>(n), Array<float>(n)};
+  for (int64_t i = 0; i < n; ++i)
+    for (int k = 0; k < 6; ++k) arrays[k].data()[i] = Value(i + k, kind);
+  Account account{};
+  account.g = arrays[0].data();
+  account.before = arrays[1].data();
+  account.after = arrays[2].data();
+  account.update = update ? arrays[3].data() : nullptr;
+  account.mu = moments ? arrays[4].data() : nullptr;
+  account.nu = moments ? arrays[5].data() : nullptr;
+  account.square = square;
+  account.size = n;
+  account.numbers = {0.5f, 2.0f, 1e-3f};
+  float told[2][kSums];
+  for (int several : {0, 1}) {
+    Pool pool(several ? 4 : 1);
+    Told(account, pool).Write(told[several]);
+  }
+  int64_t nonfinite = 0;
+  for (int64_t i = 0; i < n; ++i) nonfinite += !std::isfinite(0.5f * Value(i, kind));
+  return std::memcmp(told[0], told[1], sizeof told[0]) == 0 && told[0][0] == static_cast<float>(n) &&
+         told[0][8] == static_cast<float>(nonfinite);
+}
+
 }  // namespace
 
 int main() {
@@ -153,6 +183,11 @@ int main() {
                 }
   for (bool coded : {false, true})
     if (!ThreadsAgree(coded)) return std::printf("several threads step otherwise than one\n"), 1;
+  for (int64_t n : {0, 1, 15, 17, 1024, 1039, 200003})
+    for (int given : {0, 1, 2, 3, 6, 7})
+      for (int kind : {0, 1, 2, 3})
+        if (!SumsAgree(n, given & kUpdate, given & kMoments, given & kSquare, kind))
+          return std::printf("several threads tell otherwise than one\n"), 1;
   std::printf("%lld leaves, %lld elements: nothing found\n", static_cast<long long>(steps),
               static_cast<long long>(elements));
 }

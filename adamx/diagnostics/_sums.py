@@ -1,0 +1,171 @@
+"""What one step did to its leaves, as sums over their elements that leaves of a group add up."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import kernels
+from .._math import abs_sq
+from .._typing import Array, Scalar
+from ..kernels import sums as native
+from ._hats import Numbers
+
+ROW = 2**15
+"""Longer leaves are summed in rows of so many elements first: float32 stops at 2^24 times what is added."""
+
+
+class Seen(NamedTuple):
+    r"""One leaf in one step, all in at least float32.
+
+    Attributes:
+        g: its gradient, as it came.
+        old: the weight before the step.
+        new: the weight after it.
+        update: what was to be added to the weight; `None` where the optimizer rounds or steps by itself.
+        mu: $m$, if the rule keeps one.
+        nu: $v$, the one that the step divided by, if the rule keeps one.
+        lies: whether all of these lie in memory as they are here, in float32.
+    """
+
+    g: Array
+    old: Array
+    new: Array
+    update: Array | None
+    mu: Array | None
+    nu: Array | None
+    lies: bool
+
+
+class Sums(NamedTuple):
+    """Over the elements of a leaf or a group, in the order of sums.cc; `size` counts those that had a gradient at all.
+
+    While XLA takes them, `COUNTS` are int32, and `LARGEST` the bits of what they are: float32 that are not negative are
+    in the order of their bits, NaN above all, and a CPU is done with one in a cycle. Elsewhere all are float32.
+    """
+
+    size: Array
+    gradient: Array
+    update: Array
+    weight: Array
+    moved: Array
+    pulled: Array
+    against: Array
+    stalled: Array
+    nonfinite: Array
+    ratio: Array
+    dominated: Array
+    idle: Array
+    step_max: Array
+    ratio_max: Array
+
+
+COUNTS = ("size", "pulled", "against", "stalled", "nonfinite", "dominated", "idle")
+LARGEST = ("step_max", "ratio_max")
+
+
+def table(seen: Sequence[Seen | None], numbers: Numbers | None, scale: Scalar | None, kernel: str) -> Array:
+    """A row of `Sums` for each leaf, (leaves, sums); zeros for one without a gradient.
+
+    They are taken in C++ where `kernel` leaves that free and nothing would have to be written down for it.
+    """
+    in_cxx = kernels.absent(kernel) is None
+    lying = {i: _operands(one, numbers) for i, one in enumerate(seen) if in_cxx and one is not None and one.lies}
+    others = {i: _sums(one, numbers, scale) for i, one in enumerate(seen) if i not in lying}
+    pieces = native.told(lying, _vector(numbers, scale), len(Sums._fields))
+    if others:
+        pieces.append((list(others), _stacked(list(others.values()))))
+    order = np.concatenate([places for places, _ in pieces])
+    return jnp.concatenate([rows for _, rows in pieces])[np.argsort(order)]
+
+
+def _operands(one: Seen, numbers: Numbers | None) -> native.Told:
+    given, arrays = 0, [one.g, one.old, one.new]
+    if one.update is not None:
+        given, arrays = native.UPDATE, [*arrays, one.update]
+    if numbers is not None and one.mu is not None and one.nu is not None:
+        given, arrays = given | native.MOMENTS | (native.SQUARE * numbers.squared), [*arrays, one.mu, one.nu]
+    return native.Told(given, arrays)
+
+
+def _vector(numbers: Numbers | None, scale: Scalar | None) -> Array:
+    """The numbers that the kernel reads."""
+    root, eps = (1.0, None) if numbers is None else (numbers.root, numbers.eps)
+    told = (1.0 if scale is None else scale, root, 0.0 if eps is None else eps)
+    return jnp.stack([jnp.asarray(x, jnp.float32) for x in told])
+
+
+def _sums(one: Seen | None, numbers: Numbers | None, scale: Scalar | None) -> Sums:
+    """Those of one leaf by XLA, in one pass over it."""
+    none = Sums(*(jnp.zeros([], jnp.float32 if _added(name) else jnp.int32) for name in Sums._fields))
+    if one is None:
+        return none
+    g = one.g if scale is None else one.g * jnp.asarray(scale, jnp.float32).astype(one.g.dtype)
+    change = one.new - one.old if one.update is None else one.update
+    wanted = one.update if one.update is not None else g if one.mu is None else one.mu
+    size = jnp.abs(change)
+    down = jnp.real(g) * jnp.sign(jnp.real(change)) < 0
+    if jnp.iscomplexobj(g) or jnp.iscomplexobj(change):
+        down = _phase(g, change) < 0
+    added = {
+        "gradient": abs_sq(g),
+        "update": abs_sq(change),
+        "weight": abs_sq(one.old),
+        "moved": size,
+        "pulled": g != 0,
+        "against": down,
+        "stalled": (wanted != 0) & (one.new == one.old),
+        "nonfinite": ~jnp.isfinite(g),
+    }
+    largest = {"step_max": size}
+    if numbers is not None and one.mu is not None and one.nu is not None:
+        root = jnp.broadcast_to(jnp.sqrt(one.nu) if numbers.squared else one.nu, one.mu.shape)
+        still = root == 0
+        ratio = jnp.where(still, 0, jnp.abs(jnp.abs(one.mu) / jnp.where(still, 1, root)))
+        added |= {"ratio": ratio, "idle": still}
+        largest |= {"ratio_max": ratio}
+        if numbers.eps is not None:
+            added["dominated"] = ~still & (root * numbers.root.astype(root.dtype) < numbers.eps.astype(root.dtype))
+    return none._replace(size=jnp.asarray(g.size, jnp.int32), **_reduced(added, largest))
+
+
+def _stacked(leaves: Sequence[Sums]) -> Array:
+    """Those of all leaves, (leaves, sums), in float32."""
+    told: dict[str, Array] = {}
+    for kind in (True, False):
+        names = [name for name in Sums._fields if _added(name) == kind]
+        table = jnp.stack([getattr(leaf, name) for name in names for leaf in leaves]).reshape(len(names), len(leaves))
+        told |= dict(zip(names, table, strict=True))
+    told |= {name: told[name].astype(jnp.float32) for name in COUNTS}
+    told |= {name: jax.lax.bitcast_convert_type(told[name], jnp.float32) for name in LARGEST}
+    return jnp.stack([told[name] for name in Sums._fields], 1)
+
+
+def _added(name: str) -> bool:
+    return name not in (*COUNTS, *LARGEST)
+
+
+def _phase(g: Array, change: Array) -> Array:
+    """The cosine of the angle between two complex numbers, from their phases, which cannot underflow."""
+    return jnp.real(jnp.conj(jnp.sign(g)) * jnp.sign(change))
+
+
+def _reduced(added: dict[str, Array], largest: dict[str, Array]) -> dict[str, Array]:
+    """All sums, counts and largest values in one loop over the elements."""
+    bits = [jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32) for x in largest.values()]
+    terms = [x.astype(jnp.int32 if x.dtype == bool else jnp.float32) for x in added.values()] + bits
+    # A derivative of the step goes past what is told of it.
+    terms, some = [jax.lax.stop_gradient(x.reshape(-1)) for x in terms], len(added)
+
+    def combine(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
+        pairs = list(zip(a, b, strict=True))
+        return (*(x + y for x, y in pairs[:some]), *(jnp.maximum(x, y) for x, y in pairs[some:]))
+
+    def reduce(xs: Sequence[Array], axis: int) -> Sequence[Array]:
+        return jax.lax.reduce(tuple(xs), tuple(jnp.zeros([], x.dtype) for x in xs), combine, (axis,))
+
+    if (size := terms[0].size) > ROW:
+        terms = reduce([jnp.pad(x, (0, -size % ROW)).reshape(-1, ROW) for x in terms], 1)
+    return dict(zip((*added, *largest), reduce(terms, 0), strict=True))
