@@ -24,6 +24,7 @@ from adamx.experiments.figure4_claims import (
     excess_at_best,
     from_best_on,
     harm,
+    lead,
     spread,
 )
 from adamx.experiments.vae import VAE, negative_elbo
@@ -141,6 +142,11 @@ def test_without_correction_the_largest_stable_step_size_falls_as_b2_goes_to_one
 def test_corrected_is_no_worse_in_the_end_at_its_best_step_size_nor_above_it(outcome):
     assert excess_at_best(outcome)[-1].max() <= spread(outcome)[-1]
     assert excess(outcome)[-1][from_best_on(outcome)[-1]].max() <= spread(outcome)[-1]
+
+
+def test_the_lead_of_longer_first_steps_wears_off(outcome):
+    first, last = lead(outcome)
+    assert (last < first).all() and (np.diff(last) > 0).all()  # 3.2, 0.32 and 0.032 times 1/(1-b2) steps
 
 
 def test_the_claims_of_the_small_run_are_the_papers(outcome):
