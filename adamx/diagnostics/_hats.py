@@ -3,6 +3,7 @@ r"""An optimizer's own numbers, for those who look at it: step size, $\hat m$, $
 import dataclasses
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -86,7 +87,7 @@ class Hats:
         return getattr(slots, "nu_max", slots.nu)
 
     def numbers(self, state: State) -> Numbers:
-        """Those of the step that led to `state`."""
+        """Those of the step that led to `state`; no derivative goes through them."""
         t = jnp.asarray(state.count, jnp.float32)
         mean = self._correction("b1", state, t) if self._corrects("mu") else jnp.ones_like(t)
         square = eps_square = jnp.ones_like(t)
@@ -100,7 +101,8 @@ class Hats:
                 eps = eps / jnp.sqrt(eps_square)
         if self.has_bound:
             bound = jnp.asarray(update_bound(self.rule.b1, self.rule.b2, jnp.maximum(t, 1)), jnp.float32)
-        return Numbers(jnp.sqrt(square) / mean, 1 / jnp.sqrt(square), eps, bound, self.squared)
+        ratio, root = jnp.sqrt(square) / mean, 1 / jnp.sqrt(square)
+        return Numbers(*jax.lax.stop_gradient((ratio, root, eps, bound)), self.squared)
 
     @property
     def _keeps_corrected(self) -> bool:

@@ -90,9 +90,9 @@ def monitor(
       `idle` and `eps_share` are of adamx's optimizers with slots `mu` and `nu`, `eps_share` where $\varepsilon$ stands
       beside the root, `bound_share` of Adam, RAdam and StableAdamW with constant decay rates; others do without.
 
-    Sums are taken in one pass over gradient, both weights and moments, 20 bytes a parameter in float32; on CPUs in C++
-    where all of these are float32 and `kernel` is not "xla". Nothing leaves the device, and no derivative goes through
-    them. Under a donated `step` on a CPU the old weights have to be kept until then, 4 bytes a parameter.
+    Sums are taken in one pass over gradient, both weights and moments, 20 bytes a parameter in float32; under `step` on
+    CPUs in C++, where all of these are float32 and the optimizer's `kernel` is not "xla". Nothing leaves the device, no
+    derivative goes through them. A donated `step` has to keep the old weights until then, 4 bytes a parameter.
     Under `shard_map` it is of what a device sees.
 
     Args:
@@ -165,7 +165,7 @@ class Monitor:
         _check(state)
         given, inner = optax.with_extra_args_support(self.opt).update(updates, state.inner, params, **extra_args)
         new = jax.tree.map(_added, params, given, is_leaf=_leaves.is_none)
-        return given, self._after(state, Taken(updates, params, new, given, state.inner, inner), None)
+        return given, self._after(state, Taken(updates, params, new, given, None, state.inner, inner))
 
     def step(
         self,
@@ -179,33 +179,33 @@ class Monitor:
         """The optimizer's own step, and an account of it."""
         _check(state)
         new, inner = self.opt.step(grads, state.inner, params, clip_norm=clip_norm, grad_scale=grad_scale, **extra_args)
-        return new, self._after(state, Taken(grads, params, new, None, state.inner, inner), grad_scale)
+        return new, self._after(state, Taken(grads, params, new, None, grad_scale, state.inner, inner))
 
-    def _after(self, state: MonitorState, steps: Taken, scale: Scalar | None) -> MonitorState:
+    def _after(self, state: MonitorState, steps: Taken) -> MonitorState:
         """The next state, measured if it is time."""
         count = jnp.asarray(optax.safe_increment(state.count))
 
         def told() -> tuple[Array, _spikes.SpikeState]:
-            return self._look(state, steps, scale, count)
+            return self._look(state, steps, count)
 
         kept = (state.values, state.spikes)
         due = state.count % self.every == 0
         values, spikes = told() if self.every == 1 else jax.lax.cond(due, told, lambda: kept)
         return MonitorState(steps.after, count, values, state.groups, state.metrics, spikes)
 
-    def _look(
-        self, state: MonitorState, steps: Taken, scale: Scalar | None, count: Array
-    ) -> tuple[Array, _spikes.SpikeState]:
+    def _look(self, state: MonitorState, steps: Taken, count: Array) -> tuple[Array, _spikes.SpikeState]:
+        engine, steps = self.engine, jax.lax.stop_gradient(steps)  # a derivative goes past what is told of the step
         leaves = _leaves.flatten(steps.old, "params")
         grouped = self._grouping(leaves)
         if not grouped.leaves:
             return state.values, state.spikes
-        hats = None if (engine := self.engine) is None else Hats.of(engine)
+        hats = None if engine is None else Hats.of(engine)
         numbers = None if hats is None else hats.numbers(only_state(steps.after))
         seen = look(leaves, steps, engine, hats)
-        kernel = "auto" if engine is None else engine.kernel
-        rows = table([seen[i] for i in grouped.order], numbers, scale, kernel)
-        step_size = self._step_size(state.count, steps.before, steps.after)
+        # An update by XLA is not written to memory by itself, and its program can be exported: so it stays.
+        kernel = engine.kernel if engine is not None and steps.updates is None else "xla"
+        rows = table([seen[i] for i in grouped.order], numbers, steps.scale, kernel)
+        step_size = jax.lax.stop_gradient(self._step_size(state.count, steps.before, steps.after))
         told, by_leaf = metrics(gathered(rows, grouped.member), step_size, numbers), Sums(*rows.T)
         values = jnp.stack([told[name] for name in sorted(state.metrics)], 1)
         return values, _spikes.watch(state.spikes, by_leaf.gradient, by_leaf.nonfinite, count)

@@ -10,7 +10,7 @@ from .. import _leaves
 from .._engine import Engine
 from .._leaf import wide_dtype
 from .._memory import only_state
-from .._typing import Params
+from .._typing import Params, Scalar
 from .._weights import is_narrow
 from ._hats import Hats
 from ._sums import Seen
@@ -24,6 +24,7 @@ class Taken(NamedTuple):
         old: the weights before.
         new: the weights after.
         updates: what was to be added to them; `None` if the optimizer stepped them itself.
+        scale: what the optimizer multiplied gradients with.
         before: its state before.
         after: its state after.
     """
@@ -32,6 +33,7 @@ class Taken(NamedTuple):
     old: Params
     new: Params
     updates: Params
+    scale: Scalar | None
     before: Any
     after: Any
 
@@ -52,10 +54,10 @@ def look(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, hats: Hats
         # A weight that the optimizer rounds has had its update rounded already; that of others says what was wanted.
         exact = update is not None and not (engine is not None and engine.rounding is not None and is_narrow(p))
         mu, nu = _moments(row, wide_dtype(p), engine, hats)
-        told = [g, p, old, after, *([update] if exact else []), *jax.tree.leaves(row)]
-        lies = all(jnp.result_type(x) == jnp.float32 and jnp.shape(x) == jnp.shape(g) for x in told)
+        stored = [g, p, *jax.tree.leaves(row)]
+        plain = not exact and all(x.dtype == jnp.float32 and x.shape == p.shape for x in map(jnp.asarray, stored))
         g, old, after = (jnp.asarray(x, wide) for x in (g, old, after))
-        seen.append(Seen(g, old, after, jnp.asarray(update, wide) if exact else None, mu, nu, lies))
+        seen.append(Seen(g, old, after, jnp.asarray(update, wide) if exact else None, mu, nu, plain))
     return seen
 
 

@@ -27,7 +27,7 @@ class Seen(NamedTuple):
         update: what was to be added to the weight; `None` where the optimizer rounds or steps by itself.
         mu: $m$, if the rule keeps one.
         nu: $v$, the one that the step divided by, if the rule keeps one.
-        lies: whether all of these lie in memory as they are here, in float32.
+        plain: whether the kernel takes them as they are: all float32, none of them decoded, of one shape.
     """
 
     g: Array
@@ -36,7 +36,7 @@ class Seen(NamedTuple):
     update: Array | None
     mu: Array | None
     nu: Array | None
-    lies: bool
+    plain: bool
 
 
 class Sums(NamedTuple):
@@ -67,14 +67,14 @@ LARGEST = ("step_max", "ratio_max")
 
 
 def table(seen: Sequence[Seen | None], numbers: Numbers | None, scale: Scalar | None, kernel: str) -> Array:
-    """A row of `Sums` for each leaf, (leaves, sums); zeros for one without a gradient.
+    """A row of `Sums` for each leaf, (leaves, sums); zeros for one without a gradient. In C++ where `kernel` allows it.
 
-    They are taken in C++ where `kernel` leaves that free and nothing would have to be written down for it.
+    What is not plain would have to be written to memory for that, only to be added up.
     """
     in_cxx = kernels.absent(kernel) is None
-    lying = {i: _operands(one, numbers) for i, one in enumerate(seen) if in_cxx and one is not None and one.lies}
-    others = {i: _sums(one, numbers, scale) for i, one in enumerate(seen) if i not in lying}
-    pieces = native.told(lying, _vector(numbers, scale), len(Sums._fields))
+    plain = {i: _operands(one, numbers) for i, one in enumerate(seen) if in_cxx and one is not None and one.plain}
+    others = {i: _sums(one, numbers, scale) for i, one in enumerate(seen) if i not in plain}
+    pieces = native.told(plain, _vector(numbers, scale), len(Sums._fields)) if plain else []
     if others:
         pieces.append((list(others), _stacked(list(others.values()))))
     order = np.concatenate([places for places, _ in pieces])
@@ -82,12 +82,9 @@ def table(seen: Sequence[Seen | None], numbers: Numbers | None, scale: Scalar | 
 
 
 def _operands(one: Seen, numbers: Numbers | None) -> native.Told:
-    given, arrays = 0, [one.g, one.old, one.new]
-    if one.update is not None:
-        given, arrays = native.UPDATE, [*arrays, one.update]
-    if numbers is not None and one.mu is not None and one.nu is not None:
-        given, arrays = given | native.MOMENTS | (native.SQUARE * numbers.squared), [*arrays, one.mu, one.nu]
-    return native.Told(given, arrays)
+    if numbers is None or one.mu is None or one.nu is None:
+        return native.Told(0, [one.g, one.old, one.new])
+    return native.Told(native.MOMENTS | (native.SQUARE * numbers.squared), [one.g, one.old, one.new, one.mu, one.nu])
 
 
 def _vector(numbers: Numbers | None, scale: Scalar | None) -> Array:
@@ -156,8 +153,7 @@ def _reduced(added: dict[str, Array], largest: dict[str, Array]) -> dict[str, Ar
     """All sums, counts and largest values in one loop over the elements."""
     bits = [jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32) for x in largest.values()]
     terms = [x.astype(jnp.int32 if x.dtype == bool else jnp.float32) for x in added.values()] + bits
-    # A derivative of the step goes past what is told of it.
-    terms, some = [jax.lax.stop_gradient(x.reshape(-1)) for x in terms], len(added)
+    terms, some = [x.reshape(-1) for x in terms], len(added)
 
     def combine(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
         pairs = list(zip(a, b, strict=True))

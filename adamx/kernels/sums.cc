@@ -1,7 +1,7 @@
 // What one step did to one leaf, as sums over its elements: what each is stands in adamx/diagnostics/_sums.py.
 //
-// Elements are added up in sixteen lanes, whatever the machine's vectors are, and a run of them in double: neither
-// machine nor number of threads changes a bit of what is said.
+// Elements are added up in sixteen lanes, whatever the machine's vectors are, and runs of them in double, in their
+// order: the number of threads changes no bit of what is said.
 
 #include <cmath>
 #include <vector>
@@ -13,7 +13,7 @@ namespace adamx {
 constexpr int kLanes = 16;
 constexpr int64_t kRun = 1 << 15;  // elements whose lanes are float and int32
 
-enum Given { kUpdate = 1, kMoments = 2, kSquare = 4 };
+enum Given { kMoments = 1, kSquare = 2 };
 
 struct Numbers {
   float scale;  // what gradients are multiplied with
@@ -26,10 +26,9 @@ struct Account {
   const float* g;
   const float* before;
   const float* after;
-  const float* update;  // what was to be added to the weights; null where that is what they changed by
-  const float* mu;      // null if there are none
+  const float* mu;  // null if there are no moments
   const float* nu;
-  bool square;          // whether nu's root is meant
+  bool square;      // whether nu's root is meant
   int64_t size;
   Numbers numbers;
 };
@@ -74,12 +73,12 @@ struct Lanes {
 
 // What one element adds to its lane
 
-template <bool kUpdates, bool kMeans>
+template <bool kMeans>
 struct Weights {
   static INLINE void Add(const Account& a, int64_t i, int l, Lanes& lanes) {
     const float g = a.g[i] * a.numbers.scale, before = a.before[i], after = a.after[i];
-    const float change = kUpdates ? a.update[i] : after - before, size = std::fabs(change);
-    const float wanted = kUpdates ? change : kMeans ? a.mu[i] : g;
+    const float change = after - before, size = std::fabs(change);
+    const float wanted = kMeans ? a.mu[i] : g;
     lanes.gradient[l] += g * g;
     lanes.update[l] += change * change;
     lanes.weight[l] += before * before;
@@ -131,10 +130,11 @@ FOR_EACH_MACHINE void AddUp(const Account& a, int64_t first, int64_t last, Total
   Lanes lanes{};
   for (int64_t at = first; at < last; at += block) {
     const int64_t end = std::min(at + block, last);
-    if (a.update != nullptr) ForEach<Weights<true, false>>(a, at, end, lanes);
-    else if (a.mu != nullptr) ForEach<Weights<false, true>>(a, at, end, lanes);
-    else ForEach<Weights<false, false>>(a, at, end, lanes);
-    if (a.mu == nullptr) continue;
+    if (a.mu == nullptr) {
+      ForEach<Weights<false>>(a, at, end, lanes);
+      continue;
+    }
+    ForEach<Weights<true>>(a, at, end, lanes);
     if (a.square) ForEach<Moments<true>>(a, at, end, lanes);
     else ForEach<Moments<false>>(a, at, end, lanes);
   }
@@ -166,12 +166,12 @@ namespace adamx {
 
 namespace ffi = xla::ffi;
 
-// The operands are the numbers, then leaf by leaf gradient, weights before and after, the update and both moments as
-// they are given; the result is a row of sums for each leaf.
+// The operands are the numbers, then leaf by leaf gradient, weights before and after, and both moments if they are given;
+// the result is a row of sums for each leaf.
 ffi::Error TellLeaves(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t version,
                       int64_t given) {
   if (version != kVersion) return ffi::Error::InvalidArgument(kOtherVersion);
-  const int64_t arrays = 3 + (given & kUpdate ? 1 : 0) + (given & kMoments ? 2 : 0);
+  const int64_t arrays = given & kMoments ? 5 : 3;
   const int64_t count = static_cast<int64_t>(args.size()) - 1, leaves = count / arrays;
   const auto array = [&args](int64_t i) { return *args.get<ffi::AnyBuffer>(static_cast<size_t>(i)); };
   if (count < arrays || count % arrays != 0 || rets.size() != 1)
@@ -194,7 +194,6 @@ ffi::Error TellLeaves(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remain
       account.g = part();
       account.before = part();
       account.after = part();
-      account.update = given & kUpdate ? part() : nullptr;
       account.mu = given & kMoments ? part() : nullptr;
       account.nu = given & kMoments ? part() : nullptr;
       account.square = given & kSquare;

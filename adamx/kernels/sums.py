@@ -12,16 +12,15 @@ from .native import SMALL, VERSION, is_manual, together, varying, varying_alike
 TARGET = "adamx_sums"
 
 # The numbers of sums.cc's enumeration.
-UPDATE, MOMENTS, SQUARE = 1, 2, 4
+MOMENTS, SQUARE = 1, 2
 
 
 class Told(NamedTuple):
     """One leaf, as the kernel takes it.
 
     Attributes:
-        given: what there is beside gradient and weights: the update, both moments; whether the second one's root is
-            meant.
-        arrays: gradient, weights before and after, update, both moments; float32, of one size.
+        given: whether there are moments, and whether the second one's root is meant.
+        arrays: gradient, weights before and after, both moments if there are; float32, of one size.
     """
 
     given: int
@@ -44,6 +43,6 @@ def _call(leaves: Sequence[Told], numbers: Array, sums: int) -> Array:
     operands = [numbers, *(x for leaf in leaves for x in leaf.arrays), jnp.zeros((len(leaves), sums), jnp.float32)]
     if is_manual():
         operands = varying_alike(operands)
-    *operands, result = jax.lax.stop_gradient(operands)  # a derivative of the step goes past what is told of it
+    *operands, result = operands
     call = jax.ffi.ffi_call(TARGET, result, vmap_method="broadcast_all")
     return call(*operands, version=VERSION, given=leaves[0].given)
