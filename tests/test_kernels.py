@@ -10,7 +10,7 @@ import adamx
 from adamx import kernels
 from adamx.moments.codes import CODES
 
-MISSING = kernels.native.missing()
+MISSING = kernels.calls.missing()
 needs_native = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 SHAPE = (33, 160)  # ragged groups, and an odd number of rows
 OTHERS = {"b": (7,), "scalar": (), "cube": (3, 5, 300)}

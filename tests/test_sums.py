@@ -12,7 +12,7 @@ from adamx.diagnostics import monitor, read
 from adamx.diagnostics._hats import Numbers
 from adamx.diagnostics._sums import COUNTS, LARGEST, Seen, Sums, table
 
-MISSING = kernels.native.missing()
+MISSING = kernels.calls.missing()
 needs_native = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 pytestmark = needs_native
 

@@ -13,7 +13,7 @@ import jax
 
 from .. import _leaves
 from .._leaf import Landed, Step
-from . import native, xla
+from . import calls, native, xla
 
 KERNELS = ("auto", "xla", "native")
 
@@ -37,7 +37,7 @@ def available() -> dict[str, str]:
     >>> adamx.kernels.available()["xla"]
     'yes'
     """
-    return {"xla": "yes", "native": native.missing() or "yes"}
+    return {"xla": "yes", "native": calls.missing() or "yes"}
 
 
 def land(name: str, steps: Sequence[Step | None], total: Any) -> list[Landed | None]:
@@ -79,11 +79,11 @@ def absent(name: str) -> str | None:
     """Why nothing is left to C++ under `kernel=name`; `None` if it may be."""
     if name == "xla":
         return "kernel='xla' was asked for"
-    if (missing := native.missing()) is not None:
+    if (missing := calls.missing()) is not None:
         return missing
     if name == "auto" and jax.default_backend() != "cpu":
         return f"JAX's default backend is {jax.default_backend()}"
-    if (devices := jax.device_count("cpu")) > 1 and not native.is_manual():
+    if (devices := jax.device_count("cpu")) > 1 and not calls.is_manual():
         # XLA would gather what is sharded for a call that it cannot look into.
         return f"arrays may be spread over {devices} devices: use `jax.shard_map`, where each sees its own"
     return None

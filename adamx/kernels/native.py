@@ -1,14 +1,6 @@
-"""One pass over memory in C++ (`native.cc`), for the rules and formats below, on CPUs.
+"""One pass over memory in C++ (`native.cc`), for the rules and formats below, on CPUs."""
 
-The library is built when adamx is installed and a C++17 compiler is there. It is loaded when first asked for.
-"""
-
-import ctypes
-import functools
-import importlib.util
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
@@ -31,16 +23,7 @@ from ..rules.adamax import AdaMax
 from ..rules.amsgrad import AMSGrad
 from ..rules.lion import Lion
 from ..rules.rmsprop import RMSProp
-
-TARGET = "adamx_step"
-SYMBOLS = MappingProxyType({TARGET: "AdamxStep", "adamx_sums": "AdamxSums"})
-"""The library's functions by the names that XLA knows them by."""
-VERSION = 2
-"""Of what calls say, as native.h has it: a library that was built from other sources is refused."""
-EXTENSION = "adamx.kernels._native"
-
-SMALL, TOGETHER = 8192, 64
-"""Leaves of so many elements, which one thread steps, share calls of so many leaves: a call costs more than they do."""
+from .calls import SMALL, STEP, VERSION, is_manual, together, varying, varying_alike
 
 # The numbers of native.cc's enumerations.
 DECAYS = ("none", "shrink", "l2", "cautious", "proximal")
@@ -73,31 +56,6 @@ class Program(NamedTuple):
     unit: str | None = None
 
 
-def missing() -> str | None:
-    """Why the kernel is not there; `None` if it is."""
-    return _load()
-
-
-@functools.cache
-def _load() -> str | None:
-    spec = importlib.util.find_spec(EXTENSION)
-    if spec is None or spec.origin is None:
-        return "it was not built: no C++17 compiler was found when adamx was installed, or it failed"
-    try:
-        library = ctypes.CDLL(spec.origin)
-        for target, symbol in SYMBOLS.items():
-            jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
-    except Exception as error:  # whatever the loader or this JAX objects to is the reason
-        return f"{Path(spec.origin).name} cannot be used with jaxlib {version('jaxlib')}: {error}"
-    return None
-
-
-def is_manual() -> bool:
-    """Whether what is being traced sees the arrays of one device only."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return not mesh.empty and set(mesh.manual_axes) == set(mesh.axis_names)
-
-
 def why_not(step: Step) -> str | None:
     """Why it cannot take this step; `None` if it can."""
     rule, leaf = step.rule, step.leaf
@@ -125,8 +83,8 @@ def land(steps: Sequence[Step], total: Any) -> list[Landed]:
     """Of each leaf the new parameter, the slots as they are stored, and the residual."""
     del total
     done: list[Landed | None] = [None] * len(steps)
-    for together in _calls(steps):
-        for i, landed in zip(together, _call([steps[i] for i in together]), strict=True):
+    for call in _calls(steps):
+        for i, landed in zip(call, _call([steps[i] for i in call]), strict=True):
             done[i] = landed
     return cast(list[Landed], done)
 
@@ -145,21 +103,6 @@ def _calls(steps: Sequence[Step]) -> list[list[int]]:
     return together([None if jnp.size(step.leaf.g) > SMALL else kind(step) for step in steps])
 
 
-def together(kinds: Sequence[Hashable | None]) -> list[list[int]]:
-    """Which leaves share a call: those of one kind, not too many; one of no kind has its own."""
-    calls: list[list[int]] = []
-    filling: dict[Hashable, list[int]] = {}
-    for i, kind in enumerate(kinds):
-        if kind is None:
-            calls.append([i])
-            continue
-        if len(filling.get(kind, ())) in (0, TOGETHER):
-            filling[kind] = []
-            calls.append(filling[kind])
-        filling[kind].append(i)
-    return calls
-
-
 def _call(steps: Sequence[Step]) -> list[Landed]:
     """The steps of leaves that are stored alike, in one call."""
     leaves, scalars = [step.leaf for step in steps], _resolved_once(steps[0])[1]
@@ -168,7 +111,7 @@ def _call(steps: Sequence[Step]) -> list[Landed]:
     if is_manual():
         operands = varying_alike(operands)
     call = jax.ffi.ffi_call(
-        TARGET,
+        STEP,
         operands[first:],  # results are of their types, sharding included
         input_output_aliases={i: i - first for i in range(first, len(operands))},
         vmap_method="broadcast_all",
@@ -186,25 +129,6 @@ def _in_place(step: Step) -> list[Array]:
     """What a step changes, as the kernel takes it: parameter, residual if any, and every slot's arrays."""
     leaf = step.leaf
     return [jnp.asarray(leaf.p), *([] if leaf.residual is None else [leaf.residual]), *jax.tree.leaves(leaf.stored)]
-
-
-def varying(arrays: Sequence[Array]) -> frozenset[str]:
-    """The axes of a `shard_map` along which one of them differs."""
-    types: list[Any] = [jax.typeof(x) for x in arrays]
-    manual = [getattr(x, "manual_axis_type", x) for x in types]  # before JAX 0.10 the type says it itself
-    return frozenset().union(*(x.varying if hasattr(x, "varying") else x.vma for x in manual))
-
-
-def varying_alike(arrays: Sequence[Array]) -> list[Array]:
-    """The arrays, all said to differ along the same axes."""
-    axes = varying(arrays)
-    lacking = [tuple(sorted(axes - varying([x]))) for x in arrays]
-    return [_cast(x, over) if over else x for x, over in zip(arrays, lacking, strict=True)]
-
-
-def _cast(x: Array, axes: tuple[str, ...]) -> Array:
-    lax: Any = jax.lax  # whose name for it changed in JAX 0.8.2
-    return lax.pcast(x, axes, to="varying") if hasattr(lax, "pcast") else lax.pvary(x, axes)
 
 
 def _attributes(step: Step) -> dict[str, Any]:

@@ -7,9 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from .._typing import Array
-from .native import SMALL, VERSION, is_manual, together, varying, varying_alike
-
-TARGET = "adamx_sums"
+from .calls import SMALL, SUMS, VERSION, is_manual, together, varying, varying_alike
 
 # The numbers of sums.cc's enumeration.
 MOMENTS, SQUARE = 1, 2
@@ -44,5 +42,5 @@ def _call(leaves: Sequence[Told], numbers: Array, sums: int) -> Array:
     if is_manual():
         operands = varying_alike(operands)
     *operands, result = operands
-    call = jax.ffi.ffi_call(TARGET, result, vmap_method="broadcast_all")
+    call = jax.ffi.ffi_call(SUMS, result, vmap_method="broadcast_all")
     return call(*operands, version=VERSION, given=leaves[0].given)
