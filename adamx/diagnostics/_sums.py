@@ -51,19 +51,20 @@ class Sums(NamedTuple):
     update: Array
     weight: Array
     moved: Array
+    ratio: Array
     pulled: Array
     against: Array
     stalled: Array
     nonfinite: Array
-    ratio: Array
     dominated: Array
     idle: Array
     step_max: Array
     ratio_max: Array
 
 
-COUNTS = ("size", "pulled", "against", "stalled", "nonfinite", "dominated", "idle")
+ADDED = ("gradient", "update", "weight", "moved", "ratio")
 LARGEST = ("step_max", "ratio_max")
+COUNTS = tuple(name for name in Sums._fields if name not in (*ADDED, *LARGEST))
 
 
 def table(seen: Sequence[Seen | None], numbers: Numbers | None, scale: Scalar | None, kernel: str) -> Array:
@@ -96,7 +97,7 @@ def _vector(numbers: Numbers | None, scale: Scalar | None) -> Array:
 
 def _sums(one: Seen | None, numbers: Numbers | None, scale: Scalar | None) -> Sums:
     """Those of one leaf by XLA, in one pass over it."""
-    none = Sums(*(jnp.zeros([], jnp.float32 if _added(name) else jnp.int32) for name in Sums._fields))
+    none = Sums(*(jnp.zeros([], jnp.float32 if name in ADDED else jnp.int32) for name in Sums._fields))
     if one is None:
         return none
     g = one.g if scale is None else one.g * jnp.asarray(scale, jnp.float32).astype(one.g.dtype)
@@ -131,17 +132,12 @@ def _sums(one: Seen | None, numbers: Numbers | None, scale: Scalar | None) -> Su
 def _stacked(leaves: Sequence[Sums]) -> Array:
     """Those of all leaves, (leaves, sums), in float32."""
     told: dict[str, Array] = {}
-    for kind in (True, False):
-        names = [name for name in Sums._fields if _added(name) == kind]
+    for names in (ADDED, (*COUNTS, *LARGEST)):
         table = jnp.stack([getattr(leaf, name) for name in names for leaf in leaves]).reshape(len(names), len(leaves))
         told |= dict(zip(names, table, strict=True))
     told |= {name: told[name].astype(jnp.float32) for name in COUNTS}
     told |= {name: jax.lax.bitcast_convert_type(told[name], jnp.float32) for name in LARGEST}
     return jnp.stack([told[name] for name in Sums._fields], 1)
-
-
-def _added(name: str) -> bool:
-    return name not in (*COUNTS, *LARGEST)
 
 
 def _phase(g: Array, change: Array) -> Array:

@@ -33,42 +33,44 @@ struct Account {
   Numbers numbers;
 };
 
-// In the order of the Python's `Sums`.
+// The sums, in the order of the Python's `Sums`, which begins with the number of elements.
+enum Added { kGradient, kUpdate, kWeight, kMoved, kRatio, kAdded };
+enum Counted { kPulled, kAgainst, kStalled, kNonfinite, kDominated, kIdle, kCounted };
+enum Largest { kStepMax, kRatioMax, kLargest };  // of bit patterns: sizes are in their order, and NaN above all
+constexpr int kSums = 1 + kAdded + kCounted + kLargest;
+
+struct Lanes {
+  alignas(64) float added[kAdded][kLanes];
+  alignas(64) int32_t counted[kCounted][kLanes];
+  alignas(64) int32_t largest[kLargest][kLanes];
+};
+
 struct Totals {
-  double size, gradient, update, weight, moved, pulled, against, stalled, nonfinite, ratio, dominated, idle;
-  float step_max, ratio_max;
+  double size, added[kAdded], counted[kCounted];
+  int32_t largest[kLargest];
+
+  void Add(int64_t elements, const Lanes& lanes) {
+    size += static_cast<double>(elements);
+    for (int l = 0; l < kLanes; ++l) {
+      for (int k = 0; k < kAdded; ++k) added[k] += lanes.added[k][l];
+      for (int k = 0; k < kCounted; ++k) counted[k] += lanes.counted[k][l];
+      for (int k = 0; k < kLargest; ++k) largest[k] = std::max(largest[k], lanes.largest[k][l]);
+    }
+  }
 
   void Add(const Totals& other) {
     size += other.size;
-    gradient += other.gradient;
-    update += other.update;
-    weight += other.weight;
-    moved += other.moved;
-    pulled += other.pulled;
-    against += other.against;
-    stalled += other.stalled;
-    nonfinite += other.nonfinite;
-    ratio += other.ratio;
-    dominated += other.dominated;
-    idle += other.idle;
-    step_max = Float(std::max(Bits(step_max), Bits(other.step_max)));
-    ratio_max = Float(std::max(Bits(ratio_max), Bits(other.ratio_max)));
+    for (int k = 0; k < kAdded; ++k) added[k] += other.added[k];
+    for (int k = 0; k < kCounted; ++k) counted[k] += other.counted[k];
+    for (int k = 0; k < kLargest; ++k) largest[k] = std::max(largest[k], other.largest[k]);
   }
 
   void Write(float* out) const {
-    for (double sum : {size, gradient, update, weight, moved, pulled, against, stalled, nonfinite, ratio, dominated, idle})
-      *out++ = static_cast<float>(sum);
-    *out++ = step_max;
-    *out = ratio_max;
+    *out++ = static_cast<float>(size);
+    for (double sum : added) *out++ = static_cast<float>(sum);
+    for (double sum : counted) *out++ = static_cast<float>(sum);
+    for (int32_t bits : largest) *out++ = Float(bits);
   }
-};
-constexpr int kSums = 14;
-
-// The largest are those of bit patterns: floats that are not negative are in their order, and NaN above all.
-struct Lanes {
-  alignas(64) float gradient[kLanes], update[kLanes], weight[kLanes], moved[kLanes], ratio[kLanes];
-  alignas(64) int32_t pulled[kLanes], against[kLanes], stalled[kLanes], nonfinite[kLanes], dominated[kLanes];
-  alignas(64) int32_t idle[kLanes], step_max[kLanes], ratio_max[kLanes];
 };
 
 // What one element adds to its lane
@@ -79,15 +81,15 @@ struct Weights {
     const float g = a.g[i] * a.numbers.scale, before = a.before[i], after = a.after[i];
     const float change = after - before, size = std::fabs(change);
     const float wanted = kMeans ? a.mu[i] : g;
-    lanes.gradient[l] += g * g;
-    lanes.update[l] += change * change;
-    lanes.weight[l] += before * before;
-    lanes.moved[l] += size;
-    lanes.pulled[l] += g != 0;
-    lanes.against[l] += ((g > 0) & (change < 0)) | ((g < 0) & (change > 0));
-    lanes.stalled[l] += (wanted != 0) & (after == before);
-    lanes.nonfinite[l] += !Finite(g);
-    lanes.step_max[l] = std::max(lanes.step_max[l], Bits(size));
+    lanes.added[kGradient][l] += g * g;
+    lanes.added[kUpdate][l] += change * change;
+    lanes.added[kWeight][l] += before * before;
+    lanes.added[kMoved][l] += size;
+    lanes.counted[kPulled][l] += g != 0;
+    lanes.counted[kAgainst][l] += ((g > 0) & (change < 0)) | ((g < 0) & (change > 0));
+    lanes.counted[kStalled][l] += (wanted != 0) & (after == before);
+    lanes.counted[kNonfinite][l] += !Finite(g);
+    lanes.largest[kStepMax][l] = std::max(lanes.largest[kStepMax][l], Bits(size));
   }
 };
 
@@ -97,10 +99,10 @@ struct Moments {
     const float root = kSquares ? std::sqrt(a.nu[i]) : a.nu[i];
     const bool still = root == 0;
     const float quotient = std::fabs(a.mu[i] / (still ? 1.0f : root)), ratio = still ? 0.0f : quotient;
-    lanes.ratio[l] += ratio;
-    lanes.dominated[l] += !still & (root * a.numbers.root < a.numbers.eps);
-    lanes.idle[l] += still;
-    lanes.ratio_max[l] = std::max(lanes.ratio_max[l], Bits(ratio));
+    lanes.added[kRatio][l] += ratio;
+    lanes.counted[kDominated][l] += !still & (root * a.numbers.root < a.numbers.eps);
+    lanes.counted[kIdle][l] += still;
+    lanes.largest[kRatioMax][l] = std::max(lanes.largest[kRatioMax][l], Bits(ratio));
   }
 };
 
@@ -115,19 +117,9 @@ INLINE void ForEach(const Account& account, int64_t first, int64_t last, Lanes& 
   out = lanes;
 }
 
-template <class T>
-double Sum(const T (&lanes)[kLanes]) {
-  double sum = 0;
-  for (T lane : lanes) sum += lane;
-  return sum;
-}
-
-inline float Largest(const int32_t (&lanes)[kLanes]) { return Float(*std::max_element(lanes, lanes + kLanes)); }
-
 // A block at a time, so that the moments' loop finds the means in the first-level cache.
-FOR_EACH_MACHINE void AddUp(const Account& a, int64_t first, int64_t last, Totals& totals) {
+FOR_EACH_MACHINE void AddUp(const Account& a, int64_t first, int64_t last, Lanes& lanes) {
   constexpr int64_t block = 1024;
-  Lanes lanes{};
   for (int64_t at = first; at < last; at += block) {
     const int64_t end = std::min(at + block, last);
     if (a.mu == nullptr) {
@@ -138,10 +130,6 @@ FOR_EACH_MACHINE void AddUp(const Account& a, int64_t first, int64_t last, Total
     if (a.square) ForEach<Moments<true>>(a, at, end, lanes);
     else ForEach<Moments<false>>(a, at, end, lanes);
   }
-  totals = {static_cast<double>(last - first), Sum(lanes.gradient), Sum(lanes.update), Sum(lanes.weight),
-            Sum(lanes.moved), Sum(lanes.pulled), Sum(lanes.against), Sum(lanes.stalled), Sum(lanes.nonfinite),
-            Sum(lanes.ratio), Sum(lanes.dominated), Sum(lanes.idle), Largest(lanes.step_max),
-            Largest(lanes.ratio_max)};
 }
 
 template <class Pool>
@@ -149,7 +137,10 @@ Totals Told(const Account& a, Pool& pool) {
   const int64_t runs = (a.size + kRun - 1) / kRun;
   std::vector<Totals> parts(static_cast<size_t>(runs));
   InParts(runs, pool, [&a, &parts](int64_t run) {
-    AddUp(a, run * kRun, std::min((run + 1) * kRun, a.size), parts[static_cast<size_t>(run)]);
+    const int64_t first = run * kRun, last = std::min(first + kRun, a.size);
+    Lanes lanes{};
+    AddUp(a, first, last, lanes);
+    parts[static_cast<size_t>(run)].Add(last - first, lanes);
   });
   Totals all{};
   for (const Totals& part : parts) all.Add(part);
