@@ -19,6 +19,17 @@ _OVERWRITE = "_overwrite_with_gradient"
 """Flax's name for parameters whose "gradient" takes their place, as FP8 scales do."""
 
 
+# Before Flax 0.12.7 it is called `pure`, and later that warns.
+_pure: Any = nnx.as_pure if hasattr(nnx, "as_pure") else vars(nnx)["pure"]
+
+
+def _put(variable: Any, x: Any) -> None:
+    if hasattr(nnx.Variable, "set_value"):
+        variable.set_value(x)
+    else:  # before Flax 0.12.1
+        variable.value = x
+
+
 def take_step(
     tx: optax.GradientTransformation, grads: Params, state: Any, params: Params, **extra_args: Any
 ) -> tuple[Params, Any]:
@@ -94,12 +105,12 @@ class Optimizer(nnx.Optimizer):
         """
         if not isinstance(self.tx, _Optimizer):
             return super().update(model, grads, **kwargs)
-        params = nnx.as_pure(nnx.state(model, self.wrt, graph=self.graph))
-        gradients = nnx.as_pure(nnx.state(grads, self.wrt, graph=self.graph))
-        new, opt_state = self.tx.step(gradients, nnx.as_pure(self.opt_state), params, **nnx.as_pure(kwargs))
+        graph = {"graph": self.graph} if hasattr(self, "graph") else {}  # since Flax 0.12.5
+        params, gradients = (_pure(nnx.state(tree, self.wrt, **graph)) for tree in (model, grads))
+        new, opt_state = self.tx.step(gradients, _pure(self.opt_state), params, **_pure(kwargs))
         nnx.update(model, new)
         # One by one: `nnx.update` would make mappings of coded moments.
         is_variable = lambda x: isinstance(x, nnx.Variable)  # noqa: E731
-        jax.tree.map(lambda old, x: old.set_value(x), self.opt_state, opt_state, is_leaf=is_variable)
+        jax.tree.map(_put, self.opt_state, opt_state, is_leaf=is_variable)
         self.step[...] += 1
         return jax.tree.map(lambda n, p: n - p, new, params)

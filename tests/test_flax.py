@@ -10,6 +10,7 @@ from flax.training import train_state
 
 import adamx
 import adamx.flax
+from adamx.flax import _pure as pure
 
 pytestmark = pytest.mark.usefixtures("loose")  # Optax's AdamW needs it
 
@@ -63,14 +64,15 @@ def test_nnx_optimizer_steps_as_flax_does(tx):
         def step(model, optimizer):
             return optimizer.update(model, nnx.grad(loss)(model))
 
-        before = nnx.as_pure(nnx.state(model, nnx.Param))
+        before = pure(nnx.state(model, nnx.Param))
         updates = step(model, optimizer)
-        after = nnx.as_pure(nnx.state(model, nnx.Param))
-        jax.tree.map(lambda a, b, u: np.testing.assert_allclose(a - b, u, atol=1e-7), after, before, updates)
+        after = pure(nnx.state(model, nnx.Param))
+        if updates is not None:  # Flax 0.12.0's own tells nothing
+            jax.tree.map(lambda a, b, u: np.testing.assert_allclose(a - b, u, atol=1e-7), after, before, updates)
         for _ in range(3):
             step(model, optimizer)
         assert int(optimizer.step[...]) == 4
-        outcomes.append(nnx.as_pure(nnx.state(model, nnx.Param)))
+        outcomes.append(pure(nnx.state(model, nnx.Param)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *outcomes)
 
 
@@ -91,7 +93,7 @@ def test_nnx_optimizer_keeps_coded_moments_and_residuals(moments, weights):
         step(model, optimizer)
     got = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a.astype(float), b.astype(float)), params, got)
-    kept = nnx.as_pure(optimizer.opt_state)
+    kept = pure(optimizer.opt_state)
     assert jax.tree.map(jnp.shape, jax.tree.leaves(kept)) == jax.tree.map(jnp.shape, jax.tree.leaves(state))
 
 

@@ -285,6 +285,7 @@ def test_it_works_in_flax():
     from flax import nnx, serialization
 
     import adamx.flax
+    from adamx.flax import _pure as pure
 
     tx = monitor(adamx.adamw(RATE))
     state = adamx.flax.TrainState.create(apply_fn=None, params=PARAMS, tx=tx)
@@ -302,7 +303,7 @@ def test_it_works_in_flax():
         optimizer.update(model, nnx.grad(lambda model: ((model(jnp.ones((2, 3))) - 1) ** 2).mean())(model))
 
     step(model, optimizer)
-    assert read(nnx.as_pure(optimizer.opt_state))["kernel/step_mean"] == pytest.approx(1, rel=0.05)
+    assert read(pure(optimizer.opt_state))["kernel/step_mean"] == pytest.approx(1, rel=0.05)
 
 
 def test_leaves_may_be_absent_complex_empty_or_lack_a_gradient():

@@ -19,7 +19,7 @@ def read(state: Any) -> dict[str, Scalar]:
 
     Args:
         state: the monitor's state, or one that holds it, as those of chains, `optax.MultiSteps` and Flax's train state
-            do; of an `nnx.Optimizer` give `nnx.as_pure(optimizer.opt_state)`.
+            do; of an `nnx.Optimizer` give `nnx.as_pure(optimizer.opt_state)` (`nnx.pure` before Flax 0.12.7).
 
     Returns:
         Python floats; zeros before the first step.
