@@ -27,3 +27,10 @@ def loose():
     """Implicit promotion for one test, where a peer needs it."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
+
+
+@pytest.fixture
+def one_device(request, monkeypatch):
+    """What users have, and C++ asks for; the tests' four devices are for those that say so."""
+    if "devices" not in request.keywords:
+        monkeypatch.setattr(jax, "device_count", lambda *_: 1)

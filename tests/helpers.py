@@ -6,9 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import adamx
 from adamx._catalogue import FACTORIES
+
+MISSING = adamx.kernels.calls.missing()
+needs_native = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
 
 class SoftSign(adamx.Rule[tuple[()]]):

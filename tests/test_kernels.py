@@ -9,9 +9,9 @@ import pytest
 import adamx
 from adamx import kernels
 from adamx.moments.codes import CODES
+from tests.helpers import MISSING, needs_native
 
-MISSING = kernels.calls.missing()
-needs_native = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+pytestmark = pytest.mark.usefixtures("one_device")
 SHAPE = (33, 160)  # ragged groups, and an odd number of rows
 OTHERS = {"b": (7,), "scalar": (), "cube": (3, 5, 300)}
 
@@ -33,13 +33,6 @@ RULES = {
     "rmsprop_everything": adamx.RMSProp(momentum=0.9, nesterov=True, bias_correction=True, eps_in_sqrt=False),
     "adagrad": adamx.AdaGrad(),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_device(request, monkeypatch):
-    """What users have; the tests' four devices are for those that say so."""
-    if "devices" not in request.keywords:
-        monkeypatch.setattr(jax, "device_count", lambda *_: 1)
 
 
 def tree(dtype, seed=0, others=True):

@@ -12,6 +12,9 @@ import adamx
 from adamx.diagnostics import monitor, read, spikes
 from adamx.theory import worst_case_gradients
 
+# By the kernel where it can; that XLA says the same is tested in test_sums.py.
+pytestmark = pytest.mark.usefixtures("one_device")
+
 RATE = 1e-2
 PARAMS = {
     "dense": {"kernel": jnp.asarray(np.random.default_rng(0).standard_normal((64, 96)), jnp.float32)},
@@ -19,12 +22,6 @@ PARAMS = {
 }
 BASE = {"gradient_norm", "update_norm", "parameter_norm", "update_ratio", "sign_agreement", "stalled", "nonfinite"}
 STEP, HATS = {"step_mean", "step_max"}, {"snr", "eps_share", "idle"}
-
-
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch):
-    """What users have: by the kernel where it can; that XLA says the same is tested beside it, in test_sums.py."""
-    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
 
 
 def gradients(t, dtype=jnp.float32):

@@ -7,25 +7,17 @@ import optax
 import pytest
 
 import adamx
-from adamx import kernels
 from adamx.diagnostics import monitor, read
 from adamx.diagnostics._hats import Numbers
 from adamx.diagnostics._sums import COUNTS, LARGEST, Seen, Sums, table
+from adamx.kernels.calls import VERSION
+from tests.helpers import needs_native
 
-MISSING = kernels.calls.missing()
-needs_native = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
-pytestmark = needs_native
+pytestmark = pytest.mark.usefixtures("one_device")
 
 SIZES = (1, 15, 16, 17, 1023, 1025, 70_001, 0)
 NUMBERS = Numbers(jnp.float32(1.0), jnp.float32(2.0), jnp.float32(0.3), None, True)
 PARAMS = {"kernel": jnp.linspace(-1.0, 1.0, 9000).reshape(90, 100), "bias": jnp.linspace(0.5, 1.0, 7)}
-
-
-@pytest.fixture(autouse=True)
-def one_device(request, monkeypatch):
-    """What users have; the tests' four devices are for those that say so."""
-    if "devices" not in request.keywords:
-        monkeypatch.setattr(jax, "device_count", lambda *_: 1)
 
 
 def seen(size, update, moments, wild=False):
@@ -70,6 +62,7 @@ def by_hand(leaf, numbers, scale):
     return Sums(**dict.fromkeys(Sums._fields, 0) | told)
 
 
+@needs_native
 @pytest.mark.parametrize("update", [False, True])
 @pytest.mark.parametrize("moments", ["none", "squared", "root"])
 @pytest.mark.parametrize("scale", [None, 0.5])
@@ -86,6 +79,7 @@ def test_every_sum_is_the_same(update, moments, scale):
         assert 0 < getattr(wanted, name)[-2] < 70_001, name
 
 
+@needs_native
 def test_what_is_not_finite_is_told_alike():
     leaves = [seen(n, False, True, wild=True) for n in (70_001, 500)]
     xla, native = (Sums(*np.asarray(table(leaves, NUMBERS, None, kernel)).T) for kernel in ("xla", "auto"))
@@ -95,6 +89,7 @@ def test_what_is_not_finite_is_told_alike():
     assert np.isnan(native.gradient).all() and np.isnan(native.ratio_max).all() and np.isinf(native.weight).all()
 
 
+@needs_native
 def test_neither_threads_nor_neighbours_change_a_bit():
     """A large leaf is told of by several threads, a small one in a call with others."""
     leaf = seen(2**20 + 5, False, True)
@@ -115,6 +110,7 @@ def text(opt, params=PARAMS, grads=None):
     return jax.jit(opt.step).lower(grads or params, opt.init(params), params).as_text()
 
 
+@needs_native
 def test_they_are_taken_in_cxx_where_a_step_leaves_everything_in_memory_in_float32():
     assert text(monitor(adamx.adam(1e-2))).count("custom_call @adamx_sums") == 2  # a large leaf has its own call
     assert "adamx_sums" in text(monitor(adamx.prodigy(1.0)))
@@ -144,7 +140,7 @@ def test_a_monitor_says_the_same(make):
         for t in range(4):
             params, state = step(jax.tree.map(lambda p, t=t: jnp.sin(9 * p + t), PARAMS), state, params, grad_scale=0.5)
         told.append(read(state))
-    assert told[1] == pytest.approx(told[0], rel=2e-4)
+    assert told[1] == pytest.approx(told[0], rel=3e-5)  # XLA adds 9,000 terms one after the other in float32
 
 
 def test_under_vmap_each_is_told_of_by_itself():
@@ -180,6 +176,7 @@ def test_a_gradient_through_a_step_goes_past_the_account_of_it():
         assert watched == alone != 0
 
 
+@needs_native
 @pytest.mark.devices
 def test_under_shard_map_a_device_tells_of_its_own_part():
     mesh, spec = jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Auto,)), jax.sharding.PartitionSpec("x")
@@ -198,15 +195,16 @@ def test_under_shard_map_a_device_tells_of_its_own_part():
     np.testing.assert_allclose(norms("auto")(data), norms("xla")(data), rtol=1e-5)
 
 
+@needs_native
 def test_the_kernel_itself_refuses_what_is_not_as_said():
     numbers, x = jnp.ones(3), jnp.ones(40)
     for operands, given, version, message in (
         ((numbers, x, x, x), 0, 0, "another version"),
-        ((numbers, x, x), 0, 2, "operands that are not those"),
-        ((numbers, x, x, x), 1, 2, "operands that are not those"),
-        ((numbers, x, x, x[:9]), 0, 2, "not of their leaf's size"),
-        ((numbers, x, x, x.astype(jnp.bfloat16)), 0, 2, "not float32"),
-        ((numbers[:0], x, x, x), 0, 2, "not of their leaf's size"),
+        ((numbers, x, x), 0, VERSION, "operands that are not those"),
+        ((numbers, x, x, x), 1, VERSION, "operands that are not those"),
+        ((numbers, x, x, x[:9]), 0, VERSION, "not of their leaf's size"),
+        ((numbers, x, x, x.astype(jnp.bfloat16)), 0, VERSION, "not float32"),
+        ((numbers[:0], x, x, x), 0, VERSION, "not of their leaf's size"),
     ):
         call = jax.ffi.ffi_call("adamx_sums", jax.ShapeDtypeStruct((1, 14), jnp.float32))
         with pytest.raises(Exception, match=message):

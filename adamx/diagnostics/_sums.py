@@ -10,7 +10,7 @@ import numpy as np
 from .. import kernels
 from .._math import abs_sq
 from .._typing import Array, Scalar
-from ..kernels import sums as native
+from ..kernels import sums
 from ._hats import Numbers
 
 ROW = 2**15
@@ -75,17 +75,17 @@ def table(seen: Sequence[Seen | None], numbers: Numbers | None, scale: Scalar | 
     in_cxx = kernels.absent(kernel) is None
     plain = {i: _operands(one, numbers) for i, one in enumerate(seen) if in_cxx and one is not None and one.plain}
     others = {i: _sums(one, numbers, scale) for i, one in enumerate(seen) if i not in plain}
-    pieces = native.told(plain, _vector(numbers, scale), len(Sums._fields)) if plain else []
+    pieces = sums.told(plain, _vector(numbers, scale), len(Sums._fields)) if plain else []
     if others:
         pieces.append((list(others), _stacked(list(others.values()))))
     order = np.concatenate([places for places, _ in pieces])
     return jnp.concatenate([rows for _, rows in pieces])[np.argsort(order)]
 
 
-def _operands(one: Seen, numbers: Numbers | None) -> native.Told:
+def _operands(one: Seen, numbers: Numbers | None) -> sums.Told:
     if numbers is None or one.mu is None or one.nu is None:
-        return native.Told(0, [one.g, one.old, one.new])
-    return native.Told(native.MOMENTS | (native.SQUARE * numbers.squared), [one.g, one.old, one.new, one.mu, one.nu])
+        return sums.Told(0, [one.g, one.old, one.new])
+    return sums.Told(sums.MOMENTS | (sums.SQUARE * numbers.squared), [one.g, one.old, one.new, one.mu, one.nu])
 
 
 def _vector(numbers: Numbers | None, scale: Scalar | None) -> Array:
