@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from . import _leaves, kernels
+from ._clip import gradient_factor
 from ._leaf import Layout, Leaf, Now, Step, wide_dtype
-from ._math import Varying, abs_sq, log_beta
+from ._math import Varying, log_beta
 from ._random import Noise, noise
 from ._rule import Rule, check_value, hyperparameters, replace
-from ._typing import Above, Array, Params, Scalar
+from ._typing import Array, Params, Scalar
 from ._weights import ROUNDINGS, Rounding, is_narrow
 
 
@@ -125,7 +126,7 @@ class Engine:
         if params is None:
             raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")
         leaves = _leaves.flatten(grads, "grads")
-        work = self.prepare(leaves, state, params, _factor(leaves.arrays, clip_norm, grad_scale))
+        work = self.prepare(leaves, state, params, gradient_factor(leaves.arrays, clip_norm, grad_scale))
         done = kernels.land(self.kernel, work.steps, work.total)
         return self._finish(leaves, work, done, work.parameters)
 
@@ -237,19 +238,3 @@ def _check_state(state: Any, varying: set[str]) -> None:
             f"the state is of schedules of {sorted(state.log_products)}, the optimizer of {sorted(varying)}: the "
             "product of a scheduled decay rate is kept in the state, so make a new one with `init`"
         )
-
-
-def _factor(grads: list[Any], clip_norm: Scalar | None, grad_scale: Scalar | None) -> Array | None:
-    """What all gradients are multiplied with, float32."""
-    if grad_scale is not None:
-        check_value("grad_scale", grad_scale, Above(-float("inf"), float("inf")))
-    if clip_norm is None:
-        return None if grad_scale is None else jnp.asarray(grad_scale, jnp.float32)
-    check_value("clip_norm", clip_norm, Above(0.0, float("inf")))
-    squares = [jnp.sum(abs_sq(jnp.asarray(g, wide_dtype(g)))).astype(jnp.float32) for g in grads if g is not None]
-    scale = jnp.asarray(1.0 if grad_scale is None else grad_scale, jnp.float32)
-    norm, largest = (
-        jnp.abs(scale) * jnp.sqrt(sum(squares, jnp.zeros([], jnp.float32))),
-        jnp.asarray(clip_norm, jnp.float32),
-    )
-    return scale * jnp.where(norm <= largest, 1, largest / norm)

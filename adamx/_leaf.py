@@ -265,8 +265,7 @@ class Step:
         if self.leaf.rounding is None:
             return direction.astype(jnp.result_type(self.leaf.g)), self._stored(slots), None
         new, residual = self._rounded(direction)
-        old = jnp.asarray(self.leaf.p).astype(jnp.float32)
-        return new.astype(jnp.float32) - old, self._stored(slots), residual
+        return _change(jnp.asarray(self.leaf.p), new), self._stored(slots), residual
 
     def land(self, total: Any) -> Landed:
         """The new weight, the slots as they are stored, and the weight's residual."""
@@ -286,8 +285,8 @@ class Step:
         old = jnp.asarray(self.leaf.p)
         master = (self.at.p + direction).astype(jnp.float32)
         new = rounding.weight(master, old.dtype, noise)
-        change = new.astype(jnp.float32) - old.astype(jnp.float32)
-        landed = (old.astype(jnp.float32) + change).astype(old.dtype)
+        # As `optax.apply_updates` makes it of what `update` gives, whichever of the two is called.
+        landed = (old.astype(jnp.float32) + _change(old, new)).astype(old.dtype)
         return landed, rounding.residual(master, landed, noise)
 
     def _check_shape(self, name: str, new: Any, old: Any) -> None:
@@ -299,6 +298,11 @@ class Step:
     def _promotion(self) -> Any:
         """Within a complex leaf real and complex numbers mix on purpose; everything else is of one dtype."""
         return jax.numpy_dtype_promotion("standard") if jnp.iscomplexobj(self.g) else contextlib.nullcontext()
+
+
+def _change(old: Array, new: Array) -> Array:
+    """From one narrow weight to the next, float32; 0 where both are the same infinity."""
+    return jnp.where(new == old, 0, new.astype(jnp.float32) - old.astype(jnp.float32))
 
 
 def _form(x: Any) -> str:

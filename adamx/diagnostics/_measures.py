@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
+from .._math import largest
 from .._typing import Array
 from ._hats import Numbers
 from ._sums import LARGEST, Sums
@@ -17,8 +18,8 @@ def gathered(table: Array, member: np.ndarray) -> Sums:
     """Of each group, (groups,), from a row of sums for each leaf."""
     # A product with 0 would carry one leaf's NaN into all groups.
     mine = jnp.where(member[:, :, None], table[None], 0)
-    added, largest = jnp.sum(mine, 1), jnp.max(mine, 1)
-    return Sums(*((largest if name in LARGEST else added)[:, i] for i, name in enumerate(Sums._fields)))
+    added, most = jnp.sum(mine, 1), largest(mine, 1)
+    return Sums(*((most if name in LARGEST else added)[:, i] for i, name in enumerate(Sums._fields)))
 
 
 def metrics(group: Sums, step_size: Array | None, numbers: Numbers | None) -> dict[str, Array]:

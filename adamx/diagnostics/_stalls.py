@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from .. import _leaves
 from .._engine import Engine
 from .._leaf import Step
+from .._math import largest
 from .._memory import only_state
 from .._transform import Optimizer, engine_of
 from .._typing import Array, Params
@@ -86,7 +87,7 @@ class _Change(NamedTuple):
     @classmethod
     def of(cls, old: Array, exact: Array, kept: Array) -> "_Change":
         exact, kept = exact - old, kept - old
-        size = jnp.max(jnp.abs(exact), initial=0)
+        size = largest(exact)
         scale = jnp.where(size > 0, size, 1).astype(exact.dtype)
         exact, kept = exact / scale, kept / scale
         missed = jnp.sum((exact != 0) & (kept == 0), dtype=float)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._math import div_no_nan
+from .._math import div_no_nan, largest
 from .._random import Noise, unit_interval
 from .._typing import Array
 from .codes import LogCode, RatioCode
@@ -78,7 +78,7 @@ class Ratio(NamedTuple):
     def encode(self, x: Array, unit: Array | None, noise: Noise) -> RatioCode:
         """`x`, float32, measured in `unit`, which is not negative; `None` for 1."""
         ratio = _grouped(x if unit is None else div_no_nan(x, unit))
-        top = jax.lax.bitcast_convert_type(jnp.max(jnp.abs(ratio), axis=-1, keepdims=True), jnp.int32)
+        top = jax.lax.bitcast_convert_type(largest(ratio, -1, keepdims=True), jnp.int32)
         up = jnp.minimum((top + QUARTER - 1) & -QUARTER, INFINITE - QUARTER)
         scale = jax.lax.bitcast_convert_type(jnp.where(top < INFINITE, up, top), jnp.float32)
         place = 254 * div_no_nan(ratio, scale + jnp.abs(ratio))

@@ -1,0 +1,82 @@
+"""What all gradients of a step are multiplied with: the caller's scale, and what shortens them to a norm."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._leaf import real_dtype, wide_dtype
+from ._math import abs_sq
+from ._rule import check_value
+from ._typing import Above, Array, Scalar
+
+
+def gradient_factor(grads: list[Any], clip_norm: Scalar | None, grad_scale: Scalar | None) -> Array | None:
+    """`grad_scale`, times what brings the norm of all gradients so scaled down to `clip_norm`; `None` for 1.
+
+    Of shape (), in the real dtype of the widest gradient and at least float32.
+    """
+    given = [g for g in grads if g is not None]
+    dtype = real_dtype(wide_dtype(*given))
+    if grad_scale is not None:
+        check_value("grad_scale", grad_scale, Above(-float("inf"), float("inf")))
+    if clip_norm is None:
+        return None if grad_scale is None else _opaque(jnp.asarray(grad_scale, dtype))
+    check_value("clip_norm", clip_norm, Above(0.0, float("inf")))
+    scale = jnp.asarray(1.0 if grad_scale is None else grad_scale, dtype)
+    most = jnp.asarray(clip_norm, dtype) / norm(given, dtype)
+    return _opaque(jnp.where(jnp.abs(scale) <= most, scale, jnp.sign(scale) * most))
+
+
+def norm(arrays: list[Any], dtype: np.dtype) -> Array:
+    """The Euclidean length of all elements, of shape () in a real `dtype` of at least 32 bits.
+
+    Right wherever it can be said in `dtype`: where squares may have over- or underflowed, it is taken from the sums of
+    the squares of smaller or of larger numbers. On a CPU these are added up only then; elsewhere all in one pass, as a
+    branch would wait for the device.
+    """
+    if not arrays:
+        return jnp.zeros([], dtype)
+    # So far down the squares of 2^31 of the largest numbers can be added up, so far up those of the least are normal.
+    far = jnp.finfo(dtype).maxexp * 25 // 32
+    down, up = (_opaque(jnp.asarray(2.0**e, dtype)) for e in (-far, far))
+
+    def squares(factor: Array | None) -> Array:
+        wide = [jnp.asarray(x, wide_dtype(x)) for x in arrays]
+        scaled = wide if factor is None else [_times(x, factor) for x in wide]
+        return sum((jnp.sum(abs_sq(x)).astype(dtype) for x in scaled), jnp.zeros([], dtype))
+
+    def chosen(plain: Array, smaller: Array, larger: Array) -> Array:
+        return jnp.where(
+            plain > 1,
+            jnp.where(jnp.isinf(plain), jnp.sqrt(smaller) * up, jnp.sqrt(plain)),
+            jnp.where(_said(plain, dtype), jnp.sqrt(plain), jnp.sqrt(larger) * down),
+        )
+
+    def in_turn() -> Array:
+        plain = squares(None)
+        others = lambda: chosen(plain, squares(down), squares(up))  # noqa: E731
+        return jax.lax.cond(_said(plain, dtype), lambda: jnp.sqrt(plain), others)
+
+    def at_once() -> Array:
+        return chosen(squares(None), squares(down), squares(up))
+
+    return jax.lax.platform_dependent(cpu=in_turn, default=at_once)
+
+
+def _times(x: Array, factor: Array) -> Array:
+    """`x` times a real number, in that one's precision at least."""
+    if jnp.iscomplexobj(x):
+        return jax.lax.complex(_times(x.real, factor), _times(x.imag, factor))
+    return x.astype(np.promote_types(x.dtype, factor.dtype)) * factor
+
+
+def _said(square: Array, dtype: np.dtype) -> Array:
+    """Whether a sum of squares can be trusted: not infinite, and so large that what underflowed does not count."""
+    return ~(jnp.isinf(square) | (square < np.asarray(2.0 ** (-jnp.finfo(dtype).maxexp // 2), dtype)))
+
+
+def _opaque(factor: Array) -> Array:
+    """A constant one would make XLA compute $(g s)^2$ as $g^2 s^2$ for leaves of one element, which may overflow."""
+    return jax.lax.optimization_barrier(factor)
