@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._leaf import real_dtype, wide_dtype
+from ._layout import real_dtype, wide_dtype
 from ._math import abs_sq
 from ._rule import check_value
 from ._typing import Above, Array, Scalar

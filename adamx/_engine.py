@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import optax
 
 from . import _leaves, kernels
+from ._check import check_leaf, check_state
 from ._clip import gradient_factor
-from ._leaf import Layout, Leaf, Now, Step, wide_dtype
+from ._layout import Layout, wide_dtype
+from ._leaf import Leaf, Now, Step
 from ._math import Varying, log_beta
 from ._random import Noise, noise
 from ._rule import Rule, check_value, hyperparameters, replace
@@ -152,9 +154,12 @@ class Engine:
             if g is None:
                 steps.append(None)
                 continue
+            if p is None and params is not None:
+                where = _leaves.show("grads", path)
+                raise ValueError(f"{where} is an array, but its parameter is None: give None for the gradient, too")
             narrow = self.rounding if p is not None and is_narrow(p) else None
             leaf = Leaf(path, g, p, row, decay, narrow, residual)
-            leaf.check(self.layout)
+            check_leaf(leaf, self.layout)
             steps.append(Step(leaf, self.layout, now, self.noise(path, count)))
         total = _total([step.measure() for step in steps if step is not None]) if self.rule.measures else None
         return Work(steps, total, parameters, rows, kept, State(count, state.slots, products, state.residuals))
@@ -174,7 +179,7 @@ class Engine:
 
     def rows(self, leaves: _leaves.Leaves, state: Any) -> tuple[list[list[Any]], list[Any]]:
         """Of each leaf, its slots as they are stored and its residual."""
-        _check_state(state, self.varying)
+        check_state(state, self.layout, self.varying, self.rule)
         slots = [_leaves.recoded(leaves, column) for column in self.layout.tree.flatten_up_to(state.slots)]
         columns = [_leaves.match(leaves, column, "state") for column in slots]
         rows = [[column[i] for column in columns] for i in range(len(leaves.arrays))]
@@ -228,13 +233,3 @@ def _total(measures: list[Any]) -> Any:
 
 def _residual(rounding: Rounding | None, p: Array | None) -> Array | None:
     return None if rounding is None or p is None or not is_narrow(p) else rounding.start(p)
-
-
-def _check_state(state: Any, varying: set[str]) -> None:
-    if not hasattr(state, "slots"):
-        raise TypeError(f"{type(state).__name__} is not a state from `init(params)`: call update(grads, state, params)")
-    if set(state.log_products) != varying:
-        raise ValueError(
-            f"the state is of schedules of {sorted(state.log_products)}, the optimizer of {sorted(varying)}: the "
-            "product of a scheduled decay rate is kept in the state, so make a new one with `init`"
-        )

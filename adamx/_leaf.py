@@ -1,4 +1,4 @@
-"""One leaf's step: check what came in, decode and widen it, take the rule's step, narrow and encode what goes out."""
+"""One leaf's step: decode and widen what came in, take the rule's step, narrow and encode what goes out."""
 
 import contextlib
 import dataclasses
@@ -11,94 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _leaves
+from ._layout import Layout, real_dtype, wide_dtype
 from ._random import Noise
-from ._rule import At, Rule, Slot
+from ._rule import At, Rule
 from ._typing import Array
 from ._weights import Rounding
-from .moments import Format, Moments, check_groups, form_of, format_of, formats
-from .moments.codes import CODES, FloatCode
-from .moments.dense import Dense
-from .moments.int8 import Ratio
-
-
-class Layout(NamedTuple):
-    """A rule's slots in order, their dotted names, the structure that holds them, and how each is stored."""
-
-    names: list[str]
-    paths: list[tuple[Any, ...]]
-    slots: list[Slot]
-    tree: Any
-    formats: list[str]
-    mu_dtype: Any
-
-    @classmethod
-    def of(cls, rule: Rule[Any], moments: Moments, mu_dtype: Any) -> "Layout":
-        """The layout of `rule.slots`."""
-        pairs, tree = jax.tree_util.tree_flatten_with_path(rule.slots)
-        names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in pairs]
-        return cls(
-            names, [path for path, _ in pairs], [slot for _, slot in pairs], tree, formats(moments, names), mu_dtype
-        )
-
-    def formats_of(self, leaf: tuple[int, ...], shapes: list[tuple[int, ...] | None], wide: np.dtype) -> list[Format]:
-        """Each slot's format for a leaf of shape `leaf` that is computed in `wide`, its slots having these shapes."""
-        chosen = []
-        for name, slot, kind, shape in zip(self.names, self.slots, self.formats, shapes, strict=True):
-            dense = real_dtype(wide) if slot.nonnegative else wide
-            if self._has_mu_dtype(name) and dense.kind != "c":
-                chosen.append(Dense(self.mu_dtype))
-            else:
-                chosen.append(format_of(kind, slot, shape or (), leaf, dense))
-        return chosen
-
-    def formats_stored(self, stored: list[Any], wide: np.dtype) -> list[Format]:
-        """The formats of what is stored, whatever part of its leaf one sees (in `vmap` and `shard_map`)."""
-        return [
-            form_of(x, "float32" if self._has_mu_dtype(name) else kind, real_dtype(wide) if slot.nonnegative else wide)
-            for name, slot, kind, x in zip(self.names, self.slots, self.formats, stored, strict=True)
-        ]
-
-    def _has_mu_dtype(self, name: str) -> bool:
-        return self.mu_dtype is not None and name.split(".")[-1] == "mu"
-
-    def start(self, p: Array, noise: Noise) -> list[Any]:
-        """Each slot's first stored value for a leaf of the parameters."""
-        wide = wide_dtype(p)
-        first = [slot.init(p, dtype=real_dtype(wide) if slot.nonnegative else wide) for slot in self.slots]
-        chosen = self.formats_of(jnp.shape(p), [None if x is None else x.shape for x in first], wide)
-        # Coding constants is done by XLA's compiler itself, at a minute for a large leaf, unless it is kept from it.
-        first = jax.lax.optimization_barrier(first)
-        return self.encode(first, chosen, noise)
-
-    def encode(self, values: list[Array | None], chosen: list[Format], noise: Noise) -> list[Any]:
-        """Slots to what they are stored as, measured in each other where a slot has a unit."""
-        slots = self.tree.unflatten(values)
-        return [
-            None if x is None else form.encode(x, self._unit(i, slots, form), noise.to(i))
-            for i, (x, form) in enumerate(zip(values, chosen, strict=True))
-        ]
-
-    def decode(self, stored: list[Any], chosen: list[Format], wide: np.dtype) -> Any:
-        """What is stored to the slots themselves, those first that others are measured in."""
-        values: list[Array | None] = [None] * len(stored)
-        measured = [slot.unit is not None and isinstance(x, CODES) for slot, x in zip(self.slots, stored, strict=True)]
-        for turn in (False, True):
-            slots = self.tree.unflatten(values)
-            for i, (slot, code, form) in enumerate(zip(self.slots, stored, chosen, strict=True)):
-                if code is not None and measured[i] == turn:
-                    dtype = real_dtype(wide) if slot.nonnegative else wide
-                    values[i] = form.decode(code, self._unit(i, slots, form)).astype(dtype)
-        return self.tree.unflatten(values)
-
-    def _unit(self, i: int, slots: Any, form: Format) -> Array | None:
-        """What slot `i` is measured in: its unit is a function of the NamedTuple that it stands in."""
-        unit = self.slots[i].unit
-        if unit is None or not isinstance(form, Ratio):
-            return None
-        for key in self.paths[i][:-1]:
-            slots = getattr(slots, key.name)
-        return unit(slots)
-
+from .moments import Format
+from .moments.codes import CODES
 
 Landed = tuple[Array, list[Any], Array | None]
 """What a step gives: the new parameter (or the direction), the slots as they are stored, and the weight's residual."""
@@ -124,43 +43,6 @@ class Leaf(NamedTuple):
     decays: bool
     rounding: Rounding | None
     residual: Array | None
-
-    def check(self, layout: Layout) -> None:
-        """Raise, naming the leaf, unless gradient, parameter and slots belong together."""
-        shape, where = jnp.shape(self.g), _leaves.show("grads", self.path)
-        if self.p is not None and jnp.shape(self.p) != shape:
-            raise ValueError(f"{where} has shape {shape}, its parameter {jnp.shape(self.p)}")
-        kept = None
-        if self.rounding is not None and self.p is not None:
-            kept = jax.eval_shape(self.rounding.start, self.p)
-        if _form(kept) != _form(self.residual):
-            raise ValueError(
-                f"beside the parameter of {where} the state keeps {_form(self.residual)}, the optimizer {_form(kept)}: "
-                "the state was made with another `weights` or for parameters of another dtype. To go on from it, take "
-                "`master_params` and make a new one with `from_master`"
-            )
-        if self.p is not None and jnp.iscomplexobj(self.p) != jnp.iscomplexobj(self.g):
-            kinds = ("complex", "real") if jnp.iscomplexobj(self.g) else ("real", "complex")
-            raise TypeError(f"{where} is {kinds[0]}, its parameter {kinds[1]}: make both the same")
-        for name, slot, kind, x in zip(layout.names, layout.slots, layout.formats, self.stored, strict=True):
-            if isinstance(x, CODES) and (kind == "float32" or isinstance(x, FloatCode) != (kind == "bfloat16")):
-                raise ValueError(
-                    f"{name} of {where} is stored as {type(x).__name__} in the state, but the optimizer keeps it in "
-                    f"{kind}: convert the state with `unpack_state` and `pack_state`"
-                )
-            if isinstance(x, CODES):
-                check_groups(x, f"{name} of {where}")
-            if x is not None and stored_shape(x) == shape:
-                continue
-            like = self.g if self.p is None else self.p
-            wanted = jax.eval_shape(lambda p, slot=slot: slot.init(p, dtype=np.float32), like)
-            if x is None and wanted is not None:
-                raise ValueError(f"{where} is an array where `init` was given None")
-            if x is not None and (wanted is None or stored_shape(x) != wanted.shape):
-                raise ValueError(
-                    f"{where} has shape {shape}, but {name} of its state has {stored_shape(x)}: the state was made "
-                    "from other parameters"
-                )
 
 
 class Now:
@@ -303,23 +185,3 @@ class Step:
 def _change(old: Array, new: Array) -> Array:
     """From one narrow weight to the next, float32; 0 where both are the same infinity."""
     return jnp.where(new == old, 0, new.astype(jnp.float32) - old.astype(jnp.float32))
-
-
-def _form(x: Any) -> str:
-    return "nothing" if x is None else f"{x.dtype}{list(x.shape)}"
-
-
-def stored_shape(x: Any) -> tuple[int, ...]:
-    """The shape of the slot that is stored as `x`."""
-    return x.code.shape if isinstance(x, CODES) else x.shape
-
-
-def wide_dtype(*arrays: Any) -> np.dtype:
-    """The dtype that a leaf is computed in: the widest of its arrays, and at least float32."""
-    dtypes = (jnp.result_type(x) for x in arrays if x is not None)
-    return functools.reduce(np.promote_types, dtypes, np.dtype(np.float32))
-
-
-def real_dtype(dtype: np.dtype) -> np.dtype:
-    """The dtype of its real part."""
-    return np.finfo(dtype).dtype

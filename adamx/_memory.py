@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from . import _leaves
 from ._engine import State
-from ._leaf import stored_shape, wide_dtype
+from ._layout import stored_shape, wide_dtype
 from ._transform import Optimizer, engine_of
 from ._typing import Params
 from ._weights import Rounding, is_narrow, nearest

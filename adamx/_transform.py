@@ -8,7 +8,7 @@ import optax
 
 from . import kernels
 from ._engine import Engine
-from ._leaf import Layout
+from ._layout import Layout
 from ._names import choose
 from ._rule import Rule, check
 from ._typing import Params, Scalar

@@ -97,9 +97,3 @@ def test_of_very_many_groups_a_nan_is_told_in_its_own():
     values = adamx.diagnostics.read(state)
     nan = {name.partition("/")[0] for name, value in values.items() if name.endswith("step_max") and np.isnan(value)}
     assert nan == {"w07", "all"}
-
-
-def test_a_slot_of_nan_is_no_slot_that_moved():
-    opt, params = adamx.adam(1e-3), jnp.ones(SHAPE)
-    told = adamx.diagnostics.stalls(opt, opt.init(params), params.at[3, 5].set(jnp.nan), params)
-    assert np.isnan(told.slots["mu"].progress) and np.isnan(told.weights.progress)

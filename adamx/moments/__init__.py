@@ -93,9 +93,21 @@ _DTYPES: Mapping[type, tuple[Any, ...]] = MappingProxyType(
 )
 
 
-def check_groups(code: Any, name: str) -> None:
-    """Raise unless a code's arrays are of its dtypes and its groups those of its shape."""
+def stored_as(x: Any, name: str, nonnegative: bool) -> bool:
+    """Whether `x` is what the format of this name makes of a slot that it codes."""
+    if name == "bfloat16":
+        return isinstance(x, FloatCode) if nonnegative else getattr(x, "dtype", None) == jnp.bfloat16
+    return name == "int8" and isinstance(x, LogCode if nonnegative else RatioCode)
+
+
+def check_code(code: Any, name: str) -> None:
+    """Raise unless a code's arrays are there, of its dtypes, and its groups those of its shape."""
     for field, x, dtype in zip(code._fields, code, _DTYPES[type(code)], strict=True):
+        if not hasattr(x, "dtype"):
+            raise ValueError(
+                f"{name} is stored as {type(code).__name__} whose {field} is {x!r} instead of an array of "
+                f"{np.dtype(dtype)}: restore the whole state, or make one with `init(params)`"
+            )
         if x.dtype != dtype:
             raise ValueError(
                 f"{name} is stored as {type(code).__name__} whose {field} is {x.dtype} instead of "

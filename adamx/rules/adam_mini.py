@@ -54,5 +54,5 @@ class AdamMini(Rule[Moments]):
         return tuple(axis for axis in range(ndim) if {axis, axis - ndim}.isdisjoint(self.keep))
 
     def _blocks(self, p: Array, dtype: Any) -> Array:
-        averaged = self._averaged(p.ndim)
-        return jnp.zeros([1 if axis in averaged else n for axis, n in enumerate(p.shape)], dtype)
+        # Summed up like the squares to come, so that it is sharded as they will be.
+        return jnp.zeros_like(p, dtype=dtype).sum(self._averaged(p.ndim), keepdims=True)

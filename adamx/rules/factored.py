@@ -48,7 +48,8 @@ def factor_slots(axes_of: Any) -> Factors:
 
     def without(p: Array, dtype: Any, side: int) -> Array | None:
         axes = axes_of(p.shape)
-        return None if axes is None else jnp.zeros([n for i, n in enumerate(p.shape) if i != axes[side]], dtype)
+        # Summed up like the squares to come, so that it is sharded as they will be.
+        return None if axes is None else jnp.zeros_like(p, dtype=dtype).sum(axes[side])
 
     def whole(p: Array, dtype: Any) -> Array | None:
         return jnp.zeros_like(p, dtype=dtype) if axes_of(p.shape) is None else None
