@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from . import _leaves, kernels
+from ._alike import taken
 from ._check import check_leaf, check_state
 from ._clip import gradient_factor
 from ._layout import Layout, wide_dtype
@@ -119,7 +120,7 @@ class Engine:
         del extra_args
         leaves = _leaves.flatten(updates, "grads")
         work = self.prepare(leaves, state, params)
-        return self._finish(leaves, work, [step and step.update(work.total) for step in work.steps], None)
+        return self._finish(leaves, work, taken(work.steps, Step.update, work.total), None)
 
     def step(
         self, grads: Params, state: Any, params: Params, clip_norm: Scalar | None, grad_scale: Scalar | None

@@ -18,6 +18,7 @@ from ._typing import Array
 from ._weights import Rounding
 from .moments import Format
 from .moments.codes import CODES
+from .moments.dense import Dense
 
 Landed = tuple[Array, list[Any], Array | None]
 """What a step gives: the new parameter (or the direction), the slots as they are stored, and the weight's residual."""
@@ -49,13 +50,14 @@ class Now:
     """What all leaves share in one step: the rule with its schedules at their values, the step's number, a factor.
 
     Attributes:
+        rule_as_given: the rule, its numbers in the dtypes in which they came.
         count: the number of the step, from 1.
         grad_scale: what gradients are multiplied with; `None` for nothing.
     """
 
     def __init__(self, rule: Rule[Any], count: Array, grad_scale: Array | None = None) -> None:
         self.count, self.grad_scale = count, grad_scale
-        self._rule = rule
+        self.rule_as_given = rule
         self._made: dict[Any, Any] = {}
 
     def rule(self, real: np.dtype) -> Any:
@@ -64,7 +66,7 @@ class Now:
         def numbers(x: Any) -> Any:
             return float(x) if isinstance(x, (int, float)) else jnp.asarray(x, real)
 
-        return self.once(("rule", real), lambda: jax.tree.map(numbers, self._rule))
+        return self.once(("rule", real), lambda: jax.tree.map(numbers, self.rule_as_given))
 
     def t(self, real: np.dtype) -> Array:
         """The number of the step in a real dtype."""
@@ -95,6 +97,11 @@ class Step:
     def formats(self) -> list[Format]:
         """How each slot is stored."""
         return self.layout.formats_stored(self.leaf.stored, self.wide)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it draws random bits."""
+        return self.leaf.rounding is not None or not all(isinstance(form, Dense) for form in self.formats)
 
     @functools.cached_property
     def rule(self) -> Any:

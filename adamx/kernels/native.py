@@ -156,7 +156,7 @@ def _format(form: Any) -> int:
 def _bits(steps: Sequence[Step]) -> Array:
     """Of each leaf the number of the step and its key, where anything is random."""
     first = steps[0]
-    if first.leaf.rounding is None and all(isinstance(form, Dense) for form in first.formats):
+    if not first.is_random:
         return jnp.zeros((len(steps), 2), jnp.uint32)
     keys = jnp.stack([jnp.asarray(step.noise.key).astype(jnp.uint32) for step in steps])
     return jnp.stack([jnp.broadcast_to(first.now.count.astype(jnp.uint32), keys.shape), keys], axis=1)

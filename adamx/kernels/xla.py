@@ -1,8 +1,9 @@
 """The reference: the rule's own formulas, compiled by XLA."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
+from .._alike import taken
 from .._leaf import Landed, Step
 
 
@@ -13,4 +14,4 @@ def why_not(step: Step) -> str | None:
 
 def land(steps: Sequence[Step], total: Any) -> list[Landed]:
     """Of each leaf the new parameter, the slots as they are stored, and the residual."""
-    return [step.land(total) for step in steps]
+    return cast(list[Landed], taken(steps, Step.land, total))

@@ -44,8 +44,8 @@ class Log(NamedTuple):
         raw = jax.lax.bitcast_convert_type(_grouped(x), jnp.int32) & np.int32(0x7FFFFFFF)  # -0.0 is zero
         exponent = raw >> 23
         zero = exponent == 0
-        low = jnp.min(jnp.where(zero, 255, exponent), axis=-1, keepdims=True)
-        high = jnp.max(jnp.where(zero, 1, exponent), axis=-1, keepdims=True) + 1
+        low, high = _ends(jnp.where(zero, 255, exponent), jnp.where(zero, 1, exponent))
+        high = high + 1
         broken = high >= 256
         high = jnp.minimum(high, 256)
         low = jnp.maximum(jnp.minimum(low, high - 1), high - SPAN)
@@ -92,6 +92,14 @@ class Ratio(NamedTuple):
         ratio = place / (254 - jnp.abs(place)) * code.scale[..., None].astype(jnp.float32)
         x = _ungrouped(ratio, code.code.shape)
         return x if unit is None else x * unit
+
+
+def _ends(x: Array, y: Array) -> tuple[Array, Array]:
+    """The least of `x` and the largest of `y` in each group, int32, (..., groups, 1); XLA does two in one pass."""
+    first = np.int32(np.iinfo(np.int32).max), np.int32(np.iinfo(np.int32).min)
+    both = lambda a, b: (jnp.minimum(a[0], b[0]), jnp.maximum(a[1], b[1]))  # noqa: E731
+    low, high = jax.lax.reduce((x, y), first, both, (x.ndim - 1,))
+    return low[..., None], high[..., None]
 
 
 def _dither(x: Array, noise: Noise) -> Array:

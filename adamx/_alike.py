@@ -1,0 +1,162 @@
+"""Leaves that are alike step alike: they are traced once, and share one function of the program.
+
+The longer a program is, the longer it takes to trace and to compile. Leaves of one shape, whose slots are stored alike,
+differ only in their arrays and in the key of their random bits. What is computed is the same; a float may be rounded
+differently where XLA fuses differently.
+"""
+
+import dataclasses
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple, TypeAlias, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.experimental.xla_metadata import set_xla_metadata
+from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
+
+from ._leaf import Landed, Now, Step
+from ._random import Noise
+from ._typing import Array
+
+Take: TypeAlias = Callable[[Step, Any], Landed]
+"""How a step is taken, `Step.land` or `Step.update`, given what the rule measured of all leaves."""
+
+
+class Brought(NamedTuple):
+    """What differs from leaf to leaf: the arrays of `Leaf`, and the key of its random bits."""
+
+    g: Any
+    p: Any
+    stored: list[Any]
+    residual: Any
+    key: Any
+
+
+class Shared(NamedTuple):
+    """What all leaves share: the rule's numbers, the step's number, a factor, the rule's measure."""
+
+    numbers: list[Any]
+    step_number: Array
+    grad_scale: Array | None
+    total: Any
+
+
+def taken(steps: Sequence[Step | None], take: Take, total: Any) -> list[Landed | None]:
+    """What `take` gives for each leaf, `None` where there is no step."""
+    groups: dict[Hashable, list[int]] = {}
+    for i, step in enumerate(steps):
+        if step is not None:
+            groups.setdefault(_kind(step) if _is_traced(step) else i, []).append(i)
+    keys = _opaque_keys([step for group in groups.values() if len(group) > 1 for i in group if (step := steps[i])])
+    done: list[Landed | None] = [None] * len(steps)
+    for group in groups.values():
+        members = [step for i in group if (step := steps[i])]
+        if len(group) == 1:
+            done[group[0]] = take(members[0], total)
+            continue
+        step_alike = _Outlined(members[0], take, total)
+        for i, step in zip(group, members, strict=True):
+            done[i] = step_alike(_brought(step)._replace(key=next(keys)))
+    return done
+
+
+def _is_traced(step: Step) -> bool:
+    return any(isinstance(x, Tracer) for x in (step.now.count, *jax.tree.leaves(_brought(step))))
+
+
+def _brought(step: Step) -> Brought:
+    leaf = step.leaf
+    return Brought(leaf.g, leaf.p, leaf.stored, leaf.residual, step.noise.key)
+
+
+def _kind(step: Step) -> Hashable:
+    """What leaves have in common that are alike."""
+    arrays, tree = jax.tree.flatten(_brought(step))
+    return tree, *(jax.typeof(x) for x in arrays), step.leaf.decays, id(step.leaf.rounding)
+
+
+class _Outlined:
+    """The step of one leaf as a function of the arrays of any leaf that is alike.
+
+    Numbers that do not depend on the leaf, such as bias corrections, are computed once, outside.
+    """
+
+    def __init__(self, first: Step, take: Take, total: Any) -> None:
+        numbers, tree = jax.tree.flatten(first.now.rule_as_given)
+        constants = [None if _is_array(x) else x for x in numbers]
+        given = [x for x in numbers if _is_array(x)]
+        shared = Shared(given, first.now.count, first.now.grad_scale, total)
+
+        def step(brought: Brought, shared: Shared) -> Landed:
+            numbers = iter(shared.numbers)
+            rule = tree.unflatten([next(numbers) if x is None else x for x in constants])
+            now = Now(rule, shared.step_number, shared.grad_scale)
+            leaf = first.leaf._replace(g=brought.g, p=brought.p, stored=brought.stored, residual=brought.residual)
+            noise = Noise(brought.key, shared.step_number)
+            return take(dataclasses.replace(first, leaf=leaf, now=now, noise=noise), shared.total)
+
+        brought = _brought(first)
+        closed, out = jax.make_jaxpr(step, return_shape=True)(brought, shared)
+        outside, self._inside = _split(closed, len(jax.tree.leaves(brought)))
+        self._numbers = outside(*jax.tree.leaves(shared))
+        self._out = jax.tree.structure(out)
+        self._call = jax.jit(self._on_each_platform)
+
+    def __call__(self, brought: Brought) -> Landed:
+        arrays = [jnp.asarray(x) for x in jax.tree.leaves(brought)]
+        return self._out.unflatten(self._call(*arrays, *self._numbers))
+
+    def _on_each_platform(self, *operands: Array) -> list[Array]:
+        """The function; on CPUs one that XLA does not put in the place of each call, whose copies it would optimise."""
+        function = jax.jit(self._inside)
+
+        def kept(*operands: Array) -> list[Array]:
+            first, *others = function(*operands)
+            return [cast(Array, set_xla_metadata(first, inlineable="false")), *others]
+
+        return jax.lax.platform_dependent(*operands, cpu=kept, default=function)
+
+
+def _split(closed: ClosedJaxpr, own: int) -> tuple[Callable[..., list[Array]], Callable[..., list[Array]]]:
+    """A function in two: the numbers that do not depend on its `own` first arguments, and all else, given these."""
+    jaxpr = closed.jaxpr
+    outside, inside, depends = [], [], set(jaxpr.invars[:own])
+    for eqn in jaxpr.eqns:
+        mine = any(v in depends for v in eqn.invars if not isinstance(v, Literal))
+        if mine or any(getattr(v.aval, "shape", ()) for v in eqn.outvars):
+            inside.append(eqn)
+            depends.update(eqn.outvars)
+        else:
+            outside.append(eqn)
+    read = {v for eqn in inside for v in eqn.invars if not isinstance(v, Literal)}
+    read.update(v for v in jaxpr.outvars if not isinstance(v, Literal))
+    made = (*jaxpr.invars[own:], *(v for eqn in outside for v in eqn.outvars))
+    between = [v for v in made if v in read]
+    unnamed = jaxpr.debug_info.with_unknown_names()
+    first = jaxpr.replace(invars=jaxpr.invars[own:], outvars=between, eqns=outside, debug_info=unnamed)
+    then = jaxpr.replace(invars=[*jaxpr.invars[:own], *between], eqns=inside, debug_info=unnamed)
+    return jaxpr_as_fun(ClosedJaxpr(first, closed.consts)), jaxpr_as_fun(ClosedJaxpr(then, closed.consts))
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, (jax.Array, np.ndarray, np.generic)) and not isinstance(x, float)
+
+
+def _opaque_keys(steps: Sequence[Step]) -> Any:
+    """The keys of the leaves' random bits, of which XLA on a CPU does not know that they are constant.
+
+    It compiles equal loops once, but not those that differ in a constant. The way round is a loop that never runs, as
+    the step's number is not negative; it takes a microsecond.
+    """
+    keys = [step.noise.key for step in steps]
+    if not any(step.is_random for step in steps) or any(isinstance(key, Tracer) for key in keys):
+        return iter(keys)
+    count = steps[0].now.count
+
+    def by_loop() -> list[Any]:
+        turned = lambda carry: (carry[0] + 1, [*carry[1][1:], carry[1][0]])  # noqa: E731
+        return jax.lax.while_loop(lambda carry: carry[0] < 0, turned, (count, keys))[1]
+
+    return iter(jax.lax.platform_dependent(cpu=by_loop, default=lambda: [jnp.asarray(x) for x in keys]))
