@@ -12,6 +12,7 @@ import numpy as np
 
 from . import _leaves
 from ._layout import Layout, real_dtype, wide_dtype
+from ._math import parts, whole
 from ._random import Noise
 from ._rule import At, Rule
 from ._typing import Array
@@ -130,6 +131,8 @@ class Step:
     def compute(self, total: Any) -> tuple[Array, Any]:
         """The rule's direction and new slots, `total` being its measure of all leaves, before anything is rounded."""
         at = dataclasses.replace(self.at, total=jax.tree.map(lambda x: x.astype(self.at.t.dtype), total))
+        if self.layout.apart and jnp.iscomplexobj(self.g):
+            return self._apart(at)
         with self._promotion():
             direction, slots = self.rule.step(self.g, self.slots, at)
         self._check_shape("direction", direction, self.g)
@@ -156,6 +159,16 @@ class Step:
             return (self.at.p + direction).astype(jnp.result_type(self.leaf.p)), self._stored(slots), None
         new, residual = self._rounded(direction)
         return new, self._stored(slots), residual
+
+    def _apart(self, at: At) -> tuple[Array, Any]:
+        """What the rule gives for real and imaginary part, each being a real number of its own to it."""
+        given = None if at.params is None else parts(at.params)
+        dtype = None if at.dtype is None else real_dtype(at.dtype)
+        at = dataclasses.replace(at, params=given, dtype=dtype)
+        tree = self.layout.tree
+        slots = tree.unflatten(self.layout.parts(tree.flatten_up_to(self.slots)))
+        direction, slots = self.rule.step(parts(self.g), slots, at)
+        return whole(direction), tree.unflatten(self.layout.wholes(tree.flatten_up_to(slots)))
 
     def _stored(self, slots: Any) -> list[Any]:
         codes = self.layout.encode(self.layout.tree.flatten_up_to(slots), self.formats, self.noise)
