@@ -1,13 +1,14 @@
 """Lookahead (arXiv:1907.08610)."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from .._engine import Engine
+from .._engine import Engine, State
 from .._rule import At, Rule, Slot, static
 from .._transform import Optimizer, engine_of
 from .._typing import Array, NonNegative, Params, Scalar
@@ -49,22 +50,19 @@ class LookaheadState(NamedTuple):
 
     Attributes:
         fast_state: the optimizer's own.
-        sync: the steps since the start, and the slow weights.
+        steps: the number of finished steps; int32, shape ().
+        slow_weights: a tree like the parameters, of at least float32.
     """
 
     fast_state: Any
-    sync: Any
+    steps: Array
+    slow_weights: SlowWeights
 
 
 class Wrapped(Optimizer):
     """An optimizer with slow weights behind it, with a `step` of its own."""
 
     __slots__ = ()
-
-    @property
-    def engine(self) -> Engine:
-        """The fast optimizer's."""
-        return engine_of(self)
 
     def step(
         self,
@@ -105,30 +103,38 @@ class Ahead:
     def init(self, params: Params) -> LookaheadState:
         """The state before the first step."""
         _check_params(params)
-        return LookaheadState(self.fast.init(params), self.sync.init(params))
+        return self._state(self.fast.init(params), self.sync.init(params))
 
     def update(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
         """The fast optimizer's updates, but for those that synchronise."""
         _check_params(params)
         fast = optax.with_extra_args_support(self.fast)
         updates, fast_state = fast.update(updates, state.fast_state, params, **extra_args)
-        updates, sync = self.sync.update(updates, state.sync, params)
-        return updates, self._after(fast_state, sync, optax.apply_updates(params, updates))
+        updates, sync = self.sync.update(updates, _sync_state(state), params)
+        return updates, self._after(fast_state, sync, lambda: optax.apply_updates(params, updates))
 
     def step(self, grads: Params, state: Any, params: Params, options: dict[str, Any]) -> tuple[Params, Any]:
         """The fast optimizer's weights, but for those that synchronise."""
         _check_params(params)
         params, fast_state = self.fast.step(grads, state.fast_state, params, **options)
-        params, sync = self.sync.step(jax.tree.map(jnp.zeros_like, params), state.sync, params)
-        return params, self._after(fast_state, sync, params)
+        params, sync = self.sync.step(jax.tree.map(jnp.zeros_like, params), _sync_state(state), params)
+        return params, self._after(fast_state, sync, lambda: params)
 
-    def _after(self, fast_state: Any, sync: Any, params: Params) -> LookaheadState:
-        """The next state, the fast optimizer's being a first one at `params` if it is time."""
+    def _after(self, fast_state: Any, sync: State, params: Callable[[], Params]) -> LookaheadState:
+        """The next state, the fast optimizer's being a first one at the new parameters if it is time."""
         if self.reset_state:
             now = sync.count % self.sync_period == 0
-            anew = self.fast.init(params)
+            anew = self.fast.init(params())
             fast_state = jax.tree.map(lambda new, old: jnp.where(now, new, old).astype(old.dtype), anew, fast_state)
-        return LookaheadState(fast_state, sync)
+        return self._state(fast_state, sync)
+
+    def _state(self, fast_state: Any, sync: State) -> LookaheadState:
+        """Both in one, of which the optimizer's is the only `State`: that one is meant by who looks for it."""
+        return LookaheadState(fast_state, sync.count, sync.slots)
+
+
+def _sync_state(state: LookaheadState) -> State:
+    return State(state.steps, state.slow_weights, {})
 
 
 def _wrapper_of(opt: Any) -> Ahead:
