@@ -131,15 +131,20 @@ class Step:
     def compute(self, total: Any) -> tuple[Array, Any]:
         """The rule's direction and new slots, `total` being its measure of all leaves, before anything is rounded."""
         at = dataclasses.replace(self.at, total=jax.tree.map(lambda x: x.astype(self.at.t.dtype), total))
-        if self.layout.apart and jnp.iscomplexobj(self.g):
-            return self._apart(at)
+        tree, g = self.layout.tree, self.g
+        old = tree.flatten_up_to(self.slots)
+        apart = self.layout.apart and jnp.iscomplexobj(g)
+        if apart:  # to the rule each of the two parts is a real number of its own
+            g, old = parts(g), self.layout.parts(old)
+            given = None if at.params is None else parts(at.params)
+            at = dataclasses.replace(at, params=given, dtype=None if at.dtype is None else real_dtype(at.dtype))
         with self._promotion():
-            direction, slots = self.rule.step(self.g, self.slots, at)
-        self._check_shape("direction", direction, self.g)
-        old = self.layout.tree.flatten_up_to(self.slots)
-        for name, x, x_old in zip(self.layout.names, self.layout.tree.flatten_up_to(slots), old, strict=True):
+            direction, slots = self.rule.step(g, tree.unflatten(old), at)
+        new = tree.flatten_up_to(slots)
+        self._check_shape("direction", direction, g)
+        for name, x, x_old in zip(self.layout.names, new, old, strict=True):
             self._check_shape(name, x, x_old)
-        return direction, slots
+        return (whole(direction), tree.unflatten(self.layout.wholes(new))) if apart else (direction, slots)
 
     def update(self, total: Any) -> Landed:
         """The direction in the gradient's dtype, the slots as they are stored, and the weight's residual.
@@ -159,16 +164,6 @@ class Step:
             return (self.at.p + direction).astype(jnp.result_type(self.leaf.p)), self._stored(slots), None
         new, residual = self._rounded(direction)
         return new, self._stored(slots), residual
-
-    def _apart(self, at: At) -> tuple[Array, Any]:
-        """What the rule gives for real and imaginary part, each being a real number of its own to it."""
-        given = None if at.params is None else parts(at.params)
-        dtype = None if at.dtype is None else real_dtype(at.dtype)
-        at = dataclasses.replace(at, params=given, dtype=dtype)
-        tree = self.layout.tree
-        slots = tree.unflatten(self.layout.parts(tree.flatten_up_to(self.slots)))
-        direction, slots = self.rule.step(parts(self.g), slots, at)
-        return whole(direction), tree.unflatten(self.layout.wholes(tree.flatten_up_to(slots)))
 
     def _stored(self, slots: Any) -> list[Any]:
         codes = self.layout.encode(self.layout.tree.flatten_up_to(slots), self.formats, self.noise)
