@@ -84,6 +84,8 @@ def describe(name: str) -> Description:
       mu_dtype       None
       weight_decay   0.001
       mask           None
+      mode           'hard'
+      smooth_beta    1.0
       decay          'decoupled'
       lr_max         None
       moments        'float32'

@@ -111,9 +111,10 @@ def _check_format(name: str, x: Any, form: Format, layout: Layout, i: int, is_co
     slot, kind = layout.slots[i], layout.formats[i]
     if stored_as(x, kind, slot.nonnegative):
         return
-    coded, in_mu_dtype = not isinstance(form, Dense), layout.has_mu_dtype(i) and not is_complex
+    coded = not isinstance(form, Dense)
+    own = None if is_complex else layout.own_dtype(i)
     wanted = kind if coded else np.dtype(form.dtype).name
-    if isinstance(x, CODES) or (x.dtype == np.float32 and (coded or (in_mu_dtype and wanted != "float32"))):
+    if isinstance(x, CODES) or (x.dtype == np.float32 and (coded or (own is not None and wanted != "float32"))):
         found = type(x).__name__ if isinstance(x, CODES) else x.dtype
         raise ValueError(
             f"{name} is stored as {found} in the state, but the optimizer keeps it in {wanted}: convert the state with "
@@ -121,8 +122,8 @@ def _check_format(name: str, x: Any, form: Format, layout: Layout, i: int, is_co
         )
     # The state of weights that were or become wider is as wide as these, and stays so.
     fits = jnp.issubdtype(x.dtype, jnp.inexact) and wide_dtype(x) == x.dtype
-    fits = fits and jnp.iscomplexobj(x) == (is_complex and not slot.nonnegative)
-    if not (x.dtype == layout.mu_dtype if in_mu_dtype else fits):
+    fits = fits and jnp.iscomplexobj(x) == (is_complex and not layout.real[i])
+    if not (x.dtype == own if own is not None else fits):
         raise ValueError(f"{name} is {x.dtype} in the state, but the optimizer keeps it in {wanted}: {_AS_SAVED}")
 
 

@@ -14,6 +14,7 @@ class Descent(Modifier):
     weight_decay: NonNegative
     lr_max: NonNegative | None
     decay: str = static(default="decoupled", choices=("l2", *SHRINK))
+    maximize: bool = static(default=False)
 
     @property
     def measures(self) -> bool:
@@ -34,4 +35,5 @@ class Descent(Modifier):
         return -change, s
 
     def _penalised(self, g: Array, at: At) -> Array:
+        g = -g if self.maximize else g
         return g + at.decay(self.weight_decay) if self.decay == "l2" else g

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._math import parts, whole
 from ._random import Noise
 from ._rule import Rule, Slot
 from ._typing import Array
@@ -17,7 +18,11 @@ from .moments.int8 import Ratio
 
 
 class Layout(NamedTuple):
-    """A rule's slots in order, their dotted names, the structure that holds them, and how each is stored."""
+    """A rule's slots in order, their dotted names, the structure that holds them, and how each is stored.
+
+    `real` says which slots of a complex leaf are real. If `apart`, the rule is given its parts as real numbers; a slot
+    that has one number for each of these is complex and holds them as its parts.
+    """
 
     names: list[str]
     paths: list[tuple[Any, ...]]
@@ -25,23 +30,26 @@ class Layout(NamedTuple):
     tree: Any
     formats: list[str]
     mu_dtype: Any
+    real: list[bool]
+    apart: bool
 
     @classmethod
-    def of(cls, rule: Rule[Any], moments: Moments, mu_dtype: Any) -> "Layout":
+    def of(cls, rule: Rule[Any], moments: Moments, mu_dtype: Any, apart: bool = False) -> "Layout":
         """The layout of `rule.slots`."""
         pairs, tree = jax.tree_util.tree_flatten_with_path(rule.slots)
         names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in pairs]
-        return cls(
-            names, [path for path, _ in pairs], [slot for _, slot in pairs], tree, formats(moments, names), mu_dtype
-        )
+        paths, slots = [path for path, _ in pairs], [slot for _, slot in pairs]
+        real = [not _of_elements(slot) if apart else slot.nonnegative for slot in slots]
+        return cls(names, paths, slots, tree, formats(moments, names), mu_dtype, real, apart)
 
     def formats_of(self, leaf: tuple[int, ...], shapes: list[tuple[int, ...] | None], wide: np.dtype) -> list[Format]:
         """Each slot's format for a leaf of shape `leaf` that is computed in `wide`, its slots having these shapes."""
         chosen = []
         for i, (slot, kind, shape) in enumerate(zip(self.slots, self.formats, shapes, strict=True)):
-            dense = real_dtype(wide) if slot.nonnegative else wide
-            if self.has_mu_dtype(i) and dense.kind != "c":
-                chosen.append(Dense(self.mu_dtype))
+            dense = self.dtype(i, wide)
+            own = self.own_dtype(i)
+            if own is not None and dense.kind != "c":
+                chosen.append(Dense(own))
             else:
                 chosen.append(format_of(kind, slot, shape or (), leaf, dense))
         return chosen
@@ -49,22 +57,39 @@ class Layout(NamedTuple):
     def formats_stored(self, stored: list[Any], wide: np.dtype) -> list[Format]:
         """The formats of what is stored, whatever part of its leaf one sees (in `vmap` and `shard_map`)."""
         return [
-            form_of(x, "float32" if self.has_mu_dtype(i) else kind, real_dtype(wide) if slot.nonnegative else wide)
-            for i, (slot, kind, x) in enumerate(zip(self.slots, self.formats, stored, strict=True))
+            form_of(x, kind if self.own_dtype(i) is None else "float32", self.dtype(i, wide))
+            for i, (kind, x) in enumerate(zip(self.formats, stored, strict=True))
         ]
 
-    def has_mu_dtype(self, i: int) -> bool:
-        """Whether slot `i` of a real leaf is stored in a dtype of its own."""
-        return self.mu_dtype is not None and self.names[i].split(".")[-1] == "mu"
+    def dtype(self, i: int, wide: np.dtype) -> np.dtype:
+        """What slot `i` is decoded to for a leaf that is computed in `wide`."""
+        return real_dtype(wide) if self.real[i] else wide
+
+    def own_dtype(self, i: int) -> Any:
+        """What slot `i` of a real leaf is stored in if it was given a dtype, `None` otherwise."""
+        is_mu = self.mu_dtype is not None and self.names[i].split(".")[-1] == "mu"
+        given = self.mu_dtype if is_mu else self.slots[i].dtype
+        return None if given is None else jax.dtypes.canonicalize_dtype(given)
 
     def start(self, p: Array, noise: Noise) -> list[Any]:
         """Each slot's first stored value for a leaf of the parameters."""
         wide = wide_dtype(p)
-        first = [slot.init(p, dtype=real_dtype(wide) if slot.nonnegative else wide) for slot in self.slots]
+        if self.apart and wide.kind == "c":
+            first = self.wholes([slot.init(parts(p), dtype=real_dtype(wide)) for slot in self.slots])
+        else:
+            first = [slot.init(p, dtype=self.dtype(i, wide)) for i, slot in enumerate(self.slots)]
         chosen = self.formats_of(jnp.shape(p), [None if x is None else x.shape for x in first], wide)
         # Coding constants is done by XLA's compiler itself, at a minute for a large leaf, unless it is kept from it.
         first = jax.lax.optimization_barrier(first)
         return self.encode(first, chosen, noise)
+
+    def parts(self, values: list[Array | None]) -> list[Array | None]:
+        """The decoded slots of a complex leaf as the rule is given them if its parts are stepped apart."""
+        return [x if real or x is None else parts(x) for x, real in zip(values, self.real, strict=True)]
+
+    def wholes(self, values: list[Array | None]) -> list[Array | None]:
+        """The inverse of `parts`."""
+        return [x if real or x is None else whole(x) for x, real in zip(values, self.real, strict=True)]
 
     def encode(self, values: list[Array | None], chosen: list[Format], noise: Noise) -> list[Any]:
         """Slots to what they are stored as, measured in each other where a slot has a unit."""
@@ -80,10 +105,9 @@ class Layout(NamedTuple):
         measured = [slot.unit is not None and isinstance(x, CODES) for slot, x in zip(self.slots, stored, strict=True)]
         for turn in (False, True):
             slots = self.tree.unflatten(values)
-            for i, (slot, code, form) in enumerate(zip(self.slots, stored, chosen, strict=True)):
+            for i, (code, form) in enumerate(zip(stored, chosen, strict=True)):
                 if code is not None and measured[i] == turn:
-                    dtype = real_dtype(wide) if slot.nonnegative else wide
-                    values[i] = form.decode(code, self._unit(i, slots, form)).astype(dtype)
+                    values[i] = form.decode(code, self._unit(i, slots, form)).astype(self.dtype(i, wide))
         return self.tree.unflatten(values)
 
     def _unit(self, i: int, slots: Any, form: Format) -> Array | None:
@@ -94,6 +118,13 @@ class Layout(NamedTuple):
         for key in self.paths[i][:-1]:
             slots = getattr(slots, key.name)
         return unit(slots)
+
+
+def _of_elements(slot: Slot) -> bool:
+    """Whether it has a number for each element of a leaf."""
+    leaf = jax.ShapeDtypeStruct((2, 3), np.float32)
+    first = jax.eval_shape(lambda p: slot.init(p, dtype=np.float32), leaf)
+    return first is not None and first.shape == leaf.shape
 
 
 def stored_shape(x: Any) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from . import _leaves
 from ._layout import Layout, real_dtype, wide_dtype
+from ._math import parts, whole
 from ._random import Noise
 from ._rule import At, Rule
 from ._typing import Array
@@ -137,13 +138,20 @@ class Step:
     def compute(self, total: Any) -> tuple[Array, Any]:
         """The rule's direction and new slots, `total` being its measure of all leaves, before anything is rounded."""
         at = dataclasses.replace(self.at, total=jax.tree.map(lambda x: x.astype(self.at.t.dtype), total))
+        tree, g = self.layout.tree, self.g
+        old = tree.flatten_up_to(self.slots)
+        apart = self.layout.apart and jnp.iscomplexobj(g)
+        if apart:  # to the rule each of the two parts is a real number of its own
+            g, old = parts(g), self.layout.parts(old)
+            given = None if at.params is None else parts(at.params)
+            at = dataclasses.replace(at, params=given, dtype=None if at.dtype is None else real_dtype(at.dtype))
         with self._promotion():
-            direction, slots = self.rule.step(self.g, self.slots, at)
-        self._check_shape("direction", direction, self.g)
-        old = self.layout.tree.flatten_up_to(self.slots)
-        for name, x, x_old in zip(self.layout.names, self.layout.tree.flatten_up_to(slots), old, strict=True):
+            direction, slots = self.rule.step(g, tree.unflatten(old), at)
+        new = tree.flatten_up_to(slots)
+        self._check_shape("direction", direction, g)
+        for name, x, x_old in zip(self.layout.names, new, old, strict=True):
             self._check_shape(name, x, x_old)
-        return direction, slots
+        return (whole(direction), tree.unflatten(self.layout.wholes(new))) if apart else (direction, slots)
 
     def update(self, total: Any) -> Landed:
         """The direction in the gradient's dtype, the slots as they are stored, and the weight's residual.

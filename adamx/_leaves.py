@@ -27,10 +27,10 @@ class Leaves(NamedTuple):
 
 
 def flatten(tree: Params, name: str) -> Leaves:
-    """The leaves of `tree`, each a floating or complex array or `None`.
+    """The leaves of `tree`, each a floating array of at least 16 bits, a complex one or `None`.
 
     Raises:
-        TypeError: a leaf is neither; `name` says what the tree is.
+        TypeError: a leaf is none of these; `name` says what the tree is.
     """
     pairs, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)
     for path, leaf in pairs:
@@ -38,6 +38,11 @@ def flatten(tree: Params, name: str) -> Leaves:
             raise TypeError(
                 f"{show(name, path)} is {_dtype(leaf)}, which an optimizer cannot move: leave it out of the tree (None "
                 "in its place), or wrap the optimizer in optax.masked or optax.partition"
+            )
+        if leaf is not None and jnp.finfo(_dtype(leaf)).bits < 16:
+            raise TypeError(
+                f"{show(name, path)} is {_dtype(leaf)}, whose few digits no step adds up in: keep {name} in bfloat16 "
+                f"or wider, and cast them to {_dtype(leaf)} where they are multiplied"
             )
     return Leaves([leaf for _, leaf in pairs], [path for path, _ in pairs], treedef)
 

@@ -16,6 +16,16 @@ def abs_sq(x: Array) -> Array:
     return jnp.square(x.real) + jnp.square(x.imag) if jnp.iscomplexobj(x) else jnp.square(x)
 
 
+def parts(x: Array) -> Array:
+    """A complex array as a real one: real and imaginary part side by side along one more axis."""
+    return jnp.stack([x.real, x.imag], -1)
+
+
+def whole(x: Array) -> Array:
+    """The complex array that `x` are the parts of."""
+    return jax.lax.complex(x[..., 0], x[..., 1])
+
+
 def ema(old: Array, new: Array, b: Scalar) -> Array:
     r"""One step of an exponential average, $b\,old + (1-b)\,new$.
 

@@ -20,7 +20,9 @@ def optimizer(
     mask: Any = None,
     decay: str = "decoupled",
     lr_max: float | None = None,
+    maximize: bool = False,
     mu_dtype: Any = None,
+    complex_parts: str = "together",
     moments: Moments = "float32",
     weights: str = "nearest",
     seed: int = 0,
@@ -41,7 +43,10 @@ def optimizer(
             step divided by $1+\alpha_t\lambda$), "constant" ($\lambda p$) or "l2" ($\lambda p$ added to the
             gradient).
         lr_max: the largest step size, for "independent"; may be left out when `learning_rate` is a number.
+        maximize: whether to climb: the gradient's sign is turned round, weights decay as ever.
         mu_dtype: dtype that `mu` is stored in; `None` for at least float32.
+        complex_parts: whether real and imaginary part of complex leaves are stepped "together" or "apart"; see
+            `adamx.scale_by`.
         moments: how slots are stored; see `adamx.scale_by`.
         weights: how bfloat16 and float16 parameters take the step: "nearest" (left to who applies the update),
             "stochastic", "kahan" (a compensation in the parameter's dtype), "split8" or "split16" (what rounding took,
@@ -66,17 +71,20 @@ def optimizer(
     >>> params
     Array([ 0.85, -0.95], dtype=float32)
     """
+    if not isinstance(maximize, bool):
+        raise TypeError(f"maximize = {maximize!r} should be True or False")
     if decay == "independent":
         lr_max = _largest(learning_rate, lr_max)
     elif lr_max is not None:
         raise ValueError(f"lr_max = {lr_max} belongs to decay='independent', not to {decay!r}")
     return scale_by(
-        Descent(rule, learning_rate, weight_decay, lr_max, decay),
+        Descent(rule, learning_rate, weight_decay, lr_max, decay, maximize),
         moments=moments,
         weights=weights,
         seed=seed,
         mu_dtype=mu_dtype,
         decay_mask=mask,
+        complex_parts=complex_parts,
         kernel=kernel,
     )
 

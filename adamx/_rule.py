@@ -25,11 +25,13 @@ class Slot:
             give `None` for a leaf that needs no such buffer.
         nonnegative: whether it is real and never below zero (a second moment), also for complex leaves.
         unit: what it is naturally measured in, as a function of the slots; `None` for an absolute quantity.
+        dtype: what it is stored in for a real leaf; `None` for at least float32.
     """
 
     init: Callable[..., Array | None] = jnp.zeros_like
     nonnegative: bool = False
     unit: Callable[[Any], Array] | None = None
+    dtype: Any = None
 
     @property
     def like_weights(self) -> bool:
@@ -211,10 +213,11 @@ def check(rule: Rule[Any]) -> None:
 
 def check_value(name: str, value: Scalar, interval: Interval) -> None:
     """Raise unless `value` is a scalar in `interval` with digits enough to say so; a traced value has no range yet."""
+    dtype = getattr(value, "dtype", None)
+    is_array = dtype is not None and any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))
+    if isinstance(value, bool) or not (is_array or isinstance(value, (int, float))):
+        raise TypeError(f"{name} = {value!r} should be a number, an array of shape () or a schedule")
     if not isinstance(value, (int, float)):
-        real = (jnp.floating, jnp.integer)
-        if not hasattr(value, "dtype") or not any(jnp.issubdtype(value.dtype, kind) for kind in real):
-            raise TypeError(f"{name} = {value!r} should be a number, an array of shape () or a schedule")
         if value.shape != ():
             raise ValueError(f"{name} should be one number, but has shape {value.shape}; vmap over several")
         if jnp.issubdtype(value.dtype, jnp.floating) and value.dtype.itemsize < 4:
@@ -228,6 +231,16 @@ def check_value(name: str, value: Scalar, interval: Interval) -> None:
         value = np.asarray(value).item()  # on the host: a comparison of arrays would be traced under jit
     if value not in interval:
         raise ValueError(f"{name} = {value} is outside {interval}")
+
+
+def check_dtype(name: str, dtype: Any) -> None:
+    """Raise unless `dtype` is a real floating one, or `None`."""
+    try:
+        real = dtype is None or jnp.issubdtype(dtype, jnp.floating)
+    except TypeError:
+        real = False
+    if not real:
+        raise ValueError(f"{name} = {dtype!r} is not a real floating dtype, such as jnp.bfloat16")
 
 
 def refuse_traced(name: str, value: Any) -> None:

@@ -10,7 +10,7 @@ from . import kernels
 from ._engine import Engine
 from ._layout import Layout
 from ._names import choose
-from ._rule import Rule, check
+from ._rule import Rule, check, check_dtype
 from ._typing import Params, Scalar
 from ._weights import ROUNDINGS
 from .moments import Moments
@@ -110,6 +110,7 @@ def scale_by(
     seed: int = 0,
     mu_dtype: Any = None,
     decay_mask: Any = None,
+    complex_parts: str = "together",
     kernel: str = "auto",
 ) -> Optimizer:
     """The rule as a gradient transformation: gradients in, directions of the step out, without a step size.
@@ -128,10 +129,13 @@ def scale_by(
         mu_dtype: dtype that `mu` of a real leaf is stored in; `None` for at least float32, as every other slot.
         decay_mask: for which leaves `At.decays` is set: a tree of booleans, the top of one, or a function of the
             parameters that returns one; `None` for all.
+        complex_parts: what complex leaves are to the rule: "together", complex numbers, whose second moment is real; or
+            "apart", real and imaginary part as real numbers of their own, as in PyTorch.
         kernel: who takes the whole step in `Optimizer.step`; see `adamx.optimizer`.
 
     Raises:
-        ValueError: a hyperparameter is out of range; `mu_dtype` without a `mu`, or not a real floating dtype.
+        ValueError: a hyperparameter is out of range; `mu_dtype` without a `mu`, or not a real floating dtype; "apart"
+            for a rule that looks at more than one element of a leaf at a time.
         TypeError: a hyperparameter is not a number, or has too few digits. Values traced by JAX have no range yet and
             are not checked for it.
 
@@ -145,10 +149,12 @@ def scale_by(
     check(rule)
     choose("weights", weights, ROUNDINGS)
     choose("kernel", kernel, kernels.KERNELS)
+    apart = choose("complex_parts", complex_parts, ("together", "apart")) == "apart"
+    if apart and not rule.elementwise:
+        raise ValueError("complex_parts='apart' splits elements, of which this rule takes several at a time")
     _check_seed(seed)
-    layout = Layout.of(rule, moments, mu_dtype)
-    if mu_dtype is not None:
-        _check_mu_dtype(mu_dtype, rule, layout.names)
+    layout = Layout.of(rule, moments, mu_dtype, apart)
+    _check_mu_dtype(mu_dtype, rule, layout.names)
     engine = Engine(rule, layout, weights, seed, decay_mask, kernel)
     return Optimizer(engine.init, engine.update)
 
@@ -162,11 +168,6 @@ def _check_seed(seed: Any) -> None:
 
 
 def _check_mu_dtype(mu_dtype: Any, rule: Rule[Any], names: list[str]) -> None:
-    try:
-        real = jnp.issubdtype(mu_dtype, jnp.floating)
-    except TypeError:
-        real = False
-    if not real:
-        raise ValueError(f"mu_dtype = {mu_dtype!r} is not a real floating dtype, such as jnp.bfloat16")
-    if not any(name.split(".")[-1] == "mu" for name in names):
+    check_dtype("mu_dtype", mu_dtype)
+    if mu_dtype is not None and not any(name.split(".")[-1] == "mu" for name in names):
         raise ValueError(f"mu_dtype = {mu_dtype!r}, but {type(rule).__name__} keeps no `mu`: leave it out")

@@ -89,7 +89,9 @@ class Split:
 
     8 bits are dithered: a step smaller than theirs would else be lost at every step.
     For bfloat16, whose bits are the upper half of float32's, the residual counts in float32's own bit patterns: 16 bits
-    restore float32 exactly, 8 bits keep 16 bits of mantissa.
+    restore float32, subnormal numbers too, exactly but for a tie rounded down, which is off by the last bit; 8 bits
+    keep 16 bits of mantissa. A step itself is float32's arithmetic, in which XLA's CPU backend makes 0 of a subnormal
+    number.
     """
 
     def __init__(self, bits: int) -> None:
@@ -107,8 +109,8 @@ class Split:
             sign, size = _magnitude(p.astype(jnp.float32))
             moved = size + code * (2**15 // self.limit)
             return _float(sign, jnp.where(size >= _INFINITE, size, jnp.clip(moved, 0, _INFINITE - 1)))
-        step = _spacing(p) / (2 * self.limit)
-        return p.astype(jnp.float32) + code.astype(jnp.float32) * step
+        step, wide = _spacing(p) / (2 * self.limit), p.astype(jnp.float32)
+        return jnp.where(code == 0, wide, wide + code.astype(jnp.float32) * step)  # -0 + 0 is 0
 
     def weight(self, master: Array, dtype: Any, noise: Noise) -> Array:
         """The nearest."""
@@ -135,7 +137,12 @@ ROUNDINGS: Mapping[str, Rounding | None] = MappingProxyType(
     {"nearest": None, "stochastic": Stochastic(), "kahan": Kahan(), "split8": Split(8), "split16": Split(16)}
 )
 
-_INFINITE = 0x7F800000
+_INFINITE, _LARGEST = 0x7F800000, 0x7F7F0000  # float32's and, among its bit patterns, bfloat16's
+
+
+def keeps_residuals(rounding: Rounding | None) -> bool:
+    """Whether anything is kept beside a narrow weight."""
+    return rounding is not None and jax.eval_shape(rounding.start, jnp.zeros([], jnp.bfloat16)) is not None
 
 
 def is_narrow(p: Any) -> bool:
@@ -145,7 +152,13 @@ def is_narrow(p: Any) -> bool:
 
 
 def nearest(x: Array, dtype: Any) -> Array:
-    """`x` in `dtype`; the largest finite number where rounding would make it infinite."""
+    """`x` in `dtype`; the largest finite number where rounding would make it infinite.
+
+    To bfloat16 by the bits: XLA's CPU backend makes 0 of subnormal numbers in whatever it compares or computes.
+    """
+    if dtype == jnp.bfloat16:
+        sign, size = _magnitude(x)
+        return _float(sign, jnp.where(size < _INFINITE, jnp.minimum(size, _LARGEST), size)).astype(dtype)
     top = jnp.finfo(dtype).max.astype(np.float32)
     return jnp.where(jnp.isfinite(x), jnp.clip(x, -top, top), x).astype(dtype)
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ._math import log_beta
 from ._rule import check_value, refuse_traced
-from ._typing import Array, Interval, Schedule
+from ._typing import Above, Array, Interval, Schedule
 
 
 def inverse_sqrt(alpha: float, every: int = 1) -> Schedule:
@@ -61,7 +61,8 @@ def decayed_beta(b1: float, decay: float) -> Schedule:
     refuse_traced("b1", b1)
     refuse_traced("b1_decay", decay)
     check_value("b1", b1, Interval(0.0, 1.0))
-    if not 0 < decay <= 1:
+    check_value("decay", decay, Above(0.0, float("inf")))
+    if decay > 1:
         raise ValueError(f"decay = {decay} is outside (0, 1]")
 
     def schedule(count: Array) -> Array:
@@ -131,8 +132,7 @@ def ademamix_b3(b3: float, b1: float, steps: int) -> Schedule:
     0.9999
     """
     for name, b in (("b3", b3), ("b1", b1)):
-        if not 0 < b < 1:
-            raise ValueError(f"{name} = {b} is outside (0, 1)")
+        check_value(name, b, Above(0.0, 1.0))
     _check_steps("steps", steps)
     first, last = (1 / log_beta(b) for b in (b1, b3))  # f and its inverse cancel but for this
 
@@ -144,5 +144,5 @@ def ademamix_b3(b3: float, b1: float, steps: int) -> Schedule:
 
 
 def _check_steps(name: str, steps: int) -> None:
-    if not math.isfinite(steps) or steps != int(steps) or steps < 1:
+    if isinstance(steps, bool) or not math.isfinite(steps) or steps != int(steps) or steps < 1:
         raise ValueError(f"{name} = {steps} should be a positive whole number of steps")

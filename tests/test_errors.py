@@ -33,6 +33,17 @@ PARAMS = {"layer": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
         (lambda: adamx.cadamw(1e-3, normalisation="men"), r"did you mean 'mean'"),
         (lambda: adamx.nadam(1e-3, eps_root=1e-8, momentum_decay=4e-3), r"has no eps_root"),
         (lambda: adamx.lookahead(sync_period=0), r"sync_period = 0 should be a positive whole number"),
+        (lambda: adamx.lookahead(sync_period=True), r"sync_period = True should be a positive whole number"),
+        (lambda: adamx.schedule_free_sgd(warmup_steps=True), r"warmup_steps = True should be a number of steps"),
+        (lambda: adamx.schedule_free_sgd(state_dtype=jnp.int8), r"state_dtype = .*int8.* is not a real floating dtype"),
+        (lambda: adamx.averaging(None, debias=False), r"debias=False is of an exponential average: give its decay"),
+        (lambda: adamx.scale_by_lion(mode="smoth"), r"mode = 'smoth': did you mean 'smooth'"),
+        (lambda: adamx.adopt(1e-3, clip_value_fn=-1.0), r"clip_value_fn = -1\.0 is outside"),
+        (
+            lambda: adamx.optimizer(adamx.NovoGrad(), 1e-3, complex_parts="apart"),
+            r"complex_parts='apart' splits elements",
+        ),
+        (lambda: adamx.scale_by(adamx.Adam(), complex_parts="appart"), r"did you mean 'apart'"),
         (lambda: adamx.schedule_free_sgd(lambda _: 1e-3, warmup_steps=3), r"warmup_steps or a schedule"),
         (lambda: adamx.optimizer(adamx.AMSGrad(max_of="max"), 1e-3), r"max_of = 'max': choose from 'corrected', 'raw'"),
         (
@@ -53,6 +64,7 @@ PARAMS = {"layer": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
         (lambda: adamx.scale_by_bias_correction(0.9, 2.0), r"b2 = 2\.0 is outside"),
         (lambda: adamx.scale_by(Slotless(), mu_dtype=jnp.bfloat16), r"keeps no `mu`"),
         (lambda: adamx.schedules.inverse_sqrt(-1.0), r"alpha = -1\.0 is outside"),
+        (lambda: adamx.schedules.inverse_sqrt(1.0, every=True), r"every = True should be a positive whole number"),
         (lambda: adamx.schedules.inverse_sqrt(1.0, every=0), r"every = 0 should be a positive whole number"),
         (lambda: adamx.schedules.decayed_beta(1.0, 0.9), r"b1 = 1\.0 is outside"),
         (lambda: adamx.schedules.decayed_beta(0.9, 1.1), r"decay = 1\.1 is outside \(0, 1\]"),
@@ -81,6 +93,47 @@ class Unfinished(adamx.Rule[tuple[()]]):
 def test_a_learning_rate_that_is_no_number_is_refused(value):
     with pytest.raises(TypeError, match=r"learning_rate = .* should be a number, an array of shape"):
         adamx.adam(value)
+
+
+def step_with(**options):
+    opt, p = adamx.adam(1e-3), jnp.ones(2)
+    return opt.step(p, opt.init(p), p, **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda flag: adamx.adam(flag), "learning_rate"),
+        (lambda flag: adamx.adam(1e-3, b1=flag), "b1"),
+        (lambda flag: adamx.adam(1e-3, b2=flag), "b2"),
+        (lambda flag: adamx.adam(1e-3, eps=flag), "eps"),
+        (lambda flag: adamx.adamw(1e-3, weight_decay=flag), "weight_decay"),
+        (lambda flag: adamx.adamw(1e-3, decay="independent", lr_max=flag or 2), "lr_max"),
+        (lambda flag: adamx.averaging(flag), "decay"),
+        (lambda flag: adamx.preset("pytorch", "adam", lr=flag), "learning_rate"),
+        (lambda flag: adamx.preset("pytorch", "adam", betas=(flag, 0.9)), "b1"),
+        (lambda flag: adamx.schedules.inverse_sqrt(flag), "alpha"),
+        (lambda flag: adamx.schedules.decayed_beta(0.9, flag), "decay"),
+        (lambda flag: step_with(clip_norm=flag), "clip_norm"),
+        (lambda flag: step_with(grad_scale=flag), "grad_scale"),
+    ],
+)
+def test_a_boolean_is_no_number(make, name):
+    flags = (True,) if name == "lr_max" else (True, False)
+    for flag in flags:
+        with pytest.raises(TypeError, match=rf"{name} = {flag} should be a number"):
+            make(flag)
+
+
+def test_a_schedule_of_booleans_is_refused():
+    opt = adamx.adam(lambda _: True)
+    with pytest.raises(TypeError, match="learning_rate = True should be a number"):
+        opt.update(PARAMS, opt.init(PARAMS), PARAMS)
+
+
+def test_maximize_is_yes_or_no():
+    with pytest.raises(TypeError, match=r"maximize = 1\.0 should be True or False"):
+        adamx.preset("pytorch", "adam", maximize=1.0)
 
 
 def test_a_rule_without_a_step_is_named():
@@ -118,9 +171,15 @@ def test_arguments_that_select_code_are_refused_as_arrays_with_the_cure(factory,
         optax.inject_hyperparams(factory)(*([1e-2] if factory is not adamx.lookahead else [])).init(PARAMS)
 
 
-def test_lookahead_wrapped_as_in_optax_is_told_to_be_chained():
-    with pytest.raises(TypeError, match=r"chain it, optax\.chain\(optimizer, adamx\.lookahead\(5, 0\.5\)\)"):
-        adamx.lookahead(adamx.adam(1e-3), 0.5)
+def test_lookahead_says_what_it_is_put_around():
+    with pytest.raises(TypeError, match=r"fast_optimizer = 5 is no gradient transformation.*sync_period=5"):
+        adamx.lookahead(5, 0.5)
+    with pytest.raises(ValueError, match="reset_state begins the fast optimizer anew: give it"):
+        adamx.lookahead(reset_state=True)
+    with pytest.raises(ValueError, match="weights='split8' keeps what rounding took beside the weights"):
+        adamx.lookahead(adamx.adam(1e-3, weights="split8"))
+    with pytest.raises(TypeError, match=r"LookaheadParams, but .* give the fast ones alone, params\.fast"):
+        adamx.lookahead(adamx.adam(1e-3)).init(optax.LookaheadParams.init_synced(PARAMS))
 
 
 @pytest.mark.parametrize("build", [adamx.scale_by, lambda rule: adamx.optimizer(rule, 1e-3)])
@@ -192,7 +251,20 @@ def test_bfloat16_hyperparameters_are_refused_with_the_cure():
         optax.inject_hyperparams(adamx.adam)(learning_rate=1e-3).init(params)
 
 
-@pytest.mark.parametrize("leaf", [jnp.arange(3), np.array([True]), jnp.zeros(2, jnp.uint8)])
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2", "float4_e2m1fn"])
+def test_leaves_of_too_few_digits_to_add_up_are_refused_by_path(dtype):
+    opt, cure = adamx.adam(1e-3), rf"in bfloat16 or wider, and cast them to {dtype} where they are multiplied"
+    for leaf in (jnp.ones(2, dtype), jax.ShapeDtypeStruct((2,), jnp.dtype(dtype))):
+        with pytest.raises(TypeError, match=rf"params\['layer'\]\['w'\] is {dtype}, .*{cure}"):
+            opt.init({"layer": {"w": leaf, "b": jnp.ones(2)}})
+    with pytest.raises(TypeError, match=rf"grads\['w'\] is {dtype}"):
+        opt.update({"w": jnp.ones(2, dtype)}, opt.init({"w": jnp.ones(2)}))
+
+
+@pytest.mark.parametrize(
+    "leaf",
+    [jnp.arange(3), np.array([True]), jnp.zeros(2, jnp.uint8), jnp.zeros(2, jnp.int4), jnp.zeros(2, jnp.uint4)],
+)
 def test_integer_leaves_are_refused_by_path(leaf):
     with pytest.raises(TypeError, match=r"params\['layer'\]\['step'\] is \w+, .*optax\.masked"):
         adamx.adam(1e-3).init({"layer": {"step": leaf, "kernel": jnp.ones(2)}})

@@ -9,7 +9,7 @@ import pytest
 import adamx
 from adamx import kernels
 from adamx.moments.codes import CODES
-from tests.helpers import MISSING, needs_native
+from tests.helpers import MISSING, assert_close, needs_native
 
 pytestmark = pytest.mark.usefixtures("one_device")
 SHAPE = (33, 160)  # ragged groups, and an odd number of rows
@@ -111,6 +111,26 @@ def test_every_rule_and_format(rule, moments):
 def test_every_rounding_of_bfloat16_weights(weights, moments):
     opts = both(adamx.Adam(), weight_decay=0.1, moments=moments, weights=weights)
     check_same(opts, tree(jnp.bfloat16), lambda t: tree(jnp.bfloat16 if t % 2 else jnp.float32, t + 1))
+
+
+@needs_native
+@pytest.mark.parametrize("decay", ["decoupled", "l2"])
+def test_climbing_is_descending_along_the_negative_gradient(decay):
+    """Weights decay all the same. To a rounding: with L2 the kernel adds gradient and penalty in one or in two."""
+    params, grads = tree(jnp.float32), tree(jnp.float32, 1)
+    downhill = jax.tree.map(jnp.negative, grads)
+    options = dict(weight_decay=0.1, decay=decay)
+    for up, down in zip(both(adamx.Adam(), maximize=True, **options), both(adamx.Adam(), **options), strict=True):
+        wanted, got = down.step(downhill, down.init(params), params), up.step(grads, up.init(params), params)
+        assert_close(got[0], wanted[0], 2)
+
+
+@needs_native
+def test_lion_without_the_sign_is_left_to_xla():
+    params = jnp.ones(SHAPE)
+    assert adamx.explain(adamx.lion(RATE), params)[0].kernel == "native"
+    plan = adamx.explain(adamx.lion(RATE, mode="smooth"), params)[0]
+    assert (plan.kernel, plan.why) == ("xla", "it knows Lion with mode='hard', not 'smooth'")
 
 
 @needs_native

@@ -53,6 +53,9 @@ PAIRS = {
     "lamb_positional": lambda lib: lib.lamb(1e-2, 0.8, 0.95, 1e-3, 1e-4, 0.1, {"kernel": True, "bias": False}),
     "adopt": lambda lib: contrib(lib).adopt(1e-2),
     "adopt_unclipped": lambda lib: contrib(lib).adopt(1e-2, 0.8, 0.95, 1e-3, nesterov=True, use_clipping=False),
+    "adopt_clip_value_fn": lambda lib: contrib(lib).adopt(1e-2, clip_value_fn=lambda t: 0.1 * t + 0.2),
+    "lion_smooth": lambda lib: optax.chain(lib.scale_by_lion(mode="smooth", smooth_beta=2.0), optax.scale(-0.1)),
+    "lion_refined": lambda lib: optax.chain(lib.scale_by_lion(mode="refined"), optax.scale(-0.1)),
     "ademamix": lambda lib: contrib(lib).ademamix(1e-2),
     "ademamix_positional": lambda lib: contrib(lib).ademamix(1e-2, 0.8, 0.95, 0.99, 2.0, 1e-3, 1e-4, None, 0.1),
     "simplified_ademamix": lambda lib: contrib(lib).simplified_ademamix(1e-3, alpha=2.0, weight_decay=0.1),
@@ -110,6 +113,69 @@ def test_the_estimates_are_optaxs_once_the_bias_is_corrected(x64, loose):
         make = getattr(adamx, name)
         assert distance(trajectory(make(bias_correction=True)), theirs) < tolerance, name
         assert distance(trajectory(make()), theirs) > 1e-3, name
+
+
+def test_prodigy_safeguards_a_warm_up_as_optax_does(x64, loose):
+    warm_up = optax.linear_schedule(0.1, 1.0, 60)
+    arguments = dict(learning_rate=warm_up, estim_lr0=1e-3, safeguard_warmup=True)
+    theirs = trajectory(optax.contrib.prodigy(**arguments))
+    assert distance(trajectory(adamx.prodigy(**arguments, bias_correction=True)), theirs) < 1e-12
+    assert distance(trajectory(optax.contrib.prodigy(warm_up, estim_lr0=1e-3)), theirs) > 1e-3
+
+
+def test_schedule_free_keeps_z_in_a_dtype_of_its_own(x64, loose):
+    """Float32 beside float64 weights, as in Optax, which rounds (1 - b1) z to it once more."""
+    for name in ("schedule_free_adamw", "schedule_free_sgd"):
+        ours, theirs = (
+            getattr(contrib(lib), name)(1e-2, state_dtype=jnp.float32, weight_decay=0.1) for lib in (adamx, optax)
+        )
+        assert ours.init(jnp.ones(2)).slots.z.dtype == jnp.float32
+        assert distance(trajectory(ours), trajectory(theirs)) < 2**-23, name
+
+
+def test_schedule_free_averages_the_z_that_it_keeps(loose):
+    """Read at any step, the average is that of all z so far, each rounded to bfloat16, to float32's rounding."""
+    opt, y = adamx.schedule_free_sgd(0.1, state_dtype=jnp.bfloat16), jnp.linspace(1, 2, 64)
+    state, step, kept = opt.init(y), jax.jit(opt.step), []
+    for t in range(30):
+        y, state = step(jnp.cos(t + 10 * y), state, y)
+        assert state.slots.z.dtype == jnp.bfloat16
+        kept.append(np.asarray(state.slots.z, np.float64))
+    np.testing.assert_allclose(adamx.schedule_free_eval_params(state, y), np.mean(kept, axis=0), rtol=30 * 2**-24)
+
+
+@pytest.mark.parametrize("reset_state", [False, True])
+def test_lookahead_takes_the_fast_and_slow_weights_where_optaxs_does(reset_state, x64, loose):
+    rng = np.random.default_rng(0)
+    start, noise = jnp.asarray(rng.standard_normal(5)), jnp.asarray(rng.standard_normal((40, 5)))
+
+    def weights(p):
+        return (p.fast, p.slow) if isinstance(p, optax.LookaheadParams) else (p, None)
+
+    def follow(opt, params, step):
+        def body(carry, e):
+            params, state = step(0.1 * weights(carry[0])[0] + e, carry[1], carry[0])
+            fast, slow = weights(params)
+            return (params, state), (fast, optax.tree.get(state, "slow") if slow is None else slow)
+
+        return jax.jit(lambda p: jax.lax.scan(body, (p, opt.init(p)), noise)[1])(params)
+
+    def by_update(opt):
+        def step(grads, state, params):
+            updates, state = opt.update(grads, state, params)
+            return optax.apply_updates(params, updates), state
+
+        return step
+
+    theirs = optax.lookahead(optax.adam(0.1), 6, 0.3, reset_state)
+    wanted = follow(theirs, optax.LookaheadParams.init_synced(start), by_update(theirs))
+    for fast in (optax.adam(0.1), adamx.adam(0.1)):
+        opt = adamx.lookahead(fast, 6, 0.3, reset_state)
+        got = [follow(opt, start, by_update(opt))]
+        if isinstance(opt, adamx.Optimizer):
+            got.append(follow(opt, start, opt.step))
+        for a in got:
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), a, wanted)
 
 
 def test_optaxs_adan_takes_1_minus_b2_where_b2_is_meant(x64, loose):

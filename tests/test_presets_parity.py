@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+import adamx
 from adamx import presets
 from adamx.presets import preset
 from tests.following import STEPS, assert_follows, follow, start, stream
@@ -81,6 +82,50 @@ TORCH = {
 def test_pytorch_trajectories(ours, theirs, arguments, torch, x64):
     reference = torch_trajectory(torch, lambda params: getattr(torch.optim, theirs)(params, **arguments))
     assert_follows(follow(preset("pytorch", ours, **arguments)), reference)
+
+
+COMPLEX = {name: TORCH[name] for name in TORCH if not name.startswith("adafactor")}
+
+
+def complex_run():
+    """Complex weights of two shapes and a real one beside them, and 20 gradients of each."""
+    rng = np.random.default_rng(3)
+
+    def draw(*shape):
+        return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+
+    params = {"scalar": np.array(0.3 - 0.2j), "matrix": draw(3, 4), "real": rng.standard_normal(5)}
+    scales = {name: 10 ** rng.uniform(-3, 2, p.shape) for name, p in params.items()}
+    grads = {"scalar": draw(20), "matrix": draw(20, 3, 4), "real": rng.standard_normal((20, 5))}
+    return params, {name: g * scales[name] for name, g in grads.items()}
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+@pytest.mark.parametrize(("ours", "theirs", "arguments"), COMPLEX.values(), ids=COMPLEX.keys())
+def test_pytorch_steps_real_and_imaginary_parts_apart_and_climbs(ours, theirs, arguments, maximize, torch, x64):
+    """Of Adafactor PyTorch refuses complex weights. The state is as complex as its weights, as PyTorch's is."""
+    params, grads = complex_run()
+    weights = {name: torch.nn.Parameter(torch.tensor(p)) for name, p in params.items()}
+    reference = getattr(torch.optim, theirs)(weights.values(), **arguments, maximize=maximize)
+    opt = preset("pytorch", ours, **arguments, maximize=maximize)
+    p = jax.tree.map(jnp.asarray, params)
+    state, step = opt.init(p), jax.jit(opt.step)
+    for t in range(20):
+        for name, weight in weights.items():
+            weight.grad = torch.tensor(grads[name][t])
+        reference.step()
+        p, state = step({name: jnp.asarray(g[t]) for name, g in grads.items()}, state, p)
+        for name, weight in weights.items():
+            np.testing.assert_allclose(p[name], weight.detach().numpy(), rtol=1e-12, atol=1e-14)
+
+
+def test_pytorchs_adafactor_takes_no_complex_weights_and_climbs(torch, x64):
+    weight = torch.nn.Parameter(torch.ones(2, dtype=torch.complex128))
+    weight.grad = torch.ones(2, dtype=torch.complex128)
+    with pytest.raises(RuntimeError, match="does not support complex"):
+        torch.optim.Adafactor([weight]).step()
+    reference = torch_trajectory(torch, lambda params: torch.optim.Adafactor(params, maximize=True))
+    assert_follows(follow(preset("pytorch", "adafactor", maximize=True)), reference)
 
 
 def test_pytorch_schedules_are_functions_of_the_finished_steps(torch, x64):
@@ -183,6 +228,24 @@ def test_keras_schedules_are_functions_of_the_finished_steps(optimizer, keras, m
     )
     ours = preset("keras", optimizer, learning_rate=lambda t: 0.5 / (1 + 0.3 * t.astype(float) / 7), **arguments)
     assert_follows(follow(ours), reference)
+
+
+def test_an_average_without_debiasing_is_that_of_keras_with_use_ema(keras, x64, loose):
+    """It starts at the weights after the first step, neither at those before it nor at 0."""
+    variables = [keras.Variable(p, dtype="float64") for p in start().values()]
+    theirs = keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.9)
+    theirs.build(variables)
+    ours = optax.chain(preset("keras", "adam", learning_rate=0.1), adamx.averaging(0.9, debias=False))
+    params = jax.tree.map(jnp.asarray, start())
+    state, update = ours.init(params), jax.jit(ours.update)
+    for t in range(10):
+        grads = {name: jnp.asarray(g[t]) for name, g in stream().items()}
+        theirs.apply([*grads.values()], variables)
+        updates, state = update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        averaged = adamx.averaged_params(state)
+        for name, average in zip(start(), theirs._model_variables_moving_average, strict=True):
+            np.testing.assert_allclose(averaged[name], np.asarray(average), rtol=1e-12, atol=1e-12)
 
 
 SCHEDULE = optax.cosine_decay_schedule(0.5, 60)

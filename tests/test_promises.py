@@ -178,6 +178,69 @@ def test_a_scheduled_averaging_rate_is_corrected_by_its_product():
     np.testing.assert_allclose(results[0], results[1], rtol=1e-5)
 
 
+def test_an_average_without_debiasing_starts_at_the_first_iterate():
+    """Weights 1, 2, 4 with decay 1/2: ((1 + 2) / 2 + 4) / 2."""
+    opt, params = optax.chain(optax.sgd(1.0), adamx.averaging(0.5, debias=False)), jnp.zeros(())
+    state = opt.init(params)
+    for target in (1.0, 2.0, 4.0):
+        updates, state = opt.update(params - target, state, params)
+        params = optax.apply_updates(params, updates)
+    assert adamx.averaged_params(state) == 2.75
+
+
+def test_parts_that_are_stepped_apart_are_two_real_weights():
+    """Also beside real and absent leaves, with decay of each kind of sign, and in a state that is packed."""
+    parts = lambda x: jnp.stack([x.real, x.imag], -1)  # noqa: E731
+    rng = np.random.default_rng(0)
+    params, grads = (jnp.asarray(x[0] + 1j * x[1], jnp.complex64) for x in rng.standard_normal((2, 2, 64, 80)))
+    options = dict(weight_decay=0.1, decay="cautious", moments="int8")
+    apart = adamx.optimizer(adamx.NAdam(), 1e-2, complex_parts="apart", **options)
+    real = adamx.optimizer(adamx.NAdam(), 1e-2, **{**options, "moments": "float32"})
+    tree, view = {"complex": params, "real": params.real, "absent": None}, parts(params)
+    state, real_state = apart.init(tree), real.init(view)
+    for _ in range(3):
+        tree, state = apart.step({"complex": grads, "real": grads.real, "absent": None}, state, tree)
+        view, real_state = real.step(parts(grads), real_state, view)
+        state = adamx.pack_state(apart, adamx.unpack_state(apart, state, tree), tree)
+    np.testing.assert_allclose(parts(tree["complex"]), view, rtol=4 * ulp(jnp.float32), atol=1e-8)
+    assert state.slots.nu["complex"].dtype == jnp.complex64
+    np.testing.assert_allclose(parts(state.slots.nu["complex"]), real_state.slots.nu, rtol=4 * ulp(jnp.float32))
+    together, mixed = adamx.optimizer(adamx.NAdam(), 1e-2, **options), {"w": params.real}
+    jax.tree.map(np.testing.assert_array_equal, *(opt.step(mixed, opt.init(mixed), mixed) for opt in (apart, together)))
+
+
+def test_a_monitor_tells_of_parts_that_are_stepped_apart_together():
+    params = {"w": jnp.asarray([3 + 4j, -1j], jnp.complex64)}
+    told = []
+    for complex_parts in ("together", "apart"):
+        opt = adamx.monitor(adamx.optimizer(adamx.Adam(), 1e-2, complex_parts=complex_parts))
+        told.append(adamx.diagnostics.read(opt.step(params, opt.init(params), params)[1])["w/snr"])
+    np.testing.assert_allclose(told, 1, rtol=1e-6)
+
+
+def test_lookahead_is_looked_through_to_the_optimizer_that_it_is_around():
+    params = {"w": jnp.ones((64, 80), jnp.bfloat16), "absent": None}
+    opt = adamx.monitor(adamx.lookahead(adamx.adam(0.1, weights="stochastic"), 2, reset_state=True))
+    state, step = opt.init(params), jax.jit(opt.step)
+    for t in range(1, 4):
+        params, state = step(params, state, params)
+        assert params["w"].dtype == jnp.bfloat16
+        assert all(np.isfinite(x) for x in adamx.diagnostics.read(state).values())
+        assert int(state.inner.fast_state.count) == t % 2
+    assert step._cache_size() == 1
+    assert adamx.master_params(opt, state, params)["w"].dtype == jnp.float32
+    assert adamx.explain(opt, params)[0].path == "params['w']"
+
+
+def test_injected_hyperparameters_leave_adopts_clip_value_a_schedule(loose):
+    """Decay rates are float32 then: 1 - .9 is 2e-7 off."""
+    injected, plain, params = optax.inject_hyperparams(adamx.adopt)(learning_rate=0.1), adamx.adopt(0.1), ONE
+    a, b = injected.init(params), plain.init(params)
+    for _ in range(4):
+        (u, a), (v, b) = injected.update(params, a, params), plain.update(params, b, params)
+        np.testing.assert_allclose(u, v, rtol=8 * ulp(jnp.float32))
+
+
 def test_states_and_rules_can_be_pickled_and_copied():
     state = adamx.adam(0.1, b1=lambda _: 0.9).init(ONE)
     for twin in (pickle.loads(pickle.dumps(state)), copy.deepcopy(state)):

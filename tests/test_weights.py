@@ -76,6 +76,31 @@ def test_split16_restores_float32_to_2_to_the_minus_23():
     np.testing.assert_allclose(back, np.asarray(x, np.float64), rtol=2.0**-23)
 
 
+def bits(x):
+    """The bit patterns of floats, by which subnormal numbers can be told from 0 wherever they are compared."""
+    return np.asarray(x).view(np.uint16 if x.dtype.itemsize == 2 else np.uint32)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("mode", ["stochastic", "split8", "split16"])
+def test_every_finite_weight_is_its_own_master_subnormal_or_not(mode, dtype):
+    rounding, p = ROUNDINGS[mode], every(dtype)[np.isfinite(np.asarray(every(dtype), np.float32))]
+    master = rounding.master(p, rounding.start(p))
+    np.testing.assert_array_equal(bits(master), bits(np.asarray(p).astype(np.float32)))
+    weight = jax.jit(lambda x: rounding.weight(x, dtype, noise(0, "", jnp.asarray(0))))(master)
+    np.testing.assert_array_equal(bits(weight), bits(p))
+
+
+def test_split16_restores_subnormal_masters_bit_by_bit():
+    raw = np.arange(0, 2**23 + 2**16, 37, dtype=np.uint32)
+    master = jax.lax.bitcast_convert_type(jnp.asarray(np.concatenate([raw, raw | 2**31])), jnp.float32)
+    opt = adamx.adam(1e-3, weights="split16")
+    params, state = adamx.from_master(master, opt)
+    np.testing.assert_array_equal(bits(params), bits(np.asarray(master).astype(jnp.bfloat16)))
+    ties = bits(master) & 0x1FFFF == 0x8000  # rounded down to even: 2^15 is one more than 16 bits hold
+    np.testing.assert_array_equal(bits(adamx.master_params(opt, state, params)), bits(master) - ties)
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("value", [1.0 + 2.0**-9, 1.0 - 2.0**-13, -3.1, 1e-3, 65000.0])
 def test_stochastic_rounding_is_unbiased(value, dtype):

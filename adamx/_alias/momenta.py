@@ -9,7 +9,7 @@ from ..moments import Moments
 from ..rules.adam_mini import AdamMini
 from ..rules.adan import Adan
 from ..rules.ademamix import AdEMAMix, SimplifiedAdEMAMix
-from ..rules.adopt import ADOPT
+from ..rules.adopt import ADOPT, fourth_root
 from ..rules.stable_adamw import StableAdamW
 
 
@@ -34,7 +34,8 @@ def adan(
     Hyperparameters are those of `adamx.Adan`; the rest is described by `adamx.optimizer`.
 
     Decay is the official code's, $p / (1 + \alpha\lambda)$ after the step. Optax has another rule under this name,
-    with 1 - b2 for b2 (optax#1715), `eps_root=1e-8` and decoupled decay.
+    with 1 - b2 for b2 (optax#1715), `eps_root=1e-8` and decoupled decay. The official code has no `eps_root`, and so it
+    is 0 here, as in `optax.scale_by_adan`.
 
     >>> import adamx, jax.numpy as jnp
     >>> opt = adamx.adan(0.5)
@@ -64,6 +65,7 @@ def adopt(
     *,
     nesterov: bool = ADOPT.nesterov,
     use_clipping: bool = ADOPT.use_clipping,
+    clip_value_fn: ScalarOrSchedule = fourth_root,
     weight_decay: ScalarOrSchedule = 0.0,
     mask: Any = None,
     moments: Moments = "float32",
@@ -72,7 +74,8 @@ def adopt(
 ) -> Optimizer:
     """ADOPT (arXiv:2411.02853): Adam that converges for every b2; its first call takes no step.
 
-    Hyperparameters are those of `adamx.ADOPT`; the rest is described by `adamx.optimizer`.
+    Hyperparameters are those of `adamx.ADOPT`; the rest is described by `adamx.optimizer`. `clip_value_fn` is a
+    function of the finished steps, as in Optax, or a number.
 
     >>> import adamx, jax.numpy as jnp
     >>> opt = adamx.adopt(0.5)
@@ -80,7 +83,7 @@ def adopt(
     >>> opt.step(params, opt.init(params), params)[0].round(6)
     Array([2.], dtype=float32)
     """
-    rule = ADOPT(b1, b2, eps, weight_decay, nesterov, use_clipping)
+    rule = ADOPT(b1, b2, eps, weight_decay, nesterov, use_clipping, clip_value_fn)
     return optimizer(rule, learning_rate, mu_dtype=mu_dtype, mask=mask, moments=moments, weights=weights, seed=seed)
 
 

@@ -103,7 +103,8 @@ def adadelta(
 
     Hyperparameters are those of `adamx.AdaDelta`; the rest is described by `adamx.optimizer`.
 
-    Decay is added to the gradient, as in Optax and PyTorch.
+    Decay is added to the gradient, as in Optax and PyTorch. `learning_rate` is 1 if left out, the paper's: Optax's
+    `None` leaves out the sign together with the factor, and climbs.
 
     >>> import adamx, jax.numpy as jnp
     >>> opt = adamx.adadelta(1.0, rho=0.75, eps=1.0)
@@ -131,6 +132,8 @@ def lion(
     weight_decay: ScalarOrSchedule = 1e-3,
     mask: Any = None,
     *,
+    mode: str = Lion.mode,
+    smooth_beta: ScalarOrSchedule = Lion.smooth_beta,
     decay: str = "decoupled",
     lr_max: float | None = None,
     moments: Moments = "float32",
@@ -140,7 +143,8 @@ def lion(
 ) -> Optimizer:
     """Lion (arXiv:2302.06675): the sign of an interpolated momentum; steps 3 to 10 times smaller than Adam's.
 
-    Hyperparameters are those of `adamx.Lion`; the rest is described by `adamx.optimizer`.
+    Hyperparameters are those of `adamx.Lion`; the rest is described by `adamx.optimizer`. `mode` and `smooth_beta` are
+    those of `optax.scale_by_lion`.
 
     >>> import adamx, jax.numpy as jnp
     >>> opt = adamx.lion(0.5, weight_decay=0.0)
@@ -149,7 +153,7 @@ def lion(
     Array([1.5], dtype=float32)
     """
     return optimizer(
-        Lion(b1, b2),
+        Lion(b1, b2, mode, smooth_beta),
         learning_rate,
         mu_dtype=mu_dtype,
         weight_decay=weight_decay,
@@ -213,7 +217,8 @@ def adafactor(
     Hyperparameters are those of `adamx.Adafactor`; the rest is described by `adamx.optimizer`.
 
     `learning_rate=None` is 1; the paper's is min(.01, 1/sqrt(t)), `schedules.relative_step()`. `weight_decay_rate` is
-    taken of the weights at every step, whatever the step size, as in Optax.
+    taken of the weights at every step, whatever the step size, as in Optax. `dtype_momentum=None` is at least float32:
+    Optax's default, float32, would narrow the momentum of float64 weights.
 
     >>> import adamx, jax.numpy as jnp
     >>> params = jnp.ones((512, 256))

@@ -13,7 +13,7 @@ from ..rules.adamax import AdaMax
 from ..rules.adamx import AdamX
 from ..rules.adan import Adan
 from ..rules.ademamix import AdEMAMix, SimplifiedAdEMAMix
-from ..rules.adopt import ADOPT
+from ..rules.adopt import ADOPT, fourth_root
 from ..rules.amsgrad import AMSGrad
 from ..rules.bias_correction import BiasCorrection
 from ..rules.laprop import LaProp
@@ -265,13 +265,13 @@ def scale_by_adopt(
     *,
     nesterov: bool = ADOPT.nesterov,
     use_clipping: bool = ADOPT.use_clipping,
+    clip_value_fn: ScalarOrSchedule = fourth_root,
     moments: Moments = "float32",
     seed: int = 0,
 ) -> Optimizer:
     """ADOPT's direction; see `adamx.ADOPT`."""
-    return scale_by(
-        ADOPT(b1, b2, eps, nesterov=nesterov, use_clipping=use_clipping), mu_dtype=mu_dtype, moments=moments, seed=seed
-    )
+    rule = ADOPT(b1, b2, eps, nesterov=nesterov, use_clipping=use_clipping, clip_value_fn=clip_value_fn)
+    return scale_by(rule, mu_dtype=mu_dtype, moments=moments, seed=seed)
 
 
 def scale_by_ademamix(
@@ -286,7 +286,10 @@ def scale_by_ademamix(
     moments: Moments = "float32",
     seed: int = 0,
 ) -> Optimizer:
-    """AdEMAMix's direction; see `adamx.AdEMAMix`."""
+    """AdEMAMix's direction; see `adamx.AdEMAMix`.
+
+    `alpha` is 5, as in `ademamix` here and in Optax, whose `scale_by_ademamix` has 6.
+    """
     return scale_by(AdEMAMix(b1, b2, b3, alpha, eps, eps_root), mu_dtype=mu_dtype, moments=moments, seed=seed)
 
 

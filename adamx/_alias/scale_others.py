@@ -78,11 +78,13 @@ def scale_by_lion(
     b2: ScalarOrSchedule = Lion.b2,
     mu_dtype: Any = None,
     *,
+    mode: str = Lion.mode,
+    smooth_beta: ScalarOrSchedule = Lion.smooth_beta,
     moments: Moments = "float32",
     seed: int = 0,
 ) -> Optimizer:
-    """Lion's direction; see `adamx.Lion`."""
-    return scale_by(Lion(b1, b2), mu_dtype=mu_dtype, moments=moments, seed=seed)
+    """Lion's direction; see `adamx.Lion`, also for `mode`."""
+    return scale_by(Lion(b1, b2, mode, smooth_beta), mu_dtype=mu_dtype, moments=moments, seed=seed)
 
 
 def scale_by_novograd(
@@ -96,7 +98,10 @@ def scale_by_novograd(
     moments: Moments = "float32",
     seed: int = 0,
 ) -> Optimizer:
-    """NovoGrad's direction; see `adamx.NovoGrad`."""
+    """NovoGrad's direction; see `adamx.NovoGrad`.
+
+    `eps` is 1e-6, as in `novograd` here and in Optax, whose `scale_by_novograd` has 1e-8.
+    """
     return scale_by(NovoGrad(b1, b2, eps, eps_root, weight_decay), mu_dtype=mu_dtype, moments=moments, seed=seed)
 
 

@@ -88,7 +88,7 @@ class Hats:
 
     def numbers(self, state: State) -> Numbers:
         """Those of the step that led to `state`; no derivative goes through them."""
-        t = jnp.asarray(state.count, jnp.float32)
+        t = jnp.maximum(jnp.asarray(state.count, jnp.float32), 1)  # 0 of a state that has just begun anew
         mean = self._correction("b1", state, t) if self._corrects("mu") else jnp.ones_like(t)
         square = eps_square = jnp.ones_like(t)
         if self.squared and self._corrects("nu"):
@@ -100,7 +100,7 @@ class Hats:
             if getattr(self.rule, "eps_hat", False):
                 eps = eps / jnp.sqrt(eps_square)
         if self.has_bound:
-            bound = jnp.asarray(update_bound(self.rule.b1, self.rule.b2, jnp.maximum(t, 1)), jnp.float32)
+            bound = jnp.asarray(update_bound(self.rule.b1, self.rule.b2, t), jnp.float32)
         ratio, root = jnp.sqrt(square) / mean, 1 / jnp.sqrt(square)
         return Numbers(*jax.lax.stop_gradient((ratio, root, eps, bound)), self.squared)
 

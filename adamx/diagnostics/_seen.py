@@ -88,4 +88,5 @@ def _moments(row: Any, wide: np.dtype, engine: Engine | None, hats: Hats | None)
     if row is None or engine is None or hats is None:
         return None, None
     slots = engine.layout.decode(row, engine.layout.formats_stored(row, wide), wide)
-    return slots.mu, hats.divisor(slots)
+    nu = hats.divisor(slots)
+    return slots.mu, nu.real + nu.imag if jnp.iscomplexobj(nu) else nu  # of both parts, if they have one each

@@ -66,6 +66,8 @@ def why_not(step: Step) -> str | None:
         return f"it knows {names}, not {type(rule.rule).__name__}"
     if isinstance(rule.rule, RMSProp) and rule.rule.centered:
         return "it knows RMSProp without `centered`"
+    if isinstance(rule.rule, Lion) and rule.rule.mode != "hard":
+        return f"it knows Lion with mode='hard', not {rule.rule.mode!r}"
     for name, x in (("parameter", leaf.p), ("gradient", leaf.g)):
         if jnp.result_type(x) not in (jnp.float32, jnp.bfloat16):
             return f"the {name} is {jnp.result_type(x)}, and it takes float32 and bfloat16"
@@ -186,6 +188,7 @@ def _resolved(step: Step) -> tuple[Program, Array]:
     elif descent.decay == "proximal":
         shrink = rate * decay / (1 + rate * decay)
     scale = 1.0 if step.now.grad_scale is None else step.now.grad_scale
+    scale = -scale if descent.maximize else scale
     numbers = dict.fromkeys(SCALARS, 1.0) | {"eps": 0.0, "eps_root": 0.0} | program.scalars
     numbers |= {"grad_scale": scale, "learning_rate": rate, "shrink": shrink, "weight_decay": decay}
     return program, jnp.stack([jnp.asarray(numbers[name], jnp.float32) for name in SCALARS])

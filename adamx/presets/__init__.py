@@ -43,8 +43,10 @@ def preset(
     r"""An optimizer as another framework defines it, for porting a run.
 
     Reproduced are the place of ε, the bias corrections, the coupling of weight decay, AMSGrad's form, NAdam's momentum
-    schedule and the framework's defaults; `table` lists them. Not taken are arguments that leave the update alone
-    (`fused`, `name`) and those that are transformations of their own (`clipnorm`, `use_ema`): chain those.
+    schedule and the framework's defaults; `table` lists them. To PyTorch's a complex number is two real ones. Not taken
+    are arguments that leave the update alone (`fused`, `name`) and those that are transformations of their own: chain
+    `optax.clip_by_global_norm` for Keras's `global_clipnorm`, `adamx.averaging(ema_momentum, debias=False)` for its
+    `use_ema`.
 
     Args:
         framework: "pytorch", "keras" (3), "optax", "mlx", "paddle", "tf1", "bert", "mxnet", "lasagne", "blocks",

@@ -32,6 +32,8 @@ class Recipe(NamedTuple):
         weight_decay: strength of the decay; `None` where the framework has none.
         decay: how the decay couples, as in `adamx.optimizer`.
         step: what multiplies the rule's direction, where that is not the step size; the decay still follows that.
+        maximize: whether to climb.
+        complex_parts: what complex leaves are to the rule, as in `adamx.optimizer`.
     """
 
     rule: Rule[Any]
@@ -39,10 +41,13 @@ class Recipe(NamedTuple):
     weight_decay: ScalarOrSchedule | None = None
     decay: str = "decoupled"
     step: ScalarOrSchedule | None = None
+    maximize: bool = False
+    complex_parts: str = "together"
 
     def optimizer(self, mask: Any, **storage: Any) -> Optimizer:
         """Put together; `storage` is how `adamx.optimizer` keeps slots and weights."""
         weight_decay = 0.0 if self.weight_decay is None else self.weight_decay
+        storage |= {"maximize": self.maximize, "complex_parts": self.complex_parts}
         if self.step is None:
             storage |= {"weight_decay": weight_decay, "decay": self.decay}
             return optimizer(self.rule, self.learning_rate, mask=mask, **storage)

@@ -1,5 +1,6 @@
 """PyTorch 2.13, `torch.optim`."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..rules.adadelta import AdaDelta
@@ -55,66 +56,68 @@ def _adafactor(o: Any) -> Recipe:
     return Recipe(rule, o.lr, o.weight_decay, step=at_most_inverse_sqrt(o.lr))
 
 
+def _preset(optimizer: str, defaults: Mapping[str, Any], build: Callable[[Any], Recipe], notes: str = "") -> Preset:
+    """One of `torch.optim`'s: each can climb, and to each a complex number is two real ones."""
+
+    def recipe(o: Any) -> Recipe:
+        made = build(o)
+        return made._replace(maximize=o.maximize, complex_parts="apart" if made.rule.elementwise else "together")
+
+    return Preset("pytorch", optimizer, {**defaults, "maximize": False}, recipe, notes)
+
+
 BETAS = {"betas": (0.9, 0.999), "eps": 1e-8}
 COUPLED = {"weight_decay": 0.0, "decoupled_weight_decay": False}
 ADAM = {"lr": 1e-3, **BETAS, "amsgrad": False, **COUPLED}
 
 PRESETS = (
-    Preset("pytorch", "adam", ADAM, _adam),
-    Preset(
-        "pytorch",
+    _preset("adam", ADAM, _adam),
+    _preset(
         "adamw",
         {"lr": 1e-3, **BETAS, "weight_decay": 1e-2, "amsgrad": False},
         lambda o: Recipe(_adam_or_amsgrad(o), o.lr, o.weight_decay),
         "λ is 100 times Optax's",
     ),
-    Preset("pytorch", "amsgrad", {**ADAM, "amsgrad": True}, _adam, "`Adam(amsgrad=True)`"),
-    Preset(
-        "pytorch",
+    _preset("amsgrad", {**ADAM, "amsgrad": True}, _adam, "`Adam(amsgrad=True)`"),
+    _preset(
         "adamax",
         {"lr": 2e-3, **BETAS, "weight_decay": 0.0},
         lambda o: Recipe(AdaMax(**_betas(o)), o.lr, o.weight_decay, "l2"),
     ),
-    Preset(
-        "pytorch",
+    _preset(
         "nadam",
         {"lr": 2e-3, **BETAS, "momentum_decay": 4e-3, **COUPLED},
         lambda o: _decayed(NAdam(**_betas(o), momentum_decay=o.momentum_decay), o),
         "keeps the product of its momenta in float32, also for float64 weights, unless the default dtype is float64",
     ),
-    Preset(
-        "pytorch",
+    _preset(
         "radam",
         {"lr": 1e-3, **BETAS, **COUPLED},
         lambda o: _decayed(RAdam(**_betas(o), eps_hat=True), o),
         "until it is rectified, momentum without a denominator",
     ),
-    Preset(
-        "pytorch",
+    _preset(
         "adagrad",
         {"lr": 1e-2, "lr_decay": 0.0, "weight_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10},
         _adagrad,
         "step size lr / (1 + t lr_decay), t from 0",
     ),
-    Preset(
-        "pytorch",
+    _preset(
         "rmsprop",
         {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.0, "centered": False},
         _rmsprop,
         "momentum gathers directions, which the step size then scales",
     ),
-    Preset(
-        "pytorch",
+    _preset(
         "adadelta",
         {"lr": 1.0, "rho": 0.9, "eps": 1e-6, "weight_decay": 0.0},
         lambda o: Recipe(AdaDelta(o.rho, o.eps), o.lr, o.weight_decay, "l2"),
     ),
-    Preset(
-        "pytorch",
+    _preset(
         "adafactor",
         {"lr": 1e-2, "beta2_decay": -0.8, "eps": (None, 1e-3), "d": 1.0, "weight_decay": 0.0},
         _adafactor,
         "step size min(lr, 1/√t) in units of the weights, the decay's is lr; ε `None` is the dtype's machine epsilon; "
-        "factors the last two axes of any size",
+        "factors the last two axes of any size; PyTorch takes no complex weights",
     ),
 )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from .._math import bias_correction
-from .._rule import At, Rule, Slot
+from .._rule import At, Rule, Slot, static
 from .._transform import Optimizer, scale_by
 from .._typing import Array, Beta, Params, ScalarOrSchedule
 
@@ -24,18 +24,24 @@ class ExponentialAverage(Rule[Iterates]):
       \iff \hat\theta_t = \hat\theta_{t-1} + \tfrac{1-\beta}{1-\beta^t}(\theta_t - \hat\theta_{t-1})$$
 
     The second form keeps the corrected average itself: reading it needs no $\beta$, and its first value is $\theta_1$.
+    Without the correction it starts there, $\bar\theta_1 = \theta_1$, and not at 0.
 
     Attributes:
-        decay: $\beta$; as it goes to 1 the average becomes `PolyakAverage`.
+        decay: $\beta$; as it goes to 1 the corrected average becomes `PolyakAverage`.
+        debias: whether it is corrected: otherwise $\theta_1$ keeps the weight $\beta^{t-1}$ in it.
 
     Reference: Kingma & Ba, arXiv:1412.6980, section 7.2.
     """
 
     decay: Beta = 0.999
+    debias: bool = static(default=True)
     slots = Iterates(average=Slot(init=jnp.array))
 
     def step(self, g: Array, s: Iterates, at: At) -> tuple[Array, Iterates]:
-        share = (1 - self.decay) / bias_correction(self.decay, at.t)
+        if self.debias:
+            share = (1 - self.decay) / bias_correction(self.decay, at.t)
+        else:
+            share = jnp.where(at.t == 1, 1, 1 - self.decay)
         return g, Iterates(s.average + share * (at.landed(g) - s.average))
 
 
@@ -51,17 +57,19 @@ class PolyakAverage(Rule[Iterates]):
         return g, Iterates(s.average + (at.landed(g) - s.average) / at.t)
 
 
-def averaging(decay: ScalarOrSchedule | None = 0.999) -> Optimizer:
+def averaging(decay: ScalarOrSchedule | None = ExponentialAverage.decay, *, debias: bool = True) -> Optimizer:
     """Keep an average of the iterates: chain it last, read it with `averaged_params`.
 
     Args:
         decay: how much of the average a step keeps (the paper takes Adam's `b2`); `None` for the plain mean of all.
+        debias: whether the first iterate weighs no more than its share, as in the paper; `False` for Keras's `use_ema`
+            with `ema_momentum=decay`, in which it weighs decay^(t-1).
 
     Returns:
         An `Optimizer` that passes updates through; its `update` needs the parameters.
 
     Raises:
-        ValueError: `decay` outside [0, 1); an update without parameters.
+        ValueError: `decay` outside [0, 1), or `None` with `debias=False`; an update without parameters.
 
     >>> import adamx, jax.numpy as jnp, optax
     >>> opt = optax.chain(optax.sgd(0.5), adamx.averaging(decay=None))
@@ -73,7 +81,11 @@ def averaging(decay: ScalarOrSchedule | None = 0.999) -> Optimizer:
     >>> params, adamx.averaged_params(state)
     (Array([3.], dtype=float32), Array([2.], dtype=float32))
     """
-    return scale_by(PolyakAverage() if decay is None else ExponentialAverage(decay=decay))
+    if decay is not None:
+        return scale_by(ExponentialAverage(decay, debias))
+    if not debias:
+        raise ValueError("debias=False is of an exponential average: give its decay")
+    return scale_by(PolyakAverage())
 
 
 def averaged_params(state: Any) -> Params:

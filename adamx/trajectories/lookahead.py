@@ -1,11 +1,17 @@
 """Lookahead (arXiv:1907.08610)."""
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import optax
 
+from .._engine import Engine, State
 from .._rule import At, Rule, Slot, static
-from .._typing import Array, NonNegative
+from .._transform import Optimizer, engine_of
+from .._typing import Array, NonNegative, Params, Scalar
 
 
 class SlowWeights(NamedTuple):
@@ -37,3 +43,107 @@ class Lookahead(Rule[SlowWeights]):
         ahead = at.landed(g) - s.slow
         slow = jnp.where(sync, s.slow + self.slow_step_size * ahead, s.slow)
         return jnp.where(sync, slow - at.p, g), SlowWeights(slow)
+
+
+class LookaheadState(NamedTuple):
+    """The state of an optimizer that `lookahead` wraps.
+
+    Attributes:
+        fast_state: the optimizer's own.
+        steps: the number of finished steps; int32, shape ().
+        slow_weights: a tree like the parameters, of at least float32.
+    """
+
+    fast_state: Any
+    steps: Array
+    slow_weights: SlowWeights
+
+
+class Wrapped(Optimizer):
+    """An optimizer with slow weights behind it, with a `step` of its own."""
+
+    __slots__ = ()
+
+    def step(
+        self,
+        grads: Params,
+        state: Any,
+        params: Params,
+        *,
+        clip_norm: Scalar | None = None,
+        grad_scale: Scalar | None = None,
+        **extra_args: Any,
+    ) -> tuple[Params, Any]:
+        """The fast optimizer's own step, then the synchronisation; arguments as `adamx.Optimizer.step` has them."""
+        options = {"clip_norm": clip_norm, "grad_scale": grad_scale, **extra_args}
+        return _wrapper_of(self).step(grads, state, params, options)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ahead:
+    """What `init` and `update` of a wrapped optimizer belong to.
+
+    Attributes:
+        fast: the optimizer.
+        sync: `Lookahead` as a transformation.
+        sync_period: its period.
+        reset_state: whether the fast optimizer begins anew after each synchronisation.
+    """
+
+    fast: Any
+    sync: Optimizer
+    sync_period: int
+    reset_state: bool
+
+    @property
+    def engine(self) -> Engine:
+        """The fast optimizer's."""
+        return engine_of(self.fast)
+
+    def init(self, params: Params) -> LookaheadState:
+        """The state before the first step."""
+        _check_params(params)
+        return self._state(self.fast.init(params), self.sync.init(params))
+
+    def update(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
+        """The fast optimizer's updates, but for those that synchronise."""
+        _check_params(params)
+        fast = optax.with_extra_args_support(self.fast)
+        updates, fast_state = fast.update(updates, state.fast_state, params, **extra_args)
+        updates, sync = self.sync.update(updates, _sync_state(state), params)
+        return updates, self._after(fast_state, sync, lambda: optax.apply_updates(params, updates))
+
+    def step(self, grads: Params, state: Any, params: Params, options: dict[str, Any]) -> tuple[Params, Any]:
+        """The fast optimizer's weights, but for those that synchronise."""
+        _check_params(params)
+        params, fast_state = self.fast.step(grads, state.fast_state, params, **options)
+        params, sync = self.sync.step(jax.tree.map(jnp.zeros_like, params), _sync_state(state), params)
+        return params, self._after(fast_state, sync, lambda: params)
+
+    def _after(self, fast_state: Any, sync: State, params: Callable[[], Params]) -> LookaheadState:
+        """The next state, the fast optimizer's being a first one at the new parameters if it is time."""
+        if self.reset_state:
+            now = sync.count % self.sync_period == 0
+            anew = self.fast.init(params())
+            fast_state = jax.tree.map(lambda new, old: jnp.where(now, new, old).astype(old.dtype), anew, fast_state)
+        return self._state(fast_state, sync)
+
+    def _state(self, fast_state: Any, sync: State) -> LookaheadState:
+        """Both in one, of which the optimizer's is the only `State`: that one is meant by who looks for it."""
+        return LookaheadState(fast_state, sync.count, sync.slots)
+
+
+def _sync_state(state: LookaheadState) -> State:
+    return State(state.steps, state.slow_weights, {})
+
+
+def _wrapper_of(opt: Any) -> Ahead:
+    return opt.update.__self__
+
+
+def _check_params(params: Any) -> None:
+    if isinstance(params, optax.LookaheadParams):
+        raise TypeError(
+            "the parameters are optax.LookaheadParams, but adamx.lookahead keeps the slow weights in its state: give "
+            "the fast ones alone, params.fast, and read the slow ones with optax.tree.get(state, 'slow')"
+        )

@@ -30,6 +30,8 @@ class Prodigy(Rule[ProdigySlots]):
     $$m_{t+1} = \beta_1 m_t + (1-\beta_1) d_t g_t \qquad v_{t+1} = \beta_2 v_t + (1-\beta_2) d_t^2 g_t^2 \qquad
       u_t = \alpha_t \Big(\frac{m_{t+1}}{\sqrt{v_{t+1}} + d_{t+1} \varepsilon} + \lambda p_t\Big)$$
 
+    `safeguard_warmup` takes $d_t$ for $\alpha_t$ in $s_{t+1}$.
+
     Every leaf takes part in the estimate, and should have a gradient at every step. Weights in bfloat16 near 1 do not
     move by the first estimate's steps of 1e-6, and the estimate then never grows: train float32 weights.
 
@@ -43,6 +45,8 @@ class Prodigy(Rule[ProdigySlots]):
         d_coef: $c$.
         weight_decay: $\lambda$.
         bias_correction: off in the official code, on in Optax.
+        safeguard_warmup: keep the step size out of the sum that $d$ is divided by, so that a warm-up does not make $d$
+            too large.
 
     Reference: Mishchenko & Defazio, arXiv:2306.06101, Algorithm 4, and the official code.
     """
@@ -56,6 +60,7 @@ class Prodigy(Rule[ProdigySlots]):
     d_coef: NonNegative = 1.0
     weight_decay: NonNegative = 0.0
     bias_correction: bool = static(default=False)
+    safeguard_warmup: bool = static(default=False)
     elementwise = False
 
     def _slots(self) -> ProdigySlots:
@@ -90,4 +95,5 @@ class Prodigy(Rule[ProdigySlots]):
         return s.d * self.learning_rate * (step_size_correction(self.b1, self.b2, at.t) if self.bias_correction else 1)
 
     def _grad_sum(self, g: Array, s: ProdigySlots, at: At) -> Array:
-        return self._b3 * s.grad_sum + s.d / self.d0 * self._step_size(s, at) * g
+        weight = s.d if self.safeguard_warmup else self._step_size(s, at)
+        return self._b3 * s.grad_sum + s.d / self.d0 * weight * g

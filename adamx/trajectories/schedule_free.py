@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .._layout import wide_dtype
 from .._leaves import is_none
 from .._math import div_no_nan
-from .._rule import At, Modifier, Slot
+from .._rule import At, Modifier, Slot, check_dtype, static
 from .._typing import Array, NonNegative, Params, Weight
 
 
@@ -40,6 +41,7 @@ class ScheduleFree(Modifier):
         weight_decay: $\lambda$, acting at $y$.
         r: power of the step's number in its weight.
         weight_lr_power: $q$.
+        state_dtype: what $z$ of a real leaf is kept in, and rounded to at every step; `None` for at least float32.
 
     Reference: Defazio et al., arXiv:2405.15682, Algorithm 1, and the official code.
     """
@@ -49,11 +51,14 @@ class ScheduleFree(Modifier):
     weight_decay: NonNegative = 0.0
     r: NonNegative = 0.0
     weight_lr_power: NonNegative = 2.0
+    state_dtype: Any = static(default=None)
 
     def _slots(self) -> ScheduleFreeSlots:
+        check_dtype("state_dtype", self.state_dtype)
         number = Slot(init=lambda p, dtype: jnp.zeros([], dtype), nonnegative=True)
         b1 = Slot(init=lambda p, dtype: jnp.full([], self.b1, dtype), nonnegative=True)
-        return ScheduleFreeSlots(self.rule.slots, Slot(init=jnp.array), Slot(init=_narrow), number, number, b1)
+        z = Slot(init=jnp.array, dtype=self.state_dtype)
+        return ScheduleFreeSlots(self.rule.slots, z, Slot(init=_narrow), number, number, b1)
 
     slots = property(_slots)
 
@@ -67,6 +72,11 @@ class ScheduleFree(Modifier):
         weight = at.t**self.r * lr_max**self.weight_lr_power
         weight_sum = s.weight_sum + weight
         c, z = div_no_nan(weight, weight_sum), s.z - delta
+        if self.state_dtype is not None and not jnp.iscomplexobj(z):
+            # By the z that is kept: x is found again from it and y. XLA would leave out a cast there and back.
+            kept = jnp.finfo(self.state_dtype)
+            z = jax.lax.reduce_precision(z, kept.nexp, kept.nmant)
+            delta = s.z - z
         if s.x is None:
             x, step = None, c * (at.p - s.z) + (1 - self.b1 * (1 - c)) * delta
         else:
@@ -114,7 +124,10 @@ def schedule_free_eval_params(state: Any, params: Params) -> Params:
         z, x, b1 = averages.get(path, (None, None, None))
         if z is None or b1 is None:
             return y
-        return (z + (y.astype(z.dtype) - z) / b1 if x is None else x).astype(y.dtype)
+        if x is None:
+            wide = wide_dtype(y, z)
+            x = z.astype(wide) + (y.astype(wide) - z.astype(wide)) / b1.astype(wide)
+        return x.astype(y.dtype)
 
     return jax.tree_util.tree_map_with_path(evaluate, params)
 
