@@ -1,8 +1,8 @@
 """How long does XLA take to compile a step with coded moments? adamx's first call beside Optax's, in turns.
 
 `python -m benchmarks.compile_formats [--rounds N]`. All leaves are of ten shapes, matrices of 2^12 to 2^16 elements,
-which are coded; `kernel="xla"`, the path of several devices and of accelerators. The first call traces, compiles and
-runs; JAX's caches are emptied before each. Processor seconds are given beside seconds: a busy machine changes them less.
+which are coded; `kernel="xla"`, the path of several devices and accelerators. The first call traces, compiles and
+runs; JAX's caches are emptied before each. Processor seconds stand beside: a busy machine changes them less.
 """
 
 import argparse
