@@ -116,12 +116,9 @@ class Optimizer(nnx.Optimizer):
         Raises:
             TypeError: a keyword that nobody reads.
         """
-        if not isinstance(self.tx, _Optimizer):
-            _refuse_unread(self.tx, kwargs)
-            return super().update(model, grads, **kwargs)
         graph = {"graph": self.graph} if hasattr(self, "graph") else {}  # since Flax 0.12.5
         params, gradients = (_pure(nnx.state(tree, self.wrt, **graph)) for tree in (model, grads))
-        new, opt_state = self.tx.step(gradients, _pure(self.opt_state), params, **_pure(kwargs))
+        new, opt_state = take_step(self.tx, gradients, _pure(self.opt_state), params, **_pure(kwargs))
         nnx.update(model, new)
         # One by one: `nnx.update` would make mappings of coded moments.
         is_variable = lambda x: isinstance(x, nnx.Variable)  # noqa: E731
