@@ -15,6 +15,7 @@ from ._clip import gradient_factor
 from ._layout import Layout, wide_dtype
 from ._leaf import Leaf, Now, Step
 from ._math import Varying, log_beta
+from ._names import refuse_step_words
 from ._random import Noise, noise
 from ._rule import Rule, check_value, hyperparameters, replace
 from ._typing import Array, Params, Scalar
@@ -117,7 +118,7 @@ class Engine:
 
     def update(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
         """What is to be added to the parameters, and the next state."""
-        del extra_args
+        refuse_step_words("update", extra_args)
         leaves = _leaves.flatten(updates, "grads")
         work = self.prepare(leaves, state, params)
         return self._finish(leaves, work, taken(work.steps, Step.update, work.total), None)

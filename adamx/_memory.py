@@ -85,7 +85,9 @@ def master_params(opt: Optimizer, state: Any, params: Params) -> Params:
     return leaves.rebuild([p if p is None or not is_narrow(p) else rounding.master(p, r) for p, r in pairs])
 
 
-def from_master(params: Params, opt: Optimizer, dtype: Any = jnp.bfloat16, state: Any = None) -> tuple[Params, Any]:
+def from_master(
+    params: Params, opt: Optimizer, dtype: Any = jnp.bfloat16, state: Any = None, *, narrow: Any = True
+) -> tuple[Params, Any]:
     """Narrow parameters, and a state that stands for float32 ones with them: the inverse of `master_params`.
 
     Start narrow weights with this rather than with `astype`: what rounding takes from the first weights is then kept,
@@ -96,6 +98,8 @@ def from_master(params: Params, opt: Optimizer, dtype: Any = jnp.bfloat16, state
         opt: the optimizer, with its `weights` and `moments`.
         dtype: bfloat16 or float16.
         state: of training in float32 with the same rule, to go on with; `None` to begin.
+        narrow: which leaves become narrow, as `mask` of `adamx.optimizer` says which decay: a tree of booleans, the top
+            of one, or a function of the parameters that returns one. The others, such as norms and biases, stay.
 
     Returns:
         The parameters in `dtype`, rounded to nearest, and the state for `opt`, with what rounding took.
@@ -113,16 +117,17 @@ def from_master(params: Params, opt: Optimizer, dtype: Any = jnp.bfloat16, state
         raise TypeError(f"dtype = {dtype!r} should be bfloat16 or float16")
     engine, leaves = engine_of(opt), _leaves.flatten(params, "params")
     real = [p is not None and jnp.issubdtype(jnp.result_type(p), jnp.floating) for p in leaves.arrays]
-    cast = [yes and not is_narrow(p) for yes, p in zip(real, leaves.arrays, strict=True)]
+    chosen = _leaves.covered(narrow, params)
+    cast = [yes and some and not is_narrow(p) for yes, some, p in zip(real, chosen, leaves.arrays, strict=True)]
     wide: list[Any] = [jnp.asarray(p, jnp.float32) if yes else p for p, yes in zip(leaves.arrays, cast, strict=True)]
-    narrow = [nearest(p, dtype) if yes else p for p, yes in zip(wide, cast, strict=True)]
-    rounded = leaves.rebuild(narrow)
+    landed = [nearest(p, dtype) if yes else p for p, yes in zip(wide, cast, strict=True)]
+    rounded = leaves.rebuild(landed)
     # Slots are float32 whatever the weights are; those that start as the weights start as the masters.
     start = engine.init(leaves.rebuild(wide))
     if (rounding := engine.rounding) is not None:
         kept = [
             None if n is None or not is_narrow(n) else rounding.residual(p.astype(jnp.float32), n)
-            for p, n in zip(wide, narrow, strict=True)
+            for p, n in zip(wide, landed, strict=True)
         ]
         if jax.tree.leaves(kept):
             start = start._replace(residuals=leaves.rebuild(kept))

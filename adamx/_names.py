@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+STEP_WORDS = ("clip_norm", "grad_scale")
+"""What `Optimizer.step` reads, and no `update`."""
+
 
 def choose(what: str, name: object, options: Iterable[str]) -> str:
     """`name`, if it is one of `options`.
@@ -24,3 +27,31 @@ def choose(what: str, name: object, options: Iterable[str]) -> str:
     near = part_of or difflib.get_close_matches(str(name), options, n=1)
     hint = f"did you mean {' or '.join(map(repr, near[:2]))}? Choose from " if near else "choose from "
     raise ValueError(f"{what} = {name!r}: {hint}{', '.join(map(repr, options))}")
+
+
+def refuse_unknown(where: str, given: Iterable[str], options: Iterable[str]) -> None:
+    """Raise for keywords that nobody reads.
+
+    Raises:
+        TypeError: one was given; the message lists what `where` reads, and the nearest if one is near.
+    """
+    for name in given:
+        try:
+            choose(f"{where}: keyword", name, options)
+        except ValueError as error:
+            raise TypeError(f"{error}; leave out what it does not read") from None
+
+
+def refuse_step_words(where: str, given: Iterable[str]) -> None:
+    """Raise for what only `Optimizer.step` reads, misspelt or not; other keywords may be another transformation's.
+
+    Raises:
+        TypeError: one was given.
+    """
+    for name in given:
+        near = difflib.get_close_matches(name, STEP_WORDS, n=1, cutoff=0.75)
+        if near:
+            raise TypeError(
+                f"{where} does not read {name}: {near[0]} is of `adamx.Optimizer.step`. Take the step by it, or chain "
+                "optax.clip_by_global_norm (for clip_norm) or optax.scale (for grad_scale) in front"
+            )

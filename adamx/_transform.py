@@ -9,7 +9,7 @@ import optax
 from . import kernels
 from ._engine import Engine
 from ._layout import Layout
-from ._names import choose
+from ._names import STEP_WORDS, choose, refuse_unknown
 from ._rule import Rule, check, check_dtype
 from ._typing import Params, Scalar
 from ._weights import ROUNDINGS
@@ -68,12 +68,13 @@ class Optimizer(optax.GradientTransformationExtraArgs):
                 the device sees: where leaves are cut, take the norm outside and give `grad_scale`.
             grad_scale: what gradients are multiplied with before that: the inverse of a loss scale, or of the number of
                 gradients summed up.
-            **extra_args: not read; what a training loop gives to every optimizer.
+            **extra_args: an error: nothing else is read.
 
         Returns:
             The new parameters, in their own dtypes, and the new state.
 
         Raises:
+            TypeError: a keyword that is not read.
             ValueError: trees or shapes do not match; kernel="native" cannot take a leaf's step.
 
         >>> import adamx, jax.numpy as jnp
@@ -83,6 +84,7 @@ class Optimizer(optax.GradientTransformationExtraArgs):
         >>> params["w"]
         Array([0.5, 2.5], dtype=float32)
         """
+        refuse_unknown("step", extra_args, STEP_WORDS)
         return self.engine.step(grads, state, params, clip_norm=clip_norm, grad_scale=grad_scale)
 
 

@@ -12,6 +12,7 @@ import optax
 from flax import nnx
 from flax.training import train_state
 
+from ._names import refuse_step_words
 from ._transform import Optimizer as _Optimizer
 from ._typing import Params, Scalar
 
@@ -30,12 +31,20 @@ def _put(variable: Any, x: Any) -> None:
         variable.value = x
 
 
+def _refuse_unread(tx: optax.GradientTransformation, given: dict[str, Any]) -> None:
+    """Raise for keywords of the step that `tx`, which takes none, would drop."""
+    refuse_step_words("a transformation without `step`", given)
+    if given and not isinstance(tx, optax.GradientTransformationExtraArgs):
+        raise TypeError(f"{', '.join(given)}: the transformation's update reads no keywords: leave them out")
+
+
 def take_step(
     tx: optax.GradientTransformation, grads: Params, state: Any, params: Params, **extra_args: Any
 ) -> tuple[Params, Any]:
     """The new parameters and state: by `tx.step` if it has one, else by `update` and `optax.apply_updates`."""
     if isinstance(tx, _Optimizer):
         return tx.step(grads, state, params, **extra_args)
+    _refuse_unread(tx, extra_args)
     updates, state = optax.with_extra_args_support(tx).update(grads, state, params, **extra_args)
     return optax.apply_updates(params, updates), state
 
@@ -98,16 +107,18 @@ class Optimizer(nnx.Optimizer):
         Args:
             model: what the optimizer was made for.
             grads: the gradients from `nnx.grad`.
-            **kwargs: of the step, such as `clip_norm` and `grad_scale` of `adamx.Optimizer.step`.
+            **kwargs: `clip_norm` and `grad_scale` of `adamx.Optimizer.step`; with a transformation that has no
+                `step`, what its `update` reads.
 
         Returns:
             By how much the parameters changed, which costs nothing under `nnx.jit` where it is not used.
+
+        Raises:
+            TypeError: a keyword that nobody reads.
         """
-        if not isinstance(self.tx, _Optimizer):
-            return super().update(model, grads, **kwargs)
         graph = {"graph": self.graph} if hasattr(self, "graph") else {}  # since Flax 0.12.5
         params, gradients = (_pure(nnx.state(tree, self.wrt, **graph)) for tree in (model, grads))
-        new, opt_state = self.tx.step(gradients, _pure(self.opt_state), params, **_pure(kwargs))
+        new, opt_state = take_step(self.tx, gradients, _pure(self.opt_state), params, **_pure(kwargs))
         nnx.update(model, new)
         # One by one: `nnx.update` would make mappings of coded moments.
         is_variable = lambda x: isinstance(x, nnx.Variable)  # noqa: E731

@@ -308,3 +308,12 @@ def test_a_state_in_another_format_or_mode_is_refused():
     state = adamx.adam(1e-3, weights="split16").init(narrow)
     with pytest.raises(ValueError, match=r"the state keeps int16\[64, 128\], the optimizer int8"):
         adamx.adam(1e-3, weights="split8").step(narrow, state, narrow)
+
+
+def test_from_master_leaves_wide_what_the_mask_says():
+    opt = adamx.adam(1e-3, weights="split16", kernel="xla")
+    params = {"kernel": jnp.full((2, 2), 0.1), "bias": jnp.full(2, 0.1)}
+    start, state = adamx.from_master(params, opt, narrow=lambda tree: jax.tree.map(lambda p: p.ndim > 1, tree))
+    assert start["kernel"].dtype == jnp.bfloat16 and start["bias"].dtype == jnp.float32
+    jax.tree.map(np.testing.assert_array_equal, adamx.master_params(opt, state, start), params)
+    opt.step(params, state, start)

@@ -11,6 +11,7 @@ import optax
 from .. import _leaves
 from .._engine import Engine
 from .._memory import only_state
+from .._names import refuse_step_words
 from .._transform import Optimizer, engine_of
 from .._typing import Array, Params, Scalar, ScalarOrSchedule
 from . import _spikes
@@ -163,6 +164,8 @@ class Monitor:
         if params is None:
             raise ValueError("a monitor measures updates by the weights: call `update(grads, state, params)`")
         _check(state)
+        if not isinstance(self.opt, optax.GradientTransformationExtraArgs):
+            refuse_step_words("update", extra_args)
         given, inner = optax.with_extra_args_support(self.opt).update(updates, state.inner, params, **extra_args)
         new = jax.tree.map(_added, params, given, is_leaf=_leaves.is_none)
         return given, self._after(state, Taken(updates, params, new, given, None, state.inner, inner))
