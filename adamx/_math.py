@@ -111,7 +111,7 @@ def div_no_nan(x: Array, y: Array) -> Array:
     float32.
     """
     zero = y == 0
-    return jnp.where(zero, 0 * x, x / jnp.where(zero, 1, y))
+    return jnp.where(zero, 0 * x, x) / jnp.where(zero, 1, y)
 
 
 def log_beta(b: Scalar) -> Scalar:
