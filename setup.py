@@ -37,7 +37,6 @@ native = Extension(
 )
 
 
-
 class Library(build_ext):
     """A library that has nothing of Python's: no module's entry, and one name under all versions."""
 

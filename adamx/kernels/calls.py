@@ -50,7 +50,7 @@ def _load() -> str | None:
 
 def _answer() -> int:
     """The version that the library says it has, when JAX calls it."""
-    # What is registered before JAX has started is looked at when it starts: what it refuses would keep it from starting.
+    # What is registered before JAX has started, it looks at when it starts, and does not start if it refuses it.
     device = jax.local_devices(backend="cpu")[0]
     library = ctypes.CDLL(str(LIBRARY))
     for target, symbol in ((STEP, "AdamxStep"), (SUMS, "AdamxSums"), (ANSWER, "AdamxAnswer")):
