@@ -7,7 +7,6 @@ import ctypes
 import functools
 import sys
 from collections.abc import Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,8 @@ def missing() -> str | None:
 def _load() -> str | None:
     if not LIBRARY.exists():
         return "it was not built: no C++17 compiler was found when adamx was installed, or it failed"
+    from concurrent.futures import ThreadPoolExecutor  # which `import adamx` has no need of
+
     try:
         # A thread of its own sees nothing of what is being traced, nor of the mesh and the device that were chosen.
         with ThreadPoolExecutor(1) as thread:
