@@ -1,10 +1,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Reproducible versions. `make test CONSTRAINTS=` takes the newest that pyproject.toml allows.
-CONSTRAINTS ?= constraints.txt
+CONSTRAINTS ?= constraints-newest.txt
+# Under other JAX versions than this Python's newest, what depends on JAX and not on the platform.
+CONTRACTS := tests/test_contracts.py tests/test_flax.py tests/test_kernels.py tests/test_sums.py tests/test_native_loading.py
+# A Python whose newest JAX is the newest of all: 3.12 or later, on the path or pyenv's.
+NEWER := $(firstword $(shell for v in 3.14 3.13 3.12; do command -v python$$v; \
+    ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$v*/bin/python 2>/dev/null; done | \
+    while read p; do "$$p" -c 'import ssl' 2>/dev/null && echo "$$p"; done))
 PYTEST_ARGS ?= -n auto
 
-.PHONY: help demo test lint types tests notebooks sanitize clean
+.PHONY: help demo test lint types tests notebooks oldest newest sanitize clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -28,6 +34,12 @@ tests: .venv/dev  ## pytest with doctests
 notebooks: .venv/dev  ## every notebook, in its quick setting
 	ADAMX_QUICK=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks $(PYTEST_ARGS)
 
+oldest: .venv-oldest/contracts  ## the contracts with the oldest JAX that pyproject.toml admits
+	.venv-oldest/bin/python -m pytest $(PYTEST_ARGS) -W default $(CONTRACTS)
+
+newest: $(if $(NEWER),.venv-newest/contracts)  ## the contracts with the newest JAX, where a Python 3.12 or later is
+	$(if $(NEWER),.venv-newest/bin/python -m pytest $(PYTEST_ARGS) -W default $(CONTRACTS),@echo "no Python 3.12 or later: not tested with the newest JAX")
+
 sanitize:  ## the native kernel under the address, undefined-behaviour and thread sanitizers
 	@mkdir -p build
 	for kind in address,undefined thread; do \
@@ -35,11 +47,24 @@ sanitize:  ## the native kernel under the address, undefined-behaviour and threa
 	    ./build/sanitize || exit 1; done
 
 clean:  ## remove the virtual environment and caches
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-newest build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
 .venv/%: pyproject.toml setup.py $(wildcard adamx/kernels/*.cc adamx/kernels/*.h) $(CONSTRAINTS) | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[$*]'
+	@touch $@
+
+.venv-oldest/bin/python:
+	$(PYTHON) -m venv .venv-oldest
+
+.venv-newest/bin/python:
+	$(NEWER) -m venv .venv-newest
+
+# They run on the checkout, with the library that .venv's installation compiled: one is for every Python and JAX.
+.venv-%/contracts: pyproject.toml constraints-%.txt .venv/dev | .venv-%/bin/python
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-$*.txt \
+	    $$($(BIN)/python -c 'import tomllib as t; p = t.load(open("pyproject.toml", "rb"))["project"]; \
+	    print(*p["dependencies"], *p["optional-dependencies"]["contracts"])')
 	@touch $@

@@ -3,6 +3,8 @@
 import sys
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
 
 try:
     import jaxlib
@@ -34,4 +36,22 @@ native = Extension(
     optional=True,
 )
 
-setup(ext_modules=[native] if include else [])
+
+class Library(build_ext):
+    """A library that has nothing of Python's: no module's entry, and one name under all versions."""
+
+    def get_ext_filename(self, fullname):  # noqa: D102
+        return fullname.replace(".", "/") + (".pyd" if sys.platform == "win32" else ".so")
+
+    def get_export_symbols(self, ext):  # noqa: D102
+        return ext.export_symbols
+
+
+class Wheel(bdist_wheel):
+    """One for each platform, whatever Python built it."""
+
+    def get_tag(self):  # noqa: D102
+        return "py3", "none", super().get_tag()[2]
+
+
+setup(ext_modules=[native] if include else [], cmdclass={"build_ext": Library, "bdist_wheel": Wheel})

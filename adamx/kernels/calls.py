@@ -5,21 +5,23 @@ The library is built when adamx is installed and a C++17 compiler is there. It i
 
 import ctypes
 import functools
-import importlib.util
+import sys
 from collections.abc import Hashable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from .._typing import Array
 
-STEP, SUMS = "adamx_step", "adamx_sums"
+STEP, SUMS, ANSWER = "adamx_step", "adamx_sums", "adamx_answer"
 """The library's functions by the names that XLA knows them by."""
 VERSION = 2
 """Of what calls say, as native.h has it: a library that was built from other sources is refused."""
-EXTENSION = "adamx.kernels._native"
+LIBRARY = Path(__file__).with_name("_native.pyd" if sys.platform == "win32" else "_native.so")
+"""Where it is built: it has nothing of Python's, so one is for all of its versions."""
 
 SMALL, TOGETHER = 8192, 64
 """Leaves of so many elements, which one thread steps, share calls of so many leaves: a call costs more than they do."""
@@ -32,16 +34,30 @@ def missing() -> str | None:
 
 @functools.cache
 def _load() -> str | None:
-    spec = importlib.util.find_spec(EXTENSION)
-    if spec is None or spec.origin is None:
+    if not LIBRARY.exists():
         return "it was not built: no C++17 compiler was found when adamx was installed, or it failed"
+    from concurrent.futures import ThreadPoolExecutor  # which `import adamx` has no need of
+
     try:
-        library = ctypes.CDLL(spec.origin)
-        for target, symbol in ((STEP, "AdamxStep"), (SUMS, "AdamxSums")):
-            jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
+        # A thread of its own sees nothing of what is being traced, nor of the mesh and the device that were chosen.
+        with ThreadPoolExecutor(1) as thread:
+            answer = thread.submit(_answer).result()
     except Exception as error:  # whatever the loader or this JAX objects to is the reason
-        return f"{Path(spec.origin).name} cannot be used with jaxlib {version('jaxlib')}: {error}"
+        return f"{LIBRARY.name} cannot be used with jaxlib {version('jaxlib')}: {error}"
+    if answer != VERSION:
+        return f"{LIBRARY.name} is of version {answer} and adamx's Python asks for {VERSION}: install adamx again"
     return None
+
+
+def _answer() -> int:
+    """The version that the library says it has, when JAX calls it."""
+    # What is registered before JAX has started, it looks at when it starts, and does not start if it refuses it.
+    device = jax.local_devices(backend="cpu")[0]
+    library = ctypes.CDLL(str(LIBRARY))
+    for target, symbol in ((STEP, "AdamxStep"), (SUMS, "AdamxSums"), (ANSWER, "AdamxAnswer")):
+        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
+    call = jax.jit(jax.ffi.ffi_call(ANSWER, jax.ShapeDtypeStruct((), np.int32)))
+    return int(jax.device_get(call(jax.device_put(np.int32(VERSION), device))))
 
 
 def is_manual() -> bool:

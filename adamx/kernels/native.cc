@@ -422,23 +422,64 @@ INLINE void AdvanceBy(const Leaf& leaf, const Floats& floats, int64_t n) {
   }
 }
 
-INLINE void AdvanceLeaf(const Leaf& leaf, const Floats& floats, int64_t n) {
+// One function for each rule: compilers take far longer over one that has them all, for every machine again.
+
+FOR_EACH_MACHINE void AdvanceAdam(const Leaf& leaf, const Floats& floats, int64_t n) {
+  return AdvanceBy<Adam<false>>(leaf, floats, n);
+}
+
+FOR_EACH_MACHINE void AdvanceNAdam(const Leaf& leaf, const Floats& floats, int64_t n) {
+  return AdvanceBy<Adam<true>>(leaf, floats, n);
+}
+
+FOR_EACH_MACHINE void AdvanceAMSGrad(const Leaf& leaf, const Floats& floats, int64_t n) {
+  return AdvanceBy<AMSGrad<false>>(leaf, floats, n);
+}
+
+FOR_EACH_MACHINE void AdvanceRawAMSGrad(const Leaf& leaf, const Floats& floats, int64_t n) {
+  return AdvanceBy<AMSGrad<true>>(leaf, floats, n);
+}
+
+FOR_EACH_MACHINE void AdvanceAdaMax(const Leaf& leaf, const Floats& floats, int64_t n) {
+  return AdvanceBy<AdaMax>(leaf, floats, n);
+}
+
+FOR_EACH_MACHINE void AdvanceLion(const Leaf& leaf, const Floats& floats, int64_t n) {
+  return AdvanceBy<Lion>(leaf, floats, n);
+}
+
+FOR_EACH_MACHINE void AdvanceRMSProp(const Leaf& leaf, const Floats& floats, int64_t n) {
+  return AdvanceBy<RMSProp<false, false>>(leaf, floats, n);
+}
+
+FOR_EACH_MACHINE void AdvanceMomentumRMSProp(const Leaf& leaf, const Floats& floats, int64_t n) {
+  return AdvanceBy<RMSProp<true, false>>(leaf, floats, n);
+}
+
+FOR_EACH_MACHINE void AdvanceNesterovRMSProp(const Leaf& leaf, const Floats& floats, int64_t n) {
+  return AdvanceBy<RMSProp<true, true>>(leaf, floats, n);
+}
+
+FOR_EACH_MACHINE void AdvanceAdaGrad(const Leaf& leaf, const Floats& floats, int64_t n) {
+  return AdvanceBy<AdaGrad>(leaf, floats, n);
+}
+
+inline void AdvanceLeaf(const Leaf& leaf, const Floats& floats, int64_t n) {
   const bool nesterov = leaf.flags & kNesterov, raw = leaf.flags & kRaw, momentum = leaf.flags & kMomentum;
   switch (leaf.rule) {
     case Rule::kAdam:
-      return nesterov ? AdvanceBy<Adam<true>>(leaf, floats, n) : AdvanceBy<Adam<false>>(leaf, floats, n);
+      return nesterov ? AdvanceNAdam(leaf, floats, n) : AdvanceAdam(leaf, floats, n);
     case Rule::kAMSGrad:
-      return raw ? AdvanceBy<AMSGrad<true>>(leaf, floats, n) : AdvanceBy<AMSGrad<false>>(leaf, floats, n);
+      return raw ? AdvanceRawAMSGrad(leaf, floats, n) : AdvanceAMSGrad(leaf, floats, n);
     case Rule::kAdaMax:
-      return AdvanceBy<AdaMax>(leaf, floats, n);
+      return AdvanceAdaMax(leaf, floats, n);
     case Rule::kLion:
-      return AdvanceBy<Lion>(leaf, floats, n);
+      return AdvanceLion(leaf, floats, n);
     case Rule::kRMSProp:
-      if (!momentum) return AdvanceBy<RMSProp<false, false>>(leaf, floats, n);
-      return nesterov ? AdvanceBy<RMSProp<true, true>>(leaf, floats, n)
-                      : AdvanceBy<RMSProp<true, false>>(leaf, floats, n);
+      if (!momentum) return AdvanceRMSProp(leaf, floats, n);
+      return nesterov ? AdvanceNesterovRMSProp(leaf, floats, n) : AdvanceMomentumRMSProp(leaf, floats, n);
     case Rule::kAdaGrad:
-      return AdvanceBy<AdaGrad>(leaf, floats, n);
+      return AdvanceAdaGrad(leaf, floats, n);
   }
 }
 
@@ -600,7 +641,7 @@ INLINE void Fetch(const void* array, int64_t first, int64_t count, int64_t bytes
 
 INLINE int64_t BytesOf(Format format) { return format == Format::kFloat ? 4 : format >= Format::kLog ? 1 : 2; }
 
-FOR_EACH_MACHINE void StepFloats(const Leaf& leaf, int64_t first, int64_t last) {  // in one run over memory
+inline void StepFloats(const Leaf& leaf, int64_t first, int64_t last) {  // in one run over memory
   const int64_t length = CutOf(leaf).length, begin = first * length, end = std::min(last * length, leaf.size);
   if (begin >= end) return;
   Floats floats{static_cast<const float*>(leaf.g) + begin, static_cast<float*>(leaf.p) + begin, {}};
@@ -827,7 +868,19 @@ ffi::Error StepLeaves(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remain
   return ffi::Error::Success();
 }
 
+// What Python asks first, to see that calls arrive and of which version the library is. The operand says where.
+ffi::Error Answer(ffi::AnyBuffer, ffi::ResultBufferR0<ffi::S32> version) {
+  *version->typed_data() = static_cast<int32_t>(kVersion);
+  return ffi::Error::Success();
+}
+
 }  // namespace adamx
+
+EXPORT XLA_FFI_Error* AdamxAnswer(XLA_FFI_CallFrame* frame) {
+  static const auto* handler =
+      xla::ffi::Ffi::Bind().Arg<xla::ffi::AnyBuffer>().Ret<xla::ffi::BufferR0<xla::ffi::S32>>().To(adamx::Answer).release();
+  return handler->Call(frame);
+}
 
 EXPORT XLA_FFI_Error* AdamxStep(XLA_FFI_CallFrame* frame) {
   static const auto* handler = xla::ffi::Ffi::Bind()
