@@ -2,18 +2,22 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Reproducible versions. `make test CONSTRAINTS=` takes the newest that pyproject.toml allows.
 CONSTRAINTS ?= constraints.txt
-PYTEST_ARGS ?= -n auto
+# A file's tests follow each other in one process, which then compiles what they share once.
+PYTEST_ARGS ?= -n auto --dist worksteal
+PYTEST := ADAMX_QUICK=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=600 $(PYTEST_ARGS)
 
-.PHONY: help demo test lint types tests notebooks sanitize clean
+.PHONY: help demo test test-all lint types tests tests-all sanitize clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
 
 demo: .venv/experiments  ## train on real digits: Adam, AdaMax, AdamW beside four of Optax's optimizers (demo.png, demo.json)
 	$(BIN)/python -m adamx.experiments demo
 
-test: lint types tests notebooks  ## every check: ruff, basedpyright, tests, doctests, notebooks
+test: lint types tests  ## every check: ruff, basedpyright, tests, doctests, notebooks
+
+test-all: lint types tests-all  ## the same with every product of optimizers, dtypes, formats: tests/README.md
 
 lint: .venv/dev  ## ruff: lint and format
 	$(BIN)/ruff check .
@@ -22,11 +26,11 @@ lint: .venv/dev  ## ruff: lint and format
 types: .venv/dev  ## basedpyright
 	$(BIN)/basedpyright
 
-tests: .venv/dev  ## pytest with doctests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+tests: .venv/dev  ## pytest with doctests and notebooks, these in their quick setting
+	$(PYTEST) -m "not product"
 
-notebooks: .venv/dev  ## every notebook, in its quick setting
-	ADAMX_QUICK=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks $(PYTEST_ARGS)
+tests-all: .venv/dev  ## pytest with products, too
+	$(PYTEST)
 
 sanitize:  ## the native kernel under the address, undefined-behaviour and thread sanitizers
 	@mkdir -p build
@@ -35,7 +39,7 @@ sanitize:  ## the native kernel under the address, undefined-behaviour and threa
 	    ./build/sanitize || exit 1; done
 
 clean:  ## remove the virtual environment and caches
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist *.egg-info .cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

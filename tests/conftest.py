@@ -1,18 +1,32 @@
-"""Strict by default: no implicit promotion of dtypes or ranks; four devices to shard over."""
+"""Strict by default: no implicit promotion of dtypes or ranks; four devices to shard over; compiled once for all."""
 
 import os
+from pathlib import Path
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+# All processes of a run share what they compile, and the next run finds it; what a program is, its key says.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import hypothesis
 import jax
 import pytest
 
+jax.config.update("jax_num_cpu_devices", 4)  # of this process: notebooks have one, as users do
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Again for JAX that a plugin imported before the variables were set.
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 hypothesis.settings.register_profile("adamx", derandomize=True, deadline=None, max_examples=50)
 hypothesis.settings.load_profile("adamx")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten():
+    """A process keeps all that it compiled, gigabytes over a whole run; no two files need the same."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture
