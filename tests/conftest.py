@@ -24,7 +24,7 @@ hypothesis.settings.load_profile("adamx")
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten():
-    """A process keeps all that it compiled, gigabytes over a whole run; no two files need the same."""
+    """A process keeps all that it compiled, gigabytes over a whole run; what two files share is found on disk."""
     yield
     jax.clear_caches()
 
