@@ -15,9 +15,11 @@ help:  ## this list
 demo: .venv/experiments  ## train on real digits: Adam, AdaMax, AdamW beside four of Optax's optimizers (demo.png, demo.json)
 	$(BIN)/python -m adamx.experiments demo
 
-test: lint types tests  ## every check: ruff, basedpyright, tests, doctests, notebooks
+test: .venv/dev  ## every check: ruff, basedpyright, tests, doctests, notebooks
+	$(MAKE) --no-print-directory -j lint types tests
 
-test-all: lint types tests-all  ## the same with every product of optimizers, dtypes, formats: tests/README.md
+test-all: .venv/dev  ## the same with every product of optimizers, dtypes, formats: tests/README.md
+	$(MAKE) --no-print-directory -j lint types tests-all
 
 lint: .venv/dev  ## ruff: lint and format
 	$(BIN)/ruff check .
