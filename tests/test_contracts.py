@@ -126,10 +126,11 @@ def test_zero_gradients_of_one_dtype_give_zero_updates(entry, dtype, x64):
             np.testing.assert_array_equal(u, np.zeros_like(u))
 
 
-@represented_by_structure
-@pytest.mark.parametrize(("p_dtype", "g_dtype"), MIXED[1:2], ids=lambda d: name(d))
+@every
+@pytest.mark.product
+@pytest.mark.parametrize(("p_dtype", "g_dtype"), MIXED[1:3], ids=lambda d: name(d))
 def test_parameters_and_state_are_a_scan_carry(entry, p_dtype, g_dtype):
-    opt, params, grads = entry.make(1e-2), small(p_dtype), small(g_dtype, seed=1)
+    opt, params, grads = entry.make(1e-2), tree(p_dtype), tree(g_dtype, seed=1)
 
     def body(carry, _):
         return opt.step(grads, carry[1], carry[0]), None

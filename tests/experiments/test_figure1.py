@@ -92,6 +92,7 @@ def few(monkeypatch):
         monkeypatch.setattr(figure1, grids, {name: (0.1, 1.0) for name in getattr(figure1, grids)})
 
 
+@pytest.mark.product  # a sweep of each optimizer: in `make test` figure 4 and the demo write theirs
 def test_a_quick_run_writes_table_picture_and_json(few, tmp_path):
     console = Console(width=200, record=True, file=StringIO())
     figure1.figure1(tmp_path, True, tmp_path / "new", console)

@@ -50,6 +50,7 @@ def test_adam_is_first_only_if_it_ends_lowest_from_every_seed(finals, verdict):
     assert first.verdict != "holds with a correction" or "Only a searched step size" in first.number
 
 
+@pytest.mark.product  # a sweep of each optimizer: in `make test` figure 4 and the demo write theirs
 def test_a_quick_run_writes_table_picture_and_json(monkeypatch, tmp_path):
     monkeypatch.setattr(figure2, "QUICK", figure2.Length((8,), 2, 1))
     # SGD under every name compiles once.

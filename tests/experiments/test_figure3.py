@@ -172,6 +172,7 @@ def test_cifar10_is_taken_where_it_is(tmp_path):
     assert figure3.at_hand(tmp_path).name == "cifar10"
 
 
+@pytest.mark.product  # a sweep of each optimizer: in `make test` figure 4 and the demo write theirs
 def test_figure3_writes_tables_a_figure_and_every_curve(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(figure3, "QUICK", TINY)
     monkeypatch.setattr(figure3, "GRIDS", {name: (1e-2, 1e-2) for name in figure3.GRIDS})

@@ -76,7 +76,7 @@ def one_by_one(optimizer, seed, epochs):
     return float(loss(params, jnp.asarray(IMAGES), measure))
 
 
-@pytest.mark.parametrize(("i", "j", "k"), [(1, 2, 0), pytest.param(0, 0, 1, marks=pytest.mark.product)])
+@pytest.mark.parametrize(("i", "j", "k"), [(0, 0, 1), pytest.param(1, 2, 0, marks=pytest.mark.product)])
 def test_a_point_of_the_grid_is_adam_run_alone(i, j, k):
     alone = one_by_one(adamx.adam(TINY.rates[k], b1=TINY.b1[i], b2=TINY.b2[j]), seed=1, epochs=2)
     # Decay rates are float32 in the grid, which moves 1 - b2 by 3e-4 at .9999, and the correction alike.
