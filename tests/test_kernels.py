@@ -49,7 +49,8 @@ def both(rule, rate=RATE, **kwargs):
 
 def check_same(opts, params, grads_of, steps=4, rate=RATE):
     """From the same inputs, step after step: floats within 2 roundings, codes equal but for one place in 10^4."""
-    state, (xla, native) = opts[0].init(params), [jax.jit(opt.step) for opt in opts]
+    state, (xla, native) = jax.jit(opts[0].init)(params), [jax.jit(opt.step) for opt in opts]
+    told = jax.jit(lambda state, params: _told(opts[0], state, params))
     coded = any(isinstance(x, CODES) for x in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, CODES)))
     for t in range(steps):
         grads = grads_of(t)
@@ -57,10 +58,10 @@ def check_same(opts, params, grads_of, steps=4, rate=RATE):
         assert jax.tree.structure(wanted) == jax.tree.structure(got)
         apart = total = 0
         # Weights are measured beside the step size, too, the scale of every change.
-        before, xla_is, native_is = ((opts[0], s, p) for p, s in ((params, state), wanted, got))
+        before, xla_is, native_is = (told(s, p) for p, s in ((params, state), wanted, got))
         narrow = [p.dtype == jnp.bfloat16 for p in jax.tree.leaves(params)]
         weights = len(narrow)
-        for i, (old, a, b) in enumerate(zip(*(_told(*x) for x in (before, xla_is, native_is)), strict=True)):
+        for i, (old, a, b) in enumerate(zip(before, xla_is, native_is, strict=True)):
             scale = rate if i < weights else 0.0
             assert (a.dtype, a.shape) == (b.dtype, b.shape)
             old, a, b = (np.asarray(x) for x in (old, a, b))
