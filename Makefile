@@ -3,23 +3,29 @@ BIN := .venv/bin
 # Reproducible versions. `make test CONSTRAINTS=` takes the newest that pyproject.toml allows.
 CONSTRAINTS ?= constraints-newest.txt
 # Under other JAX versions than this Python's newest, what depends on JAX and not on the platform.
-CONTRACTS := tests/test_contracts.py tests/test_flax.py tests/test_kernels.py tests/test_sums.py tests/test_native_loading.py
+CONTRACTS := tests/test_contracts.py tests/test_alike.py tests/test_flax.py tests/test_kernels.py tests/test_sums.py tests/test_native_loading.py
 # A Python whose newest JAX is the newest of all: 3.12 or later, on the path or pyenv's.
 NEWER := $(firstword $(shell for v in 3.14 3.13 3.12; do command -v python$$v; \
     ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$v*/bin/python 2>/dev/null; done | \
     while read p; do "$$p" -c 'import ssl' 2>/dev/null && echo "$$p"; done))
-PYTEST_ARGS ?= -n auto
+# A file's tests follow each other in one process, which then compiles what they share once.
+PYTEST_ARGS ?= -n auto --dist worksteal
+PYTEST := ADAMX_QUICK=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=600 $(PYTEST_ARGS)
 
-.PHONY: help demo test lint types tests notebooks oldest newest sanitize clean
+.PHONY: help demo test test-all lint types tests tests-all oldest newest sanitize clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
 
 demo: .venv/experiments  ## train on real digits: Adam, AdaMax, AdamW beside four of Optax's optimizers (demo.png, demo.json)
 	$(BIN)/python -m adamx.experiments demo
 
-test: lint types tests notebooks  ## every check: ruff, basedpyright, tests, doctests, notebooks
+test: .venv/dev  ## every check: ruff, basedpyright, tests, doctests, notebooks
+	$(MAKE) --no-print-directory -j lint types tests
+
+test-all: .venv/dev  ## the same with every product of optimizers, dtypes, formats: tests/README.md
+	$(MAKE) --no-print-directory -j lint types tests-all
 
 lint: .venv/dev  ## ruff: lint and format
 	$(BIN)/ruff check .
@@ -28,17 +34,17 @@ lint: .venv/dev  ## ruff: lint and format
 types: .venv/dev  ## basedpyright
 	$(BIN)/basedpyright
 
-tests: .venv/dev  ## pytest with doctests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+tests: .venv/dev  ## pytest with doctests and notebooks, these in their quick setting
+	$(PYTEST) -m "not product"
 
-notebooks: .venv/dev  ## every notebook, in its quick setting
-	ADAMX_QUICK=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks $(PYTEST_ARGS)
+tests-all: .venv/dev  ## pytest with products, too
+	$(PYTEST)
 
 oldest: .venv-oldest/contracts  ## the contracts with the oldest JAX that pyproject.toml admits
-	.venv-oldest/bin/python -m pytest $(PYTEST_ARGS) -W default $(CONTRACTS)
+	.venv-oldest/bin/python -m pytest $(PYTEST_ARGS) -W default -m "not product" $(CONTRACTS)
 
 newest: $(if $(NEWER),.venv-newest/contracts)  ## the contracts with the newest JAX, where a Python 3.12 or later is
-	$(if $(NEWER),.venv-newest/bin/python -m pytest $(PYTEST_ARGS) -W default $(CONTRACTS),@echo "no Python 3.12 or later: not tested with the newest JAX")
+	$(if $(NEWER),.venv-newest/bin/python -m pytest $(PYTEST_ARGS) -W default -m "not product" $(CONTRACTS),@echo "no Python 3.12 or later: not tested with the newest JAX")
 
 sanitize:  ## the native kernel under the address, undefined-behaviour and thread sanitizers
 	@mkdir -p build
@@ -47,7 +53,7 @@ sanitize:  ## the native kernel under the address, undefined-behaviour and threa
 	    ./build/sanitize || exit 1; done
 
 clean:  ## remove the virtual environment and caches
-	rm -rf .venv .venv-oldest .venv-newest build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-newest build dist *.egg-info .cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

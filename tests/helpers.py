@@ -12,6 +12,7 @@ import adamx
 from adamx._catalogue import FACTORIES
 
 MISSING = adamx.kernels.calls.missing()
+product = pytest.mark.product
 needs_native = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
 
@@ -91,6 +92,38 @@ def tree(dtype: Any, seed: int = 0) -> Any:
 
     values = jax.tree.map(draw, SHAPES, is_leaf=lambda x: isinstance(x, tuple))
     return {**values, "absent": None}
+
+
+def small(dtype: Any, seed: int = 0) -> Any:
+    """A matrix and a scalar of it: XLA takes a tenth of a second for each leaf."""
+    values = tree(dtype, seed)
+    return {"matrix": values["matrix"], "scalar": values["layer"]["scalar"]}
+
+
+def of_all_kinds(of_parameters: bool, seed: int = 0) -> Any:
+    """One leaf for each way in which an engine meets dtypes, so that one program is compiled for all of them."""
+    kinds = {
+        "matrix": (jnp.float32, jnp.float32),
+        "bias": (jnp.bfloat16, jnp.float32),
+        "scalar": (jnp.float16, jnp.float16),
+        "phase": (jnp.complex64, jnp.complex64),
+    }
+    values = {name: tree(p if of_parameters else g, seed) for name, (p, g) in kinds.items()}
+    shapes = {"matrix": "matrix", "bias": "matrix", "phase": "matrix"}
+    picked = {name: values[name][shape] for name, shape in shapes.items()}
+    return {**picked, "scalar": values["scalar"]["layer"]["scalar"], "absent": None}
+
+
+def represented(entries: list[Entry], mixing: bool = True) -> list[Any]:
+    """The first of each structure of slots, and those that mix elements; the others are left to `make test-all`."""
+    shapes, seen, found = jax.eval_shape(lambda: tree(jnp.float32)), set(), []
+    for entry in entries:
+        state = jax.eval_shape(entry.make(1e-2).init, shapes)
+        structure = jax.tree.structure(state), tuple((x.shape, x.dtype) for x in jax.tree.leaves(state))
+        alike = structure in seen and not (mixing and entry.name in LEAFWISE)
+        found.append(pytest.param(entry, marks=[product] if alike else []))
+        seen.add(structure)
+    return found
 
 
 def dtypes(x: Any) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from adamx import presets
 from adamx.presets import preset, table
 from tests.following import assert_follows, deviation, follow, start, stream
+from tests.helpers import product
 from tests.reference import frameworks
 
 TRANSCRIBED = {
@@ -113,6 +114,7 @@ SAME = [
 ]
 
 
+@pytest.mark.product  # the others of frameworks that agree with one whose trajectory is followed
 @pytest.mark.parametrize("spellings", SAME, ids=lambda spellings: "=".join(f"{s[0]}.{s[1]}" for s in spellings))
 def test_frameworks_that_agree_but_for_their_defaults(spellings, x64):
     first, *others = [follow(preset(framework, name, **arguments)) for framework, name, arguments in spellings]
@@ -163,7 +165,10 @@ RATED = [
 ]
 
 
-@pytest.mark.parametrize(("framework", "name", "rate"), RATED)
+@pytest.mark.parametrize(
+    ("framework", "name", "rate"),
+    [pytest.param(*rated, marks=() if rated[0] in ("pytorch", "keras", "chainer") else product) for rated in RATED],
+)
 def test_step_sizes_may_be_traced_or_scheduled(framework, name, rate):
     given = _given(framework, name)
     if (framework, name) == ("mlx", "adafactor"):

@@ -296,6 +296,7 @@ def optax_in_float64(monkeypatch):
     monkeypatch.setattr(optax, "adafactor", functools.partial(adafactor, dtype_momentum=jnp.float64))
 
 
+@pytest.mark.product  # test_optax_parity.py compares the same optimizers by their names here
 @pytest.mark.parametrize(("name", "arguments"), OPTAX.values(), ids=OPTAX.keys())
 def test_optax_trajectories(name, arguments, optax_in_float64, x64, loose):
     reference = optax_trajectory(getattr(optax, name)(**arguments))

@@ -179,7 +179,7 @@ def test_random_bits_do_not_depend_on_how_the_leaf_is_laid_out():
     params = jnp.asarray(np.random.default_rng(0).standard_normal((64, 512)), jnp.bfloat16)
     results = []
     for place in (params, jax.device_put(params, sharding)):
-        p, state, step = place, opt.init(place), jax.jit(opt.step)
+        p, state, step = place, jax.jit(opt.init)(place), jax.jit(opt.step)
         for _ in range(3):
             p, state = step(place, state, p)
         results.append((p, state))
