@@ -24,23 +24,23 @@ class Layout(NamedTuple):
     that has one number for each of these is complex and holds them as its parts.
     """
 
-    names: list[str]
-    paths: list[tuple[Any, ...]]
-    slots: list[Slot]
+    names: tuple[str, ...]
+    paths: tuple[tuple[Any, ...], ...]
+    slots: tuple[Slot, ...]
     tree: Any
-    formats: list[str]
+    formats: tuple[str, ...]
     mu_dtype: Any
-    real: list[bool]
+    real: tuple[bool, ...]
     apart: bool
 
     @classmethod
     def of(cls, rule: Rule[Any], moments: Moments, mu_dtype: Any, apart: bool = False) -> "Layout":
         """The layout of `rule.slots`."""
         pairs, tree = jax.tree_util.tree_flatten_with_path(rule.slots)
-        names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in pairs]
-        paths, slots = [path for path, _ in pairs], [slot for _, slot in pairs]
-        real = [not _of_elements(slot) if apart else slot.nonnegative for slot in slots]
-        return cls(names, paths, slots, tree, formats(moments, names), mu_dtype, real, apart)
+        names = tuple(jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in pairs)
+        paths, slots = tuple(path for path, _ in pairs), tuple(slot for _, slot in pairs)
+        real = tuple(not _of_elements(slot) if apart else slot.nonnegative for slot in slots)
+        return cls(names, paths, slots, tree, tuple(formats(moments, names)), mu_dtype, real, apart)
 
     def formats_of(self, leaf: tuple[int, ...], shapes: list[tuple[int, ...] | None], wide: np.dtype) -> list[Format]:
         """Each slot's format for a leaf of shape `leaf` that is computed in `wide`, its slots having these shapes."""
@@ -79,9 +79,10 @@ class Layout(NamedTuple):
         else:
             first = [slot.init(p, dtype=self.dtype(i, wide)) for i, slot in enumerate(self.slots)]
         chosen = self.formats_of(jnp.shape(p), [None if x is None else x.shape for x in first], wide)
+        if all(isinstance(form, Dense) for form in chosen):
+            return self.encode(first, chosen, noise)
         # Coding constants is done by XLA's compiler itself, at a minute for a large leaf, unless it is kept from it.
-        first = jax.lax.optimization_barrier(first)
-        return self.encode(first, chosen, noise)
+        return _encoded(self, tuple(chosen), jax.lax.optimization_barrier(first), noise.key, noise.step)
 
     def parts(self, values: list[Array | None]) -> list[Array | None]:
         """The decoded slots of a complex leaf as the rule is given them if its parts are stepped apart."""
@@ -125,6 +126,12 @@ def _of_elements(slot: Slot) -> bool:
     leaf = jax.ShapeDtypeStruct((2, 3), np.float32)
     first = jax.eval_shape(lambda p: slot.init(p, dtype=np.float32), leaf)
     return first is not None and first.shape == leaf.shape
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _encoded(layout: Layout, chosen: tuple[Format, ...], values: list[Array | None], key: Any, step: Any) -> list[Any]:
+    """What leaves of one kind are stored as: one program, where operations one by one would be dozens."""
+    return layout.encode(values, list(chosen), Noise(key, step))
 
 
 def stored_shape(x: Any) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """What users hold: an optimizer, the pair of functions of every Optax transformation, with a step of its own."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax.numpy as jnp
@@ -169,7 +170,7 @@ def _check_seed(seed: Any) -> None:
         raise TypeError(f"seed = {seed!r} should be an integer, or an array of one")
 
 
-def _check_mu_dtype(mu_dtype: Any, rule: Rule[Any], names: list[str]) -> None:
+def _check_mu_dtype(mu_dtype: Any, rule: Rule[Any], names: Sequence[str]) -> None:
     check_dtype("mu_dtype", mu_dtype)
     if mu_dtype is not None and not any(name.split(".")[-1] == "mu" for name in names):
         raise ValueError(f"mu_dtype = {mu_dtype!r}, but {type(rule).__name__} keeps no `mu`: leave it out")
