@@ -45,6 +45,8 @@ class Shared(NamedTuple):
 
 def taken(steps: Sequence[Step | None], take: Take, total: Any) -> list[Landed | None]:
     """What `take` gives for each leaf, `None` where there is no step."""
+    # What `update` gives is added to the weights outside, in the same loop if XLA sees both.
+    kept_apart = take is not Step.update
     groups: dict[Hashable, list[int]] = {}
     for i, step in enumerate(steps):
         if step is not None:
@@ -56,7 +58,7 @@ def taken(steps: Sequence[Step | None], take: Take, total: Any) -> list[Landed |
         if len(group) == 1:
             done[group[0]] = take(members[0], total)
             continue
-        step_alike = _Outlined(members[0], take, total)
+        step_alike = _Outlined(members[0], take, total, kept_apart)
         for i, step in zip(group, members, strict=True):
             done[i] = step_alike(_brought(step)._replace(key=next(keys)))
     return done
@@ -83,7 +85,7 @@ class _Outlined:
     Numbers that do not depend on the leaf, such as bias corrections, are computed once, outside.
     """
 
-    def __init__(self, first: Step, take: Take, total: Any) -> None:
+    def __init__(self, first: Step, take: Take, total: Any, kept_apart: bool) -> None:
         numbers, tree = jax.tree.flatten(first.now.rule_as_given)
         constants = [None if _is_array(x) else x for x in numbers]
         given = [x for x in numbers if _is_array(x)]
@@ -102,7 +104,7 @@ class _Outlined:
         outside, self._inside = _split(closed, len(jax.tree.leaves(brought)))
         self._numbers = outside(*jax.tree.leaves(shared))
         self._out = jax.tree.structure(out)
-        self._call = jax.jit(self._on_each_platform)
+        self._call = jax.jit(self._on_each_platform if kept_apart else self._inside)
 
     def __call__(self, brought: Brought) -> Landed:
         arrays = [jnp.asarray(x) for x in jax.tree.leaves(brought)]

@@ -82,6 +82,18 @@ def compile_time() -> str:
     return "\n\n".join([markdown(heading, body), about(results, "python -m benchmarks.compile_time")])
 
 
+def compile_formats() -> str:
+    """First calls by XLA with coded moments."""
+    results = read("compile_formats")
+    body = (
+        (f"{int(leaves):,} leaves, {name}", *(f"{x['median']:.2f}" for x in row.values()))
+        for leaves, rows in results["leaves"].items()
+        for name, row in rows.items()
+    )
+    heading = ("of ten shapes, by XLA", "first call, s", "to Optax", "processor seconds", "to Optax")
+    return "\n\n".join([markdown(heading, body), about(results, "python -m benchmarks.compile_formats")])
+
+
 def memory() -> str:
     """Bytes per parameter that are held, and set aside for a step."""
     results = read("memory")
@@ -140,7 +152,8 @@ def claims() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    f.__name__: f for f in (step_time, step_time_short, compile_time, memory, monitor_cost, precision, claims)
+    f.__name__: f
+    for f in (step_time, step_time_short, compile_time, compile_formats, memory, monitor_cost, precision, claims)
 }
 
 
