@@ -57,6 +57,7 @@ def test_compile_time(monkeypatch, tmp_path):
     assert row["adamx"]["first"]["median"] > 0 and row["adamx"]["later"]["median"] > 0
 
 
+@pytest.mark.product
 @pytest.mark.usefixtures("short_turns")
 def test_monitor_cost_is_of_both_ways_to_train(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["monitor_cost", "--rounds", "1", "--output", str(tmp_path / "out.json")])

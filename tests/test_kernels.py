@@ -208,7 +208,7 @@ def test_extreme_gradients(bad, moments):
 
 
 @needs_native
-@pytest.mark.parametrize("moments", [pytest.param("float32", marks=product), "int8"])
+@pytest.mark.parametrize("moments", ["bfloat16", *(pytest.param(x, marks=product) for x in ("float32", "int8"))])
 def test_under_vmap_scan_donation_and_eagerly(moments):
     opt, other = both(adamx.AdaMax(), moments=moments, weights="stochastic")[::-1]
     params = [tree(jnp.bfloat16, seed) for seed in range(3)]

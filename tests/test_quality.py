@@ -18,6 +18,7 @@ TEXT = Text(*(np.frombuffer(text * 40, np.uint8) for text in (b"import this\n", 
 SETTINGS = replace(quality.QUICK, steps=5, warmup=1, evaluations=2, batch=8, windows=8)
 
 
+@pytest.mark.product
 def test_a_comparison_learns_and_writes_a_figure_and_every_number(tmp_path):
     variants, console = (VARIANTS[0], VARIANTS[-1]), Console(width=120)
     with console.capture() as capture:

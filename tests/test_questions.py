@@ -55,6 +55,7 @@ def test_pure_noise_moves_adam_by_a_fifth_of_its_step_size():
     assert questions.pure_noise(steps=5000, dim=1024) == pytest.approx(math.sqrt(0.1 / 1.9), rel=0.05)
 
 
+@pytest.mark.product
 def test_where_noise_stays_a_constant_step_size_ends_above_a_schedule_or_an_average(loose):
     answer = by_schedule(quadratic(dim=16), rates=(0.1,), steps=2000, seeds=5)
     constant, *others = (row[0].loss.mean for row in answer.values())
@@ -83,6 +84,7 @@ def test_every_way_to_look_ahead_minimises():
     assert all(row[0].loss.mean < start / 5 for row in answer.values())
 
 
+@pytest.mark.product
 def test_the_digits_are_learnt_and_every_table_prints():
     problem = digits(hidden=(8,), mislabelled=0.1)
     epsilons, rates = (1e-8, 1e-2), (0.01, 0.03)
