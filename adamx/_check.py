@@ -57,7 +57,9 @@ def _check_count(count: Any) -> None:
             f"the state's count is {found}: it should be the number of finished steps, an int32 of shape (); "
             f"{_AS_SAVED}, and step states that are stacked in `jax.vmap`"
         )
-    if not isinstance(count, Tracer) and isinstance(count, (int, np.ndarray, np.generic, jax.Array)) and count < 0:
+    known = isinstance(count, (int, np.ndarray, np.generic, jax.Array)) and not isinstance(count, Tracer)
+    # By NumPy: in a branch of `lax.cond` JAX would trace the comparison of a known count, too.
+    if known and np.asarray(count) < 0:
         raise ValueError(f"the state's count is {count}, not a number of finished steps: make one with `init(params)`")
 
 

@@ -2,14 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ._typing import Array, Params
-from .moments.codes import CODES, restored
+from .moments.codes import CODES
 
 Path = tuple[Any, ...]
 
@@ -68,16 +67,6 @@ def match(grads: Leaves, tree: Params, name: str) -> list[Array | None]:
             f"the gradients and the {name} have the same leaves in different containers: {grads.tree} and {treedef}"
         )
     return [leaf for _, leaf in pairs]
-
-
-def recoded(grads: Leaves, slots: Params) -> Params:
-    """`slots`, in which codes that came back as mappings of their fields are codes again.
-
-    `flax.nnx.update` makes such of them. A tree that is not one of the gradients' stays as it is, for `match` to name.
-    """
-    with suppress(ValueError):
-        return grads.tree.unflatten(restored(x) for x in grads.tree.flatten_up_to(slots))
-    return slots
 
 
 def covered(mask: Any, params: Params) -> list[bool]:

@@ -5,6 +5,7 @@ narrow weights take it as their `weights` mode says, and on a CPU it is one pass
 transformation they do what Flax's do.
 """
 
+import inspect
 from typing import Any
 
 import jax
@@ -32,10 +33,12 @@ def _put(variable: Any, x: Any) -> None:
 
 
 def _refuse_unread(tx: optax.GradientTransformation, given: dict[str, Any]) -> None:
-    """Raise for keywords of the step that `tx`, which takes none, would drop."""
+    """Raise for keywords that `tx`, which has no `step`, does not read."""
     refuse_step_words("a transformation without `step`", given)
-    if given and not isinstance(tx, optax.GradientTransformationExtraArgs):
-        raise TypeError(f"{', '.join(given)}: the transformation's update reads no keywords: leave them out")
+    try:
+        inspect.signature(tx.update).bind_partial(**given)  # by signature: `optax.MultiSteps` is of no class that tells
+    except TypeError as error:
+        raise TypeError(f"{', '.join(given)}: the transformation's update does not read it ({error})") from None
 
 
 def take_step(
@@ -45,7 +48,7 @@ def take_step(
     if isinstance(tx, _Optimizer):
         return tx.step(grads, state, params, **extra_args)
     _refuse_unread(tx, extra_args)
-    updates, state = optax.with_extra_args_support(tx).update(grads, state, params, **extra_args)
+    updates, state = tx.update(grads, state, params, **extra_args)
     return optax.apply_updates(params, updates), state
 
 
