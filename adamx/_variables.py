@@ -15,6 +15,11 @@ def is_variable(x: Any) -> bool:
     return kind is not None and isinstance(x, kind)
 
 
+def bare(tree: Any) -> Any:
+    """`tree` without variables, what was in them standing in their places."""
+    return jax.tree.map(lambda x: _content(x) if is_variable(x) else x, tree, is_leaf=is_variable)
+
+
 def inside(tree: Params) -> Params:
     """`tree` with codes of variables where there were variables of codes.
 
@@ -27,6 +32,11 @@ def inside(tree: Params) -> Params:
 def outside(tree: Params) -> Params:
     """The inverse of `inside`: variables around codes, as around the parameters that these belong to."""
     return jax.tree.map(_outside, tree, is_leaf=_is_code)
+
+
+def _content(x: Any) -> Any:
+    (content,) = jax.tree.leaves(x, is_leaf=lambda inner: inner is not x)
+    return content
 
 
 def _inside(x: Any) -> Any:
