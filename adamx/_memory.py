@@ -132,7 +132,7 @@ def from_master(
         raise TypeError(f"dtype = {dtype!r} should be bfloat16 or float16")
     engine, leaves = engine_of(opt), _leaves.flatten(params, "params")
     real = [p is not None and jnp.issubdtype(jnp.result_type(p), jnp.floating) for p in leaves.arrays]
-    chosen = _leaves.covered(narrow, params)
+    chosen = _leaves.covered(narrow, params, "narrow", "keep the parameters and make a state of them by `init(params)`")
     cast = [yes and some and not is_narrow(p) for yes, some, p in zip(real, chosen, leaves.arrays, strict=True)]
     wide: list[Any] = [jnp.asarray(p, jnp.float32) if yes else p for p, yes in zip(leaves.arrays, cast, strict=True)]
     landed = [nearest(p, dtype) if yes else p for p, yes in zip(wide, cast, strict=True)]

@@ -151,7 +151,7 @@ class Optimizer(nnx.Optimizer):
         graph = {name: kwargs[name] for name in ("graph",) if name in kwargs}
         params, state = from_master(nnx.state(model, wrt, **graph), tx, dtype, narrow=narrow)
         nnx.update(model, params)
-        optimizer = cls(model, optax.GradientTransformation(lambda _: state, tx.update), wrt=wrt, **kwargs)
+        optimizer = cls(model, optax.GradientTransformation(lambda params: state, tx.update), wrt=wrt, **kwargs)
         optimizer.tx = tx
         return optimizer
 

@@ -73,3 +73,13 @@ def test_train_state_refuses_an_attribute_that_it_does_not_have(tx):
     state = adamx.flax.TrainState.create(apply_fn=None, params=PARAMS, tx=tx)
     with pytest.raises(TypeError, match="stepp"):
         state.apply_gradients(grads=PARAMS, stepp=3)
+
+
+def test_narrow_that_means_no_leaf_says_what_to_do_about_narrow():
+    opt = adamx.adam(0.1, weights="split8")
+    with pytest.raises(ValueError, match=r"^narrow covers none.*params\['w'\].*init\(params\)"):
+        adamx.from_master(PARAMS, opt, narrow=False)
+    with pytest.raises(TypeError, match=r"narrow\['w'\] = 1 should be True or False"):
+        adamx.from_master(PARAMS, opt, narrow={"w": 1})
+    with pytest.raises(ValueError, match=r"^narrow does not say yes or no to params\['w'\]"):
+        adamx.from_master(PARAMS, opt, narrow={})
