@@ -146,10 +146,12 @@ def from_master(
         ]
         if jax.tree.leaves(kept):
             start = start._replace(residuals=leaves.rebuild(kept))
-    if state is None:
+    if state is not None:
+        start = only_state(pack_state(opt, only_state(state)._replace(residuals=start.residuals), rounded))
+    if getattr(opt.init, "__self__", None) is engine:
         return rounded, start
-    slots = only_state(pack_state(opt, only_state(state)._replace(residuals=start.residuals), rounded))
-    return rounded, slots
+    # A monitor's state holds the optimizer's.
+    return rounded, jax.tree.map(lambda x: start if is_state(x) else x, opt.init(rounded), is_leaf=is_state)
 
 
 def unpack_state(opt: Optimizer, state: Any, params: Params) -> Any:

@@ -94,3 +94,12 @@ def test_nnx_variables_are_looked_through():
     kernel = doubled.slots.nu["kernel"]
     assert isinstance(kernel.code, nnx.Variable)
     assert jax.tree.leaves(kernel) == [True, False, False]
+
+
+def test_a_monitored_optimizer_starts_from_masters():
+    opt = adamx.diagnostics.monitor(OPT)
+    masters = {"w": jnp.full((3,), 0.3)}
+    params, state = adamx.from_master(masters, opt)
+    np.testing.assert_allclose(adamx.master_params(opt, state, params)["w"], 0.3, rtol=2**-16)  # of split8's 16 bits
+    _, after = opt.step(params, state, params)
+    assert jax.tree.structure(after) == jax.tree.structure(state) == jax.tree.structure(opt.init(params))
