@@ -32,6 +32,16 @@ def check_state(state: Any, layout: Layout, varying: set[str], rule: Any) -> Non
     if not all(hasattr(state, name) for name in ("count", "slots", "log_products", "residuals")):
         raise TypeError(f"{type(state).__name__} is not a state from `init(params)`: call update(grads, state, params)")
     _check_count(state.count)
+    check_slots(state, layout, rule)
+    if set(state.log_products or ()) != varying:
+        raise ValueError(
+            f"the state is of schedules of {sorted(state.log_products or ())}, the optimizer of {sorted(varying)}: the "
+            "product of a scheduled decay rate is kept in the state, so make a new one with `init`"
+        )
+
+
+def check_slots(state: Any, layout: Layout, rule: Any) -> None:
+    """Raise unless the state's slots are those of `rule`."""
     try:
         layout.tree.flatten_up_to(state.slots)
     except (ValueError, TypeError):
@@ -42,11 +52,6 @@ def check_state(state: Any, layout: Layout, varying: set[str], rule: Any) -> Non
             f"the state's slots are {kept} in {type(state.slots).__name__}, those of {type(rule).__name__} are "
             f"{', '.join(layout.names) or 'none'}: it is the state of another rule; make one with `init(params)`"
         ) from None
-    if set(state.log_products or ()) != varying:
-        raise ValueError(
-            f"the state is of schedules of {sorted(state.log_products or ())}, the optimizer of {sorted(varying)}: the "
-            "product of a scheduled decay rate is kept in the state, so make a new one with `init`"
-        )
 
 
 def _check_count(count: Any) -> None:
@@ -57,7 +62,9 @@ def _check_count(count: Any) -> None:
             f"the state's count is {found}: it should be the number of finished steps, an int32 of shape (); "
             f"{_AS_SAVED}, and step states that are stacked in `jax.vmap`"
         )
-    if not isinstance(count, Tracer) and isinstance(count, (int, np.ndarray, np.generic, jax.Array)) and count < 0:
+    known = isinstance(count, (int, np.ndarray, np.generic, jax.Array)) and not isinstance(count, Tracer)
+    # By NumPy: in a branch of `lax.cond` JAX would trace the comparison of a known count, too.
+    if known and np.asarray(count) < 0:
         raise ValueError(f"the state's count is {count}, not a number of finished steps: make one with `init(params)`")
 
 

@@ -19,6 +19,7 @@ from ._names import refuse_step_words
 from ._random import Noise, noise
 from ._rule import Rule, check_value, hyperparameters, replace
 from ._typing import Array, Params, Scalar
+from ._variables import inside, outside
 from ._weights import ROUNDINGS, Rounding, is_narrow
 
 
@@ -182,8 +183,8 @@ class Engine:
     def rows(self, leaves: _leaves.Leaves, state: Any) -> tuple[list[list[Any]], list[Any]]:
         """Of each leaf, its slots as they are stored and its residual."""
         check_state(state, self.layout, self.varying, self.rule)
-        slots = [_leaves.recoded(leaves, column) for column in self.layout.tree.flatten_up_to(state.slots)]
-        columns = [_leaves.match(leaves, column, "state") for column in slots]
+        slots = self.layout.tree.flatten_up_to(state.slots)
+        columns = [_leaves.match(leaves, outside(column), "state") for column in slots]
         rows = [[column[i] for column in columns] for i in range(len(leaves.arrays))]
         if jax.tree.leaves(state.residuals):
             return rows, _leaves.match(leaves, state.residuals, "residuals")
@@ -192,7 +193,7 @@ class Engine:
     def slots(self, leaves: _leaves.Leaves, rows: list[list[Any]]) -> Any:
         """The slots' trees from each leaf's; the inverse of `rows`."""
         columns = [leaves.rebuild([row[i] for row in rows]) for i in range(len(self.layout.slots))]
-        return self.layout.tree.unflatten(columns)
+        return self.layout.tree.unflatten([inside(column) for column in columns])
 
     def check_residuals(self, residuals: Any, params: _leaves.Leaves) -> None:
         """Raise, naming a leaf, unless there are residuals where narrow parameters have them."""

@@ -2,14 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ._typing import Array, Params
-from .moments.codes import CODES, restored
+from .moments.codes import CODES
 
 Path = tuple[Any, ...]
 
@@ -70,21 +69,14 @@ def match(grads: Leaves, tree: Params, name: str) -> list[Array | None]:
     return [leaf for _, leaf in pairs]
 
 
-def recoded(grads: Leaves, slots: Params) -> Params:
-    """`slots`, in which codes that came back as mappings of their fields are codes again.
-
-    `flax.nnx.update` makes such of them. A tree that is not one of the gradients' stays as it is, for `match` to name.
-    """
-    with suppress(ValueError):
-        return grads.tree.unflatten(restored(x) for x in grads.tree.flatten_up_to(slots))
-    return slots
-
-
-def covered(mask: Any, params: Params) -> list[bool]:
+def covered(
+    mask: Any, params: Params, name: str = "the mask", otherwise: str = "leave it out and set weight_decay=0"
+) -> list[bool]:
     """For each leaf of `params`, what `mask` says of it.
 
     Leaves are matched by path, one path being the beginning of the other: a mask may stop early and speak for a
-    subtree, and it may carry one box more than the parameters, as a tree made from `flax.nnx.state` does.
+    subtree, and it may carry one box more than the parameters, as a tree made from `flax.nnx.state` does. `name` is
+    what the caller calls it, `otherwise` what to do where no leaf is meant.
 
     Raises:
         ValueError: a leaf is not spoken for, or the mask says yes to none.
@@ -95,7 +87,7 @@ def covered(mask: Any, params: Params) -> list[bool]:
     below: dict[Path, list[bool]] = defaultdict(list)
     for path, value in jax.tree_util.tree_flatten_with_path(tree)[0]:
         if _dtype(value) not in (bool, jnp.bool_) or jnp.shape(value) != ():
-            raise TypeError(f"{show('mask', path)} = {value!r} should be True or False")
+            raise TypeError(f"{show(name.split()[-1], path)} = {value!r} should be True or False")
         names = _names(path)
         said[names] = bool(value)
         for stop in range(len(names)):
@@ -109,15 +101,15 @@ def covered(mask: Any, params: Params) -> list[bool]:
         answers = set(at_or_above or below[names])
         if leaf is not None and len(answers) != 1:
             raise ValueError(
-                f"the mask does not say yes or no to {show('params', path)}: give a boolean for it or for a subtree "
+                f"{name} does not say yes or no to {show('params', path)}: give a boolean for it or for a subtree "
                 "that holds it"
             )
         covers.append(leaf is not None and answers.pop())
     present = [path for path, leaf in pairs if leaf is not None]
     if present and not any(said.values()):
         raise ValueError(
-            f"the mask covers none of the {len(present)} leaves, the first being {show('params', present[0])}: turn it "
-            "round, or leave it out and set weight_decay=0"
+            f"{name} covers none of the {len(present)} leaves, the first being {show('params', present[0])}: turn it "
+            f"round, or {otherwise}"
         )
     return covers
 

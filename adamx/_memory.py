@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from . import _leaves
-from ._engine import State
+from ._check import check_slots
 from ._layout import stored_shape, wide_dtype
+from ._parts import is_masked, is_place, is_state, only_state, part_of, whole_of
 from ._transform import Optimizer, engine_of
 from ._typing import Params
+from ._variables import bare
 from ._weights import Rounding, is_narrow, nearest
 from .moments.codes import CODES
 
@@ -47,8 +49,8 @@ def state_bytes(opt: Any, params: Params) -> StateBytes:
     state = jax.eval_shape(opt.init, params)
     slots: dict[str, int] = {}
     residuals = 0
-    for part in jax.tree.leaves(state, is_leaf=_is_state):
-        if isinstance(part, State):
+    for part in jax.tree.leaves(state, is_leaf=is_state):
+        if is_state(part):
             residuals += _bytes(part.residuals)
             for name, column in getattr(part.slots, "_asdict", dict)().items():
                 slots[name] = slots.get(name, 0) + _bytes(column)
@@ -61,28 +63,41 @@ def master_params(opt: Optimizer, state: Any, params: Params) -> Params:
     """The float32 weights that narrow parameters and the residuals in `state` stand for.
 
     Args:
-        opt: the optimizer. With weights="kahan", "split8" or "split16" it keeps residuals; with another mode the
-            parameters themselves are returned, in at least float32.
-        state: its state, or one that holds it.
-        params: the parameters.
+        opt: the optimizer, of a chain or partition the part that is adamx's. With weights="kahan", "split8" or
+            "split16" it keeps residuals; with another mode the parameters themselves are returned, in at least float32.
+        state: its state, or one that holds it, such as a chain's. Of `optax.partition` take one label's after another,
+            each with its optimizer: leaves that a state says nothing of are returned as they are.
+        params: the parameters. They, as the state, may be in NNX's variables: `nnx.state(model, nnx.Param)` with
+            `optimizer.opt_state`; what is returned is in those of the parameters.
 
     Raises:
-        ValueError: not one state of adamx's in `state`.
+        TypeError: `opt` is not an optimizer of adamx's.
+        ValueError: not one state of adamx's in `state`, or one of another optimizer.
 
     >>> import adamx, jax.numpy as jnp
     >>> opt = adamx.adam(1e-3, weights="split16")
     >>> params, state = adamx.from_master(jnp.full(2, 0.1), opt)
     >>> params, adamx.master_params(opt, state, params)
     (Array([0.100098, 0.100098], dtype=bfloat16), Array([0.1, 0.1], dtype=float32))
+
+    In a chain:
+
+    >>> import optax
+    >>> tx = optax.chain(optax.clip(1.0), opt)
+    >>> adamx.master_params(opt, tx.init(params), params).dtype
+    dtype('float32')
     """
-    residuals = only_state(state).residuals
-    leaves = _leaves.flatten(params, "params")
-    engine_of(opt).check_residuals(residuals, leaves)
+    engine, own = engine_of(opt), bare(only_state(state))
+    residuals = own.residuals
+    leaves = _leaves.flatten(part_of(params, engine, own), "params")
+    engine.check_residuals(residuals, leaves)
     if not jax.tree.leaves(residuals):
-        return leaves.rebuild([None if p is None else jnp.asarray(p, wide_dtype(p)) for p in leaves.arrays])
-    rounding = cast(Rounding, engine_of(opt).rounding)
-    pairs = zip(leaves.arrays, _leaves.match(leaves, residuals, "residuals"), strict=True)
-    return leaves.rebuild([p if p is None or not is_narrow(p) else rounding.master(p, r) for p, r in pairs])
+        masters = [None if p is None else jnp.asarray(p, wide_dtype(p)) for p in leaves.arrays]
+    else:
+        rounding = cast(Rounding, engine.rounding)
+        pairs = zip(leaves.arrays, _leaves.match(leaves, residuals, "residuals"), strict=True)
+        masters = [p if p is None or not is_narrow(p) else rounding.master(p, r) for p, r in pairs]
+    return whole_of(leaves.rebuild(masters), params)
 
 
 def from_master(
@@ -117,7 +132,7 @@ def from_master(
         raise TypeError(f"dtype = {dtype!r} should be bfloat16 or float16")
     engine, leaves = engine_of(opt), _leaves.flatten(params, "params")
     real = [p is not None and jnp.issubdtype(jnp.result_type(p), jnp.floating) for p in leaves.arrays]
-    chosen = _leaves.covered(narrow, params)
+    chosen = _leaves.covered(narrow, params, "narrow", "keep the parameters and make a state of them by `init(params)`")
     cast = [yes and some and not is_narrow(p) for yes, some, p in zip(real, chosen, leaves.arrays, strict=True)]
     wide: list[Any] = [jnp.asarray(p, jnp.float32) if yes else p for p, yes in zip(leaves.arrays, cast, strict=True)]
     landed = [nearest(p, dtype) if yes else p for p, yes in zip(wide, cast, strict=True)]
@@ -131,10 +146,12 @@ def from_master(
         ]
         if jax.tree.leaves(kept):
             start = start._replace(residuals=leaves.rebuild(kept))
-    if state is None:
+    if state is not None:
+        start = only_state(pack_state(opt, only_state(state)._replace(residuals=start.residuals), rounded))
+    if getattr(opt.init, "__self__", None) is engine:
         return rounded, start
-    slots = only_state(pack_state(opt, only_state(state)._replace(residuals=start.residuals), rounded))
-    return rounded, slots
+    # A monitor's state holds the optimizer's.
+    return rounded, jax.tree.map(lambda x: start if is_state(x) else x, opt.init(rounded), is_leaf=is_state)
 
 
 def unpack_state(opt: Optimizer, state: Any, params: Params) -> Any:
@@ -204,9 +221,14 @@ def map_slots(f: Callable[..., Any], opt: Optimizer, state: Any, *trees: Any) ->
 
     Args:
         f: called with an array of the state (or whatever stands in its place) and one leaf of each tree.
-        opt: the optimizer whose state it is.
-        state: its state, or one that holds it; what else is in it is left alone.
+        opt: the optimizer whose state it is, of a chain or partition the part that is adamx's.
+        state: its state, or one that holds it; what else is in it is left alone. Of `optax.partition` take one label's
+            after another, `state.inner_states[label]`. Variables of NNX stay around what they hold.
         *trees: trees like the parameters, such as these or their shardings.
+
+    Raises:
+        TypeError: `opt` is not an optimizer of adamx's.
+        ValueError: no state of adamx's in `state`, or one of another rule.
 
     >>> import adamx, jax, jax.numpy as jnp
     >>> from jax.sharding import PartitionSpec as P
@@ -216,20 +238,26 @@ def map_slots(f: Callable[..., Any], opt: Optimizer, state: Any, *trees: Any) ->
     >>> specs.slots.nu["w"]
     LogCode(code=P('data',), low=P('data',), high=P('data',))
     """
-    layout = engine_of(opt).layout
+    engine, trees = engine_of(opt), tuple(map(bare, trees))
+    layout = engine.layout
+
+    def place(x: Any, *leaves: Any) -> Any:
+        return x if is_masked(x) else jax.tree.map(lambda a: f(a, *leaves), x)
 
     def column(tree: Any) -> Any:
-        each = lambda x, *leaves: jax.tree.map(lambda a: f(a, *leaves), x)  # noqa: E731
-        return jax.tree.map(each, tree, *trees, is_leaf=_leaves.is_stored)
+        return jax.tree.map(place, tree, *trees, is_leaf=is_place)
 
     def of(part: Any) -> Any:
-        if not isinstance(part, State):
+        if not is_state(part):
             return part
+        check_slots(part, layout, engine.rule)
         slots = layout.tree.unflatten([column(x) for x in layout.tree.flatten_up_to(part.slots)])
         residuals = column(part.residuals) if jax.tree.leaves(part.residuals) else part.residuals
         return part._replace(slots=slots, residuals=residuals)
 
-    return jax.tree.map(of, state, is_leaf=_is_state)
+    if not any(map(is_state, jax.tree.leaves(state, is_leaf=is_state))):
+        only_state(state)  # says which to give
+    return jax.tree.map(of, state, is_leaf=is_state)
 
 
 def _with_slots(state: Any, params: Params, opt: Optimizer, change: Any) -> Any:
@@ -237,7 +265,7 @@ def _with_slots(state: Any, params: Params, opt: Optimizer, change: Any) -> Any:
     engine, leaves = engine_of(opt), _leaves.flatten(params, "params")
 
     def of(part: Any) -> Any:
-        if not isinstance(part, State):
+        if not is_state(part):
             return part
         rows, _ = engine.rows(leaves, part)
         new = []
@@ -252,19 +280,7 @@ def _with_slots(state: Any, params: Params, opt: Optimizer, change: Any) -> Any:
         return part._replace(slots=engine.slots(leaves, new))
 
     only_state(state)
-    return jax.tree.map(of, state, is_leaf=_is_state)
-
-
-def only_state(state: Any) -> State:
-    """The one state of adamx's in `state`."""
-    found = [x for x in jax.tree.leaves(state, is_leaf=_is_state) if _is_state(x)]
-    if len(found) != 1:
-        raise ValueError(f"there are {len(found)} states of adamx's optimizers in it: give the one that is meant")
-    return found[0]
-
-
-def _is_state(x: Any) -> bool:
-    return isinstance(x, State)
+    return jax.tree.map(of, state, is_leaf=is_state)
 
 
 def _bytes(tree: Any) -> int:

@@ -5,16 +5,20 @@ narrow weights take it as their `weights` mode says, and on a CPU it is one pass
 transformation they do what Flax's do.
 """
 
+import inspect
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import nnx
 from flax.training import train_state
 
+from ._memory import from_master
 from ._names import refuse_step_words
 from ._transform import Optimizer as _Optimizer
 from ._typing import Params, Scalar
+from ._variables import is_variable
 
 _OVERWRITE = "_overwrite_with_gradient"
 """Flax's name for parameters whose "gradient" takes their place, as FP8 scales do."""
@@ -32,10 +36,12 @@ def _put(variable: Any, x: Any) -> None:
 
 
 def _refuse_unread(tx: optax.GradientTransformation, given: dict[str, Any]) -> None:
-    """Raise for keywords of the step that `tx`, which takes none, would drop."""
+    """Raise for keywords that `tx`, which has no `step`, does not read."""
     refuse_step_words("a transformation without `step`", given)
-    if given and not isinstance(tx, optax.GradientTransformationExtraArgs):
-        raise TypeError(f"{', '.join(given)}: the transformation's update reads no keywords: leave them out")
+    try:
+        inspect.signature(tx.update).bind_partial(**given)  # by signature: `optax.MultiSteps` is of no class that tells
+    except TypeError as error:
+        raise TypeError(f"{', '.join(given)}: the transformation's update does not read it ({error})") from None
 
 
 def take_step(
@@ -45,7 +51,7 @@ def take_step(
     if isinstance(tx, _Optimizer):
         return tx.step(grads, state, params, **extra_args)
     _refuse_unread(tx, extra_args)
-    updates, state = optax.with_extra_args_support(tx).update(grads, state, params, **extra_args)
+    updates, state = tx.update(grads, state, params, **extra_args)
     return optax.apply_updates(params, updates), state
 
 
@@ -99,7 +105,69 @@ class Optimizer(nnx.Optimizer):
     >>> _ = optimizer.update(model, nnx.grad(loss)(model), clip_norm=1.0)
     >>> bool(loss(model) < before)
     True
+
+    A state may be assigned to `opt_state`, with NNX's variables or without; what `nnx.state(optimizer)` gave is put
+    back by `nnx.update(optimizer, saved)`.
     """
+
+    @classmethod
+    def from_master(
+        cls,
+        model: Any,
+        tx: _Optimizer,
+        *,
+        wrt: Any,
+        dtype: Any = jnp.bfloat16,
+        narrow: Any = True,
+        **kwargs: Any,
+    ) -> "Optimizer":
+        """Make the model's parameters narrow in place, and the optimizer whose state holds what rounding took.
+
+        To restore a checkpoint, make model and optimizer by this first: `nnx.update` then finds a place for what the
+        state keeps beside narrow weights.
+
+        Args:
+            model: with float32 parameters.
+            tx: an optimizer of adamx's, with its `weights` and `moments`.
+            wrt: which of the model's variables it moves, as in `nnx.Optimizer`.
+            dtype: bfloat16 or float16.
+            narrow: which of them become narrow, see `adamx.from_master`; a mask may be made from `nnx.state(model)`.
+            **kwargs: of `nnx.Optimizer`.
+
+        Raises:
+            TypeError: `tx` is another transformation, or a chain; `dtype` is not of 16 bits.
+
+        >>> import adamx, adamx.flax, jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+        >>> opt = adamx.adamw(1e-2, weights="split16")
+        >>> matrices = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
+        >>> optimizer = adamx.flax.Optimizer.from_master(model, opt, wrt=nnx.Param, narrow=matrices)
+        >>> model.kernel.dtype, model.bias.dtype
+        (dtype(bfloat16), dtype('float32'))
+        >>> adamx.master_params(opt, optimizer.opt_state, nnx.state(model, nnx.Param))["kernel"].dtype
+        dtype('float32')
+        """
+        graph = {name: kwargs[name] for name in ("graph",) if name in kwargs}
+        params, state = from_master(nnx.state(model, wrt, **graph), tx, dtype, narrow=narrow)
+        nnx.update(model, params)
+        optimizer = cls(model, optax.GradientTransformation(lambda params: state, tx.update), wrt=wrt, **kwargs)
+        optimizer.tx = tx
+        return optimizer
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a state gets variables around its arrays."""
+        if name == "opt_state" and isinstance(value, nnx.State) and not isinstance(vars(self).get(name), nnx.State):
+            raise TypeError(
+                "opt_state = a mapping, as `nnx.state` gives it: put it back by nnx.update(optimizer, nnx_state), or "
+                "nnx.update(optimizer.opt_state, nnx_state) for this part"
+            )
+        super().__setattr__(name, value)
+        if name == "opt_state":
+            variables = jax.tree.map(
+                lambda x: x if is_variable(x) else nnx.OptArray(x), self.opt_state, is_leaf=is_variable
+            )
+            super().__setattr__(name, variables)
 
     def update(self, model: Any, grads: Any, /, **kwargs: Any) -> optax.Updates:
         """Step the model in place.
@@ -120,8 +188,6 @@ class Optimizer(nnx.Optimizer):
         params, gradients = (_pure(nnx.state(tree, self.wrt, **graph)) for tree in (model, grads))
         new, opt_state = take_step(self.tx, gradients, _pure(self.opt_state), params, **_pure(kwargs))
         nnx.update(model, new)
-        # One by one: `nnx.update` would make mappings of coded moments.
-        is_variable = lambda x: isinstance(x, nnx.Variable)  # noqa: E731
         jax.tree.map(_put, self.opt_state, opt_state, is_leaf=is_variable)
         self.step[...] += 1
         return jax.tree.map(lambda n, p: n - p, new, params)

@@ -99,7 +99,7 @@ def test_nnx_optimizer_keeps_coded_moments_and_residuals(moments, weights):
 
 @pytest.mark.parametrize("moments", ["bfloat16", "int8"])
 def test_flaxes_own_nnx_optimizer_takes_coded_moments(moments):
-    """It turns codes into mappings after each update, under jit and outside."""
+    """It puts states back by path, under jit and outside."""
     tx = adamx.adamw(1e-2, moments=moments)
     model = nnx.Linear(64, 128, rngs=nnx.Rngs(0))
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))

@@ -48,3 +48,38 @@ def test_nnx_optimizer_without_a_step_refuses_what_only_step_reads(tx, word):
     optimizer = adamx.flax.Optimizer(model, tx, wrt=nnx.Param)
     with pytest.raises(TypeError, match=r"chain optax\.clip_by_global_norm"):
         optimizer.update(model, nnx.state(model, nnx.Param), **{word: 1.0})
+
+
+@pytest.mark.usefixtures("loose")  # Optax's plateau mixes dtypes
+def test_nnx_optimizer_gives_multisteps_what_its_inner_transformation_reads():
+    model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+    inner = optax.chain(adamx.scale_by_adam(), optax.contrib.reduce_on_plateau(patience=1, factor=0.5, cooldown=0))
+    optimizer = adamx.flax.Optimizer(model, optax.MultiSteps(inner, 1), wrt=nnx.Param)
+    for _ in range(3):
+        optimizer.update(model, nnx.state(model, nnx.Param), value=jnp.array(1.0))
+    assert float(optax.tree.get(optimizer.opt_state, "scale")[...]) < 1
+
+
+def test_nnx_optimizer_refuses_what_no_update_reads():
+    model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+    climb = optax.GradientTransformation(lambda _: (), lambda grads, state, params=None: (grads, state))
+    optimizer = adamx.flax.Optimizer(model, climb, wrt=nnx.Param)
+    with pytest.raises(TypeError, match=r"value: the transformation's update does not read it"):
+        optimizer.update(model, nnx.state(model, nnx.Param), value=1.0)
+
+
+@pytest.mark.parametrize("tx", [adamx.adam(0.1), optax.sgd(0.1)], ids=["adamx", "optax"])
+def test_train_state_refuses_an_attribute_that_it_does_not_have(tx):
+    state = adamx.flax.TrainState.create(apply_fn=None, params=PARAMS, tx=tx)
+    with pytest.raises(TypeError, match="stepp"):
+        state.apply_gradients(grads=PARAMS, stepp=3)
+
+
+def test_narrow_that_means_no_leaf_says_what_to_do_about_narrow():
+    opt = adamx.adam(0.1, weights="split8")
+    with pytest.raises(ValueError, match=r"^narrow covers none.*params\['w'\].*init\(params\)"):
+        adamx.from_master(PARAMS, opt, narrow=False)
+    with pytest.raises(TypeError, match=r"narrow\['w'\] = 1 should be True or False"):
+        adamx.from_master(PARAMS, opt, narrow={"w": 1})
+    with pytest.raises(ValueError, match=r"^narrow does not say yes or no to params\['w'\]"):
+        adamx.from_master(PARAMS, opt, narrow={})

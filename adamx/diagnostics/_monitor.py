@@ -10,8 +10,8 @@ import optax
 
 from .. import _leaves
 from .._engine import Engine
-from .._memory import only_state
 from .._names import refuse_step_words
+from .._parts import only_state
 from .._transform import Optimizer, engine_of
 from .._typing import Array, Params, Scalar, ScalarOrSchedule
 from . import _spikes

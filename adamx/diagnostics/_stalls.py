@@ -9,9 +9,10 @@ from .. import _leaves
 from .._engine import Engine
 from .._leaf import Step
 from .._math import largest
-from .._memory import only_state
+from .._parts import only_state, part_of
 from .._transform import Optimizer, engine_of
 from .._typing import Array, Params
+from .._variables import bare
 
 
 class Stalled(NamedTuple):
@@ -41,10 +42,12 @@ def stalls(opt: Optimizer, state: Any, grads: Params, params: Params) -> Stalls:
     shows as a progress near 1. A progress near 0 is a slot or weight that stands still for good.
 
     Args:
-        opt: the optimizer, its learning rate included; from `adamx.optimizer` or one of the factories.
-        state: its state before the step, or one that holds it.
-        grads: the gradients.
-        params: the parameters before the step.
+        opt: the optimizer, its learning rate included; from `adamx.optimizer` or one of the factories. Of a chain or
+            partition, the part that is adamx's.
+        state: its state before the step, or one that holds it, such as a chain's; of `optax.partition` one label's,
+            `state.inner_states[label]`. It and the trees may be in NNX's variables, as `optimizer.opt_state`.
+        grads: the gradients that reach it.
+        params: the parameters before the step, of which those count that the state speaks for.
 
     Returns:
         Shares over all leaves together; NaN where nothing should have moved. Nothing is changed. Works under `jit`.
@@ -58,9 +61,9 @@ def stalls(opt: Optimizer, state: Any, grads: Params, params: Params) -> Stalls:
     nearest 1.0 0.0
     stochastic 0.7 1.0
     """
-    engine, inner = engine_of(opt), only_state(state)
-    leaves = _leaves.flatten(grads, "grads")
-    work = engine.prepare(leaves, inner, params)
+    engine, own = engine_of(opt), bare(only_state(state))
+    leaves = _leaves.flatten(part_of(grads, engine, own), "grads")
+    work = engine.prepare(leaves, own, part_of(params, engine, own))
     names = engine.layout.names
     if not any(work.steps):
         raise ValueError("there is no gradient: every leaf is None")

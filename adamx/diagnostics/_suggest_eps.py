@@ -9,7 +9,8 @@ import numpy as np
 
 from .. import _leaves
 from .._engine import State
-from .._memory import only_state, unpack_state
+from .._memory import unpack_state
+from .._parts import only_state
 from .._transform import Optimizer, engine_of
 from .._typing import Array, Params
 from ..moments.codes import CODES

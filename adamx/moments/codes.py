@@ -1,6 +1,5 @@
 """What a slot of a leaf is stored as, where that is not one array."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
@@ -44,10 +43,3 @@ class RatioCode(NamedTuple):
 
 
 CODES = (FloatCode, LogCode, RatioCode)
-
-
-def restored(x: Any) -> Any:
-    """A code again, where a mapping holds what one is made of, as `flax.nnx.update` leaves it; else `x` itself."""
-    if isinstance(x, Mapping):
-        return next((code(**x) for code in CODES if set(code._fields) == set(x)), x)
-    return x

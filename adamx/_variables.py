@@ -1,0 +1,57 @@
+"""Flax NNX's variables: boxes around the leaves of a tree, known here without importing Flax."""
+
+import sys
+from typing import Any
+
+import jax
+
+from ._typing import Params
+from .moments.codes import CODES
+
+
+def is_variable(x: Any) -> bool:
+    """Whether `x` is a `flax.nnx.Variable`."""
+    kind = getattr(sys.modules.get("flax.nnx"), "Variable", None)
+    return kind is not None and isinstance(x, kind)
+
+
+def bare(tree: Any) -> Any:
+    """`tree` without variables, what was in them standing in their places."""
+    return jax.tree.map(lambda x: _content(x) if is_variable(x) else x, tree, is_leaf=is_variable)
+
+
+def inside(tree: Params) -> Params:
+    """`tree` with codes of variables where there were variables of codes.
+
+    `flax.nnx.update` sets a variable to what stands at its path in another tree, of which nothing but mappings are
+    left there. A code that it walks through stays, and so does one that a condition compares with another step's.
+    """
+    return jax.tree.map(_inside, tree, is_leaf=is_variable)
+
+
+def outside(tree: Params) -> Params:
+    """The inverse of `inside`: variables around codes, as around the parameters that these belong to."""
+    return jax.tree.map(_outside, tree, is_leaf=_is_code)
+
+
+def _content(x: Any) -> Any:
+    (content,) = jax.tree.leaves(x, is_leaf=lambda inner: inner is not x)
+    return content
+
+
+def _inside(x: Any) -> Any:
+    codes, box = jax.tree.flatten(x, is_leaf=_is_code)
+    if not is_variable(x) or len(codes) != 1 or not _is_code(codes[0]):
+        return x
+    return jax.tree.map(lambda field: box.unflatten([field]), codes[0])
+
+
+def _outside(x: Any) -> Any:
+    if not _is_code(x) or not any(is_variable(field) for field in x):
+        return x
+    box = jax.tree.structure(x[0])
+    return box.unflatten([type(x)(*jax.tree.leaves(x))])
+
+
+def _is_code(x: Any) -> bool:
+    return isinstance(x, CODES)
