@@ -26,6 +26,16 @@ hypothesis.settings.register_profile("adamx", derandomize=True, deadline=None, m
 hypothesis.settings.load_profile("adamx")
 
 
+LONG_NOTEBOOKS = ("low_bit_state", "diagnosing_training")
+
+
+def pytest_collection_modifyitems(items):
+    """Two notebooks of five stand for the pages that take longest."""
+    for item in items:
+        if item.nodeid.startswith(tuple(f"notebooks/{name}.ipynb" for name in LONG_NOTEBOOKS)):
+            item.add_marker("product")
+
+
 @pytest.fixture(autouse=True)
 def forgotten():
     """A process keeps all that it compiled, gigabytes over a whole run; from a gigabyte on it starts afresh."""

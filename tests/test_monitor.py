@@ -80,7 +80,9 @@ def test_the_values_are_those_of_the_definitions(by):
         assert values[f"bias/{name}"] == pytest.approx(wanted, rel=3e-5), name
 
 
-@pytest.mark.parametrize("make", [adamx.adam, adamx.rmsprop, adamx.prodigy])
+@pytest.mark.parametrize(
+    "make", [adamx.prodigy, *(pytest.param(f, marks=pytest.mark.product) for f in (adamx.adam, adamx.rmsprop))]
+)
 @pytest.mark.parametrize("by", ["step", "update"])
 def test_the_optimizer_does_what_it_does_without_a_monitor(make, by):
     alone, watched = trained(make(RATE), by=by), trained(monitor(make(RATE)), by=by)
@@ -102,10 +104,10 @@ def test_weights_that_are_changed_in_place_are_compared_with_what_they_were():
     ("weights", "moments"),
     [
         ("nearest", "float32"),
-        ("stochastic", "bfloat16"),
-        ("kahan", "int8"),
         ("split8", "int8"),
-        ("split16", "bfloat16"),
+        pytest.param("stochastic", "bfloat16", marks=pytest.mark.product),
+        pytest.param("kahan", "int8", marks=pytest.mark.product),
+        pytest.param("split16", "bfloat16", marks=pytest.mark.product),
     ],
 )
 def test_narrow_weights_and_coded_moments_are_told_of(weights, moments):

@@ -100,7 +100,7 @@ def complex_run():
     return params, {name: g * scales[name] for name, g in grads.items()}
 
 
-@pytest.mark.parametrize("maximize", [False, True])
+@pytest.mark.parametrize("maximize", [pytest.param(False, marks=pytest.mark.product), True])
 @pytest.mark.parametrize(("ours", "theirs", "arguments"), COMPLEX.values(), ids=COMPLEX.keys())
 def test_pytorch_steps_real_and_imaginary_parts_apart_and_climbs(ours, theirs, arguments, maximize, torch, x64):
     """Of Adafactor PyTorch refuses complex weights. The state is as complex as its weights, as PyTorch's is."""

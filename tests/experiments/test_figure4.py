@@ -210,6 +210,7 @@ def test_a_run_without_the_effect_is_not_said_to_show_it():
     assert anywhere.verdict == "false" and "1 of 6 settings" in anywhere.number and "0 of them" in anywhere.number
 
 
+@pytest.mark.product
 def test_figure4_writes_a_table_a_figure_and_every_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(figure4, "QUICK", replace(TINY, rates=(1e-3, 1e9)))
     figure4.figure4(tmp_path, True, tmp_path, Console(width=200))

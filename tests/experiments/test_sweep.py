@@ -38,7 +38,9 @@ def images(dropout=0.5, l2=0.0):
     return Problem(lambda rngs: MLP((2, 2, 1), CLASSES, (8,), dropout, rngs=rngs), *examples, l2)
 
 
-@pytest.mark.parametrize("problem", [words(), images(l2=1e-2)], ids=["words", "images"])
+@pytest.mark.parametrize(
+    "problem", [words(), pytest.param(images(l2=1e-2), marks=pytest.mark.product)], ids=["words", "images"]
+)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name == "Adam" else pytest.mark.product) for name in OPTIMIZERS]
 )

@@ -42,7 +42,8 @@ def test_every_contender_lowers_the_loss(model, name):
 
 
 @pytest.mark.parametrize("make", [lambda rngs: MLP((8, 8, 1), 10, (32,), dropout=0.2, rngs=rngs),
-                                  lambda rngs: CNN((8, 8, 1), 10, (4, 8), 16, rngs=rngs)])  # fmt: skip
+                                  pytest.param(lambda rngs: CNN((8, 8, 1), 10, (4, 8), 16, rngs=rngs),
+                                               marks=pytest.mark.product)])  # fmt: skip
 def test_models_with_random_streams_and_convolutions_train(make):
     result = run(SGD, 0.3, make(nnx.Rngs(0)), DIGITS, Settings(epochs=3, batch_size=50))
     assert result.final_loss < 0.9 * result.losses[0]
@@ -144,7 +145,11 @@ def test_an_unknown_optimizer_suggests_the_nearest(name, nearest):
 
 
 @pytest.mark.skipif(adamx.kernels.available()["native"] != "yes", reason="the native kernel is not there")
-@pytest.mark.parametrize("optimizer", [adamx.adam, adamx.adamax, adamx.adamw], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "optimizer",
+    [adamx.adamw, *(pytest.param(f, marks=pytest.mark.product) for f in (adamx.adam, adamx.adamax))],
+    ids=lambda f: f.__name__,
+)
 def test_the_native_kernel_trains_as_xla_does(model, optimizer, monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda *_: 1)
     by_kernel = [
