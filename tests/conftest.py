@@ -29,6 +29,7 @@ hypothesis.settings.load_profile("adamx")
 LONG_NOTEBOOKS = ("low_bit_state", "diagnosing_training")
 
 
+@pytest.hookimpl(tryfirst=True)  # before marks are looked at
 def pytest_collection_modifyitems(items):
     """Two notebooks of five stand for the pages that take longest."""
     for item in items:
