@@ -24,6 +24,10 @@ Take: TypeAlias = Callable[[Step, Any], Landed]
 """How a step is taken, `Step.land` or `Step.update`, given what the rule measured of all leaves."""
 
 
+_CAN_KEEP_APART = jax.__version_info__ >= (0, 9)
+"""Before that JAX cannot differentiate what carries a note to XLA."""
+
+
 class Brought(NamedTuple):
     """What differs from leaf to leaf: the arrays of `Leaf`, and the key of its random bits."""
 
@@ -104,7 +108,7 @@ class _Outlined:
         outside, self._inside = _split(closed, len(jax.tree.leaves(brought)))
         self._numbers = outside(*jax.tree.leaves(shared))
         self._out = jax.tree.structure(out)
-        self._call = jax.jit(self._on_each_platform if kept_apart else self._inside)
+        self._call = jax.jit(self._on_each_platform if kept_apart and _CAN_KEEP_APART else self._inside)
 
     def __call__(self, brought: Brought) -> Landed:
         arrays = [jnp.asarray(x) for x in jax.tree.leaves(brought)]
