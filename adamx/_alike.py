@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import Literal, jaxpr_as_fun
 
 from ._leaf import Landed, Now, Step
 from ._random import Noise
@@ -125,8 +125,8 @@ class _Outlined:
         return jax.lax.platform_dependent(*operands, cpu=kept, default=function)
 
 
-def _split(closed: ClosedJaxpr, own: int) -> tuple[Callable[..., list[Array]], Callable[..., list[Array]]]:
-    """A function in two: the numbers that do not depend on its `own` first arguments, and all else, given these."""
+def _split(closed: Any, own: int) -> tuple[Callable[..., list[Array]], Callable[..., list[Array]]]:
+    """A traced function in two: numbers that do not depend on its `own` first arguments, and all else, given these."""
     jaxpr = closed.jaxpr
     outside, inside, depends = [], [], set(jaxpr.invars[:own])
     for eqn in jaxpr.eqns:
@@ -143,7 +143,7 @@ def _split(closed: ClosedJaxpr, own: int) -> tuple[Callable[..., list[Array]], C
     unnamed = jaxpr.debug_info.with_unknown_names()
     first = jaxpr.replace(invars=jaxpr.invars[own:], outvars=between, eqns=outside, debug_info=unnamed)
     then = jaxpr.replace(invars=[*jaxpr.invars[:own], *between], eqns=inside, debug_info=unnamed)
-    return jaxpr_as_fun(ClosedJaxpr(first, closed.consts)), jaxpr_as_fun(ClosedJaxpr(then, closed.consts))
+    return jaxpr_as_fun(closed.replace(jaxpr=first)), jaxpr_as_fun(closed.replace(jaxpr=then))
 
 
 def _is_array(x: Any) -> bool:
