@@ -52,9 +52,10 @@ def taken(steps: Sequence[Step | None], take: Take, total: Any) -> list[Landed |
     # What `update` gives is added to the weights outside, in the same loop if XLA sees both.
     kept_apart = take is not Step.update
     groups: dict[Hashable, list[int]] = {}
+    programmed = _in_a_program()
     for i, step in enumerate(steps):
         if step is not None:
-            groups.setdefault(_kind(step) if _is_traced(step) else i, []).append(i)
+            groups.setdefault(_kind(step) if programmed else i, []).append(i)
     keys = _opaque_keys([step for group in groups.values() if len(group) > 1 for i in group if (step := steps[i])])
     done: list[Landed | None] = [None] * len(steps)
     for group in groups.values():
@@ -68,8 +69,9 @@ def taken(steps: Sequence[Step | None], take: Take, total: Any) -> list[Landed |
     return done
 
 
-def _is_traced(step: Step) -> bool:
-    return any(isinstance(x, Tracer) for x in (step.now.count, *jax.tree.leaves(_brought(step))))
+def _in_a_program() -> bool:
+    """Whether a program is being made; `jax.vmap` and `jax.grad` alone compute at once, and would compile anew."""
+    return isinstance(jax.lax.add(np.int32(0), np.int32(0)), Tracer)
 
 
 def _brought(step: Step) -> Brought:

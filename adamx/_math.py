@@ -89,8 +89,9 @@ def largest(x: Array, axis: int | None = None, *, keepdims: bool = False) -> Arr
     """The largest absolute value, NaN if there is one; 0 of no elements.
 
     NaN is looked for beside: alone, a maximum on a CPU passes over it from 4,096 elements on, and takes two passes.
+    A constant to derivatives: it is what codes are scaled by.
     """
-    size = jnp.abs(x)
+    size = jnp.abs(jax.lax.stop_gradient(x))
     axes = tuple(range(size.ndim)) if axis is None else (axis % size.ndim,)
     first = np.zeros([], size.dtype), np.zeros([], bool)
     both = lambda a, b: (jnp.maximum(a[0], b[0]), a[1] | b[1])  # noqa: E731

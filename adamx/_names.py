@@ -49,7 +49,7 @@ def refuse_step_words(where: str, given: Iterable[str]) -> None:
         TypeError: one was given.
     """
     for name in given:
-        near = difflib.get_close_matches(name, STEP_WORDS, n=1, cutoff=0.75)
+        near = difflib.get_close_matches(name, STEP_WORDS, n=1, cutoff=0.9)
         if near:
             raise TypeError(
                 f"{where} does not read {name}: {near[0]} is of `adamx.Optimizer.step`. Take the step by it, or chain "

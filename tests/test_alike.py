@@ -83,8 +83,9 @@ def test_sharded_leaves_stay_where_they_are(kind):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(after.slots), jax.device_get(wanted_after.slots))
 
 
-def test_they_can_be_batched_and_differentiated():
-    opt, params = optimizer("float32"), leaves(2)
+@pytest.mark.parametrize("moments", ["float32", "int8"])
+def test_they_can_be_batched_and_differentiated(moments):
+    opt, params = optimizer(moments), leaves(2)
 
     def length(scale, params):
         new, _ = opt.step(jax.tree.map(lambda p: scale * p, params), opt.init(params), params)

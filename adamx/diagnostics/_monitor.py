@@ -164,8 +164,7 @@ class Monitor:
         if params is None:
             raise ValueError("a monitor measures updates by the weights: call `update(grads, state, params)`")
         _check(state)
-        if not isinstance(self.opt, optax.GradientTransformationExtraArgs):
-            refuse_step_words("update", extra_args)
+        refuse_step_words("update", extra_args)
         given, inner = optax.with_extra_args_support(self.opt).update(updates, state.inner, params, **extra_args)
         new = jax.tree.map(_added, params, given, is_leaf=_leaves.is_none)
         return given, self._after(state, Taken(updates, params, new, given, None, state.inner, inner))

@@ -79,10 +79,10 @@ def absent(name: str) -> str | None:
     """Why nothing is left to C++ under `kernel=name`; `None` if it may be."""
     if name == "xla":
         return "kernel='xla' was asked for"
-    if (missing := calls.missing()) is not None:
-        return missing
     if name == "auto" and jax.default_backend() != "cpu":
         return f"JAX's default backend is {jax.default_backend()}"
+    if (missing := calls.missing()) is not None:
+        return missing
     if (devices := jax.device_count("cpu")) > 1 and not calls.is_manual():
         # XLA would gather what is sharded for a call that it cannot look into.
         return f"arrays may be spread over {devices} devices: use `jax.shard_map`, where each sees its own"

@@ -43,7 +43,7 @@ def _load() -> str | None:
         with ThreadPoolExecutor(1) as thread:
             answer = thread.submit(_answer).result()
     except Exception as error:  # whatever the loader or this JAX objects to is the reason
-        return f"{LIBRARY.name} cannot be used with jaxlib {version('jaxlib')}: {error}"
+        return f"{LIBRARY.name} cannot be used with jaxlib {version('jaxlib')}: {str(error) or repr(error)}"
     if answer != VERSION:
         return f"{LIBRARY.name} is of version {answer} and adamx's Python asks for {VERSION}: install adamx again"
     return None

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from .._engine import Engine, State
+from .._names import refuse_step_words
 from .._rule import At, Rule, Slot, static
 from .._transform import Optimizer, engine_of
 from .._typing import Array, NonNegative, Params, Scalar
@@ -107,6 +108,7 @@ class Ahead:
 
     def update(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
         """The fast optimizer's updates, but for those that synchronise."""
+        refuse_step_words("update", extra_args)
         _check_params(params)
         fast = optax.with_extra_args_support(self.fast)
         updates, fast_state = fast.update(updates, state.fast_state, params, **extra_args)
