@@ -56,7 +56,11 @@ def test_every_step_size_trains_as_it_does_alone(name, problem):
 
 def test_contenders_share_minibatches_and_dropout():
     other = replace(SGD, name="another", make=lambda rate: optax.sgd(rate))
-    assert sweep(SGD, images(), SETTINGS).runs[:3] == sweep(other, images(), SETTINGS).runs[:3]
+    one, same = (
+        [replace(run, step_seconds=0.0) for run in sweep(x, images(), SETTINGS).runs[:3]]  # NaN equals nothing
+        for x in (SGD, other)
+    )
+    assert one == same
 
 
 def test_training_finds_the_words_that_tell_the_class():
