@@ -13,12 +13,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from rich.console import Console
 from rich.table import Table
 
 import adamx
 
+from .compile_time import DECAY, RATE, Step, of_optax
 from .machine import Spread, machine, write
 
 LEAVES = (50, 200)
@@ -26,32 +26,20 @@ SHAPES = (
     *((64, 64), (64, 128), (128, 64), (128, 128), (96, 128)),
     *((128, 256), (256, 128), (256, 256), (64, 512), (128, 512)),
 )
-RATE, DECAY = 1e-3, 1e-2
-Update = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
-def of_optax() -> tuple[Any, Update]:
-    opt = optax.adamw(RATE, weight_decay=DECAY)
-
-    def step(grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
-        updates, state = opt.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
-
-    return opt, step
-
-
-def of_adamx(moments: str) -> tuple[Any, Update]:
+def of_adamx(moments: str) -> tuple[Any, Step]:
     opt = adamx.adamw(RATE, weight_decay=DECAY, moments=moments, kernel="xla")
-    return opt, opt.step
+    return opt, lambda params, state, grads: opt.step(grads, state, params)
 
 
-CONTENDERS: dict[str, Callable[[], tuple[Any, Update]]] = {
+CONTENDERS: dict[str, Callable[[], tuple[Any, Step]]] = {
     "optax": of_optax,
     **{f"adamx, moments {moments}": (lambda m=moments: of_adamx(m)) for moments in ("float32", "bfloat16", "int8")},
 }
 
 
-def first_call(make: Callable[[], tuple[Any, Update]], leaves: int) -> tuple[float, float]:
+def first_call(make: Callable[[], tuple[Any, Step]], leaves: int) -> tuple[float, float]:
     """Its seconds, and those of all processors, when nothing is compiled yet."""
     opt, step = make()
     params = {f"p{i}": jnp.full(SHAPES[i % len(SHAPES)], 0.5) for i in range(leaves)}
@@ -59,7 +47,7 @@ def first_call(make: Callable[[], tuple[Any, Update]], leaves: int) -> tuple[flo
     grads = jax.tree.map(jnp.ones_like, params)
     jax.clear_caches()
     begin, busy = time.perf_counter(), time.process_time()
-    jax.block_until_ready(jax.jit(step, donate_argnums=(1, 2))(grads, state, params))
+    jax.block_until_ready(jax.jit(step, donate_argnums=(0, 1))(params, state, grads))
     return time.perf_counter() - begin, time.process_time() - busy
 
 

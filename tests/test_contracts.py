@@ -47,15 +47,19 @@ def compiled(entry):
     return opt, jax.jit(opt.update), of_all_kinds(of_parameters=True)
 
 
-@every
-def test_a_second_call_does_not_compile(entry):
-    opt, update, params = compiled(entry)
-    grads, state = of_all_kinds(of_parameters=False, seed=1), opt.init(params)
+def check_compiled_once(update, grads, state, params):
     updates, after = update(grads, state, params)
     update(grads, after, params)
     assert dtypes(after) == dtypes(state)
     assert dtypes(updates) == dtypes(grads)
     assert update._cache_size() == 1
+
+
+@every
+def test_a_second_call_does_not_compile(entry):
+    opt, update, params = compiled(entry)
+    grads, state = of_all_kinds(of_parameters=False, seed=1), opt.init(params)
+    check_compiled_once(update, grads, state, params)
 
 
 @every
@@ -106,11 +110,7 @@ def test_no_dtype_changes_in_update_step_and_scan(entry, p_dtype, g_dtype):
 def test_trees_of_one_dtype_compile_once(entry, p_dtype, g_dtype):
     opt, params, grads = entry.make(1e-2), tree(p_dtype), tree(g_dtype, seed=1)
     state, update = opt.init(params), jax.jit(opt.update)
-    updates, after = update(grads, state, params)
-    update(grads, after, params)
-    assert dtypes(after) == dtypes(state)
-    assert dtypes(updates) == dtypes(grads)
-    assert update._cache_size() == 1
+    check_compiled_once(update, grads, state, params)
 
 
 @every
