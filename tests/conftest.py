@@ -26,25 +26,38 @@ hypothesis.settings.register_profile("adamx", derandomize=True, deadline=None, m
 hypothesis.settings.load_profile("adamx")
 
 
-LONG_NOTEBOOKS = ("low_bit_state", "diagnosing_training")
+STUDIES = (
+    *(f"tests/experiments/test_{of}.py" for of in ("figure1", "figure2", "figure3", "figure4", "sweep", "comparison")),
+    *("tests/experiments/test_training.py", "tests/experiments/test_models.py"),
+    *(f"tests/test_{of}.py" for of in ("questions", "quality", "regret")),
+    *(f"notebooks/{of}.ipynb" for of in ("anatomy_of_adam", "write_your_own_rule", "low_bit_state")),
+    *("notebooks/diagnosing_training.ipynb", "docs/diagnosing.md"),
+)
+"""What trains for minutes and depends on the library as its users do; `make test` runs the demo and a notebook."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before marks are looked at
 def pytest_collection_modifyitems(items):
-    """Two notebooks of five stand for the pages that take longest."""
+    """Leave the studies to `make test-all`."""
     for item in items:
-        if item.nodeid.startswith(tuple(f"notebooks/{name}.ipynb" for name in LONG_NOTEBOOKS)):
+        if item.nodeid.startswith(STUDIES):
             item.add_marker("product")
 
 
-@pytest.fixture(autouse=True)
-def forgotten():
+class Forgetful:
     """A process keeps all that it compiled, gigabytes over a whole run; from a gigabyte on it starts afresh."""
-    yield
-    if sys.platform == "linux" and int(STATUS.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > 2**30:
-        jax.clear_caches()
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)  # glibc would keep it, in pieces
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_teardown(self):
+        if sys.platform == "linux" and int(STATUS.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > 2**30:
+            jax.clear_caches()
+            gc.collect()
+            ctypes.CDLL(None).malloc_trim(0)  # glibc would keep it, in pieces
+
+
+def pytest_configure(config):
+    """As a plugin, it also comes after doctests, which stand outside this folder."""
+    config.pluginmanager.register(Forgetful())
 
 
 @pytest.fixture

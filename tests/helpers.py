@@ -1,6 +1,6 @@
 """The registry that every contract runs over, and the trees and gradients that they run on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -112,6 +112,11 @@ def of_all_kinds(of_parameters: bool, seed: int = 0) -> Any:
     shapes = {"matrix": "matrix", "bias": "matrix", "phase": "matrix"}
     picked = {name: values[name][shape] for name, shape in shapes.items()}
     return {**picked, "scalar": values["scalar"]["layer"]["scalar"], "absent": None}
+
+
+def some(cases: Iterable[tuple[Any, ...]], stands: Callable[..., bool]) -> list[Any]:
+    """Cases of which those that `stands` picks stand for the others, which are left to `make test-all`."""
+    return [pytest.param(*case, marks=() if stands(*case) else product) for case in cases]
 
 
 def represented(entries: list[Entry], mixing: bool = True) -> list[Any]:

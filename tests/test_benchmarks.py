@@ -33,6 +33,7 @@ def test_everyone_has_as_many_turns():
     assert {len(row) for row in seconds.values()} == {3}
 
 
+@pytest.mark.product
 @pytest.mark.usefixtures("short_turns")
 def test_step_time_measures_every_contender(monkeypatch, tmp_path):
     monkeypatch.setattr(step_time, "one_leaf", lambda _: {"w": (64, 128)})

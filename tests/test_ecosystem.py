@@ -132,9 +132,9 @@ def nnx_mask(model):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda model: adamx.adam(0.01),
-        lambda model: adamx.adamax(0.01),
-        lambda model: adamx.adamw(0.01, mask=nnx_mask(model)),
+        pytest.param(lambda model: adamx.adam(0.01), marks=product),
+        pytest.param(lambda model: adamx.adamax(0.01), marks=product),
+        pytest.param(lambda model: adamx.adamw(0.01, mask=nnx_mask(model)), marks=product),
         lambda model: adamx.adamaxw(0.01, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p)),
         lambda model: optax.chain(optax.clip_by_global_norm(1.0), adamx.adamw(0.01, mask=nnx_mask(model))),
     ],

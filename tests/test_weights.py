@@ -9,7 +9,7 @@ import pytest
 import adamx
 from adamx._random import noise
 from adamx._weights import ROUNDINGS
-from tests.helpers import ulp
+from tests.helpers import product, ulp
 
 MODES = ["stochastic", "kahan", "split8", "split16"]
 EVERY = np.arange(2**16, dtype=np.uint16)
@@ -113,7 +113,7 @@ def test_stochastic_rounding_is_unbiased(value, dtype):
     assert len(np.unique(draws)) <= 2
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, pytest.param(jnp.float16, marks=product)])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_weight_of_one_moves_by_the_right_amount_in_a_thousand_steps(mode, dtype):
     """Adam at 1e-3 and a constant gradient: from 1 to 0. Rounded to nearest, a bfloat16 weight never moves.
@@ -194,7 +194,7 @@ def test_parameters_are_asked_for():
         adamx.adam(1e-3, weights="split9")
 
 
-@pytest.mark.parametrize("mode", ["kahan", "split8", "split16"])
+@pytest.mark.parametrize("mode", [pytest.param("kahan", marks=product), "split8", "split16"])
 def test_float32_training_goes_on_in_narrow_weights_and_low_bits(mode):
     exact, small = adamx.adamw(1e-2), adamx.adamw(1e-2, moments="int8", weights=mode)
     params = {"w": jnp.asarray(np.random.default_rng(0).standard_normal((64, 80)), jnp.float32), "none": None}
@@ -219,7 +219,7 @@ def test_float32_training_goes_on_in_narrow_weights_and_low_bits(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("rate", "decay"), [(1e-5, 0.0), (3e-6, 0.0), (3e-4, 0.01)])
+@pytest.mark.parametrize(("rate", "decay"), [pytest.param(1e-5, 0.0, marks=product), (3e-6, 0.0), (3e-4, 0.01)])
 def test_steps_below_a_residuals_place_add_up(mode, rate, decay):
     """A constant gradient, or decay by itself, over 2,000 steps: the mean moves by what float32's would."""
     opt = adamx.adamw(rate, weight_decay=decay, weights=mode)
