@@ -14,7 +14,7 @@ from .._descent import Descent
 from .._rule import check_value, replace
 from .._transform import Optimizer, engine_of
 from .._typing import Above, Array, Params
-from ._drawing import axes, line, save
+from .drawing import axes, line, save
 
 DIVERGED = 3.0
 """How far above its least value, in units of its first, the smoothed loss may rise before the test is over."""

@@ -1,7 +1,7 @@
 """What is known about Adam, as functions: exact bounds, regret, the counterexamples, its limits, its bias.
 
 Plain numbers in, float64 NumPy out, but for what runs inside a scan: `regret`, `regret_in_hindsight` and `play`.
-`python -m adamx.experiments theory` puts the paper's claims to the test with it.
+`python -m paper theory`, in the repository, puts the paper's claims to the test with it.
 """
 
 from .bias import BiasCurves as BiasCurves
