@@ -33,7 +33,7 @@ from ._typing import NonNegative as NonNegative
 from .catalogue import describe as describe
 from .catalogue import names as list  # noqa: F401  # pyright: ignore[reportUnusedImport]  (public: adamx.list)
 
-# The optimizers, in the order of `adamx.list()`: Adam and its nearest kin first.
+# Factories enter the registry when their file is imported: this order is that of `adamx.list()` and the README's table.
 # isort: off
 from .rules.adam import Adam as Adam, adam as adam, adamw as adamw, scale_by_adam as scale_by_adam
 from .rules.adamax import AdaMax as AdaMax, adamax as adamax, adamaxw as adamaxw, scale_by_adamax as scale_by_adamax
@@ -73,7 +73,7 @@ from .trajectories.prodigy import Prodigy as Prodigy, prodigy as prodigy
 from .trajectories.dadapt_adam import DAdaptAdam as DAdaptAdam, dadapt_adamw as dadapt_adamw
 
 # isort: on
-from .kernels import programs as _programs  # noqa: F401  # pyright: ignore[reportUnusedImport]  (enters the rules it knows)
+from .kernels import programs as _programs  # noqa: F401  # pyright: ignore[reportUnusedImport]  (registers the rules that C++ knows)
 from .modifiers.clipped import ClippedByRMS as ClippedByRMS
 from .rules.bias_correction import BiasCorrection as BiasCorrection
 from .rules.sgd import SGD as SGD

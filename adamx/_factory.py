@@ -1,4 +1,7 @@
-"""What a named optimizer is written with: the words of its signature, what it hands on, the registry it enters."""
+"""What a named optimizer is written with: the types of its signature, the keywords it passes on, its registry.
+
+A factory lists all of its arguments: `optax.inject_hyperparams` binds them by name and does not work with `**options`.
+"""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -28,7 +31,7 @@ def named(factory: Factory) -> Factory:
 
 
 class Common(TypedDict):
-    """The keywords of `optimizer` that every factory has."""
+    """The keywords of `optimizer` that `common` gives."""
 
     moments: MomentFormats
     weights: Weights
@@ -37,7 +40,7 @@ class Common(TypedDict):
 
 
 class Decaying(TypedDict):
-    """The keywords of `optimizer` that weight decay has."""
+    """The keywords of `optimizer` that `decaying` gives."""
 
     weight_decay: ScalarOrSchedule
     mask: Any
@@ -46,13 +49,10 @@ class Decaying(TypedDict):
 
 
 def common(moments: MomentFormats, weights: Weights, seed: int, kernel: Kernel) -> Common:
-    """The four as keywords, to be handed on in a line; signatures name them one by one.
-
-    `optax.inject_hyperparams` reads signatures, and cannot make a factory of `**options` its own.
-    """
+    """The arguments that every factory has, as keywords of `optimizer`."""
     return {"moments": moments, "weights": weights, "seed": seed, "kernel": kernel}
 
 
 def decaying(weight_decay: ScalarOrSchedule, mask: Any, decay: Decay, lr_max: float | None) -> Decaying:
-    """The same of weight decay."""
+    """The arguments of weight decay, as keywords of `optimizer`."""
     return {"weight_decay": weight_decay, "mask": mask, "decay": decay, "lr_max": lr_max}

@@ -61,7 +61,7 @@ class Writer(NamedTuple):
 
 
 PROGRAMS: dict[type, Writer] = {}
-"""The rules that the kernel knows, entered by `programs`: rules import what imports this."""
+"""The rules that the kernel knows. `programs` enters them: rules import the optimizer, which imports this module."""
 
 
 def why_not(step: Step) -> str | None:
