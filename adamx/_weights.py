@@ -7,7 +7,7 @@ NaN and infinities are kept.
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -133,6 +133,9 @@ class Split:
             code = jnp.floor(code + (noise.weyl(p.shape) >> np.uint32(24)).astype(jnp.float32) / 256)
         return jnp.clip(code, -self.limit, self.limit - 1).astype(self.dtype)
 
+
+Weights: TypeAlias = Literal["nearest", "stochastic", "kahan", "split8", "split16"]
+"""The names of the modes."""
 
 ROUNDINGS: Mapping[str, Rounding | None] = MappingProxyType(
     {"nearest": None, "stochastic": Stochastic(), "kahan": Kahan(), "split8": Split(8), "split16": Split(16)}

@@ -25,7 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 import adamx
-from adamx._catalogue import FACTORIES
+from adamx._factory import FACTORIES
 from adamx.experiments.data import digits
 from adamx.experiments.models import MLP
 from adamx.experiments.training import Contender, Search, Settings, grid_search

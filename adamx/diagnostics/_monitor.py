@@ -1,7 +1,7 @@
 """A wrapper that measures every step of an optimizer from its gradients, weights and state."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +67,18 @@ class Monitored(Optimizer):
         Gradients are measured after `grad_scale` and before `clip_norm`.
         """
         return _monitor_of(self).step(grads, state, params, clip_norm, grad_scale, extra_args)
+
+
+@overload
+def monitor(
+    opt: Optimizer, *, groups: Groups = None, every: int = 1, learning_rate: ScalarOrSchedule | None = None
+) -> Monitored: ...
+
+
+@overload
+def monitor(
+    opt: Any, *, groups: Groups = None, every: int = 1, learning_rate: ScalarOrSchedule | None = None
+) -> optax.GradientTransformationExtraArgs: ...
 
 
 def monitor(

@@ -10,7 +10,9 @@ from typing import Any
 
 from .._names import choose
 from .._transform import Optimizer
-from ..moments import Moments
+from .._weights import Weights
+from ..kernels import Kernel
+from ..moments import MomentFormats
 from . import earlier, keras, mlx, mxnet, optax, paddle, pytorch, tensorflow
 from ._preset import REQUIRED as REQUIRED
 from ._preset import Preset as Preset
@@ -34,10 +36,10 @@ def preset(
     /,
     *,
     mask: Any = None,
-    moments: Moments = "float32",
-    weights: str = "nearest",
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
     seed: int = 0,
-    kernel: str = "auto",
+    kernel: Kernel = "auto",
     **overrides: Any,
 ) -> Optimizer:
     r"""An optimizer as another framework defines it, for porting a run.

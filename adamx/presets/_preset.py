@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._decay import Decay
 from .._names import choose
 from .._optimizer import optimizer
 from .._rule import Rule, check_value
@@ -39,7 +40,7 @@ class Recipe(NamedTuple):
     rule: Rule[Any]
     learning_rate: ScalarOrSchedule
     weight_decay: ScalarOrSchedule | None = None
-    decay: str = "decoupled"
+    decay: Decay = "decoupled"
     step: ScalarOrSchedule | None = None
     maximize: bool = False
     complex_parts: str = "together"

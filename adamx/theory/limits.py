@@ -7,11 +7,11 @@ import math
 
 import jax.numpy as jnp
 
-from .._alias.adam import adam
 from .._math import bias_correction
 from .._rule import check_value
 from .._transform import Optimizer
 from .._typing import Above, Array, Interval
+from ..rules.adam import adam
 from ..schedules import inverse_sqrt
 
 
