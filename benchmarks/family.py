@@ -25,7 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 import adamx
-from adamx._catalogue import FACTORIES
+from adamx._factory import FACTORIES
 from adamx.examples.data import digits
 from adamx.examples.models import MLP
 from adamx.examples.protocol import Contender, Search, Settings

@@ -22,7 +22,7 @@ def efficient_form(quick: bool) -> Found:
 
     def by_hand(eps_hat):
         return optax.chain(
-            adamx.scale_by_adam(eps=eps_hat, bias_correction=False), adamx.scale_by_bias_correction(0.9, 0.999)
+            adamx.scale_by_adam(eps=eps_hat, bias_correction=False), adamx.scale_by(adamx.BiasCorrection(0.9, 0.999))
         )
 
     exact = float(np.abs(directions(by_hand(moving), grads) - reference).max())

@@ -3,15 +3,13 @@
 import inspect
 import re
 from collections.abc import Callable
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ._alias import adam, modified, momenta, nadam_amsgrad, others, trajectories, variants
+from ._factory import FACTORIES, Optimizer
 from ._names import choose
-from ._transform import Optimizer
 
 
 class Description(NamedTuple):
@@ -43,17 +41,6 @@ class Description(NamedTuple):
                 *arguments,
             ]
         )
-
-
-def _factories() -> dict[str, Callable[..., Optimizer]]:
-    modules = (adam, nadam_amsgrad, variants, momenta, others, modified, trajectories)
-    found = (pair for module in modules for pair in vars(module).items() if inspect.isfunction(pair[1]))
-    mine = {name: f for name, f in found if f.__module__.startswith(f"{__package__}._alias") and name[0] != "_"}
-    return {name: f for name, f in mine.items() if "learning_rate" in inspect.signature(f).parameters}
-
-
-FACTORIES = MappingProxyType(_factories())
-"""Every optimizer by name."""
 
 
 def names() -> list[str]:
