@@ -138,7 +138,7 @@ def scale_by(
 
     Raises:
         ValueError: a hyperparameter is out of range; `mu_dtype` without a `mu`, or not a real floating dtype; "apart"
-            for a rule that looks at more than one element of a leaf at a time.
+            for a rule that looks at more than one element of a leaf at a time, or does not declare `elementwise`.
         TypeError: a hyperparameter is not a number, or has too few digits. Values traced by JAX have no range yet and
             are not checked for it.
 
@@ -153,6 +153,11 @@ def scale_by(
     choose("weights", weights, ROUNDINGS)
     choose("kernel", kernel, kernels.KERNELS)
     apart = choose("complex_parts", complex_parts, ("together", "apart")) == "apart"
+    if apart and rule.elementwise is None:
+        raise ValueError(
+            f"complex_parts='apart' splits elements, and {type(rule).__name__} does not say whether it takes them one at "
+            "a time: if it does, declare `elementwise = True` in the class of your rule"
+        )
     if apart and not rule.elementwise:
         raise ValueError("complex_parts='apart' splits elements, of which this rule takes several at a time")
     _check_seed(seed)

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from .._math import abs_sq, adam_ratio, debias, ema
-from .._rule import At, Rule, Slot
+from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
+from .._rule import At, MomentEstimates, Rule, Slot
 from .._typing import Array, Beta, NonNegative
 
 
@@ -41,6 +41,9 @@ class Adan(Rule[AdanMoments]):
     b3: Beta = 0.99
     eps: NonNegative = 1e-8
     eps_root: NonNegative = 0.0
+    elementwise = True
+    eps_place = "√v̂ + ε"
+    corrected_averages = "m, v, n"
     slots = AdanMoments(
         mu=Slot(unit=lambda s: jnp.sqrt(s.nu)),
         delta=Slot(unit=lambda s: jnp.sqrt(s.nu)),
@@ -56,3 +59,6 @@ class Adan(Rule[AdanMoments]):
         ahead = debias(mu, self.b1, at.t) + self.b2 * debias(delta, self.b2, at.t)
         u = adam_ratio(ahead, debias(nu, self.b3, at.t), self.eps, self.eps_root)
         return u, AdanMoments(mu, delta, nu, g)
+
+    def moment_estimates(self, t: Array) -> MomentEstimates:
+        return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b3, t), self.eps)

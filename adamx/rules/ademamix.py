@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from .._math import abs_sq, adam_ratio, debias, ema
-from .._rule import At, Moments, Rule, Slot
+from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
+from .._rule import At, MomentEstimates, Moments, Rule, Slot
 from .._typing import Array, Beta, NonNegative
 
 
@@ -43,6 +43,9 @@ class AdEMAMix(Rule[MixedMoments]):
     alpha: NonNegative = 5.0
     eps: NonNegative = 1e-8
     eps_root: NonNegative = 0.0
+    elementwise = True
+    eps_place = "√v̂ + ε"
+    corrected_averages = "fast m, v"
     slots = MixedMoments(
         mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), mu_slow=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True)
     )
@@ -53,6 +56,9 @@ class AdEMAMix(Rule[MixedMoments]):
         mixed = debias(mu, self.b1, at.t) + self.alpha * mu_slow
         u = adam_ratio(mixed, debias(nu, self.b2, at.t), self.eps, self.eps_root)
         return u, MixedMoments(mu, mu_slow, nu)
+
+    def moment_estimates(self, t: Array) -> MomentEstimates:
+        return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t), self.eps)
 
 
 class SimplifiedAdEMAMix(Rule[Moments]):
@@ -77,6 +83,9 @@ class SimplifiedAdEMAMix(Rule[Moments]):
     alpha: NonNegative = 0.0
     eps: NonNegative = 1e-8
     eps_root: NonNegative = 0.0
+    elementwise = True
+    eps_place = "√v̂ + ε"
+    corrected_averages = "v"
     slots = Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True))
 
     def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
