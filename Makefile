@@ -19,8 +19,8 @@ PYTEST := ADAMX_QUICK=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=600 $(
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
 
-demo: .venv/experiments  ## train on real digits: Adam, AdaMax, AdamW beside four of Optax's optimizers (demo.png, demo.json)
-	$(BIN)/python -m adamx.experiments demo
+demo: .venv/examples  ## train on real digits: Adam, AdaMax, AdamW beside four of Optax's optimizers (demo.png, demo.json)
+	$(BIN)/python -m adamx.examples demo
 
 test: .venv/dev  ## every check: ruff, basedpyright, tests, doctests, notebooks
 	$(MAKE) --no-print-directory -j lint types tests

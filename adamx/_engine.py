@@ -211,10 +211,11 @@ class Engine:
         return noise(self.seed, _leaves.show("", path), count)
 
 
-def finished_rule(rule: Rule[Any], state: State) -> Any:
-    """The rule with its schedules at their values of the last finished step; of the first if there is none yet."""
-    values = _scheduled(rule, jnp.maximum(state.count, 1) - 1)
-    return _with_values(rule, values, state.log_products, state.count)
+def last_step(rule: Rule[Any], state: State) -> Now:
+    """What leaves shared in the step that led to `state`; in the first one if none is finished."""
+    count = jnp.asarray(state.count)
+    number = jnp.maximum(count, 1)
+    return Now(_with_values(rule, _scheduled(rule, number - 1), state.log_products, count), number)
 
 
 def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, LogProduct]]:

@@ -11,10 +11,11 @@ from . import kernels
 from ._engine import Engine
 from ._layout import Layout
 from ._names import STEP_WORDS, choose, refuse_unknown
-from ._rule import Rule, check, check_dtype
+from ._rule import Modifier, Rule, check, check_dtype
 from ._typing import Params, Scalar
-from ._weights import ROUNDINGS
-from .moments import Moments
+from ._weights import ROUNDINGS, Weights
+from .kernels import Kernel
+from .moments import MomentFormats
 
 
 class Init(Protocol):
@@ -108,13 +109,13 @@ def engine_of(opt: Any) -> Engine:
 def scale_by(
     rule: Rule[Any],
     *,
-    moments: Moments = "float32",
-    weights: str = "nearest",
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
     seed: int = 0,
     mu_dtype: Any = None,
     decay_mask: Any = None,
     complex_parts: str = "together",
-    kernel: str = "auto",
+    kernel: Kernel = "auto",
 ) -> Optimizer:
     """The rule as a gradient transformation: gradients in, directions of the step out, without a step size.
 
@@ -153,18 +154,26 @@ def scale_by(
     choose("weights", weights, ROUNDINGS)
     choose("kernel", kernel, kernels.KERNELS)
     apart = choose("complex_parts", complex_parts, ("together", "apart")) == "apart"
-    if apart and rule.elementwise is None:
-        raise ValueError(
-            f"complex_parts='apart' splits elements, and {type(rule).__name__} does not say whether it takes them one at "
-            "a time: if it does, declare `elementwise = True` in the class of your rule"
-        )
-    if apart and not rule.elementwise:
-        raise ValueError("complex_parts='apart' splits elements, of which this rule takes several at a time")
+    if apart:
+        _check_elementwise(rule)
     _check_seed(seed)
     layout = Layout.of(rule, moments, mu_dtype, apart)
     _check_mu_dtype(mu_dtype, rule, layout.names)
     engine = Engine(rule, layout, weights, seed, decay_mask, kernel)
     return Optimizer(engine.init, engine.update)
+
+
+def _check_elementwise(rule: Rule[Any]) -> None:
+    if rule.elementwise:
+        return
+    if rule.elementwise is not None:
+        raise ValueError("complex_parts='apart' splits elements, of which this rule takes several at a time")
+    while isinstance(rule, Modifier) and rule.rule.elementwise is None:
+        rule = rule.rule
+    raise ValueError(
+        f"complex_parts='apart' splits elements, and {type(rule).__name__} does not say whether it takes them one at a "
+        "time: declare `elementwise = True` in its class if so, else `elementwise = False`"
+    )
 
 
 def _check_seed(seed: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a step did to each leaf: gradient, weights and moments side by side, each as what it stands for."""
+"""The gradient, weights and moments of each leaf in one step, decoded."""
 
 from typing import Any, NamedTuple
 
@@ -9,10 +9,10 @@ import numpy as np
 from .. import _leaves
 from .._engine import Engine
 from .._layout import wide_dtype
-from .._parts import only_state
 from .._typing import Params, Scalar
 from .._weights import is_narrow
-from ._hats import Hats
+from ..states.parts import only_state
+from ._hats import Numbers
 from ._sums import Seen
 
 
@@ -23,10 +23,10 @@ class Taken(NamedTuple):
         grads: the gradients.
         old: the weights before.
         new: the weights after.
-        updates: what was to be added to them; `None` if the optimizer stepped them itself.
-        scale: what the optimizer multiplied gradients with.
-        before: its state before.
-        after: its state after.
+        updates: what is added to the weights; `None` if the optimizer's `step` changed them itself.
+        scale: the factor that the optimizer multiplied gradients by.
+        before: the optimizer's state before the step.
+        after: its state after the step.
     """
 
     grads: Params
@@ -38,22 +38,22 @@ class Taken(NamedTuple):
     after: Any
 
 
-def look(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, hats: Hats | None) -> list[Seen | None]:
-    """What happened to each leaf; `None` to one that is absent or had no gradient."""
+def look(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, numbers: Numbers | None) -> list[Seen | None]:
+    """The record of each leaf; `None` for one that is absent or has no gradient."""
     grads, new = (_leaves.match(leaves, tree, name) for tree, name in ((taken.grads, "grads"), (taken.new, "params")))
     given: list[Any] = [None] * len(new)
     if taken.updates is not None:
         given = _leaves.match(leaves, taken.updates, "updates")
-    masters, rows = _masters(leaves, new, taken, engine), _rows(leaves, taken, engine, hats)
+    masters, rows = _masters(leaves, new, taken, engine), _rows(leaves, taken, engine, numbers)
     seen: list[Seen | None] = []
     for g, p, update, (old, after), row in zip(grads, leaves.arrays, given, masters, rows, strict=True):
         if g is None or p is None:
             seen.append(None)
             continue
         wide = wide_dtype(g, p)
-        # A weight that the optimizer rounds has had its update rounded already; that of others says what was wanted.
+        # Where the optimizer rounds weights, the update has been rounded, too; elsewhere it is the exact change.
         exact = update is not None and not (engine is not None and engine.rounding is not None and is_narrow(p))
-        mu, nu = _moments(row, wide_dtype(p), engine, hats)
+        mu, nu = _moments(row, wide_dtype(p), engine, numbers)
         stored = [g, p, *jax.tree.leaves(row)]
         plain = not exact and all(x.dtype == jnp.float32 and x.shape == p.shape for x in map(jnp.asarray, stored))
         g, old, after = (jnp.asarray(x, wide) for x in (g, old, after))
@@ -62,7 +62,7 @@ def look(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, hats: Hats
 
 
 def _masters(leaves: _leaves.Leaves, new: list[Any], taken: Taken, engine: Engine | None) -> list[tuple[Any, Any]]:
-    """Each weight before and after the step, together with what is kept beside it."""
+    """Each weight before and after the step, with its residual added."""
     pairs: list[tuple[Any, Any]] = list(zip(leaves.arrays, new, strict=True))
     if engine is None or (rounding := engine.rounding) is None:
         return pairs
@@ -76,17 +76,17 @@ def _masters(leaves: _leaves.Leaves, new: list[Any], taken: Taken, engine: Engin
     ]
 
 
-def _rows(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, hats: Hats | None) -> list[Any]:
-    """Each leaf's slots after the step, as they are stored; `None` where they are not those of Adam."""
-    if hats is None or engine is None:
+def _rows(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, numbers: Numbers | None) -> list[Any]:
+    """Each leaf's slots after the step, as stored; `None` where it is not known which are moments."""
+    if numbers is None or engine is None:
         return [None] * len(leaves.arrays)
     return engine.rows(leaves, only_state(taken.after))[0]
 
 
-def _moments(row: Any, wide: np.dtype, engine: Engine | None, hats: Hats | None) -> tuple[Any, Any]:
+def _moments(row: Any, wide: np.dtype, engine: Engine | None, numbers: Numbers | None) -> tuple[Any, Any]:
     """$m$ and $v$, decoded."""
-    if row is None or engine is None or hats is None:
+    if row is None or engine is None or numbers is None:
         return None, None
     slots = engine.layout.decode(row, engine.layout.formats_stored(row, wide), wide)
-    nu = hats.divisor(slots)
-    return slots.mu, nu.real + nu.imag if jnp.iscomplexobj(nu) else nu  # of both parts, if they have one each
+    mu, nu = getattr(slots, numbers.mean), getattr(slots, numbers.square)
+    return mu, nu.real + nu.imag if jnp.iscomplexobj(nu) else nu  # of both parts, if they have one each

@@ -1,40 +1,44 @@
-r"""Which ε: where it begins to matter, read off the sizes of $\sqrt{\hat v}$ or of gradients."""
+r"""Advice on ε, from the distribution of $\sqrt{\hat v}$ or of gradients."""
 
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .. import _leaves
 from .._engine import State
-from .._memory import unpack_state
-from .._parts import only_state
 from .._transform import Optimizer, engine_of
 from .._typing import Array, Params
-from ..moments.codes import CODES
-from ._hats import Hats, value_at
+from ..moments import is_code
+from ..states.packing import unpack_state
+from ..states.parts import only_state
+from ._hats import Numbers, moment_estimates, numbers_of
 
 CANDIDATES = tuple(10.0**k for k in range(-16, 1))
 QUANTILES = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99)
 HARMLESS = 0.01
-"""The share of weights that an ε may dominate without being worth a word."""
+"""The share of weights that ε may dominate without mattering."""
 
 DEFAULT = 1e-8
+BEGINNING = State(np.int32(0), (), {})
+"""Stands for the state of an optimizer of which only gradients are given."""
+
 SAMPLE = 2_000_000
-"""So many elements of a leaf are enough for its quantiles; of a larger one, evenly spaced ones are taken."""
+"""The largest number of elements of a leaf that quantiles are taken of; of larger leaves, evenly spaced elements."""
 
 
 class EpsAdvice(NamedTuple):
-    r"""Where an ε would stand among the $\sqrt{\hat v}$ of a model; prints as text.
+    r"""ε compared with the $\sqrt{\hat v}$ of a model; prints as text.
 
     Attributes:
-        eps: the one to take.
+        eps: the advised ε.
         reason: why.
-        search: the smallest and the largest that are worth trying.
-        quantiles: of the sizes that are not 0, by probability.
-        dominated: of each candidate, the share of these that is below it.
+        search: the smallest and the largest ε worth trying.
+        quantiles: of the nonzero sizes, by probability.
+        dominated: for each candidate ε, the share of nonzero sizes below it.
         zeros: the share of all sizes that is 0.
     """
 
@@ -64,19 +68,19 @@ def suggest_eps(
     params: Params = None,
     candidates: Sequence[float] = CANDIDATES,
 ) -> EpsAdvice:
-    r"""Which ε to take, from the sizes that it stands beside: $\sqrt{\hat v}$ of a state, or $|g|$ of gradients.
+    r"""Advise an ε from the sizes that it is added to: $\sqrt{\hat v}$ of a state, or $|g|$ of gradients.
 
     An ε far below all of them changes nothing; one above a size $s$ makes that weight's step
-    $\hat m/\varepsilon$, which is SGD with momentum. Advice keeps the present ε while it dominates at most 1 % of the
-    weights (sizes of 0 left out: their weights have no gradient), and else goes to the largest power of ten that does.
-    Worth trying is what can make a difference: from there to the median, above which most weights stop being adaptive.
+    $\hat m/\varepsilon$, which is SGD with momentum. The advice keeps the present ε while it dominates at most 1 % of
+    the weights (sizes of 0 are left out, those weights have no gradient), and otherwise is the largest power of ten
+    that does. Values from there to the median are worth trying; above it most weights stop being adaptive.
 
     Args:
-        state_or_grads: a state of adamx's, or one that holds it, some hundred steps into training; or gradients, of a
+        state_or_grads: an adamx state, or one that contains it, some hundred steps into training; or gradients of a
             batch as large as in training; or any tree of sizes.
-        opt: the optimizer whose state it is: its decay rate corrects $v$ for bias, its ε is the present one.
+        opt: the optimizer of that state: its decay rate corrects $v$ for bias, its ε is the present one.
         params: the parameters or `jax.ShapeDtypeStruct`s like them; only for a state with coded moments.
-        candidates: the ε whose shares are told.
+        candidates: the values of ε whose shares are reported.
 
     Raises:
         ValueError: there is no size other than 0, or none finite; a state without `opt`.
@@ -121,29 +125,24 @@ def _below(known: np.ndarray, eps: float) -> float:
 def _sizes(source: Any, opt: Optimizer | None, params: Params) -> tuple[np.ndarray, float]:
     r"""All $\sqrt{\hat v}$ or $|g|$ in float64, and the present ε."""
     if not any(isinstance(x, State) for x in jax.tree.leaves(source, is_leaf=lambda x: isinstance(x, State))):
-        return _flat(source), DEFAULT if opt is None else _present(opt, 0)
+        return _flat(source), DEFAULT if opt is None else _present(opt, BEGINNING, jnp.float32(jnp.inf))
     if opt is None:
         raise ValueError("a state does not know its decay rate: call suggest_eps(state, opt)")
-    hats = _hats(opt)
-    state = only_state(source if params is None else unpack_state(opt, source, params))
-    numbers = hats.numbers(state)
-    divisor = hats.divisor(state.slots)
-    if any(isinstance(x, CODES) for x in jax.tree.leaves(divisor, is_leaf=_leaves.is_stored)):
+    present, state = _present(opt, only_state(source)), only_state(source)
+    numbers = cast(Numbers, numbers_of(engine_of(opt), state))
+    state = state if params is None else only_state(unpack_state(opt, source, params))
+    divisor = getattr(state.slots, numbers.square)
+    if any(is_code(x) for x in jax.tree.leaves(divisor, is_leaf=_leaves.is_stored)):
         raise ValueError("the moments of this state are coded: call suggest_eps(state, opt, params=params)")
-    hat = getattr(hats.rule, "eps_hat", False)
-    present = float(cast(Array, numbers.eps)) if hat else _present(opt, int(state.count) - 1)
-    return np.sqrt(_flat(divisor)) * float(numbers.root), present
+    return (np.sqrt(_flat(divisor)) if numbers.squared else _flat(divisor)) * float(numbers.root), present
 
 
-def _hats(opt: Optimizer) -> Hats:
-    hats = Hats.of(engine_of(opt))
-    if hats is None or not hats.has_eps:
+def _present(opt: Optimizer, state: State, t: Array | None = None) -> float:
+    r"""The ε beside $\sqrt{\hat v}$ after step `t`; `None` for the last that is finished."""
+    estimates = moment_estimates(engine_of(opt), state, t)
+    if estimates is None or estimates.eps is None:
         raise TypeError(f"{type(engine_of(opt).rule).__name__} keeps no second moment with an eps: give gradients")
-    return hats
-
-
-def _present(opt: Optimizer, finished: int) -> float:
-    return float(value_at(_hats(opt).rule.eps, finished))
+    return float(estimates.eps)
 
 
 def _flat(tree: Any) -> np.ndarray:

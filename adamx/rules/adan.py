@@ -4,9 +4,11 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._estimates import MomentEstimates
+from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
-from .._rule import At, MomentEstimates, Rule, Slot
-from .._typing import Array, Beta, NonNegative
+from .._rule import At, Rule, Slot
+from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
 
 class AdanMoments(NamedTuple):
@@ -62,3 +64,54 @@ class Adan(Rule[AdanMoments]):
 
     def moment_estimates(self, t: Array) -> MomentEstimates:
         return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b3, t), self.eps)
+
+
+@named
+def adan(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = Adan.b1,
+    b2: ScalarOrSchedule = Adan.b2,
+    b3: ScalarOrSchedule = Adan.b3,
+    eps: ScalarOrSchedule = Adan.eps,
+    eps_root: ScalarOrSchedule = Adan.eps_root,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+    *,
+    decay: Decay = "proximal",
+    lr_max: float | None = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    r"""Adan (arXiv:2208.06677): Adam with Nesterov momentum built from the change of the gradient.
+
+    Hyperparameters are those of `adamx.Adan`; the rest is described by `adamx.optimizer`.
+
+    Decay is the official code's, $p / (1 + \alpha\lambda)$ after the step. Optax has another rule under this name,
+    with 1 - b2 for b2 (optax#1715), `eps_root=1e-8` and decoupled decay. The official code has no `eps_root`, and so it
+    is 0 here, as in `optax.scale_by_adan`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.adan(0.5)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.5], dtype=float32)
+    """
+    rule = Adan(b1, b2, b3, eps, eps_root)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    return optimizer(rule, learning_rate, **decays, **shared)
+
+
+def scale_by_adan(
+    b1: ScalarOrSchedule = Adan.b1,
+    b2: ScalarOrSchedule = Adan.b2,
+    b3: ScalarOrSchedule = Adan.b3,
+    eps: ScalarOrSchedule = Adan.eps,
+    eps_root: ScalarOrSchedule = Adan.eps_root,
+    *,
+    moments: MomentFormats = "float32",
+    seed: int = 0,
+) -> Optimizer:
+    """Adan's direction; see `adamx.Adan`."""
+    return scale_by(Adan(b1, b2, b3, eps, eps_root), moments=moments, seed=seed)

@@ -1,0 +1,65 @@
+"""An adamx state inside another transformation's state, and the parameters that it belongs to."""
+
+from typing import Any
+
+import jax
+import optax
+
+from .. import _leaves
+from .._check import check_state
+from .._engine import Engine, State
+from .._typing import Params
+from .._variables import bare, is_variable
+
+
+def only_state(state: Any) -> State:
+    """The one state of adamx's in `state`.
+
+    Raises:
+        ValueError: there is none, or there are several.
+    """
+    found = [x for x in jax.tree.leaves(state, is_leaf=is_state) if is_state(x)]
+    if len(found) != 1:
+        cure = (
+            "of `optax.partition` take one label's after another, `state.inner_states[label]`"
+            if found
+            else "of Flax's train state and of an NNX optimizer it is in `opt_state`"
+        )
+        raise ValueError(
+            f"there are {len(found)} states of adamx's optimizers in it: give the one that is meant; {cure}"
+        )
+    return found[0]
+
+
+def is_state(x: Any) -> bool:
+    """Whether `x` is what an optimizer of adamx's remembers."""
+    return isinstance(x, State)
+
+
+def part_of(tree: Params, engine: Engine, state: State) -> Params:
+    """`tree` without variables, in which what `optax.masked` kept from the optimizer is left out as in its state."""
+    check_state(state, engine.layout, engine.varying, engine.rule)
+    columns = engine.layout.tree.flatten_up_to(state.slots)
+    if jax.tree.leaves(state.residuals):
+        columns.append(state.residuals)
+    tree = bare(tree)
+    if not columns or not any(map(is_masked, jax.tree.leaves(columns[-1], is_leaf=is_place))):
+        return tree
+    return jax.tree.map(lambda kept, x: kept if is_masked(kept) else x, columns[-1], tree, is_leaf=is_place)
+
+
+def whole_of(part: Params, tree: Params) -> Params:
+    """The inverse of `part_of`: `tree` with the leaves of `part`, those that are not in it as they were."""
+    put = jax.tree.map(lambda x, was: was if is_masked(x) else x, part, bare(tree), is_leaf=is_place)
+    leaves, structure = jax.tree.leaves(put, is_leaf=_leaves.is_none), jax.tree.structure(tree, is_leaf=_leaves.is_none)
+    return structure.unflatten(leaves)
+
+
+def is_masked(x: Any) -> bool:
+    """Whether `x` stands where `optax.masked` left a leaf or subtree out."""
+    return isinstance(x, optax.MaskedNode)
+
+
+def is_place(x: Any) -> bool:
+    """Whether `x` is all that one slot keeps of a leaf, or stands in its place."""
+    return is_masked(x) or is_variable(x) or _leaves.is_stored(x)

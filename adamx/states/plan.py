@@ -1,0 +1,106 @@
+"""What will step each leaf, how it is stored, and what that costs."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .. import _leaves, kernels
+from .._transform import Optimizer, engine_of
+from .._typing import Params
+from ..moments import format_name
+
+
+class LeafPlan(NamedTuple):
+    """How one leaf is stepped.
+
+    Attributes:
+        path: where it stands.
+        kernel: "native" or "xla"; "none" where kernel="native" was asked for and cannot take it: `step` raises.
+        formats: how each slot is stored, by name.
+        weights: how the parameter takes the step.
+        bytes: read and written by one pass over gradient, parameter, slots and residual.
+        size: the number of its elements.
+        why: why it is on the slow path; "" if it is not.
+    """
+
+    path: str
+    kernel: str
+    formats: dict[str, str]
+    weights: str
+    bytes: int
+    size: int
+    why: str
+
+
+class Plan(tuple[LeafPlan, ...]):
+    """All leaves, largest first; prints as a table."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        rows = [("leaf", "kernel", "slots", "weights", "bytes/parameter")]
+        for leaf in self:
+            slots = " ".join(f"{name}:{form}" for name, form in leaf.formats.items())
+            rows.append((leaf.path, leaf.kernel, slots, leaf.weights, f"{leaf.bytes / max(leaf.size, 1):.2f}"))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        total = sum(leaf.bytes for leaf in self)
+        lines.append(f"{len(self)} leaves, {total:,} bytes read and written by a step in one pass")
+        reasons: dict[str, int] = {}
+        for leaf in self:
+            if leaf.why:
+                reasons[leaf.why] = reasons.get(leaf.why, 0) + 1
+        who = "nobody" if any(leaf.kernel == "none" for leaf in self) else "XLA"
+        lines += [f"{who} steps {count} of them: {why}" for why, count in reasons.items()]
+        return "\n".join(lines)
+
+
+def explain(opt: Optimizer, params: Params, grads: Params = None) -> Plan:
+    """Which kernel steps each leaf under `opt.step`, how it is stored, the bytes of a step, and why not faster.
+
+    Args:
+        opt: from `adamx.optimizer` or one of the factories.
+        params: arrays or `jax.ShapeDtypeStruct`s.
+        grads: the gradients, if their dtypes are not those of `params`.
+
+    Returns:
+        A tuple of `LeafPlan`s, largest leaf first, that prints as a table. Nothing is computed or allocated.
+
+    >>> import adamx, jax, jax.numpy as jnp
+    >>> params = {"w": jax.ShapeDtypeStruct((512, 512), jnp.float32), "b": jax.ShapeDtypeStruct((512,), jnp.float32)}
+    >>> print(adamx.explain(adamx.adamw(1e-3, moments="int8", kernel="xla"), params))
+    leaf         kernel  slots             weights  bytes/parameter
+    params['w']  xla     mu:int8 nu:int8   nearest  16.06
+    params['b']  xla     mu:float32 nu:float32  nearest  28.00
+    2 leaves, 4,225,024 bytes read and written by a step in one pass
+    XLA steps 2 of them: kernel='xla' was asked for
+    """
+    plans: list[LeafPlan] = []
+
+    def trace(params: Params, grads: Params) -> None:
+        engine, leaves = engine_of(opt), _leaves.flatten(grads, "grads")
+        work = engine.prepare(leaves, engine.init(params), params)
+        for step in work.steps:
+            if step is None:
+                continue
+            leaf = step.leaf
+            why = kernels.why_not(engine.kernel, step)
+            forms = {
+                name: format_name(x) for name, x in zip(step.layout.names, leaf.stored, strict=True) if x is not None
+            }
+            written = jax.tree.leaves((leaf.p, leaf.stored, leaf.residual))
+            plans.append(
+                LeafPlan(
+                    _leaves.show("params", leaf.path),
+                    ("none" if engine.kernel == "native" else "xla") if why else "native",
+                    forms,
+                    engine.weights if leaf.rounding is not None else "nearest",
+                    sum(x.size * x.dtype.itemsize for x in (leaf.g, *written, *written)),
+                    jnp.size(leaf.g),
+                    why or "",
+                )
+            )
+
+    jax.eval_shape(trace, params, params if grads is None else grads)
+    return Plan(sorted(plans, key=lambda plan: -plan.size))
