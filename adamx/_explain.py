@@ -56,13 +56,14 @@ class Plan(tuple[LeafPlan, ...]):
         return "\n".join(lines)
 
 
-def explain(opt: Optimizer, params: Params, grads: Params = None) -> Plan:
+def explain(opt: Optimizer, params: Params, grads: Params = None, *, platform: str | None = None) -> Plan:
     """Which kernel steps each leaf under `opt.step`, how it is stored, the bytes of a step, and why not faster.
 
     Args:
         opt: from `adamx.optimizer` or one of the factories.
         params: arrays or `jax.ShapeDtypeStruct`s.
         grads: the gradients, if their dtypes are not those of `params`.
+        platform: what the program is lowered for, "cpu", "cuda", "rocm" or "tpu"; JAX's default backend if not given.
 
     Returns:
         A tuple of `LeafPlan`s, largest leaf first, that prints as a table. Nothing is computed or allocated.
@@ -76,6 +77,7 @@ def explain(opt: Optimizer, params: Params, grads: Params = None) -> Plan:
     2 leaves, 4,225,024 bytes read and written by a step in one pass
     XLA steps 2 of them: kernel='xla' was asked for
     """
+    platform = jax.default_backend() if platform is None else platform
     plans: list[LeafPlan] = []
 
     def trace(params: Params, grads: Params) -> None:
@@ -85,7 +87,7 @@ def explain(opt: Optimizer, params: Params, grads: Params = None) -> Plan:
             if step is None:
                 continue
             leaf = step.leaf
-            why = kernels.why_not(engine.kernel, step)
+            choice = kernels.choose(engine.kernel, step, platform)
             forms = {
                 name: type(x).__name__ if isinstance(x, CODES) else str(x.dtype)
                 for name, x in zip(step.layout.names, leaf.stored, strict=True)
@@ -95,12 +97,12 @@ def explain(opt: Optimizer, params: Params, grads: Params = None) -> Plan:
             plans.append(
                 LeafPlan(
                     _leaves.show("params", leaf.path),
-                    ("none" if engine.kernel == "native" else "xla") if why else "native",
+                    choice.backend,
                     {name: _CODED.get(form, form) for name, form in forms.items()},
                     engine.weights if leaf.rounding is not None else "nearest",
                     sum(x.size * x.dtype.itemsize for x in (leaf.g, *written, *written)),
                     jnp.size(leaf.g),
-                    why or "",
+                    choice.why,
                 )
             )
 
