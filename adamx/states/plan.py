@@ -5,10 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from . import _leaves, kernels
-from ._transform import Optimizer, engine_of
-from ._typing import Params
-from .moments.codes import CODES
+from .. import _leaves, kernels
+from .._transform import Optimizer, engine_of
+from .._typing import Params
+from ..moments import format_name
 
 
 class LeafPlan(NamedTuple):
@@ -16,7 +16,7 @@ class LeafPlan(NamedTuple):
 
     Attributes:
         path: where it stands.
-        kernel: "native" or "xla"; "none" where kernel="native" was asked for and cannot take it: `step` raises.
+        kernel: the name of the backend; "none" where one was asked for by name and cannot take it: `step` raises.
         formats: how each slot is stored, by name.
         weights: how the parameter takes the step.
         bytes: read and written by one pass over gradient, parameter, slots and residual.
@@ -88,17 +88,13 @@ def explain(opt: Optimizer, params: Params, grads: Params = None, *, platform: s
                 continue
             leaf = step.leaf
             choice = kernels.choose(engine.kernel, step, platform)
-            forms = {
-                name: type(x).__name__ if isinstance(x, CODES) else str(x.dtype)
-                for name, x in zip(step.layout.names, leaf.stored, strict=True)
-                if x is not None
-            }
+            forms = {name: format_name(x) for name, x in zip(step.layout.names, leaf.stored, strict=True) if x is not None}
             written = jax.tree.leaves((leaf.p, leaf.stored, leaf.residual))
             plans.append(
                 LeafPlan(
                     _leaves.show("params", leaf.path),
                     choice.backend,
-                    {name: _CODED.get(form, form) for name, form in forms.items()},
+                    forms,
                     engine.weights if leaf.rounding is not None else "nearest",
                     sum(x.size * x.dtype.itemsize for x in (leaf.g, *written, *written)),
                     jnp.size(leaf.g),
@@ -108,6 +104,3 @@ def explain(opt: Optimizer, params: Params, grads: Params = None, *, platform: s
 
     jax.eval_shape(trace, params, params if grads is None else grads)
     return Plan(sorted(plans, key=lambda plan: -plan.size))
-
-
-_CODED = {"LogCode": "int8", "RatioCode": "int8", "FloatCode": "bfloat16"}
