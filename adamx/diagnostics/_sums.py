@@ -102,7 +102,8 @@ class _ByXLA(NamedTuple):
         for leaf in leaves:
             mu, nu = leaf.arrays[3:] if leaf.given else (None, None)
             told = Numbers(root, root, eps if self.compared else None, None, bool(leaf.given & kernels.SQUARE))
-            one = Seen(*leaf.arrays[:3], None, mu, nu, True)
+            g, old, new = leaf.arrays[:3]
+            one = Seen(g, old, new, None, mu, nu, True)
             rows.append(_sums(one, told if leaf.given else None, scale if self.scaled else None))
         return _stacked(rows)
 

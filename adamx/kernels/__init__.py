@@ -119,7 +119,7 @@ def _apply(backends: tuple[Backend, ...], steps: list[Step], total: Any) -> list
 
 
 def sums(
-    name: str, leaves: Sequence[Summed], numbers: Array, count: int, reference: Callable[..., Array]
+    name: str, leaves: Sequence[Summed], numbers: Array, width: int, reference: Callable[..., Array]
 ) -> Array | None:
     """What a step did to leaves, added up by the first backend that does so on the platform; `None` if none does.
 
@@ -127,11 +127,11 @@ def sums(
         name: of the optimizer's kernel.
         leaves: what is added up.
         numbers: three float32 that backends read.
-        count: the number of sums.
+        width: the number of sums.
         reference: from the same first three arguments that array, wherever no backend does. It is hashable.
 
     Returns:
-        A float32 array (leaves, count).
+        A float32 array (leaves, width).
     """
     adding = [
         (backend, backend.sums.apply)
@@ -145,11 +145,11 @@ def sums(
         return None
     given = tuple(leaf.given for leaf in leaves)
     sizes = tuple(len(leaf.arrays) for leaf in leaves)
-    arrays = [jnp.zeros((len(leaves), count), jnp.float32), numbers, *(x for leaf in leaves for x in leaf.arrays)]
+    arrays = [jnp.zeros((len(leaves), width), jnp.float32), numbers, *(x for leaf in leaves for x in leaf.arrays)]
     if is_manual():
         arrays = varying_alike(arrays)
-    branches = [Branch(backend.platforms, _Summing(add, given, sizes, count)) for backend, add in adding]
-    branches.append(Branch(None, _Summing(reference, given, sizes, count)))
+    branches = [Branch(backend.platforms, _Summing(add, given, sizes, width)) for backend, add in adding]
+    branches.append(Branch(None, _Summing(reference, given, sizes, width)))
     return by_platform(Branches(name, tuple(branches), 1), arrays)[0]
 
 
@@ -159,7 +159,7 @@ class _Summing(NamedTuple):
     add: Callable[[Sequence[Summed], Array, int], Array]
     given: tuple[int, ...]
     sizes: tuple[int, ...]
-    count: int
+    width: int
 
     def __call__(self, *arrays: Array) -> list[Array]:
         """The table of sums, alone in a list."""
@@ -167,4 +167,4 @@ class _Summing(NamedTuple):
         leaves = [
             Summed(given, [next(rest) for _ in range(n)]) for given, n in zip(self.given, self.sizes, strict=True)
         ]
-        return [self.add(leaves, arrays[1], self.count)]
+        return [self.add(leaves, arrays[1], self.width)]

@@ -21,7 +21,7 @@ from .manual import is_manual, varying, varying_alike
 class Moved(NamedTuple):
     """What a step moves: parameter, slots as they are stored, residual."""
 
-    p: Array
+    p: Any
     stored: list[Any]
     residual: Array | None
 
@@ -30,7 +30,7 @@ class Shared(NamedTuple):
     """What all leaves share: the rule as given, the step's number, a factor, the rule's measure of all leaves."""
 
     rule: Any
-    count: Array
+    step_number: Array
     grad_scale: Array | None
     total: Any
 
@@ -63,11 +63,11 @@ class Packed:
         """The steps of these arrays, and the rule's measure of all leaves."""
         given = iter(arrays)
         moved, grads, keys, shared = self.tree.unflatten([next(given) if x is None else x for x in self.constants])
-        now = Now(shared.rule, shared.count, shared.grad_scale)
+        now = Now(shared.rule, shared.step_number, shared.grad_scale)
         steps = []
         for fixed, (p, stored, residual), g, key in zip(self.leaves, moved, grads, keys, strict=True):
             leaf = Leaf(fixed.path, g, p, stored, fixed.decays, fixed.rounding, residual)
-            steps.append(Step(leaf, self.layout, now, Noise(key, shared.count)))
+            steps.append(Step(leaf, self.layout, now, Noise(key, shared.step_number)))
         return steps, shared.total
 
 

@@ -1,5 +1,6 @@
 """What will step each leaf, how it is stored, and what that costs."""
 
+import collections
 from typing import NamedTuple
 
 import jax
@@ -47,12 +48,9 @@ class Plan(tuple[LeafPlan, ...]):
         lines = ["  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         total = sum(leaf.bytes for leaf in self)
         lines.append(f"{len(self)} leaves, {total:,} bytes read and written by a step in one pass")
-        reasons: dict[str, int] = {}
-        for leaf in self:
-            if leaf.why:
-                reasons[leaf.why] = reasons.get(leaf.why, 0) + 1
-        who = "nobody" if any(leaf.kernel == "none" for leaf in self) else "XLA"
-        lines += [f"{who} steps {count} of them: {why}" for why, count in reasons.items()]
+        reasons = collections.Counter((leaf.kernel, leaf.why) for leaf in self if leaf.why)
+        who = {"none": "nobody", "xla": "XLA"}
+        lines += [f"{who.get(kernel, kernel)} steps {n} of them: {why}" for (kernel, why), n in reasons.items()]
         return "\n".join(lines)
 
 
@@ -88,7 +86,9 @@ def explain(opt: Optimizer, params: Params, grads: Params = None, *, platform: s
                 continue
             leaf = step.leaf
             choice = kernels.choose(engine.kernel, step, platform)
-            forms = {name: format_name(x) for name, x in zip(step.layout.names, leaf.stored, strict=True) if x is not None}
+            forms = {
+                name: format_name(x) for name, x in zip(step.layout.names, leaf.stored, strict=True) if x is not None
+            }
             written = jax.tree.leaves((leaf.p, leaf.stored, leaf.residual))
             plans.append(
                 LeafPlan(
