@@ -1,4 +1,4 @@
-"""What others report of a rule is what the rule declares of itself, the user's as the library's; the rest is unknown."""
+"""What others report of a rule is what the rule declares, a user's own rule too; what it does not is unknown."""
 
 import ast
 import importlib
