@@ -1,4 +1,4 @@
-"""What others report of a rule is what the rule declares of itself, the user's as the library's; the rest is unknown."""
+"""What is reported of a rule is what it declares of itself, a user's as the library's; the rest is unknown."""
 
 import ast
 import importlib
