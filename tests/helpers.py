@@ -11,7 +11,7 @@ import pytest
 import adamx
 from adamx._factory import FACTORIES
 
-MISSING = adamx.kernels.calls.missing()
+MISSING = adamx.kernels.cpu.calls.missing()
 product = pytest.mark.product
 needs_native = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
