@@ -2,38 +2,26 @@
 
 import dataclasses
 import functools
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 
 from . import _leaves, kernels
 from ._alike import taken
-from ._check import check_leaf, check_state
+from ._check import check_leaf, check_state, leaf_kind
 from ._clip import gradient_factor
 from ._layout import Layout, wide_dtype
 from ._leaf import Leaf, Now, Step
-from ._math import Varying, log_beta
+from ._math import CompensatedSum, Varying, log_beta
 from ._names import refuse_step_words
 from ._random import Noise, noise
 from ._rule import Rule, check_value, hyperparameters, replace
 from ._typing import Array, Params, Scalar
 from ._variables import inside, outside
 from ._weights import ROUNDINGS, Rounding, is_narrow
-
-
-class LogProduct(NamedTuple):
-    """The running sum of log(b) of a scheduled decay rate, and what its last addition rounded away."""
-
-    total: Array
-    lost: Array
-
-    def plus(self, x: Array) -> "LogProduct":
-        """Kahan's summation: the error does not grow with the number of steps."""
-        y = x - self.lost
-        total = self.total + y
-        return LogProduct(total, (total - self.total) - y)
 
 
 class State(NamedTuple):
@@ -48,7 +36,7 @@ class State(NamedTuple):
 
     count: Array  # pyright: ignore[reportIncompatibleMethodOverride]  (the field's usual name)
     slots: Any
-    log_products: dict[str, LogProduct]
+    log_products: dict[str, CompensatedSum]
     residuals: Any = ()
 
 
@@ -112,7 +100,7 @@ class Engine:
         rows = [
             [None] * len(layout.slots) if p is None else layout.start(p, self.noise(path, count)) for path, p in pairs
         ]
-        products = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in sorted(self.varying)}
+        products = {path: CompensatedSum.zeros_like(jnp.zeros([], float)) for path in sorted(self.varying)}
         kept = [_residual(self.rounding, p) for p in leaves.arrays]
         residuals = leaves.rebuild(kept) if any(r is not None for r in kept) else ()
         return State(count, self.slots(leaves, rows), products, residuals)
@@ -147,10 +135,11 @@ class Engine:
             self.check_residuals(state.residuals, leaves._replace(arrays=parameters))
         if self.decay_mask is not None:
             decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays) if params is None else params)
-        count = jnp.asarray(optax.safe_increment(state.count))
+        count = _increment(state.count)
         current, products = _now(self.rule, state, count)
         now = Now(current, count, grad_scale)
         steps: list[Step | None] = []
+        checked: set[Hashable] = set()
         for path, g, p, row, decay, residual in zip(
             leaves.paths, leaves.arrays, parameters, rows, decays, kept, strict=True
         ):
@@ -162,7 +151,9 @@ class Engine:
                 raise ValueError(f"{where} is an array, but its parameter is None: give None for the gradient, too")
             narrow = self.rounding if p is not None and is_narrow(p) else None
             leaf = Leaf(path, g, p, row, decay, narrow, residual)
-            check_leaf(leaf, self.layout)
+            if (kind := leaf_kind(leaf)) not in checked:
+                check_leaf(leaf, self.layout)
+                checked.add(kind)
             steps.append(Step(leaf, self.layout, now, self.noise(path, count)))
         total = _total([step.measure() for step in steps if step is not None]) if self.rule.measures else None
         return Work(steps, total, parameters, rows, kept, State(count, state.slots, products, state.residuals))
@@ -211,7 +202,7 @@ class Engine:
         return noise(self.seed, _leaves.show("", path), count)
 
 
-def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, LogProduct]]:
+def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, CompensatedSum]]:
     """The rule with its schedules at their values of this step, and the products of its betas up to it."""
     values, products = {}, {}
     for path, schedule, interval in hyperparameters(rule):
@@ -225,6 +216,13 @@ def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, Lo
             products[path] = state.log_products[path].plus(jnp.asarray(log_beta(value)))
             values[path] = Varying(value, products[path].total, count.astype(float))
     return replace(rule, values), products
+
+
+def _increment(count: Any) -> Array:
+    """The next step's number; the largest integer stays what it is."""
+    count = jnp.asarray(count)
+    one, last = np.asarray(1, count.dtype), np.asarray(jnp.iinfo(count.dtype).max - 1, count.dtype)
+    return jax.lax.add(jax.lax.min(count, last), one)
 
 
 def _total(measures: list[Any]) -> Any:

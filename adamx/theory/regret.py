@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from .._math import CompensatedSum
 from .._typing import Array, Params
 
 
@@ -32,31 +33,12 @@ class RegretMeter(NamedTuple):
     update: Update
 
 
-class Sum(NamedTuple):
-    """A running sum, and what its last addition has rounded away (Kahan 1965, with Knuth's exact sum of two)."""
-
-    total: Array
-    lost: Array
-
-    @property
-    def value(self) -> Array:
-        """The sum."""
-        return self.total + self.lost
-
-    def add(self, x: Array) -> "Sum":
-        """The sum with `x` in it."""
-        x = x + self.lost
-        total = self.total + x
-        added = total - self.total
-        return Sum(total, (self.total - (total - added)) + (x - added))
-
-
 class Hindsight(NamedTuple):
     """What has been paid, and the sum of the losses as a function of the point: its slopes at 0 and curvatures."""
 
-    paid: Sum
-    slope: Sum
-    curvature: Sum
+    paid: CompensatedSum
+    slope: CompensatedSum
+    curvature: CompensatedSum
 
 
 def regret(comparator: Params) -> RegretMeter:
@@ -84,13 +66,13 @@ def regret(comparator: Params) -> RegretMeter:
     (Array(9., dtype=float32), True)
     """
 
-    def init(params: Params) -> Sum:
+    def init(params: Params) -> CompensatedSum:
         dtype = jnp.result_type(float, *(leaf.dtype for leaf in map(jnp.asarray, jax.tree.leaves(params))))
-        return Sum(jnp.zeros([], dtype), jnp.zeros([], dtype))
+        return CompensatedSum.zeros_like(jnp.zeros([], dtype))
 
-    def update(state: Sum, *args: Any) -> tuple[Sum, Array]:
+    def update(state: CompensatedSum, *args: Any) -> tuple[CompensatedSum, Array]:
         loss, params = args
-        state = state.add((loss(params) - loss(comparator)).astype(state.total.dtype))
+        state = state.plus((loss(params) - loss(comparator)).astype(state.total.dtype))
         return state, state.value
 
     return RegretMeter(init, update)
@@ -127,16 +109,16 @@ def regret_in_hindsight(low: float, high: float) -> RegretMeter:
 
     def init(params: Params) -> Hindsight:
         point = jnp.asarray(params)
-        none, zeros = jnp.zeros([], point.dtype), jnp.zeros_like(point)
-        return Hindsight(Sum(none, none), Sum(zeros, zeros), Sum(zeros, zeros))
+        paid = CompensatedSum.zeros_like(jnp.zeros([], point.dtype))
+        return Hindsight(paid, CompensatedSum.zeros_like(point), CompensatedSum.zeros_like(point))
 
     def update(state: Hindsight, *args: Any) -> tuple[Hindsight, Array]:
         point, slope, *rest = args
         curvature = rest[0] if rest else jnp.zeros_like(slope)
         state = Hindsight(
-            state.paid.add(jnp.sum(curvature / 2 * point**2 + slope * point)),
-            state.slope.add(slope),
-            state.curvature.add(curvature),
+            state.paid.plus(jnp.sum(curvature / 2 * point**2 + slope * point)),
+            state.slope.plus(slope),
+            state.curvature.plus(curvature),
         )
         a, b = state.curvature.value, state.slope.value
         curved = a > 0
