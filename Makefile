@@ -6,7 +6,8 @@ CONSTRAINTS ?= constraints-newest.txt
 CONTRACTS := tests/test_contracts.py tests/test_alike.py tests/test_flax.py tests/test_kernels.py tests/test_sums.py tests/test_native_loading.py
 # A Python whose newest JAX is the newest of all: 3.12 or later, on the path or pyenv's.
 NEWER := $(firstword $(shell for v in 3.14 3.13 3.12; do command -v python$$v; \
-    ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$v*/bin/python 2>/dev/null; done | \
+    for root in "$${PYENV_ROOT:-$$HOME/.pyenv}" "$$(dirname "$$(dirname "$$(command -v python3)")")"; do \
+    ls -d "$$root"/versions/$$v*/bin/python 2>/dev/null; done; done | \
     while read p; do "$$p" -c 'import ssl' 2>/dev/null && echo "$$p"; done))
 # A file's tests follow each other in one process, which then compiles what they share once.
 PYTEST_ARGS ?= -n auto --dist worksteal
@@ -18,8 +19,8 @@ PYTEST := ADAMX_QUICK=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=600 $(
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
 
-demo: .venv/experiments  ## train on real digits: Adam, AdaMax, AdamW beside four of Optax's optimizers (demo.png, demo.json)
-	$(BIN)/python -m adamx.experiments demo
+demo: .venv/examples  ## train on real digits: Adam, AdaMax, AdamW beside four of Optax's optimizers (demo.png, demo.json)
+	$(BIN)/python -m adamx.examples demo
 
 test: .venv/dev  ## every check: ruff, basedpyright, tests, doctests, notebooks
 	$(MAKE) --no-print-directory -j lint types tests

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from . import _catalogue, presets
+from . import catalogue, presets
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,13 +27,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _print(given: argparse.Namespace) -> None:
     if given.command == "describe":
-        print(_catalogue.describe(given.name))
+        print(catalogue.describe(given.name))
     elif given.command == "presets":
         print(presets.table(given.framework))
     elif given.markdown:
-        print(_catalogue.table())
+        print(catalogue.table())
     else:
-        rows = [_catalogue.describe(name) for name in _catalogue.names()]
+        rows = [catalogue.describe(name) for name in catalogue.names()]
         width = max(len(row.name) for row in rows)
         for row in rows:
             print(f"{row.name:<{width}}  {row.state:>4g}  {row.summary} ({row.reference})")

@@ -1,4 +1,4 @@
-"""What all gradients of a step are multiplied with: the caller's scale, and what shortens them to a norm."""
+"""The factor of all gradients of a step: the caller's scale, and global-norm clipping."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from ._typing import Above, Array, Scalar
 
 
 def gradient_factor(grads: list[Any], clip_norm: Scalar | None, grad_scale: Scalar | None) -> Array | None:
-    """`grad_scale`, times what brings the norm of all gradients so scaled down to `clip_norm`; `None` for 1.
+    """`grad_scale` times the factor that clips the global norm of the scaled gradients to `clip_norm`; `None` for 1.
 
     Of shape (), in the real dtype of the widest gradient and at least float32.
     """
@@ -30,15 +30,16 @@ def gradient_factor(grads: list[Any], clip_norm: Scalar | None, grad_scale: Scal
 
 
 def norm(arrays: list[Any], dtype: np.dtype) -> Array:
-    """The Euclidean length of all elements, of shape () in a real `dtype` of at least 32 bits.
+    """The Euclidean norm of all elements of all arrays; shape (), in a real `dtype` of at least 32 bits.
 
-    Right wherever it can be said in `dtype`: where squares may have over- or underflowed, it is taken from the sums of
-    the squares of smaller or of larger numbers. On a CPU these are added up only then; elsewhere all in one pass, as a
-    branch would wait for the device.
+    Accurate over the whole range of `dtype`: where squares may have over- or underflowed, the sum is taken over
+    elements that were scaled down or up first. On a CPU that second sum is computed only when needed; elsewhere all
+    three sums share one pass, as a branch would wait for the device.
     """
     if not arrays:
         return jnp.zeros([], dtype)
-    # So far down the squares of 2^31 of the largest numbers can be added up, so far up those of the least are normal.
+    # Scaled down by 2^far, squares of 2^31 of the largest numbers do not overflow; scaled up, those of the least are
+    # normal.
     far = jnp.finfo(dtype).maxexp * 25 // 32
     down, up = (_opaque(jnp.asarray(2.0**e, dtype)) for e in (-far, far))
 
@@ -66,14 +67,14 @@ def norm(arrays: list[Any], dtype: np.dtype) -> Array:
 
 
 def _times(x: Array, factor: Array) -> Array:
-    """`x` times a real number, in that one's precision at least."""
+    """`x` times a real number, in at least that number's precision."""
     if jnp.iscomplexobj(x):
         return jax.lax.complex(_times(x.real, factor), _times(x.imag, factor))
     return x.astype(np.promote_types(x.dtype, factor.dtype)) * factor
 
 
 def _said(square: Array, dtype: np.dtype) -> Array:
-    """Whether a sum of squares can be trusted: not infinite, and so large that what underflowed does not count."""
+    """Whether a sum of squares is accurate: finite, and so large that terms that underflowed do not matter."""
     return ~(jnp.isinf(square) | (square < np.asarray(2.0 ** (-jnp.finfo(dtype).maxexp // 2), dtype)))
 
 

@@ -6,11 +6,14 @@ leave the moments alone (arXiv:1711.05101).
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 
 from ._typing import Array, Scalar
+
+Decay: TypeAlias = Literal["decoupled", "independent", "cautious", "proximal", "constant", "l2"]
+"""The kinds of weight decay: those of `SHRINK`, and L2."""
 
 
 class Strength(NamedTuple):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ._decay import SHRINK, Strength
+from ._decay import SHRINK, Decay, Strength
 from ._rule import At, Modifier, static
 from ._typing import Array, NonNegative
 
@@ -13,7 +13,7 @@ class Descent(Modifier):
     learning_rate: NonNegative
     weight_decay: NonNegative
     lr_max: NonNegative | None
-    decay: str = static(default="decoupled", choices=("l2", *SHRINK))
+    decay: Decay = static(default="decoupled", choices=("l2", *SHRINK))
     maximize: bool = static(default=False)
 
     @property

@@ -11,7 +11,7 @@ from ._math import dtype_of, parts, whole
 from ._random import Noise
 from ._rule import Rule, Slot
 from ._typing import Array
-from .moments import Format, Moments, form_of, format_of, formats
+from .moments import Format, MomentFormats, form_of, format_of, formats
 from .moments.codes import CODES
 from .moments.dense import Dense
 from .moments.int8 import Ratio
@@ -34,7 +34,7 @@ class Layout(NamedTuple):
     apart: bool
 
     @classmethod
-    def of(cls, rule: Rule[Any], moments: Moments, mu_dtype: Any, apart: bool = False) -> "Layout":
+    def of(cls, rule: Rule[Any], moments: MomentFormats, mu_dtype: Any, apart: bool = False) -> "Layout":
         """The layout of `rule.slots`."""
         pairs, tree = jax.tree_util.tree_flatten_with_path(rule.slots)
         names = tuple(jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in pairs)

@@ -1,10 +1,10 @@
-"""Choices made by name, with an error that says which name was probably meant."""
+"""Validation of names and keywords, with errors that suggest the nearest valid one."""
 
 import difflib
 from collections.abc import Iterable
 
 STEP_WORDS = ("clip_norm", "grad_scale")
-"""What `Optimizer.step` reads, and no `update`."""
+"""Keywords of `Optimizer.step` that no `update` reads."""
 
 
 def choose(what: str, name: object, options: Iterable[str]) -> str:
@@ -30,7 +30,7 @@ def choose(what: str, name: object, options: Iterable[str]) -> str:
 
 
 def refuse_unknown(where: str, given: Iterable[str], options: Iterable[str]) -> None:
-    """Raise for keywords that nobody reads.
+    """Raise for keywords that are not read.
 
     Raises:
         TypeError: one was given; the message lists what `where` reads, and the nearest if one is near.
@@ -43,7 +43,7 @@ def refuse_unknown(where: str, given: Iterable[str], options: Iterable[str]) -> 
 
 
 def refuse_step_words(where: str, given: Iterable[str]) -> None:
-    """Raise for what only `Optimizer.step` reads, misspelt or not; other keywords may be another transformation's.
+    """Raise for keywords of `Optimizer.step`, misspelt or not; others may belong to another transformation of a chain.
 
     Raises:
         TypeError: one was given.

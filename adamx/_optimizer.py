@@ -5,11 +5,14 @@ from typing import Any
 import numpy as np
 from jax.core import Tracer
 
+from ._decay import Decay
 from ._descent import Descent
 from ._rule import Rule
 from ._transform import Optimizer, scale_by
 from ._typing import ScalarOrSchedule
-from .moments import Moments
+from ._weights import Weights
+from .kernels import Kernel
+from .moments import MomentFormats
 
 
 def optimizer(
@@ -18,15 +21,15 @@ def optimizer(
     *,
     weight_decay: ScalarOrSchedule = 0.0,
     mask: Any = None,
-    decay: str = "decoupled",
+    decay: Decay = "decoupled",
     lr_max: float | None = None,
     maximize: bool = False,
     mu_dtype: Any = None,
     complex_parts: str = "together",
-    moments: Moments = "float32",
-    weights: str = "nearest",
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
     seed: int = 0,
-    kernel: str = "auto",
+    kernel: Kernel = "auto",
 ) -> Optimizer:
     r"""An optimizer from any rule, yours included.
 

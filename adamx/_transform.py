@@ -13,8 +13,9 @@ from ._layout import Layout
 from ._names import STEP_WORDS, choose, refuse_unknown
 from ._rule import Rule, check, check_dtype
 from ._typing import Params, Scalar
-from ._weights import ROUNDINGS
-from .moments import Moments
+from ._weights import ROUNDINGS, Weights
+from .kernels import Kernel
+from .moments import MomentFormats
 
 
 class Init(Protocol):
@@ -108,13 +109,13 @@ def engine_of(opt: Any) -> Engine:
 def scale_by(
     rule: Rule[Any],
     *,
-    moments: Moments = "float32",
-    weights: str = "nearest",
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
     seed: int = 0,
     mu_dtype: Any = None,
     decay_mask: Any = None,
     complex_parts: str = "together",
-    kernel: str = "auto",
+    kernel: Kernel = "auto",
 ) -> Optimizer:
     """The rule as a gradient transformation: gradients in, directions of the step out, without a step size.
 

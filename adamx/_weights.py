@@ -1,12 +1,13 @@
 """How a weight narrower than float32 takes its update.
 
-A mode says what is kept beside the weight (its residual), what float32 number the two stand for (its master), and how a
-new master becomes a weight and a residual. Nothing finite becomes infinite, and what is not finite stays as it is.
+A rounding mode defines what is stored beside the weight (its residual), the float32 value that both together represent
+(the master weight), and how a new master weight becomes a weight and a residual. Finite values never become infinite;
+NaN and infinities are kept.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +19,14 @@ from ._typing import Array
 
 
 class Rounding(Protocol):
-    """One mode."""
+    """One rounding mode."""
 
     def start(self, p: Array) -> Array | None:
-        """The residual of a weight at the start."""
+        """The initial residual of a weight; `None` if the mode keeps none."""
         ...
 
     def master(self, p: Array, residual: Array | None) -> Array:
-        """The float32 weight that both stand for."""
+        """The float32 master weight."""
         ...
 
     def weight(self, master: Array, dtype: Any, noise: Noise) -> Array:
@@ -33,15 +34,15 @@ class Rounding(Protocol):
         ...
 
     def residual(self, master: Array, p: Array, noise: Noise | None = None) -> Array | None:
-        """What is left of `master` beside the weight `p`: dithered, so that small steps add up, or to nearest."""
+        """`master` minus the weight `p`, as stored: dithered with `noise`, so that small steps add up, else nearest."""
         ...
 
 
 class Stochastic:
-    """Up or down with the probability that makes the mean right; nothing is kept."""
+    """Stochastic rounding: up or down with the probabilities that make the mean exact. No residual."""
 
     def start(self, p: Array) -> None:
-        """Nothing."""
+        """`None`."""
         del p
 
     def master(self, p: Array, residual: Array | None) -> Array:
@@ -59,12 +60,12 @@ class Stochastic:
         return jnp.where(cross & jnp.isfinite(other), other, near)
 
     def residual(self, master: Array, p: Array, noise: Noise | None = None) -> None:
-        """Nothing."""
+        """`None`."""
         del master, p, noise
 
 
 class Kahan:
-    """Round to nearest, and keep what was rounded away in the weight's own dtype, its own rounding stochastic."""
+    """Round to nearest, and keep the rounding error in the weight's own dtype, itself rounded stochastically."""
 
     def start(self, p: Array) -> Array:
         """Zero."""
@@ -86,13 +87,13 @@ class Kahan:
 
 
 class Split:
-    """Round to nearest, and keep what was rounded away in units of the weight's spacing, in 8 or 16 bits.
+    """Round to nearest, and keep the rounding error in 8 or 16 bits, in units of the numbers' spacing there.
 
-    8 bits are dithered: a step smaller than theirs would else be lost at every step.
+    8 bits are dithered: otherwise steps smaller than their resolution would all be lost.
     For bfloat16, whose bits are the upper half of float32's, the residual counts in float32's own bit patterns: 16 bits
     restore float32, subnormal numbers too, exactly but for a tie rounded down, which is off by the last bit; 8 bits
-    keep 16 bits of mantissa. A step itself is float32's arithmetic, in which XLA's CPU backend makes 0 of a subnormal
-    number.
+    keep 16 bits of mantissa. The step itself is float32 arithmetic, in which XLA's CPU backend flushes subnormal
+    numbers to 0.
     """
 
     def __init__(self, bits: int) -> None:
@@ -134,6 +135,9 @@ class Split:
         return jnp.clip(code, -self.limit, self.limit - 1).astype(self.dtype)
 
 
+Weights: TypeAlias = Literal["nearest", "stochastic", "kahan", "split8", "split16"]
+"""The names of the modes."""
+
 ROUNDINGS: Mapping[str, Rounding | None] = MappingProxyType(
     {"nearest": None, "stochastic": Stochastic(), "kahan": Kahan(), "split8": Split(8), "split16": Split(16)}
 )
@@ -142,7 +146,7 @@ _INFINITE, _LARGEST = 0x7F800000, 0x7F7F0000  # float32's and, among its bit pat
 
 
 def keeps_residuals(rounding: Rounding | None) -> bool:
-    """Whether anything is kept beside a narrow weight."""
+    """Whether a residual is kept beside a narrow weight."""
     return rounding is not None and jax.eval_shape(rounding.start, jnp.zeros([], jnp.bfloat16)) is not None
 
 
@@ -153,9 +157,10 @@ def is_narrow(p: Any) -> bool:
 
 
 def nearest(x: Array, dtype: Any) -> Array:
-    """`x` in `dtype`; the largest finite number where rounding would make it infinite.
+    """`x` rounded to `dtype`; the largest finite number where rounding would overflow.
 
-    To bfloat16 by the bits: XLA's CPU backend makes 0 of subnormal numbers in whatever it compares or computes.
+    bfloat16 is rounded by its bit pattern: XLA's CPU backend flushes subnormal numbers to 0 in comparisons and
+    arithmetic.
     """
     if dtype == jnp.bfloat16:
         sign, size = _magnitude(x)

@@ -1,8 +1,7 @@
-"""Flax's train state and NNX optimizer, taking the whole step where the transformation can.
+"""Flax's train state and NNX optimizer, with `adamx.Optimizer.step` in place of `update` and `apply_updates`.
 
-Drop-in: the same classes with another step in them. With an optimizer of adamx's the weights' change is rounded once,
-narrow weights take it as their `weights` mode says, and on a CPU it is one pass over memory; with any other Optax
-transformation they do what Flax's do.
+Drop-in subclasses. With an adamx optimizer the change of a weight is rounded once, narrow weights follow the `weights`
+mode, and on a CPU a step is one pass over memory. With any other Optax transformation they behave as Flax's classes.
 """
 
 import inspect
@@ -21,7 +20,7 @@ from ._typing import Params, Scalar
 from ._variables import is_variable
 
 _OVERWRITE = "_overwrite_with_gradient"
-"""Flax's name for parameters whose "gradient" takes their place, as FP8 scales do."""
+"""Flax's key for parameters that are replaced by their "gradient", such as FP8 scales."""
 
 
 # Before Flax 0.12.7 it is called `pure`, and later that warns.
@@ -39,7 +38,7 @@ def _refuse_unread(tx: optax.GradientTransformation, given: dict[str, Any]) -> N
     """Raise for keywords that `tx`, which has no `step`, does not read."""
     refuse_step_words("a transformation without `step`", given)
     try:
-        inspect.signature(tx.update).bind_partial(**given)  # by signature: `optax.MultiSteps` is of no class that tells
+        inspect.signature(tx.update).bind_partial(**given)  # `optax.MultiSteps` is not of a class that would say so
     except TypeError as error:
         raise TypeError(f"{', '.join(given)}: the transformation's update does not read it ({error})") from None
 
@@ -47,7 +46,7 @@ def _refuse_unread(tx: optax.GradientTransformation, given: dict[str, Any]) -> N
 def take_step(
     tx: optax.GradientTransformation, grads: Params, state: Any, params: Params, **extra_args: Any
 ) -> tuple[Params, Any]:
-    """The new parameters and state: by `tx.step` if it has one, else by `update` and `optax.apply_updates`."""
+    """The new parameters and state, from `tx.step` if there is one, else from `update` and `optax.apply_updates`."""
     if isinstance(tx, _Optimizer):
         return tx.step(grads, state, params, **extra_args)
     _refuse_unread(tx, extra_args)
@@ -56,7 +55,7 @@ def take_step(
 
 
 class TrainState(train_state.TrainState):
-    """`flax.training.train_state.TrainState` whose `apply_gradients` takes the whole step.
+    """`flax.training.train_state.TrainState` whose `apply_gradients` calls the optimizer's `step`.
 
     >>> import adamx, adamx.flax, jax.numpy as jnp
     >>> state = adamx.flax.TrainState.create(apply_fn=None, params={"w": jnp.ones(2)}, tx=adamx.adam(0.5))
@@ -72,12 +71,12 @@ class TrainState(train_state.TrainState):
 
         Args:
             grads: the gradients, shaped like `params`.
-            clip_norm: see `adamx.Optimizer.step`, as `grad_scale`; with an optimizer of adamx's only.
-            grad_scale: what gradients are multiplied with.
-            **kwargs: attributes to be replaced.
+            clip_norm: see `adamx.Optimizer.step`; with adamx optimizers only.
+            grad_scale: a factor of the gradients; with adamx optimizers only.
+            **kwargs: attributes of the train state to replace.
 
         Raises:
-            TypeError: `clip_norm` or `grad_scale` with a transformation that takes no step.
+            TypeError: `clip_norm` or `grad_scale` with a transformation that has no `step`.
         """
         inside = {"clip_norm": clip_norm, "grad_scale": grad_scale}
         if not isinstance(self.tx, _Optimizer):
@@ -94,7 +93,7 @@ class TrainState(train_state.TrainState):
 
 
 class Optimizer(nnx.Optimizer):
-    """`flax.nnx.Optimizer` whose `update` takes the whole step.
+    """`flax.nnx.Optimizer` whose `update` calls the optimizer's `step`.
 
     >>> import adamx, adamx.flax, jax.numpy as jnp
     >>> from flax import nnx
@@ -106,8 +105,8 @@ class Optimizer(nnx.Optimizer):
     >>> bool(loss(model) < before)
     True
 
-    A state may be assigned to `opt_state`, with NNX's variables or without; what `nnx.state(optimizer)` gave is put
-    back by `nnx.update(optimizer, saved)`.
+    A state may be assigned to `opt_state`, with or without NNX variables around its arrays. What `nnx.state(optimizer)`
+    returned is restored by `nnx.update(optimizer, saved)`.
     """
 
     @classmethod
@@ -121,18 +120,17 @@ class Optimizer(nnx.Optimizer):
         narrow: Any = True,
         **kwargs: Any,
     ) -> "Optimizer":
-        """Make the model's parameters narrow in place, and the optimizer whose state holds what rounding took.
+        """Cast the model's parameters to 16 bits in place, and make an optimizer that keeps their rounding errors.
 
-        To restore a checkpoint, make model and optimizer by this first: `nnx.update` then finds a place for what the
-        state keeps beside narrow weights.
+        To restore a checkpoint, call this first: `nnx.update` then finds the residuals in the optimizer's state.
 
         Args:
-            model: with float32 parameters.
-            tx: an optimizer of adamx's, with its `weights` and `moments`.
-            wrt: which of the model's variables it moves, as in `nnx.Optimizer`.
+            model: a model with float32 parameters.
+            tx: an adamx optimizer with the `weights` and `moments` to use.
+            wrt: the variables to optimize, as in `nnx.Optimizer`.
             dtype: bfloat16 or float16.
-            narrow: which of them become narrow, see `adamx.from_master`; a mask may be made from `nnx.state(model)`.
-            **kwargs: of `nnx.Optimizer`.
+            narrow: which parameters are cast, see `adamx.from_master`; a mask may be made from `nnx.state(model)`.
+            **kwargs: passed to `nnx.Optimizer`.
 
         Raises:
             TypeError: `tx` is another transformation, or a chain; `dtype` is not of 16 bits.
@@ -156,10 +154,10 @@ class Optimizer(nnx.Optimizer):
         return optimizer
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; a state gets variables around its arrays."""
+        """Set an attribute; the arrays of a state assigned to `opt_state` are wrapped in NNX variables."""
         if name == "opt_state" and isinstance(value, nnx.State) and not isinstance(vars(self).get(name), nnx.State):
             raise TypeError(
-                "opt_state = a mapping, as `nnx.state` gives it: put it back by nnx.update(optimizer, nnx_state), or "
+                "opt_state = a mapping, as `nnx.state` returns it: restore it by nnx.update(optimizer, nnx_state), or "
                 "nnx.update(optimizer.opt_state, nnx_state) for this part"
             )
         super().__setattr__(name, value)
@@ -170,19 +168,19 @@ class Optimizer(nnx.Optimizer):
             super().__setattr__(name, variables)
 
     def update(self, model: Any, grads: Any, /, **kwargs: Any) -> optax.Updates:
-        """Step the model in place.
+        """Step the model's parameters in place.
 
         Args:
-            model: what the optimizer was made for.
+            model: the model that the optimizer was made for.
             grads: the gradients from `nnx.grad`.
             **kwargs: `clip_norm` and `grad_scale` of `adamx.Optimizer.step`; with a transformation that has no
-                `step`, what its `update` reads.
+                `step`, the keywords of its `update`.
 
         Returns:
-            By how much the parameters changed, which costs nothing under `nnx.jit` where it is not used.
+            The change of the parameters; under `nnx.jit` it costs nothing if it is not used.
 
         Raises:
-            TypeError: a keyword that nobody reads.
+            TypeError: a keyword that is not read.
         """
         graph = {"graph": self.graph} if hasattr(self, "graph") else {}  # since Flax 0.12.5
         params, gradients = (_pure(nnx.state(tree, self.wrt, **graph)) for tree in (model, grads))

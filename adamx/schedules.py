@@ -1,7 +1,7 @@
 r"""Step-size and decay-rate schedules of the paper that Optax does not name.
 
-A schedule maps the number of finished steps (int32, from 0) to a value, as Optax's do, and goes wherever a
-hyperparameter goes. A decay rate that follows a schedule is corrected for bias by $1 - \prod_i \beta_{1,i}$, not by
+A schedule maps the number of finished steps (int32, from 0) to a value, as Optax's do, and may stand for any
+hyperparameter. A decay rate that follows a schedule is corrected for bias by $1 - \prod_i \beta_{1,i}$, not by
 $1 - \beta_{1,t}^t$.
 """
 
@@ -42,7 +42,7 @@ def inverse_sqrt(alpha: float, every: int = 1) -> Schedule:
 
 
 def decayed_beta(b1: float, decay: float) -> Schedule:
-    r"""$\beta_{1,t} = \beta_1 \lambda^{t-1}$, the fading momentum of the paper's Theorem 4.1.
+    r"""$\beta_{1,t} = \beta_1 \lambda^{t-1}$, the decaying momentum of the paper's Theorem 4.1.
 
     Args:
         b1: the first decay rate, $\beta_1$.

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import adamx
+from adamx.moments import MomentFormat
 
 from .compile_time import DECAY, RATE, Step, of_optax
 from .machine import Spread, machine, write
@@ -28,14 +29,15 @@ SHAPES = (
 )
 
 
-def of_adamx(moments: str) -> tuple[Any, Step]:
+def of_adamx(moments: MomentFormat) -> tuple[Any, Step]:
     opt = adamx.adamw(RATE, weight_decay=DECAY, moments=moments, kernel="xla")
     return opt, lambda params, state, grads: opt.step(grads, state, params)
 
 
+FORMATS: tuple[MomentFormat, ...] = ("float32", "bfloat16", "int8")
 CONTENDERS: dict[str, Callable[[], tuple[Any, Step]]] = {
     "optax": of_optax,
-    **{f"adamx, moments {moments}": (lambda m=moments: of_adamx(m)) for moments in ("float32", "bfloat16", "int8")},
+    **{f"adamx, moments {moments}": (lambda m=moments: of_adamx(m)) for moments in FORMATS},
 }
 
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 import adamx
+from adamx.kernels import Kernel
 
 from .machine import Spread, in_turns, machine, write
 
@@ -37,7 +38,7 @@ def of_optax() -> tuple[Any, Step]:
     return opt, step
 
 
-def of_adamx(kernel: str) -> tuple[Any, Step]:
+def of_adamx(kernel: Kernel) -> tuple[Any, Step]:
     opt = adamx.adamw(RATE, weight_decay=DECAY, kernel=kernel)
     return opt, lambda params, state, grads: opt.step(grads, state, params)
 

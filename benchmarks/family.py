@@ -25,10 +25,11 @@ from rich.progress import track
 from rich.table import Table
 
 import adamx
-from adamx._catalogue import FACTORIES
-from adamx.experiments.data import digits
-from adamx.experiments.models import MLP
-from adamx.experiments.training import Contender, Search, Settings, grid_search
+from adamx._factory import FACTORIES
+from adamx.examples.data import digits
+from adamx.examples.models import MLP
+from adamx.examples.protocol import Contender, Search, Settings
+from adamx.examples.training import grid_search
 from tests import reference
 from tests.boxes import DIRECTIONS, PARAMETERS
 

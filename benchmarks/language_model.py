@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from adamx.experiments.models import cross_entropy
+from adamx.examples.models import cross_entropy
 
 BYTES = 256
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 import adamx
-from adamx.moments import Moments
+from adamx.moments import MomentFormats
 
 from .streams import COLUMNS, Stream
 
@@ -39,7 +39,7 @@ class Traced(NamedTuple):
         return round(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) / shape.size, 3)
 
 
-def stored_by_adamx(moments: Moments) -> Traced:
+def stored_by_adamx(moments: MomentFormats) -> Traced:
     def rule(b2: Any) -> optax.GradientTransformation:
         return adamx.scale_by(adamx.Adam(b1=B1, b2=b2, eps=0.0), moments=moments)
 

@@ -18,9 +18,9 @@ from rich.table import Table
 
 import adamx
 from adamx.diagnostics import monitor
-from adamx.experiments.data import Dataset, digits
-from adamx.experiments.models import CNN, cross_entropy
-from adamx.experiments.training import Settings
+from adamx.examples.data import Dataset, digits
+from adamx.examples.models import CNN, cross_entropy
+from adamx.examples.protocol import Settings
 from adamx.flax import take_step
 
 from .machine import Spread, in_turns, machine, write

@@ -33,7 +33,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 import adamx
-from adamx.experiments.figures import COLOURS, DASHES, save
+from adamx.diagnostics import drawing
 
 from .language_model import Settings, Text, Transformer, loss, standard_library
 from .machine import machine
@@ -190,7 +190,7 @@ def compare(
                 results[variant].append(run(variant, settings, seed, text, show))
                 final = results[variant][-1]
                 console.print(f"{what}  loss {final.losses[-1]:.4f}  {final.step_seconds:.3f} s/step", highlight=False)
-            save(figure(results), output / FILES[0])
+            drawing.save(figure(results), output / FILES[0])
             (output / FILES[1]).write_text(as_json(results, settings, text), encoding="utf-8")
     return results
 
@@ -243,25 +243,23 @@ def figure(results: Results) -> Figure:
 
     The legend lists the variants from the highest final loss to the lowest.
     """
-    drawing = Figure(figsize=(11, 5), dpi=150, facecolor="white", layout="constrained")
-    left, right = drawing.subplots(1, 2)
+    whole = drawing.figure(11, 5)
+    left, right = whole.subplots(1, 2)
     base, *_ = means = [np.mean([run.losses for run in runs], axis=0)[1:] for runs in results.values()]
     lines = []
     for i, ((variant, runs), losses) in enumerate(zip(results.items(), means, strict=True)):
-        look: Any = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)], "linewidth": 1.8}
-        lines += left.plot(runs[0].steps[1:], losses, label=variant.name, **look)
-        right.plot(runs[0].steps[1:], 100 * (losses / base - 1), **look)
+        lines += left.plot(runs[0].steps[1:], losses, label=variant.name, **drawing.line(i))
+        right.plot(runs[0].steps[1:], 100 * (losses / base - 1), **drawing.line(i))
     left.set(xlabel="step", ylabel="validation loss (nats per byte)")
     right.set(xlabel="step", ylabel=f"difference to {next(iter(results)).name} (%); linear within ±{LINEAR}")
     right.set_yscale("symlog", linthresh=LINEAR)
     right.yaxis.set_major_formatter("{x:g}")
     for axes in (left, right):
         axes.margins(x=0.01)
-        axes.grid(color="#DDDDDD", linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
+        drawing.style(axes)
     order = sorted(range(len(lines)), key=lambda i: -means[i][-1])
-    drawing.legend(handles=[lines[i] for i in order], loc="outside right center", frameon=False, handlelength=3.2)
-    return drawing
+    whole.legend(handles=[lines[i] for i in order], loc="outside right center", frameon=False, handlelength=3.2)
+    return whole
 
 
 def as_json(results: Results, settings: Settings, text: Text) -> str:

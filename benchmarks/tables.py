@@ -1,7 +1,7 @@
 """Put the committed measurements into the documents: `python -m benchmarks.tables`.
 
 Between `<!-- name -->` and `<!-- /name -->` stands what the function of that name makes of `benchmarks/results`, or of
-the experiments' results in `docs`.
+the paper's results in `docs`.
 """
 
 import json
@@ -146,9 +146,9 @@ def precision() -> str:
 
 def claims() -> str:
     """How many of the paper's claims hold."""
-    from adamx.experiments import paper_page
+    from paper import page
 
-    return paper_page.summary(paper_page.claims_of(paper_page.read(ROOT / "docs")))
+    return page.summary(page.claims_of(page.read(ROOT / "docs")))
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -11,8 +11,8 @@ import numpy as np
 import optax
 from flax import nnx
 
-from adamx.experiments import data
-from adamx.experiments.models import MLP, accuracy, cross_entropy
+from adamx.examples import data
+from adamx.examples.models import MLP, accuracy, cross_entropy
 
 SEEDS = 8
 

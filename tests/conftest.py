@@ -27,8 +27,8 @@ hypothesis.settings.load_profile("adamx")
 
 
 STUDIES = (
-    *(f"tests/experiments/test_{of}.py" for of in ("figure1", "figure2", "figure3", "figure4", "sweep", "comparison")),
-    *("tests/experiments/test_training.py", "tests/experiments/test_models.py"),
+    *(f"tests/examples/test_{of}.py" for of in ("training", "models")),
+    *(f"tests/paper/test_{of}.py" for of in ("figure1", "figure2", "figure3", "figure4", "sweep", "comparison")),
     *(f"tests/test_{of}.py" for of in ("questions", "quality", "regret")),
     *(f"notebooks/{of}.ipynb" for of in ("anatomy_of_adam", "write_your_own_rule", "low_bit_state")),
     *("notebooks/diagnosing_training.ipynb", "docs/diagnosing.md"),

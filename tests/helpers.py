@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import adamx
-from adamx._catalogue import FACTORIES
+from adamx._factory import FACTORIES
 
 MISSING = adamx.kernels.calls.missing()
 product = pytest.mark.product
@@ -61,20 +61,7 @@ OPTIMIZERS = [
     Entry("users_rule", _with(lambda learning_rate: adamx.optimizer(SoftSign(), learning_rate))),
 ]
 
-LEAFWISE = {
-    "stable_adamw",
-    "adam_mini",
-    "novograd",
-    "adafactor",
-    "adafactor_factored",
-    "came",
-    "lamb",
-    "cadamw",
-    "mars_adamw",
-    "prodigy",
-    "prodigy_corrected",
-    "dadapt_adamw",
-}
+LEAFWISE = {entry.name for entry in OPTIMIZERS if not entry.make(1e-2).engine.rule.elementwise}
 """Those that mix the elements of a leaf, or of all leaves."""
 
 SHAPES: dict[str, Any] = {"matrix": (3, 4), "layer": {"bias": (5,), "scalar": ()}, "empty": (0, 2)}

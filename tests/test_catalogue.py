@@ -1,16 +1,24 @@
 """What the library says of itself."""
 
+import importlib
 import inspect
+import pkgutil
 import re
 from pathlib import Path
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 import adamx
-from adamx import _catalogue
+from adamx import catalogue
 from adamx.__main__ import main
+from adamx._decay import SHRINK, Decay
+from adamx._factory import FACTORIES
+from adamx._weights import ROUNDINGS, Weights
+from adamx.kernels import KERNELS, Kernel
+from adamx.moments import FORMATS, MomentFormat
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -19,19 +27,67 @@ def test_the_readmes_family_table_is_the_generated_one():
     """`python -m adamx list --markdown` between the markers of README.md."""
     found = re.search(r"<!-- family: .*? -->\n(.*?)\n<!-- end -->", README.read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
-    assert found[1] == _catalogue.table()
+    assert found[1] == catalogue.table()
 
 
 @pytest.mark.parametrize("name", adamx.list())
 def test_every_optimizer_is_public_and_described(name):
     row = adamx.describe(name)
-    assert getattr(adamx, name) is _catalogue.FACTORIES[name]
+    assert getattr(adamx, name) is FACTORIES[name]
     assert row.summary.endswith(".")
     assert re.search(r"arXiv:\d{4}\.\d{4,5}|\d{4}", row.reference)
     assert row.defaults == {
         k: "required" if p.default is p.empty else p.default
         for k, p in inspect.signature(getattr(adamx, name)).parameters.items()
     }
+
+
+def test_the_package_names_what_its_files_enter_and_nothing_else():
+    for place in ("rules", "modifiers", "trajectories"):
+        package = importlib.import_module(f"adamx.{place}")
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"adamx.{place}.{module.name}")
+    functions = {name: f for name in adamx.__all__ if inspect.isfunction(f := getattr(adamx, name))}
+    found = {name: f for name, f in functions.items() if "learning_rate" in inspect.signature(f).parameters}
+    del found["optimizer"]
+    assert found == dict(FACTORIES)
+
+
+@pytest.mark.parametrize("name", adamx.list())
+def test_every_optimizer_takes_the_keywords_of_optimizer_as_optimizer_has_them(name):
+    ours, general = (inspect.signature(f).parameters for f in (FACTORIES[name], adamx.optimizer))
+    words = ("moments", "weights", "seed", "kernel")
+    assert [*ours][-len(words) :] == [*words]
+    assert [ours[w] for w in words] == [general[w] for w in words]
+    assert not any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in ours.values())
+
+
+@pytest.mark.parametrize("name", adamx.list())
+def test_every_optimizer_hands_those_keywords_on(name):
+    required = [1e-3 for p in adamx.describe(name).defaults.values() if p == "required"]
+    engine = FACTORIES[name](*required, moments="bfloat16", weights="kahan", seed=3, kernel="xla").engine
+    assert {*engine.layout.formats} == {"bfloat16"}
+    assert (engine.weights, engine.seed, engine.kernel) == ("kahan", 3, "xla")
+
+
+@pytest.mark.parametrize("name", ["adan", "lamb", "prodigy", "schedule_free_adamw"])
+def test_what_cxx_does_not_know_is_stepped_by_xla_unless_cxx_is_asked_for(name):
+    params = jnp.ones(3)
+    for kernel in ("auto", "xla"):
+        opt = FACTORIES[name](1e-3, kernel=kernel)
+        assert opt.step(params, opt.init(params), params)[0].shape == params.shape
+    opt = FACTORIES[name](1e-3, kernel="native")
+    with pytest.raises(ValueError, match="kernel='native' cannot take the step"):
+        opt.step(params, opt.init(params), params)
+
+
+@pytest.mark.parametrize(
+    ("literal", "registry"),
+    [(Decay, (*SHRINK, "l2")), (Weights, ROUNDINGS), (Kernel, KERNELS), (MomentFormat, FORMATS)],
+    ids=["decay", "weights", "kernel", "moments"],
+)
+def test_names_are_typed_as_they_are_registered(literal, registry):
+    assert get_args(literal) == (*registry,)
 
 
 def test_state_is_counted_in_floats_for_each_parameter():
@@ -48,7 +104,7 @@ def test_state_is_counted_in_floats_for_each_parameter():
 def test_counted_state_is_what_is_allocated(name):
     required = [p for p in adamx.describe(name).defaults.values() if p == "required"]
     params = jnp.ones((128, 128))
-    slots = _catalogue.FACTORIES[name](*[1e-3 for _ in required]).init(params).slots
+    slots = FACTORIES[name](*[1e-3 for _ in required]).init(params).slots
     floats = sum(x.size for x in jax.tree.leaves(slots)) / params.size
     assert abs(floats - adamx.describe(name).state) < 0.05
 

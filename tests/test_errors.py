@@ -61,7 +61,7 @@ PARAMS = {"layer": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
         (lambda: adamx.schedules.ademamix_b3(1.0, 0.9, 10), r"b3 = 1\.0 is outside \(0, 1\)"),
         (lambda: adamx.adam(jnp.ones(3)), r"learning_rate.*shape \(3,\).*vmap"),
         (lambda: adamx.averaging(1.0), r"decay = 1\.0 is outside \[0, 1\)"),
-        (lambda: adamx.scale_by_bias_correction(0.9, 2.0), r"b2 = 2\.0 is outside"),
+        (lambda: adamx.scale_by(adamx.BiasCorrection(0.9, 2.0)), r"b2 = 2\.0 is outside"),
         (lambda: adamx.scale_by(Slotless(), mu_dtype=jnp.bfloat16), r"keeps no `mu`"),
         (lambda: adamx.schedules.inverse_sqrt(-1.0), r"alpha = -1\.0 is outside"),
         (lambda: adamx.schedules.inverse_sqrt(1.0, every=True), r"every = True should be a positive whole number"),

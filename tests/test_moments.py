@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import adamx
-from adamx._catalogue import FACTORIES
+from adamx._factory import FACTORIES
 from adamx._random import noise, unit_interval
 from adamx.moments.bfloat16 import Dithered
 from adamx.moments.codes import CODES

@@ -26,7 +26,7 @@ def scan_updates(tx, grads):
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_bias_correction_chained_by_hand_is_adam_with_eps_hat(nesterov, x64):
     by_hand = optax.chain(
-        adamx.scale_by_adam(0.8, 0.99, 1e-3, bias_correction=False), adamx.scale_by_bias_correction(0.8, 0.99)
+        adamx.scale_by_adam(0.8, 0.99, 1e-3, bias_correction=False), adamx.scale_by(adamx.BiasCorrection(0.8, 0.99))
     )
     whole = adamx.scale_by_adam(0.8, 0.99, 1e-3, eps_hat=True)
     np.testing.assert_allclose(
@@ -35,7 +35,7 @@ def test_bias_correction_chained_by_hand_is_adam_with_eps_hat(nesterov, x64):
 
 
 def test_bias_correction_without_b2_is_adamaxs(x64):
-    got = scan_updates(adamx.scale_by_bias_correction(0.9, None), jnp.ones((5, 1)))[:, 0]
+    got = scan_updates(adamx.scale_by(adamx.BiasCorrection(0.9, None)), jnp.ones((5, 1)))[:, 0]
     np.testing.assert_allclose(got, 1 / (1 - 0.9 ** np.arange(1, 6)), rtol=1e-13)
 
 

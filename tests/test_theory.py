@@ -231,6 +231,6 @@ def test_without_correction_the_worst_step_is_6_57_times_too_long():
     assert theory.bias_curves(0.0, 0.9999, 10).worst == pytest.approx((1, 100))
 
 
-def test_theory_needs_nothing_that_only_experiments_need():
+def test_theory_needs_nothing_that_only_examples_need():
     code = "import sys, adamx.theory; print({'flax', 'matplotlib', 'sklearn', 'rich', 'typer'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

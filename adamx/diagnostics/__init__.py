@@ -1,4 +1,4 @@
-"""What an optimizer is doing, for those who ask: a monitor, advice, and writers."""
+"""A monitor of what an optimizer does, advice on hyperparameters, and writers of logs and pages."""
 
 from ._history import History as History
 from ._lr_range import LRRange as LRRange

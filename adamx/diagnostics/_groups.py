@@ -1,4 +1,4 @@
-"""Which leaves are told of together."""
+"""Grouping of leaves by their paths."""
 
 from collections.abc import Callable, Sequence
 from itertools import takewhile
@@ -10,18 +10,18 @@ import numpy as np
 from .._leaves import Path, show
 
 Groups: TypeAlias = int | Callable[[str], str | None] | None
-"""How leaves are grouped: by so many of their first keys, by a function of their path, or where the tree branches."""
+"""How leaves are grouped: by a number of leading keys, by a function of the path, or (`None`) where paths branch."""
 
 ALL = "all"
 """The group of all leaves."""
 
 
 class Grouping(NamedTuple):
-    """Leaves and groups, each by name in alphabetical order, which is that of a dictionary's leaves in JAX.
+    """Leaves and groups in alphabetical order of their names, the order of dictionary keys in JAX.
 
     Attributes:
         leaves: the names of the leaves.
-        order: which of the leaves in the order of their tree stands at each place.
+        order: for each position, the index of that leaf in the order of the tree.
         groups: the names of the groups, `ALL` among them.
         member: whether each leaf belongs to each group, (groups, leaves).
     """
@@ -64,7 +64,7 @@ def _group(path: Path, paths: Sequence[Path], groups: Groups) -> str | None:
 
 
 def _branching(paths: Sequence[Path]) -> int:
-    """How many keys it takes to tell leaves apart: those that all have in common, and one."""
+    """The number of leading keys that all paths share, plus one."""
     levels = zip(*(path[:-1] for path in paths), strict=False)
     return sum(1 for _ in takewhile(lambda keys: len(set(keys)) == 1, levels)) + 1
 

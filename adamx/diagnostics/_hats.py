@@ -16,11 +16,11 @@ from ..rules.adam import Adam
 from ..rules.adamax import AdaMax
 from ..rules.adamx import AdamX
 from ..rules.adan import Adan
-from ..rules.ademamix import SimplifiedAdEMAMix
 from ..rules.adopt import ADOPT
 from ..rules.amsgrad import AMSGrad
 from ..rules.laprop import LaProp
 from ..rules.radam import RAdam
+from ..rules.simplified_ademamix import SimplifiedAdEMAMix
 from ..rules.stable_adamw import StableAdamW
 from ..theory import update_bound
 

@@ -1,4 +1,4 @@
-"""Values by step, and where they are written: a dictionary, TensorBoard, a page."""
+"""A history of metrics by step, written to a dictionary, TensorBoard or an HTML page."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from . import _page
 
 
 class History:
-    """Values by name and step, as `read` gives them and whatever else a training loop has.
+    """Metrics by name and step: those that `read` returns and any others of a training loop.
 
     >>> import adamx, jax.numpy as jnp
     >>> opt = adamx.diagnostics.monitor(adamx.adam(0.1))
@@ -26,7 +26,7 @@ class History:
         self.series: dict[str, tuple[list[int], list[float]]] = {}
 
     def add(self, step: int, values: Mapping[str, Any] | None = None, **more: Any) -> None:
-        """Values of one step, by name; scalars of any kind. A name may come at some steps only.
+        """Add the values of one step, by name; any kind of scalar. A name may be missing at some steps.
 
         Raises:
             ValueError: a value is not one number; steps go back.
@@ -41,11 +41,11 @@ class History:
             known.append(float(value))
 
     def to_html(self, path: Path | str, title: str = "What the optimizer did") -> None:
-        """Write a page with a plot for each metric, one line a group; it needs nothing else, and matplotlib to be made.
+        """Write a self-contained HTML page with a plot for each metric and a line for each group; needs matplotlib.
 
         Args:
-            path: of the page.
-            title: above it.
+            path: the file to write.
+            title: the page's heading.
 
         Raises:
             ValueError: nothing was added.

@@ -1,4 +1,4 @@
-"""Which step size: the loss while the step size grows, in one short run."""
+"""Learning-rate range test: the loss of one short run while the step size grows."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -14,24 +14,24 @@ from .._descent import Descent
 from .._rule import check_value, replace
 from .._transform import Optimizer, engine_of
 from .._typing import Above, Array, Params
-from ._drawing import axes, line, save
+from .drawing import axes, line, save
 
 DIVERGED = 3.0
 """How far above its least value, in units of its first, the smoothed loss may rise before the test is over."""
 
 WINDOW = 20
-"""A slope is taken over one part in so many of the ramp: batches differ, and the loss of one is no trend."""
+"""Slopes are taken over 1/WINDOW of the ramp, as the loss of single batches is noise."""
 
 
 BEGUN = 0.1
-"""The part of its whole fall that the smoothed loss has to have behind it for a slope to be no noise."""
+"""Slopes count from where the smoothed loss has fallen by this share of its whole fall; before, they are noise."""
 
 
 class LRRange(NamedTuple):
-    """The loss at growing step sizes, and what to make of it; prints as text.
+    """The losses at growing step sizes, and the advised step size; prints as text.
 
     Attributes:
-        steps: the step sizes, as many as were tried before the loss diverged.
+        steps: the step sizes, those that were tried before the loss diverged.
         losses: the loss of each batch before the step of that size.
         smoothed: its exponential average, corrected for bias.
         lr: the step size to take.
@@ -48,7 +48,7 @@ class LRRange(NamedTuple):
         return f"lr = {self.lr:.1e}: {self.reason}"
 
     def plot(self, path: Path | str) -> None:
-        """Draw losses over step sizes, the advice marked, into a file whose name says the format; needs matplotlib."""
+        """Plot losses over step sizes, the advice marked; the suffix of `path` is the format. Needs matplotlib."""
         figure, ax = axes("Loss while the step size grows", "step size α (log scale)", "training loss")
         ax.plot(self.steps, self.losses, color="#999999", linewidth=0.8, label="loss of a batch")
         ax.plot(self.steps, self.smoothed, **line(0), label="smoothed")
@@ -74,29 +74,29 @@ def lr_range_test(
     steps: int = 200,
     smoothing: float = 0.9,
 ) -> LRRange:
-    r"""Train for some steps while the step size grows from `low` to `high`, and say where the loss fell fastest.
+    r"""Train while the step size grows from `low` to `high`, and advise one from where the loss fell fastest.
 
     $$\alpha_i = \text{low}\,(\text{high}/\text{low})^{i/(n-1)}$$
 
-    The advice is the step size of steepest descent of the smoothed loss over $\log\alpha$, at most a tenth of that
-    where the loss is least: the loss answers late, and there it is about to rise. It is where to begin a search, no
-    more: a long run with a schedule often wants less, one with warm-up can take more.
+    The advice is the step size where the smoothed loss falls fastest over $\log\alpha$, and at most a tenth of the one
+    where the loss is least: the loss responds with a delay, and there it is about to rise. Use it to begin a search: a
+    long run with a schedule often needs less, one with warm-up can take more.
 
     Args:
         loss_fn: `loss_fn(params, batch)`, the loss to be differentiated, of shape ().
         params: where to start; they are not changed.
         data: arrays whose first axis counts batches, taken in turns under one compiled scan; or an iterator of
             batches, each of which is one call of a compiled step.
-        opt: an optimizer of adamx's, whose step size is replaced; or what makes one from a step size, as `adamx.adam`
-            and `optax.sgd` do.
+        opt: an adamx optimizer, whose step size is replaced; or a function from a step size to an optimizer, such as
+            `adamx.adam` or `optax.sgd`.
         low: the first step size.
         high: the last.
-        steps: how many there are.
+        steps: the number of steps.
         smoothing: decay rate of the average of losses.
 
     Raises:
         ValueError: `low` and `high` are not 0 < low < high, fewer than 10 steps; the first losses are not finite.
-        TypeError: from `opt` no optimizer of another step size can be made.
+        TypeError: the step size of `opt` cannot be replaced.
 
     >>> import adamx, jax, jax.numpy as jnp
     >>> x = jax.random.normal(jax.random.key(0), (8, 32, 4))          # 8 batches of 32

@@ -1,7 +1,7 @@
-"""An optimizer that keeps account of what it does: a wrapper that sees gradients, weights and state of every step."""
+"""A wrapper that measures every step of an optimizer from its gradients, weights and state."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -26,12 +26,12 @@ class MonitorState(NamedTuple):
     """The state of a monitored optimizer.
 
     Attributes:
-        inner: the optimizer's own.
+        inner: the wrapped optimizer's state.
         count: the number of finished steps; int32, shape ().
         values: the last values, float32, (groups, metrics), each in alphabetical order.
         groups: the names of the groups, as keys: so they are part of the tree and travel with it.
         metrics: the names of the metrics, as keys.
-        spikes: of the detector, see `spikes`.
+        spikes: the state of the spike detector, see `spikes`.
     """
 
     inner: Any
@@ -49,7 +49,7 @@ class Monitored(Optimizer):
 
     @property
     def engine(self) -> Engine:
-        """The optimizer's that is monitored."""
+        """The engine of the monitored optimizer."""
         return engine_of(_monitor_of(self).opt)
 
     def step(
@@ -62,54 +62,68 @@ class Monitored(Optimizer):
         grad_scale: Scalar | None = None,
         **extra_args: Any,
     ) -> tuple[Params, Any]:
-        """The optimizer's own step, and an account of it; arguments as `adamx.Optimizer.step` has them.
+        """The step of the monitored optimizer, measured; arguments are those of `adamx.Optimizer.step`.
 
-        Gradients are told of after `grad_scale` and before `clip_norm`.
+        Gradients are measured after `grad_scale` and before `clip_norm`.
         """
         return _monitor_of(self).step(grads, state, params, clip_norm, grad_scale, extra_args)
+
+
+@overload
+def monitor(
+    opt: Optimizer, *, groups: Groups = None, every: int = 1, learning_rate: ScalarOrSchedule | None = None
+) -> Monitored: ...
+
+
+@overload
+def monitor(
+    opt: Any, *, groups: Groups = None, every: int = 1, learning_rate: ScalarOrSchedule | None = None
+) -> optax.GradientTransformationExtraArgs: ...
 
 
 def monitor(
     opt: Any, *, groups: Groups = None, every: int = 1, learning_rate: ScalarOrSchedule | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""The optimizer, keeping in its state what its last step did: read it with `read(state)`, `spikes(state)`.
+    r"""Wrap an optimizer so that its state holds measurements of the last step: see `read(state)`, `spikes(state)`.
 
-    Per group of leaves and over all ("all/..."), $g$ being the gradient, $p$ the weight, $\Delta$ what the step added:
+    For each group of leaves, and for all leaves ("all/..."), with gradient $g$, weight $p$ and change of the weight
+    $\Delta$:
 
     - `gradient_norm` $\|g\|$, `update_norm` $\|\Delta\|$, `parameter_norm` $\|p\|$ before the step, `update_ratio`
-      $\|\Delta\|/\|p\|$; `nonfinite`, how many gradients are infinite or NaN (a norm is infinite without one from
-      1.8e19 on)
-    - `sign_agreement`: of the elements with $g \ne 0$, the share whose update goes against $g$, as descent does
+      $\|\Delta\|/\|p\|$; `nonfinite`, the number of gradients that are infinite or NaN (norms overflow from
+      1.8e19 on without any)
+    - `sign_agreement`: the share of elements with $g \ne 0$ whose update has the sign of $-g$
     - `stalled`: the share of all weights that did not move in their own dtype though their update was not zero. Weights
-      with residuals (weights="kahan", "split8", "split16") are looked at together with these. Under `step`, which
-      rounds by itself, an update counts as zero where the mean (without one, the gradient) is
-    - `step_mean`, `step_max`: of the effective step $|\Delta|/\alpha$, decay included; if $\alpha$ is known
-    - `snr`: the mean of $|\hat m|/\sqrt{\hat v}$, the paper's signal-to-noise ratio; its largest value as a share of
-      the largest that gradients can make it: `bound_share`; `eps_share`: the share where $\sqrt{\hat v} <
-      \varepsilon$. Weights whose $v$ is 0, as it is until there is a gradient, count in neither; their share is `idle`.
+      with residuals (weights="kahan", "split8", "split16") are compared with their residuals added. Under `step`, which
+      rounds internally, an update counts as zero where `mu` (if there is none, the gradient) is
+    - `step_mean`, `step_max`: the effective step $|\Delta|/\alpha$, including weight decay; only if $\alpha$ is known
+    - `snr`: the mean of $|\hat m|/\sqrt{\hat v}$, the paper's signal-to-noise ratio; `bound_share`: its largest
+      value divided by the largest that any gradients can produce; `eps_share`: the share where $\sqrt{\hat v} <
+      \varepsilon$. Weights whose $v$ is 0 (no gradient yet) count in neither; their share is `idle`.
       From the moments after the step, decoded if they are coded; of AMSGrad and AdamX $v$ is the largest so far. `snr`,
       `idle` and `eps_share` are of adamx's optimizers with slots `mu` and `nu`, `eps_share` where $\varepsilon$ stands
       beside the root, `bound_share` of Adam, RAdam and StableAdamW with constant decay rates; others do without.
 
-    Sums are taken in one pass over gradient, both weights and moments, 20 bytes a parameter in float32; under `step` on
-    CPUs in C++, where all of these are float32 and the optimizer's `kernel` is not "xla". Nothing leaves the device, no
-    derivative goes through them. A donated `step` has to keep the old weights until then, 4 bytes a parameter.
-    Under `shard_map` it is of what a device sees.
+    All sums are taken in one pass over the gradient, old and new weights and moments: 20 bytes a parameter in float32.
+    Under `step` on CPUs this pass is C++, if all arrays are float32 and the optimizer's `kernel` is not "xla". Nothing
+    leaves the device, and nothing is differentiated. A donated `step` keeps the old weights until the sums are taken: 4
+    bytes a parameter. Under `shard_map` each device measures its own shard.
 
     Args:
         opt: the optimizer, one of adamx's or any Optax transformation whose updates are added to the weights.
-        groups: how leaves are grouped: `None` by the first key in which their paths differ, an int by so many keys (0
-            for "all" alone), a function by what it gives for a path such as "dense/kernel" (`None`: only in "all").
-        every: look at every so many-th step, from the first on. What happens between is not seen, by the detector of
-            spikes neither.
-        learning_rate: $\alpha$, a number or a schedule of the finished steps; `None` takes that of an optimizer of
-            adamx's, or the one that `optax.inject_hyperparams` keeps.
+        groups: how leaves are grouped: `None` by the first key in which their paths differ; an int by that number of
+            leading keys (0 for "all" alone); a function maps a path such as "dense/kernel" to the name of its group
+            (`None`: only in "all").
+        every: measure every n-th step, beginning with the first. The steps between are not seen, by the spike
+            detector neither.
+        learning_rate: $\alpha$, a number or a schedule of the finished steps; `None` takes it from an adamx
+            optimizer, or from the state of `optax.inject_hyperparams`.
 
     Returns:
         An `Optimizer` with a `step` if `opt` is one; else a transformation. Its `update` needs the parameters.
 
     Raises:
-        TypeError: `opt` is no transformation.
+        TypeError: `opt` is not a gradient transformation.
         ValueError: `every` is not at least 1; an update without parameters.
 
     >>> import adamx, jax, jax.numpy as jnp
@@ -123,7 +137,7 @@ def monitor(
     Reference: the quantities are those of Kingma & Ba, arXiv:1412.6980, sections 2.1 and 6.3.
     """
     if not callable(getattr(opt, "init", None)) or not callable(getattr(opt, "update", None)):
-        raise TypeError(f"{opt!r} is no gradient transformation: give an optimizer, such as adamx.adam(1e-3)")
+        raise TypeError(f"{opt!r} is not a gradient transformation: give an optimizer, such as adamx.adam(1e-3)")
     if isinstance(every, bool) or not isinstance(every, int):
         raise TypeError(f"every = {every!r} should be a number of steps, such as 10")
     if every < 1:
@@ -135,7 +149,7 @@ def monitor(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Monitor:
-    """What a monitored optimizer's `init` and `update` belong to; see `monitor`."""
+    """The object whose methods are `init` and `update` of a monitored optimizer; see `monitor`."""
 
     opt: Any
     groups: Groups
@@ -144,7 +158,7 @@ class Monitor:
 
     @property
     def engine(self) -> Engine | None:
-        """That of an optimizer of adamx's; `None` of others."""
+        """The engine of an adamx optimizer; `None` for others."""
         try:
             return engine_of(self.opt)
         except TypeError:
@@ -160,7 +174,7 @@ class Monitor:
         return MonitorState(inner, jnp.zeros([], jnp.int32), values, groups, told, _spikes.start(grouped.leaves))
 
     def update(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
-        """The optimizer's own updates, and an account of them."""
+        """The updates of the optimizer, measured."""
         if params is None:
             raise ValueError("a monitor measures updates by the weights: call `update(grads, state, params)`")
         _check(state)
@@ -178,13 +192,13 @@ class Monitor:
         grad_scale: Scalar | None,
         extra_args: dict[str, Any],
     ) -> tuple[Params, Any]:
-        """The optimizer's own step, and an account of it."""
+        """The step of the optimizer, measured."""
         _check(state)
         new, inner = self.opt.step(grads, state.inner, params, clip_norm=clip_norm, grad_scale=grad_scale, **extra_args)
         return new, self._after(state, Taken(grads, params, new, None, grad_scale, state.inner, inner))
 
     def _after(self, state: MonitorState, steps: Taken) -> MonitorState:
-        """The next state, measured if it is time."""
+        """The next state; measured if this step is one of every `every`."""
         count = jnp.asarray(optax.safe_increment(state.count))
 
         def told() -> tuple[Array, _spikes.SpikeState]:
@@ -196,7 +210,7 @@ class Monitor:
         return MonitorState(steps.after, count, values, state.groups, state.metrics, spikes)
 
     def _look(self, state: MonitorState, steps: Taken, count: Array) -> tuple[Array, _spikes.SpikeState]:
-        engine, steps = self.engine, jax.lax.stop_gradient(steps)  # a derivative goes past what is told of the step
+        engine, steps = self.engine, jax.lax.stop_gradient(steps)  # measurements are not differentiated
         leaves = _leaves.flatten(steps.old, "params")
         grouped = self._grouping(leaves)
         if not grouped.leaves:
@@ -204,7 +218,7 @@ class Monitor:
         hats = None if engine is None else Hats.of(engine)
         numbers = None if hats is None else hats.numbers(only_state(steps.after))
         seen = look(leaves, steps, engine, hats)
-        # An update by XLA is not written to memory by itself, and its program can be exported: so it stays.
+        # XLA fuses an update into the sums; a C++ call would need it in memory and could not be exported.
         kernel = engine.kernel if engine is not None and steps.updates is None else "xla"
         rows = table([seen[i] for i in grouped.order], numbers, steps.scale, kernel)
         step_size = jax.lax.stop_gradient(self._step_size(state.count, steps.before, steps.after))
@@ -213,13 +227,13 @@ class Monitor:
         return values, _spikes.watch(state.spikes, by_leaf.gradient, by_leaf.nonfinite, count)
 
     def _grouping(self, leaves: _leaves.Leaves) -> Grouping:
-        """That of the leaves that are there; places are those among all."""
+        """The grouping of the leaves that are not `None`; positions count all leaves."""
         present = [i for i, p in enumerate(leaves.arrays) if p is not None]
         grouped = grouping([leaves.paths[i] for i in present], self.groups)
         return grouped._replace(order=[present[i] for i in grouped.order])
 
     def _metrics(self, inner: Any) -> list[str]:
-        """Those that the optimizer has, alphabetical, found without computing anything."""
+        """The names of the metrics that this optimizer has, in alphabetical order; nothing is computed."""
 
         def told(inner: Any) -> dict[str, Array]:
             hats = None if self.engine is None else Hats.of(self.engine)
@@ -231,7 +245,7 @@ class Monitor:
         return sorted(name for name in METRICS if name in found)
 
     def _step_size(self, count: Any, before: Any, after: Any) -> Array | None:
-        r"""$\alpha$ of the step from one state of the optimizer to the next, `count` being those finished before."""
+        r"""$\alpha$ of the step between two states of the optimizer, after `count` finished steps."""
         if self.learning_rate is not None:
             found = value_at(self.learning_rate, count)
         elif (found := step_size_of(self.engine)) is not None:

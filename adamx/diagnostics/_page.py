@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from math import isfinite, nan
 from typing import Any
 
-from ._drawing import axes, line
+from .drawing import axes, line
 
 Series = Mapping[str, tuple[list[int], list[float]]]
 

@@ -1,4 +1,4 @@
-"""What a monitor keeps, for those who log it or ask which leaf jumped."""
+"""Reading a monitor's state: metrics for logging, and spikes of gradients."""
 
 from typing import Any, NamedTuple
 
@@ -12,14 +12,15 @@ from ._spikes import LEAST, Row
 
 
 def read(state: Any) -> dict[str, Scalar]:
-    """The last values of the monitor that is somewhere in an optimizer's state, as a flat dictionary for any logger.
+    """The last measurements of the monitor in an optimizer's state, as a flat dictionary for any logger.
 
-    Keys are "group/metric", groups and metrics as `adamx.monitor` names them. It is the only thing here that waits for
-    the device and copies from it; called on traced values, as inside a jitted step, it gives traced scalars instead.
+    Keys are "group/metric", groups and metrics as `adamx.monitor` names them. This call waits for the
+    device and copies from it. Inside a jitted function it returns traced scalars instead.
 
     Args:
-        state: the monitor's state, or one that holds it, as those of chains, `optax.MultiSteps` and Flax's train state
-            do; of an `nnx.Optimizer` give `nnx.as_pure(optimizer.opt_state)` (`nnx.pure` before Flax 0.12.7).
+        state: the monitor's state, or one that contains it, such as the state of a chain, of `optax.MultiSteps` or
+            Flax's train state; for an `nnx.Optimizer` give `nnx.as_pure(optimizer.opt_state)` (`nnx.pure` before Flax
+            0.12.7).
 
     Returns:
         Python floats; zeros before the first step.
@@ -46,10 +47,10 @@ def read(state: Any) -> dict[str, Scalar]:
 
 
 class Spike(NamedTuple):
-    """A leaf's gradient that jumped.
+    """A jump of the gradient norm of one leaf.
 
     Attributes:
-        leaf: where it stands in the tree, as in "['dense']['kernel']".
+        leaf: its path in the tree, such as "['dense']['kernel']".
         step: the number of the step, from 1.
         z: by how many standard deviations its norm's logarithm was above its running mean; infinite for a gradient
             that is not finite.
@@ -61,16 +62,16 @@ class Spike(NamedTuple):
 
 
 def spikes(state: Any, least: float = LEAST) -> list[Spike]:
-    r"""The jumps of gradients that `adamx.monitor` saw, leaf by leaf, the largest first.
+    r"""The jumps of gradient norms that `adamx.monitor` has seen, per leaf, the largest first.
 
-    Of each leaf it keeps a running mean $\mu$ and variance $\sigma^2$ of $\log\|g\|$, and from 20 looks on the largest
-    $z = (\log\|g\| - \mu)/\sqrt{\sigma^2 + .1^2}$ with its step, the beginning of the latest with $z \ge 5$ if that is
-    later, and the latest step whose gradient was not finite: up to three spikes a leaf. They are of gradients as the
-    monitor is given them: clip after it, as `clip_norm` of `step` does, to see what would have been clipped.
+    For each leaf the monitor keeps a running mean $\mu$ and variance $\sigma^2$ of $\log\|g\|$. After 20 measured steps
+    it records up to three spikes a leaf: the largest $z = (\log\|g\| - \mu)/\sqrt{\sigma^2 + .1^2}$, the latest with $z
+    \ge 5$ if it is later, and the latest gradient that was not finite. Gradients are those that the monitor receives:
+    clip after it, as `clip_norm` of `step` does, to see what would have been clipped.
 
     Args:
-        state: the monitor's state, or one that holds it.
-        least: the smallest `z` to tell of.
+        state: the monitor's state, or one that contains it.
+        least: the smallest `z` to report.
 
     Raises:
         ValueError: there is no monitor in `state`, or there are several.
@@ -98,7 +99,7 @@ def spikes(state: Any, least: float = LEAST) -> list[Spike]:
 
 
 def find(state: Any) -> MonitorState:
-    """The one monitor's state in `state`."""
+    """The state of the only monitor in `state`."""
     found = [x for x in jax.tree.leaves(state, is_leaf=_is_monitor) if _is_monitor(x)]
     if len(found) != 1:
         cure = "give the part of it that is meant" if found else "wrap the optimizer, `adamx.monitor(opt)`"

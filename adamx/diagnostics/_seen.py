@@ -1,4 +1,4 @@
-"""What a step did to each leaf: gradient, weights and moments side by side, each as what it stands for."""
+"""The gradient, weights and moments of each leaf in one step, decoded."""
 
 from typing import Any, NamedTuple
 
@@ -23,10 +23,10 @@ class Taken(NamedTuple):
         grads: the gradients.
         old: the weights before.
         new: the weights after.
-        updates: what was to be added to them; `None` if the optimizer stepped them itself.
-        scale: what the optimizer multiplied gradients with.
-        before: its state before.
-        after: its state after.
+        updates: what is added to the weights; `None` if the optimizer's `step` changed them itself.
+        scale: the factor that the optimizer multiplied gradients by.
+        before: the optimizer's state before the step.
+        after: its state after the step.
     """
 
     grads: Params
@@ -39,7 +39,7 @@ class Taken(NamedTuple):
 
 
 def look(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, hats: Hats | None) -> list[Seen | None]:
-    """What happened to each leaf; `None` to one that is absent or had no gradient."""
+    """The record of each leaf; `None` for one that is absent or has no gradient."""
     grads, new = (_leaves.match(leaves, tree, name) for tree, name in ((taken.grads, "grads"), (taken.new, "params")))
     given: list[Any] = [None] * len(new)
     if taken.updates is not None:
@@ -51,7 +51,7 @@ def look(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, hats: Hats
             seen.append(None)
             continue
         wide = wide_dtype(g, p)
-        # A weight that the optimizer rounds has had its update rounded already; that of others says what was wanted.
+        # Where the optimizer rounds weights, the update has been rounded, too; elsewhere it is the exact change.
         exact = update is not None and not (engine is not None and engine.rounding is not None and is_narrow(p))
         mu, nu = _moments(row, wide_dtype(p), engine, hats)
         stored = [g, p, *jax.tree.leaves(row)]
@@ -62,7 +62,7 @@ def look(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, hats: Hats
 
 
 def _masters(leaves: _leaves.Leaves, new: list[Any], taken: Taken, engine: Engine | None) -> list[tuple[Any, Any]]:
-    """Each weight before and after the step, together with what is kept beside it."""
+    """Each weight before and after the step, with its residual added."""
     pairs: list[tuple[Any, Any]] = list(zip(leaves.arrays, new, strict=True))
     if engine is None or (rounding := engine.rounding) is None:
         return pairs
@@ -77,7 +77,7 @@ def _masters(leaves: _leaves.Leaves, new: list[Any], taken: Taken, engine: Engin
 
 
 def _rows(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, hats: Hats | None) -> list[Any]:
-    """Each leaf's slots after the step, as they are stored; `None` where they are not those of Adam."""
+    """Each leaf's slots after the step, as stored; `None` for an optimizer without `mu` and `nu`."""
     if hats is None or engine is None:
         return [None] * len(leaves.arrays)
     return engine.rows(leaves, only_state(taken.after))[0]

@@ -1,4 +1,4 @@
-"""Which leaf's gradient jumped, and when: each leaf's norm against its own recent past."""
+"""Spike detection: the gradient norm of each leaf compared with its own recent values."""
 
 from typing import NamedTuple
 
@@ -8,27 +8,27 @@ import numpy as np
 from .._typing import Array
 
 DECAY = 0.98
-"""Of the running mean and variance of a norm's logarithm: half of their weight is on the last 34 looks."""
+"""Decay rate of the running mean and variance of log-norms; half of their weight is on the last 34 values."""
 
 WARM_UP = 20
-"""How many looks at a leaf there are before one can be a spike."""
+"""The number of values of a leaf before one can count as a spike."""
 
 LEAST = 5.0
-"""From how many standard deviations on a jump counts, and is not one with the look before."""
+"""A spike is at least so many standard deviations above the mean, with the value before below that."""
 
 FLOOR = 0.1
-"""The least standard deviation of the logarithm: 10 % more gradient is no news, however calm it was before."""
+"""The least standard deviation of log-norms, so that a 10 % change is never a spike however steady the norm was."""
 
 WINSOR = 4.0
-"""By how many standard deviations a look may move the running mean."""
+"""Deviations are clipped to so many standard deviations before they enter the running mean and variance."""
 
 
 class SpikeState(NamedTuple):
-    """What the detector remembers.
+    """The state of the spike detector.
 
     Attributes:
         leaves: the names of the leaves, as keys, in the order of the columns.
-        table: a `Row` of each, float32, (rows, leaves): one array, so that one loop writes it.
+        table: a column for each leaf with the fields of `Row`, float32, (rows, leaves); one array, written by one loop.
     """
 
     leaves: dict[str, tuple[()]]
@@ -39,15 +39,15 @@ class Row(NamedTuple):
     """The rows of the table.
 
     Attributes:
-        looks: how many gradients of the leaf were finite and not all zero.
-        mean: running mean of the logarithm of its gradient norm.
+        looks: the number of gradients that were finite and not all zero.
+        mean: running mean of the log of the gradient norm.
         var: running variance of it.
-        now: how far the last look was above the mean, in standard deviations.
-        z: the largest of these; 0 where there was none.
-        step: the number of its step, from 1; exact up to 2^24.
-        latest_z: that of the latest jump, which is a look above `LEAST` after one below.
-        latest: the number of its step.
-        infinite: the number of the latest step in which the gradient was not finite; 0 where all were.
+        now: the last value's distance above the mean, in standard deviations.
+        z: the largest of these distances so far; 0 if there was none.
+        step: the step of that value, from 1; exact up to 2^24.
+        latest_z: `z` of the latest spike, a value above `LEAST` after one below.
+        latest: the step of the latest spike.
+        infinite: the latest step whose gradient was not finite; 0 if there was none.
     """
 
     looks: Array
@@ -62,14 +62,14 @@ class Row(NamedTuple):
 
 
 def start(leaves: list[str]) -> SpikeState:
-    """Before the first look; names in alphabetical order."""
+    """The state before the first step, for leaves with these names, in alphabetical order."""
     return SpikeState(dict.fromkeys(leaves, ()), jnp.zeros((len(Row._fields), len(leaves)), jnp.float32))
 
 
 def watch(state: SpikeState, squares: Array, nonfinite: Array, step: Array) -> SpikeState:
-    """Look at each leaf, (leaves,), in step number `step`: the square of its gradient's norm, what is not finite."""
+    """The state after `step`, from each leaf's squared gradient norm and count of non-finite elements, (leaves,)."""
     old, step = Row(*state.table), step.astype(jnp.float32)
-    # A finite gradient's square may be too large for float32: it is a jump, and not an infinity.
+    # The square of a finite gradient may overflow float32: that is a spike, not a non-finite gradient.
     squares = jnp.minimum(squares, np.finfo(np.float32).max)
     usable = (squares > 0) & (nonfinite == 0)
     spread, known = jnp.sqrt(old.var + FLOOR**2), old.looks >= WARM_UP

@@ -1,4 +1,4 @@
-"""Which moments and weights a step would not move although it should."""
+"""Moments and weights that rounding keeps from moving."""
 
 from typing import Any, NamedTuple
 
@@ -16,12 +16,12 @@ from .._variables import bare
 
 
 class Stalled(NamedTuple):
-    """How far what is stored followed what was computed, in one step.
+    """How closely the stored values followed the computed ones in one step.
 
     Attributes:
         share: of the elements that should have changed, those whose stored value did not; float32, shape ().
-        progress: the part of the change that was stored: the changes' scalar product, divided by the square of the
-            exact one. 0 stands still; rounding that is right in the mean has 1, whatever its share.
+        progress: the part of the exact change that was stored: the scalar product of stored and exact change, divided
+            by the square of the exact one. 0 if nothing moves; 1 for unbiased rounding, whatever its `share`.
     """
 
     share: Array
@@ -29,7 +29,7 @@ class Stalled(NamedTuple):
 
 
 class Stalls(NamedTuple):
-    """Of each slot, by name, and of the weights."""
+    """The result for each slot, by name, and for the weights."""
 
     slots: dict[str, Stalled]
     weights: Stalled
@@ -38,19 +38,19 @@ class Stalls(NamedTuple):
 def stalls(opt: Optimizer, state: Any, grads: Params, params: Params) -> Stalls:
     """Which moments and weights the step with `grads` would not move although it should.
 
-    A large share is no harm by itself: with dither a code waits for several steps and then moves by their sum, which
-    shows as a progress near 1. A progress near 0 is a slot or weight that stands still for good.
+    A large `share` alone is harmless: a dithered code waits for several steps and then moves by their sum, and
+    `progress` is near 1. A `progress` near 0 means that the slot or weights do not move at all.
 
     Args:
-        opt: the optimizer, its learning rate included; from `adamx.optimizer` or one of the factories. Of a chain or
-            partition, the part that is adamx's.
+        opt: the optimizer with its learning rate, from `adamx.optimizer` or a named factory; of a chain or partition,
+            its adamx part.
         state: its state before the step, or one that holds it, such as a chain's; of `optax.partition` one label's,
             `state.inner_states[label]`. It and the trees may be in NNX's variables, as `optimizer.opt_state`.
         grads: the gradients that reach it.
-        params: the parameters before the step, of which those count that the state speaks for.
+        params: the parameters before the step; only those that the state belongs to are counted.
 
     Returns:
-        Shares over all leaves together; NaN where nothing should have moved. Nothing is changed. Works under `jit`.
+        Shares over all leaves together; NaN where nothing should have moved. Works under `jit`.
 
     >>> import adamx, jax.numpy as jnp
     >>> params = jnp.ones((64, 64), jnp.bfloat16)
@@ -80,7 +80,7 @@ def stalls(opt: Optimizer, state: Any, grads: Params, params: Params) -> Stalls:
 
 
 class _Change(NamedTuple):
-    """What a step should have changed and what it did: counts and products of one leaf."""
+    """Counts and products of the exact and the stored change of one leaf."""
 
     wanted: Array
     missed: Array

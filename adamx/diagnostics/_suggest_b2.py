@@ -1,4 +1,4 @@
-r"""Which $\beta_2$: one whose memory is as many tokens long whatever the batch."""
+r"""Advice on $\beta_2$: a half-life that is fixed in tokens, whatever the batch size."""
 
 import math
 from typing import NamedTuple
@@ -12,7 +12,7 @@ class B2Advice(NamedTuple):
 
     Attributes:
         b2: $\beta_2$.
-        steps: its half-life in steps: what a gradient weighs half after.
+        steps: its half-life in steps.
         window: $1/(1-\beta_2)$, the number of steps that it averages over.
         reason: why.
     """
@@ -27,18 +27,18 @@ class B2Advice(NamedTuple):
 
 
 def suggest_b2(batch: float, tokens: float, b1: float = 0.9) -> B2Advice:
-    r"""The $\beta_2$ whose half-life is so many tokens, at so many in a batch.
+    r"""The $\beta_2$ whose half-life is `tokens` tokens at a batch size of `batch` tokens.
 
     $$\beta_2 = 2^{-\text{batch}/\text{tokens}},\qquad \beta_2' = \beta_2^{B'/B}\ \text{from batch } B \text{ to } B'$$
 
-    The second rule is the first with the half-life held fixed: `suggest_b2(new_batch, half_life(b2, old_batch))`. Held
-    fixed in tokens, a setting carries over from one batch size to another; held fixed in steps, small batches get too
-    short a memory. What is right for one model has to be found once, at any batch size.
+    The second rule is the first with the half-life held fixed: `suggest_b2(new_batch, half_life(b2, old_batch))`. A
+    half-life fixed in tokens carries over from one batch size to another; one fixed in steps is too short for small
+    batches. The right half-life of a model has to be found once, at any batch size.
 
     Args:
         batch: tokens in a step (sequences times their length), or examples, whatever `tokens` counts.
         tokens: the half-life of the second moment, in the same units.
-        b1: $\beta_1$, to say so where the pair makes steps unbounded.
+        b1: $\beta_1$; the advice warns where the pair makes steps unbounded.
 
     Raises:
         ValueError: a number is not positive, or `b1` not a decay rate.
@@ -66,7 +66,7 @@ def suggest_b2(batch: float, tokens: float, b1: float = 0.9) -> B2Advice:
 
 
 def half_life(b2: float, batch: float) -> float:
-    r"""How many tokens it takes a gradient to weigh half: $-\text{batch}\,\ln 2/\ln\beta_2$.
+    r"""The half-life of $\beta_2$ in tokens: $-\text{batch}\,\ln 2/\ln\beta_2$.
 
     Args:
         b2: $\beta_2$, in (0, 1).

@@ -1,4 +1,4 @@
-r"""Which ε: where it begins to matter, read off the sizes of $\sqrt{\hat v}$ or of gradients."""
+r"""Advice on ε, from the distribution of $\sqrt{\hat v}$ or of gradients."""
 
 import math
 from collections.abc import Sequence
@@ -19,22 +19,22 @@ from ._hats import Hats, value_at
 CANDIDATES = tuple(10.0**k for k in range(-16, 1))
 QUANTILES = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99)
 HARMLESS = 0.01
-"""The share of weights that an ε may dominate without being worth a word."""
+"""The share of weights that ε may dominate without mattering."""
 
 DEFAULT = 1e-8
 SAMPLE = 2_000_000
-"""So many elements of a leaf are enough for its quantiles; of a larger one, evenly spaced ones are taken."""
+"""The largest number of elements of a leaf that quantiles are taken of; of larger leaves, evenly spaced elements."""
 
 
 class EpsAdvice(NamedTuple):
-    r"""Where an ε would stand among the $\sqrt{\hat v}$ of a model; prints as text.
+    r"""ε compared with the $\sqrt{\hat v}$ of a model; prints as text.
 
     Attributes:
-        eps: the one to take.
+        eps: the advised ε.
         reason: why.
-        search: the smallest and the largest that are worth trying.
-        quantiles: of the sizes that are not 0, by probability.
-        dominated: of each candidate, the share of these that is below it.
+        search: the smallest and the largest ε worth trying.
+        quantiles: of the nonzero sizes, by probability.
+        dominated: for each candidate ε, the share of nonzero sizes below it.
         zeros: the share of all sizes that is 0.
     """
 
@@ -64,19 +64,19 @@ def suggest_eps(
     params: Params = None,
     candidates: Sequence[float] = CANDIDATES,
 ) -> EpsAdvice:
-    r"""Which ε to take, from the sizes that it stands beside: $\sqrt{\hat v}$ of a state, or $|g|$ of gradients.
+    r"""Advise an ε from the sizes that it is added to: $\sqrt{\hat v}$ of a state, or $|g|$ of gradients.
 
     An ε far below all of them changes nothing; one above a size $s$ makes that weight's step
-    $\hat m/\varepsilon$, which is SGD with momentum. Advice keeps the present ε while it dominates at most 1 % of the
-    weights (sizes of 0 left out: their weights have no gradient), and else goes to the largest power of ten that does.
-    Worth trying is what can make a difference: from there to the median, above which most weights stop being adaptive.
+    $\hat m/\varepsilon$, which is SGD with momentum. The advice keeps the present ε while it dominates at most 1 % of
+    the weights (sizes of 0 are left out, those weights have no gradient), and otherwise is the largest power of ten
+    that does. Values from there to the median are worth trying; above it most weights stop being adaptive.
 
     Args:
-        state_or_grads: a state of adamx's, or one that holds it, some hundred steps into training; or gradients, of a
+        state_or_grads: an adamx state, or one that contains it, some hundred steps into training; or gradients of a
             batch as large as in training; or any tree of sizes.
-        opt: the optimizer whose state it is: its decay rate corrects $v$ for bias, its ε is the present one.
+        opt: the optimizer of that state: its decay rate corrects $v$ for bias, its ε is the present one.
         params: the parameters or `jax.ShapeDtypeStruct`s like them; only for a state with coded moments.
-        candidates: the ε whose shares are told.
+        candidates: the values of ε whose shares are reported.
 
     Raises:
         ValueError: there is no size other than 0, or none finite; a state without `opt`.

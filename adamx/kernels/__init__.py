@@ -7,7 +7,7 @@ What a monitor adds up over a step (`adamx.diagnostics`) may be left to C++ as w
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import jax
 
@@ -15,10 +15,13 @@ from .. import _leaves
 from .._leaf import Landed, Step
 from . import calls, native, xla
 
+Kernel: TypeAlias = Literal["auto", "xla", "native"]
+"""Who takes the step; "auto" is native wherever it can."""
+
 KERNELS = ("auto", "xla", "native")
 
 
-class Kernel(Protocol):
+class Backend(Protocol):
     """One way to take a step."""
 
     def why_not(self, step: Step) -> str | None:
@@ -51,7 +54,7 @@ def land(name: str, steps: Sequence[Step | None], total: Any) -> list[Landed | N
     return done
 
 
-def choose(name: str, step: Step) -> Kernel:
+def choose(name: str, step: Step) -> Backend:
     """The kernel for one leaf.
 
     Raises:

@@ -1,6 +1,6 @@
 """One pass over memory in C++ (`native.cc`), for the rules and formats below, on CPUs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
@@ -10,25 +10,17 @@ import numpy as np
 
 from .._descent import Descent
 from .._leaf import Landed, Step
-from .._math import bias_correction, debias, eps_beside_hat
 from .._rule import At
 from .._typing import Array
 from .._weights import ROUNDINGS
 from ..moments.bfloat16 import Dithered, DitheredMean
 from ..moments.dense import Dense
 from ..moments.int8 import Log, Ratio
-from ..rules.adagrad import AdaGrad
-from ..rules.adam import Adam
-from ..rules.adamax import AdaMax
-from ..rules.amsgrad import AMSGrad
-from ..rules.lion import Lion
-from ..rules.rmsprop import RMSProp
 from .calls import SMALL, STEP, VERSION, is_manual, together, varying, varying_alike
 
 # The numbers of native.cc's enumerations.
 DECAYS = ("none", "shrink", "l2", "cautious", "proximal")
 UNITS = MappingProxyType({None: 0, "root": 1, "itself": 2})
-NESTEROV, RAW, MOMENTUM = 1, 2, 4
 WEIGHTS = {id(rounding): i for i, rounding in enumerate(ROUNDINGS.values())}
 
 SCALARS = (
@@ -56,18 +48,32 @@ class Program(NamedTuple):
     unit: str | None = None
 
 
+class Writer(NamedTuple):
+    """What is known of a rule's class.
+
+    Attributes:
+        of: the program of a rule at step t, float32.
+        why_not: why there is none for this rule; `None` if there is.
+    """
+
+    of: Callable[[Any, Array], Program]
+    why_not: Callable[[Any], str | None] = lambda rule: None
+
+
+PROGRAMS: dict[type, Writer] = {}
+"""The rules that the kernel knows. `programs` enters them: rules import the optimizer, which imports this module."""
+
+
 def why_not(step: Step) -> str | None:
     """Why it cannot take this step; `None` if it can."""
     rule, leaf = step.rule, step.leaf
     if not isinstance(rule, Descent):
         return "it takes whole steps, those of `adamx.optimizer` and the named optimizers"
-    if type(rule.rule) not in RULES:
-        names = ", ".join(cls.__name__ for cls in RULES)
+    if type(rule.rule) not in PROGRAMS:
+        names = ", ".join(cls.__name__ for cls in PROGRAMS)
         return f"it knows {names}, not {type(rule.rule).__name__}"
-    if isinstance(rule.rule, RMSProp) and rule.rule.centered:
-        return "it knows RMSProp without `centered`"
-    if isinstance(rule.rule, Lion) and rule.rule.mode != "hard":
-        return f"it knows Lion with mode='hard', not {rule.rule.mode!r}"
+    if (reason := PROGRAMS[type(rule.rule)].why_not(rule.rule)) is not None:
+        return reason
     for name, x in (("parameter", leaf.p), ("gradient", leaf.g)):
         if jnp.result_type(x) not in (jnp.float32, jnp.bfloat16):
             return f"the {name} is {jnp.result_type(x)}, and it takes float32 and bfloat16"
@@ -178,7 +184,7 @@ def _resolved_once(step: Step) -> tuple[Program, Array]:
 def _resolved(step: Step) -> tuple[Program, Array]:
     """What is the same for all leaves: the rule's program and the numbers."""
     descent, t = step.rule, step.now.t(np.dtype(np.float32))
-    program = RULES[type(descent.rule)](descent.rule, t)
+    program = PROGRAMS[type(descent.rule)].of(descent.rule, t)
     rate, decay = descent.learning_rate, descent.weight_decay
     shrink: Any = rate
     if descent.decay == "independent":
@@ -192,71 +198,3 @@ def _resolved(step: Step) -> tuple[Program, Array]:
     numbers = dict.fromkeys(SCALARS, 1.0) | {"eps": 0.0, "eps_root": 0.0} | program.scalars
     numbers |= {"grad_scale": scale, "learning_rate": rate, "shrink": shrink, "weight_decay": decay}
     return program, jnp.stack([jnp.asarray(numbers[name], jnp.float32) for name in SCALARS])
-
-
-def _average(name: str, b: Any) -> dict[str, Any]:
-    """`_math.ema` as the kernel computes it: from which end, and how far."""
-    if isinstance(b, (int, float)):
-        return {f"{name}_weight": 1 - b if b >= 0.5 else b, f"{name}_from_old": float(b >= 0.5)}
-    b = jnp.asarray(b, jnp.float32)
-    return {f"{name}_weight": jnp.where(b >= 0.5, 1 - b, b), f"{name}_from_old": (b >= 0.5).astype(jnp.float32)}
-
-
-def _adam(rule: Adam, t: Array) -> Program:
-    scalars = _average("first", rule.b1) | _average("second", rule.b2) | {"eps": rule.eps, "eps_root": rule.eps_root}
-    if rule.bias_correction:
-        scalars |= _corrections(rule.b1, rule.b2, t) | {"next_correction": bias_correction(rule.b1, t + 1)}
-        if rule.eps_hat:
-            scalars["eps"] = eps_beside_hat(rule.eps, rule.b2, t)
-            scalars["eps_root"] = debias(jnp.asarray(rule.eps_root, jnp.float32), rule.b2, t)
-    return Program(0, NESTEROV * rule.nesterov, scalars, "root")
-
-
-def _amsgrad(rule: AMSGrad, t: Array) -> Program:
-    scalars = _average("first", rule.b1) | _average("second", rule.b2) | {"eps": rule.eps, "eps_root": rule.eps_root}
-    corrections = _corrections(rule.b1, rule.b2, t)
-    if rule.bias_correction_mu:
-        scalars["first_correction"] = corrections["first_correction"]
-    if rule.bias_correction_nu:
-        scalars["second_correction"] = corrections["second_correction"]
-    if rule.eps_hat:
-        scalars["eps"] = eps_beside_hat(rule.eps, rule.b2, t)
-    return Program(1, RAW * (rule.max_of == "raw"), scalars, "root")
-
-
-def _adamax(rule: AdaMax, t: Array) -> Program:
-    inside, outside = (0.0, rule.eps) if rule.eps_outside else (rule.eps, 0.0)
-    scalars = _average("first", rule.b1) | {"decay_rate": rule.b2, "eps_root": inside, "eps": outside}
-    if rule.bias_correction:
-        scalars["first_correction"] = bias_correction(rule.b1, t)
-    return Program(2, 0, scalars, "itself")
-
-
-def _lion(rule: Lion, t: Array) -> Program:
-    del t
-    return Program(3, 0, _average("first", rule.b1) | _average("second", rule.b2))
-
-
-def _rmsprop(rule: RMSProp, t: Array) -> Program:
-    inside, outside = (rule.eps, 0.0) if rule.eps_in_sqrt else (0.0, rule.eps)
-    scalars = _average("second", rule.decay) | {"eps_root": inside, "eps": outside, "step_size": rule.step_size}
-    if rule.bias_correction:
-        scalars["second_correction"] = bias_correction(rule.decay, t)
-    if rule.momentum is None:
-        return Program(4, 0, scalars)
-    return Program(4, MOMENTUM + NESTEROV * rule.nesterov, scalars | {"momentum": rule.momentum})
-
-
-def _adagrad(rule: AdaGrad, t: Array) -> Program:
-    del t
-    inside, outside = (rule.eps, 0.0) if rule.eps_in_sqrt else (0.0, rule.eps)
-    return Program(5, 0, {"eps_root": inside, "eps": outside})
-
-
-def _corrections(b1: Any, b2: Any, t: Array) -> dict[str, Any]:
-    return {"first_correction": bias_correction(b1, t), "second_correction": bias_correction(b2, t)}
-
-
-RULES: Mapping[type, Callable[[Any, Array], Program]] = MappingProxyType(
-    {Adam: _adam, AMSGrad: _amsgrad, AdaMax: _adamax, Lion: _lion, RMSProp: _rmsprop, AdaGrad: _adagrad}
-)

@@ -4,8 +4,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._rule import At, Modifier, static
-from .._typing import Array
+from .._typing import Array, ScalarOrSchedule
+from ..rules.adam import Adam
 
 
 class Cautious(Modifier):
@@ -31,3 +33,41 @@ class Cautious(Modifier):
         if self.normalisation == "count":
             return masked * (g.size / (kept + 1)), s
         return masked / jnp.maximum(kept / max(g.size, 1), 1e-3), s
+
+
+@named
+def cadamw(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = Adam.b1,
+    b2: ScalarOrSchedule = Adam.b2,
+    eps: ScalarOrSchedule = Adam.eps,
+    eps_root: ScalarOrSchedule = Adam.eps_root,
+    mu_dtype: Any = None,
+    weight_decay: ScalarOrSchedule = 1e-4,
+    mask: Any = None,
+    *,
+    normalisation: str = Cautious.normalisation,
+    decay: Decay = "decoupled",
+    lr_max: float | None = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """Cautious AdamW (arXiv:2411.16085): steps only where the direction agrees in sign with the gradient.
+
+    It is `Cautious(Adam(...))`; hyperparameters are those of `adamx.Adam`, `normalisation` is `adamx.Cautious`'s, the
+    rest is described by `adamx.optimizer`.
+
+    Raises:
+        ValueError: a number out of range, an unknown `normalisation`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.cadamw(0.5, weight_decay=0.0)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.5], dtype=float32)
+    """
+    rule = Cautious(Adam(b1, b2, eps, eps_root), normalisation)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **decays, **shared)

@@ -4,9 +4,11 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import norm
 from .._rule import At, Modifier, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from ..rules.adam import Adam
 
 
 class WithPrevious(NamedTuple):
@@ -81,3 +83,38 @@ class Nesterov(Modifier):
     def step(self, g: Array, s: WithPrevious, at: At) -> tuple[Array, WithPrevious]:
         u, inner = self.rule.step(g + self.b1 * (g - s.previous), s.inner, at)
         return u, WithPrevious(inner, g)
+
+
+@named
+def mars_adamw(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = MARS.b1,
+    b2: ScalarOrSchedule = 0.99,
+    eps: ScalarOrSchedule = Adam.eps,
+    eps_root: ScalarOrSchedule = Adam.eps_root,
+    gamma: ScalarOrSchedule = MARS.gamma,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+    *,
+    clip: bool = MARS.clip,
+    decay: Decay = "decoupled",
+    lr_max: float | None = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """MARS-AdamW (arXiv:2411.10438): AdamW of gradients with their variance reduced.
+
+    It is `MARS(Adam(...))`; hyperparameters are those of `adamx.Adam` and `adamx.MARS`, the rest is described by
+    `adamx.optimizer`. The paper leaves vectors to plain AdamW: use `optax.partition`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.mars_adamw(0.5)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.5], dtype=float32)
+    """
+    rule = MARS(Adam(b1, b2, eps, eps_root), b1, gamma, clip)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    return optimizer(rule, learning_rate, **decays, **shared)

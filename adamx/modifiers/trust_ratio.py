@@ -4,9 +4,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
 from .._math import norm
 from .._rule import At, Modifier
-from .._typing import Array, NonNegative
+from .._typing import Array, NonNegative, ScalarOrSchedule
+from ..rules.adam import Adam
 
 
 class Decayed(Modifier):
@@ -42,3 +44,33 @@ class TrustRatio(Modifier):
         weight, length = norm(at.p), norm(u)
         plain = (weight == 0) | (length == 0)
         return u * jnp.where(plain, 1, weight / jnp.where(plain, 1, length)), s
+
+
+@named
+def lamb(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = Adam.b1,
+    b2: ScalarOrSchedule = Adam.b2,
+    eps: ScalarOrSchedule = 1e-6,
+    eps_root: ScalarOrSchedule = Adam.eps_root,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+    *,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """LAMB (arXiv:1904.00962): AdamW with each leaf's step in units of its weights.
+
+    It is `TrustRatio(Decayed(Adam(...), weight_decay))`; hyperparameters are those of `adamx.Adam`, the rest is
+    described by `adamx.optimizer`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.lamb(0.5)
+    >>> params = jnp.array([3.0, 4.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.232233, 2.232233], dtype=float32)
+    """
+    rule = TrustRatio(Decayed(Adam(b1, b2, eps, eps_root), weight_decay))
+    return optimizer(rule, learning_rate, mask=mask, **common(moments, weights, seed, kernel))

@@ -6,7 +6,7 @@ measured in, and nothing of the rule.
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,8 +20,11 @@ from .codes import CODES, FloatCode, LogCode, RatioCode
 from .dense import Dense
 from .int8 import GROUP, Log, Ratio
 
-Moments: TypeAlias = str | Sequence[str] | Mapping[str, str]
-"""A format for all slots, one for each in their order, or by name: "float32", "bfloat16" or "int8"."""
+MomentFormat: TypeAlias = Literal["float32", "bfloat16", "int8"]
+"""The names of `FORMATS`."""
+
+MomentFormats: TypeAlias = MomentFormat | Sequence[MomentFormat] | Mapping[str, MomentFormat]
+"""A format for all slots, one for each in their order, or by name."""
 
 FORMATS = ("float32", "bfloat16", "int8")
 
@@ -41,7 +44,7 @@ class Format(Protocol):
         ...
 
 
-def formats(moments: Moments, names: Sequence[str]) -> list[str]:
+def formats(moments: MomentFormats, names: Sequence[str]) -> list[str]:
     """The name of each slot's format.
 
     Raises:

@@ -1,7 +1,7 @@
-"""The same optimizers as other frameworks spell them: their argument names, their defaults, their deviations.
+"""Optimizers as other frameworks define them: argument names, defaults, and differences in the algorithm.
 
-Frameworks disagree on where ε stands, what is corrected for bias, how weight decay couples with the step size, and
-which of several published forms a name means. A preset is one framework's answers as data; `table` prints them all.
+Frameworks disagree on the place of ε, on bias corrections, on how weight decay depends on the step size, and on which
+published variant a name means. A preset is one framework's choices as data; `table` prints them all.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,9 @@ from typing import Any
 
 from .._names import choose
 from .._transform import Optimizer
-from ..moments import Moments
+from .._weights import Weights
+from ..kernels import Kernel
+from ..moments import MomentFormats
 from . import earlier, keras, mlx, mxnet, optax, paddle, pytorch, tensorflow
 from ._preset import REQUIRED as REQUIRED
 from ._preset import Preset as Preset
@@ -34,17 +36,18 @@ def preset(
     /,
     *,
     mask: Any = None,
-    moments: Moments = "float32",
-    weights: str = "nearest",
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
     seed: int = 0,
-    kernel: str = "auto",
+    kernel: Kernel = "auto",
     **overrides: Any,
 ) -> Optimizer:
     r"""An optimizer as another framework defines it, for porting a run.
 
-    Reproduced are the place of ε, the bias corrections, the coupling of weight decay, AMSGrad's form, NAdam's momentum
-    schedule and the framework's defaults; `table` lists them. To PyTorch's a complex number is two real ones. Not taken
-    are arguments that leave the update alone (`fused`, `name`) and those that are transformations of their own: chain
+    Presets reproduce the place of ε, the bias corrections, the coupling of weight decay, AMSGrad's variant, NAdam's
+    momentum schedule and the framework's defaults; `table` lists them. PyTorch's treat a complex number as two real
+    ones. Arguments that do not change the update (`fused`, `name`) are not accepted, nor those that are separate
+    transformations: chain
     `optax.clip_by_global_norm` for Keras's `global_clipnorm`, `adamx.averaging(ema_momentum, debias=False)` for its
     `use_ema`.
 
@@ -52,26 +55,26 @@ def preset(
         framework: "pytorch", "keras" (3), "optax", "mlx", "paddle", "tf1", "bert", "mxnet", "lasagne", "blocks",
             "caffe", "torch7" or "chainer".
         optimizer: its name in lower case: "adam", "adamw", "rmsprop" ...
-        mask: which leaves decay; see `adamx.optimizer`. Frameworks say it in ways of their own.
-        moments: how slots are stored; see `adamx.optimizer`, as the next three.
-        weights: how parameters narrower than float32 take the step.
-        seed: of the random bits of both.
-        kernel: who takes the step in `Optimizer.step`.
+        mask: which leaves decay; see `adamx.optimizer`.
+        moments: how slots are stored; for this and the next three see `adamx.optimizer`.
+        weights: how parameters narrower than float32 are rounded.
+        seed: seed of the random bits of both.
+        kernel: the backend of `Optimizer.step`.
         **overrides: the framework's arguments under its own names (PyTorch's `lr`, `betas`; Keras's `learning_rate`,
-            `beta_1`). A number may be a Python number, a traced scalar or a schedule of the finished steps; the number
-            of PyTorch's `lr` is what its scheduler has set for that step.
+            `beta_1`). A number may be a Python number, a traced scalar or a schedule of the finished steps; PyTorch's
+            `lr` is the value that its scheduler has set for that step.
 
     Returns:
         An `adamx.Optimizer`.
 
     Raises:
-        ValueError: an unknown framework, optimizer or argument, the nearest being named; an argument that the
-            framework has no default for; a number out of range.
+        ValueError: an unknown framework, optimizer or argument (the message suggests the nearest); a missing argument
+            that the framework has no default for; a number out of range.
 
     >>> import jax.numpy as jnp
     >>> from adamx.presets import preset
     >>> grads, params = jnp.array([1e-6, 1.0]), jnp.zeros(2)
-    >>> for framework in ("pytorch", "keras"):  # a small gradient shows where ε stands
+    >>> for framework in ("pytorch", "keras"):  # a small gradient shows the place of ε
     ...     opt = preset(framework, "adam")
     ...     print(opt.update(grads, opt.init(params), params)[0])
     [-0.0009901 -0.001    ]
@@ -91,13 +94,13 @@ def preset(
 
 
 def table(framework: str | None = None) -> str:
-    """The presets as a Markdown table: defaults, place of ε, bias corrections, weight decay, and what surprises.
+    """The presets as a Markdown table: defaults, place of ε, bias corrections, weight decay, and pitfalls.
 
-    A default of ? is none: the argument has to be given. α is the step size, λ the strength of the decay, p a weight;
-    v̂ is the mean square corrected, and ε̂ an ε beside its uncorrected root.
+    A default of ? means that the argument is required. α is the step size, λ the strength of the decay, p a weight;
+    v̂ is the bias-corrected mean square, and ε̂ an ε that is added to the uncorrected root.
 
     Args:
-        framework: only this one's; `None` for all.
+        framework: the framework to list; `None` for all.
 
     Raises:
         ValueError: an unknown framework.

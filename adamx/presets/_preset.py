@@ -1,4 +1,4 @@
-"""What a preset is: a framework's words and defaults, and the rule, step size and decay that they mean here."""
+"""A preset: a framework's argument names and defaults, and the rule, step size and decay that they stand for."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._decay import Decay
 from .._names import choose
 from .._optimizer import optimizer
 from .._rule import Rule, check_value
@@ -20,32 +21,32 @@ class _Required:
 
 
 REQUIRED = _Required()
-"""The default of an argument that the framework has none for."""
+"""Marks an argument for which the framework has no default."""
 
 
 class Recipe(NamedTuple):
-    """An optimizer, taken apart.
+    """The parts of an optimizer.
 
     Attributes:
         rule: how one array is updated.
         learning_rate: the framework's step size.
-        weight_decay: strength of the decay; `None` where the framework has none.
-        decay: how the decay couples, as in `adamx.optimizer`.
-        step: what multiplies the rule's direction, where that is not the step size; the decay still follows that.
-        maximize: whether to climb.
-        complex_parts: what complex leaves are to the rule, as in `adamx.optimizer`.
+        weight_decay: strength of the decay; `None` if the framework's optimizer has none.
+        decay: the kind of decay, as in `adamx.optimizer`.
+        step: the factor of the rule's direction, if it is not the step size, which then enters the decay only.
+        maximize: whether to maximize.
+        complex_parts: how complex leaves are treated, as in `adamx.optimizer`.
     """
 
     rule: Rule[Any]
     learning_rate: ScalarOrSchedule
     weight_decay: ScalarOrSchedule | None = None
-    decay: str = "decoupled"
+    decay: Decay = "decoupled"
     step: ScalarOrSchedule | None = None
     maximize: bool = False
     complex_parts: str = "together"
 
     def optimizer(self, mask: Any, **storage: Any) -> Optimizer:
-        """Put together; `storage` is how `adamx.optimizer` keeps slots and weights."""
+        """The optimizer; `storage` are keywords of `adamx.optimizer` for slots and weights."""
         weight_decay = 0.0 if self.weight_decay is None else self.weight_decay
         storage |= {"maximize": self.maximize, "complex_parts": self.complex_parts}
         if self.step is None:
@@ -60,11 +61,11 @@ class Preset:
     """One optimizer of one framework.
 
     Attributes:
-        framework: its name, in lower case.
+        framework: the framework's name, in lower case.
         optimizer: the optimizer's name, in lower case.
-        defaults: the arguments, in the framework's words and with its defaults; `REQUIRED` where it has none.
-        build: from the arguments, as attributes, to a `Recipe`.
-        notes: what surprises in it, in Markdown.
+        defaults: the framework's argument names and defaults; `REQUIRED` where it has none.
+        build: a function from the arguments, as attributes, to a `Recipe`.
+        notes: pitfalls, in Markdown.
     """
 
     framework: str
@@ -77,8 +78,8 @@ class Preset:
         """The optimizer with some arguments changed.
 
         Raises:
-            ValueError: an argument that the framework does not have, that it has no default for, or that is not as
-                many numbers as its default.
+            ValueError: an argument that the framework does not have; a missing required one; a tuple of another
+                length than the default.
         """
         for name, value in overrides.items():
             choose(f"argument of {self.framework} {self.optimizer}", name, self.defaults)
@@ -96,12 +97,12 @@ class Preset:
 
 
 def is_zero(x: Any) -> bool:
-    """Whether `x` is plainly 0, or absent."""
+    """Whether `x` is `None` or the Python number 0."""
     return x is None or (isinstance(x, (int, float)) and x == 0)
 
 
 def derived(f: Callable[..., Array], **parts: ScalarOrSchedule) -> Schedule:
-    """The schedule `f(t, *values)`: of the finished steps and of the values that the parts have then."""
+    """The schedule `f(t, *values)` of the number of finished steps `t` and the values of `parts` at `t`."""
     for name, part in parts.items():
         if not callable(part):
             check_value(name, part, Interval(0.0, float("inf")))
@@ -114,7 +115,7 @@ def derived(f: Callable[..., Array], **parts: ScalarOrSchedule) -> Schedule:
 
 
 def times(learning_rate: ScalarOrSchedule, by: ScalarOrSchedule) -> ScalarOrSchedule:
-    """The product of two hyperparameters, whatever each of them is."""
+    """The product of two hyperparameters, each a number, an array or a schedule."""
     if isinstance(learning_rate, (int, float)) and isinstance(by, (int, float)):
         return learning_rate * by
     return derived(lambda t, a, b: a * b, learning_rate=learning_rate, by=by)

@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from .._decay import Decay
 from ..rules.adam import Adam
 from ..rules.amsgrad import AMSGrad
 from ._preset import Preset, Recipe
 
 
-def _adam(o: Any, decay: str) -> Recipe:
+def _adam(o: Any, decay: Decay) -> Recipe:
     betas = (o.beta1, o.beta2, o.epsilon)
     rule = AMSGrad(*betas, max_of="raw") if o.amsgrad else Adam(*betas)
     return Recipe(rule, o.learning_rate, 0.0 if o.weight_decay is None else o.weight_decay, decay)

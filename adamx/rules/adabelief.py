@@ -2,9 +2,10 @@
 
 import jax.numpy as jnp
 
+from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, debias, ema
 from .._rule import At, Moments, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
 
 class AdaBelief(Rule[Moments]):
@@ -38,3 +39,45 @@ class AdaBelief(Rule[Moments]):
         if self.nesterov:
             m_hat = ema(debias(mu, self.b1, at.t + 1), debias(g, self.b1, at.t), self.b1)
         return adam_ratio(m_hat, debias(nu, self.b2, at.t), self.eps), Moments(mu, nu)
+
+
+@named
+def adabelief(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = AdaBelief.b1,
+    b2: ScalarOrSchedule = AdaBelief.b2,
+    eps: ScalarOrSchedule = AdaBelief.eps,
+    eps_root: ScalarOrSchedule = AdaBelief.eps_root,
+    *,
+    nesterov: bool = AdaBelief.nesterov,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """AdaBelief (arXiv:2010.07468): Adam in units of the distance of the gradient from its mean.
+
+    Hyperparameters are those of `adamx.AdaBelief`; the rest is described by `adamx.optimizer`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.adabelief(0.9)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.], dtype=float32)
+    """
+    rule = AdaBelief(b1, b2, eps, eps_root, nesterov)
+    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel))
+
+
+def scale_by_belief(
+    b1: ScalarOrSchedule = AdaBelief.b1,
+    b2: ScalarOrSchedule = AdaBelief.b2,
+    eps: ScalarOrSchedule = AdaBelief.eps,
+    eps_root: ScalarOrSchedule = AdaBelief.eps_root,
+    *,
+    nesterov: bool = AdaBelief.nesterov,
+    moments: MomentFormats = "float32",
+    seed: int = 0,
+) -> Optimizer:
+    """AdaBelief's direction; see `adamx.AdaBelief`."""
+    return scale_by(AdaBelief(b1, b2, eps, eps_root, nesterov), moments=moments, seed=seed)

@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
 from .._math import abs_sq, div_no_nan, ema
 from .._rule import At, Rule, Slot
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
 
 class Accumulators(NamedTuple):
@@ -38,3 +39,45 @@ class AdaDelta(Rule[Accumulators]):
         nu = ema(s.nu, abs_sq(g), self.rho)
         u = div_no_nan(jnp.sqrt(s.nu_delta + self.eps) * g, jnp.sqrt(nu + self.eps))
         return u, Accumulators(nu, ema(s.nu_delta, abs_sq(u), self.rho))
+
+
+@named
+def adadelta(
+    learning_rate: ScalarOrSchedule = 1.0,
+    rho: ScalarOrSchedule = AdaDelta.rho,
+    eps: ScalarOrSchedule = AdaDelta.eps,
+    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay_mask: Any = None,
+    *,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """AdaDelta (arXiv:1212.5701): the gradient in units of its root mean square, times that of the updates.
+
+    Hyperparameters are those of `adamx.AdaDelta`; the rest is described by `adamx.optimizer`.
+
+    Decay is added to the gradient, as in Optax and PyTorch. `learning_rate` is 1 if left out, the paper's: Optax's
+    `None` leaves out the sign together with the factor, and climbs.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.adadelta(1.0, rho=0.75, eps=1.0)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([0.585786], dtype=float32)
+    """
+    rule = AdaDelta(rho, eps)
+    decays, shared = decaying(weight_decay, weight_decay_mask, "l2", None), common(moments, weights, seed, kernel)
+    return optimizer(rule, learning_rate, **decays, **shared)
+
+
+def scale_by_adadelta(
+    rho: ScalarOrSchedule = AdaDelta.rho,
+    eps: ScalarOrSchedule = AdaDelta.eps,
+    *,
+    moments: MomentFormats = "float32",
+    seed: int = 0,
+) -> Optimizer:
+    """AdaDelta's direction; see `adamx.AdaDelta`."""
+    return scale_by(AdaDelta(rho, eps), moments=moments, seed=seed)

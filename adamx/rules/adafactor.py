@@ -1,12 +1,14 @@
 """Adafactor (arXiv:1804.04235)."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, div_no_nan, ema, rms
 from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative, Positive
+from .._typing import Array, Beta, NonNegative, Positive, ScalarOrSchedule
 from .factored import Axes, factor_slots, factored_axes
 
 
@@ -83,3 +85,56 @@ class Adafactor(Rule[AdafactorMoments]):
 
     def _axes(self, shape: tuple[int, ...]) -> Axes:
         return factored_axes(shape, self.min_dim_size_to_factor, self.last_axes) if self.factored else None
+
+
+@named
+def adafactor(
+    learning_rate: ScalarOrSchedule | None = None,
+    min_dim_size_to_factor: int = Adafactor.min_dim_size_to_factor,
+    decay_rate: ScalarOrSchedule = Adafactor.decay_rate,
+    decay_offset: ScalarOrSchedule = Adafactor.decay_offset,
+    multiply_by_parameter_scale: bool = Adafactor.multiply_by_parameter_scale,
+    clipping_threshold: ScalarOrSchedule | None = Adafactor.clipping_threshold,
+    momentum: ScalarOrSchedule | None = Adafactor.momentum,
+    dtype_momentum: Any = None,
+    weight_decay_rate: ScalarOrSchedule | None = None,
+    eps: ScalarOrSchedule | None = Adafactor.eps,
+    factored: bool = Adafactor.factored,
+    weight_decay_mask: Any = None,
+    *,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """Adafactor (arXiv:1804.04235): a second moment kept as row and column means, steps in units of the weights.
+
+    Hyperparameters are those of `adamx.Adafactor`; the rest is described by `adamx.optimizer`.
+
+    `learning_rate=None` is 1; the paper's is min(.01, 1/sqrt(t)), `schedules.relative_step()`. `weight_decay_rate` is
+    taken of the weights at every step, whatever the step size, as in Optax. `dtype_momentum=None` is at least float32:
+    Optax's default, float32, would narrow the momentum of float64 weights.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> params = jnp.ones((512, 256))
+    >>> nu = adamx.adafactor().init(params).slots.nu
+    >>> nu.row.shape, nu.col.shape
+    ((256,), (512,))
+    """
+    rule = Adafactor(
+        decay_rate=decay_rate,
+        decay_offset=decay_offset,
+        clipping_threshold=clipping_threshold,
+        momentum=momentum,
+        eps=eps,
+        multiply_by_parameter_scale=multiply_by_parameter_scale,
+        min_dim_size_to_factor=min_dim_size_to_factor,
+        factored=factored,
+    )
+    rate = 1.0 if learning_rate is None else learning_rate
+    if momentum is not None:
+        rule, rate = dataclasses.replace(rule, step_size=rate), 1.0
+    strength = 0.0 if weight_decay_rate is None else weight_decay_rate
+    mu_dtype = None if momentum is None else dtype_momentum
+    decays, shared = decaying(strength, weight_decay_mask, "constant", None), common(moments, weights, seed, kernel)
+    return optimizer(rule, rate, mu_dtype=mu_dtype, **decays, **shared)

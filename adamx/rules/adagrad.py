@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, div_no_nan
 from .._rule import At, Rule, Slot, static
-from .._typing import Array, Initial, NonNegative
+from .._typing import Array, Initial, NonNegative, ScalarOrSchedule
 
 
 class SecondMoment(NamedTuple):
@@ -44,3 +45,41 @@ class AdaGrad(Rule[SecondMoment]):
         nu = s.nu + abs_sq(g)
         root = jnp.sqrt(nu + self.eps) if self.eps_in_sqrt else jnp.sqrt(nu) + self.eps
         return div_no_nan(g, root), SecondMoment(nu)
+
+
+@named
+def adagrad(
+    learning_rate: ScalarOrSchedule,
+    initial_accumulator_value: ScalarOrSchedule = AdaGrad.initial_accumulator_value,
+    eps: ScalarOrSchedule = AdaGrad.eps,
+    *,
+    eps_in_sqrt: bool = AdaGrad.eps_in_sqrt,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """AdaGrad (Duchi, Hazan & Singer, JMLR 2011): the gradient in units of the root of the sum of its squares.
+
+    Hyperparameters are those of `adamx.AdaGrad`; the rest is described by `adamx.optimizer`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.adagrad(0.5, initial_accumulator_value=0.0)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.5], dtype=float32)
+    """
+    rule = AdaGrad(initial_accumulator_value, eps, eps_in_sqrt)
+    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel))
+
+
+def scale_by_rss(
+    initial_accumulator_value: ScalarOrSchedule = AdaGrad.initial_accumulator_value,
+    eps: ScalarOrSchedule = AdaGrad.eps,
+    *,
+    eps_in_sqrt: bool = AdaGrad.eps_in_sqrt,
+    moments: MomentFormats = "float32",
+    seed: int = 0,
+) -> Optimizer:
+    """AdaGrad's direction; see `adamx.AdaGrad`."""
+    return scale_by(AdaGrad(initial_accumulator_value, eps, eps_in_sqrt), moments=moments, seed=seed)

@@ -1,10 +1,13 @@
 """Adam (arXiv:1412.6980, Algorithm 1)."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
+from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, biased, debias, ema, eps_beside_hat
 from .._rule import At, Moments, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
 
 class Adam(Rule[Moments]):
@@ -47,3 +50,133 @@ class Adam(Rule[Moments]):
         if self.eps_hat and self.bias_correction:
             eps, eps_root = eps_beside_hat(eps, self.b2, at.t), debias(eps_root, self.b2, at.t)
         return adam_ratio(m_hat, v_hat, eps, eps_root), Moments(mu, nu)
+
+
+@named
+def adam(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = Adam.b1,
+    b2: ScalarOrSchedule = Adam.b2,
+    eps: ScalarOrSchedule = Adam.eps,
+    eps_root: ScalarOrSchedule = Adam.eps_root,
+    mu_dtype: Any = None,
+    *,
+    nesterov: bool = False,
+    eps_hat: bool = False,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    r"""Adam (arXiv:1412.6980): the mean of the gradient, in units of the root of its mean square.
+
+    Unlike `optax.adam`, the state is at least float32 whatever the parameters are, and the bias correction is exact
+    to rounding. `adamx.Adam` has the equations, `adamx.optimizer` describes the other arguments.
+
+    Args:
+        learning_rate: the step size $\alpha$, the paper's being .001; like every number here a Python number, a traced
+            scalar or a schedule of the finished steps.
+        b1: decay rate of the mean, in [0, 1).
+        b2: decay rate of the mean square, in [0, 1).
+        eps: added to the root, in units of the gradient.
+        eps_root: added inside the root.
+        mu_dtype: dtype that `mu` is stored in; `None` for at least float32.
+        nesterov: look one step ahead with the mean.
+        eps_hat: read `eps` as the paper's ε̂, which stands beside the uncorrected root (TensorFlow 1, Keras).
+
+    Returns:
+        An `Optimizer`; its state is two arrays for each leaf.
+
+    Raises:
+        ValueError: a number out of range.
+        TypeError: a number that arrives in too few digits; integer leaves.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.adam(learning_rate=0.1)
+    >>> params = jnp.array([1.0, 2.0])
+    >>> updates, state = opt.update(jnp.array([5.0, -1e-4]), opt.init(params), params)
+    >>> updates
+    Array([-0.1    ,  0.09999], dtype=float32)
+    """
+    rule = Adam(b1, b2, eps, eps_root, nesterov, eps_hat=eps_hat)
+    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **common(moments, weights, seed, kernel))
+
+
+@named
+def adamw(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = Adam.b1,
+    b2: ScalarOrSchedule = Adam.b2,
+    eps: ScalarOrSchedule = Adam.eps,
+    eps_root: ScalarOrSchedule = Adam.eps_root,
+    mu_dtype: Any = None,
+    weight_decay: ScalarOrSchedule = 1e-4,
+    mask: Any = None,
+    *,
+    nesterov: bool = False,
+    eps_hat: bool = False,
+    decay: Decay = "decoupled",
+    lr_max: float | None = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    r"""AdamW (arXiv:1711.05101): Adam with decoupled weight decay.
+
+    Hyperparameters are those of `adamx.adam`; `adamx.optimizer` describes the other arguments.
+
+    Args:
+        learning_rate: the step size $\alpha$, also of the decay; a number or a schedule.
+        weight_decay: $\lambda$; PyTorch's default is 1e-2, Optax's and ours 1e-4. A number or a schedule.
+        mask: which leaves decay.
+        decay: the kind of decay.
+        lr_max: the largest step size, for "independent".
+
+    Raises:
+        ValueError: a number out of range, an unknown `decay`, a mask that covers nothing or misses a leaf.
+        TypeError: a number that arrives in too few digits; integer leaves.
+
+    >>> import adamx, jax, jax.numpy as jnp
+    >>> params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    >>> opt = adamx.adamw(0.1, weight_decay=1.0, mask={"kernel": True, "bias": False})
+    >>> params, state = opt.step(jax.tree.map(jnp.zeros_like, params), opt.init(params), params)
+    >>> params["kernel"][0], params["bias"]
+    (Array([0.9, 0.9], dtype=float32), Array([1., 1.], dtype=float32))
+    """
+    rule = Adam(b1, b2, eps, eps_root, nesterov, eps_hat=eps_hat)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **decays, **shared)
+
+
+def scale_by_adam(
+    b1: ScalarOrSchedule = Adam.b1,
+    b2: ScalarOrSchedule = Adam.b2,
+    eps: ScalarOrSchedule = Adam.eps,
+    eps_root: ScalarOrSchedule = Adam.eps_root,
+    mu_dtype: Any = None,
+    *,
+    nesterov: bool = False,
+    bias_correction: bool = True,
+    eps_hat: bool = False,
+    moments: MomentFormats = "float32",
+    seed: int = 0,
+) -> Optimizer:
+    """Adam's direction, without step size and sign, to chain by hand.
+
+    Hyperparameters are those of `adamx.Adam`; `adamx.scale_by` describes the other arguments.
+
+    The paper's efficient form, with a constant ε̂ (arXiv:1412.6980, end of section 2), corrects the step size instead:
+
+    >>> import adamx, jax.numpy as jnp, optax
+    >>> by_hand = optax.chain(
+    ...     adamx.scale_by_adam(b1=0.9, b2=0.99, bias_correction=False),
+    ...     adamx.scale_by(adamx.BiasCorrection(b1=0.9, b2=0.99)),
+    ...     optax.scale_by_learning_rate(0.5),
+    ... )
+    >>> params = jnp.array([3.0, -4.0])
+    >>> by_hand.update(params, by_hand.init(params), params)[0].round(6)
+    Array([-0.5,  0.5], dtype=float32)
+    """
+    rule = Adam(b1, b2, eps, eps_root, nesterov, bias_correction, eps_hat)
+    return scale_by(rule, mu_dtype=mu_dtype, moments=moments, seed=seed)

@@ -1,10 +1,13 @@
 """Adam-atan2 (arXiv:2407.05872)."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
+from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, debias, ema, sign
 from .._rule import At, Moments, Rule, Slot
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
 
 class AdamAtan2(Rule[Moments]):
@@ -35,3 +38,35 @@ class AdamAtan2(Rule[Moments]):
         nu = ema(s.nu, abs_sq(g), self.b2)
         m_hat, root = debias(mu, self.b1, at.t), jnp.sqrt(debias(nu, self.b2, at.t))
         return self.a * jnp.arctan2(jnp.abs(m_hat), self.b * root) * sign(m_hat), Moments(mu, nu)
+
+
+@named
+def adam_atan2(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = AdamAtan2.b1,
+    b2: ScalarOrSchedule = AdamAtan2.b2,
+    a: ScalarOrSchedule = AdamAtan2.a,
+    b: ScalarOrSchedule = AdamAtan2.b,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+    *,
+    decay: Decay = "decoupled",
+    lr_max: float | None = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """Adam-atan2 (arXiv:2407.05872): Adam through the arc tangent, without an epsilon.
+
+    Hyperparameters are those of `adamx.AdamAtan2`; the rest is described by `adamx.optimizer`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.adam_atan2(0.5, a=4.0)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([0.429204], dtype=float32)
+    """
+    rule = AdamAtan2(b1, b2, a, b)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    return optimizer(rule, learning_rate, **decays, **shared)

@@ -4,9 +4,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, adam_ratio, debias, ema
 from .._rule import At, Moments, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
 
 class AdamMini(Rule[Moments]):
@@ -56,3 +57,34 @@ class AdamMini(Rule[Moments]):
     def _blocks(self, p: Array, dtype: Any) -> Array:
         # Summed up like the squares to come, so that it is sharded as they will be.
         return jnp.zeros_like(p, dtype=dtype).sum(self._averaged(p.ndim), keepdims=True)
+
+
+@named
+def adam_mini(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = AdamMini.b1,
+    b2: ScalarOrSchedule = AdamMini.b2,
+    eps: ScalarOrSchedule = AdamMini.eps,
+    keep: tuple[int, ...] = AdamMini.keep,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+    *,
+    decay: Decay = "decoupled",
+    lr_max: float | None = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """Adam-mini (arXiv:2406.16793): AdamW with one second moment for each output neuron, stored as such.
+
+    Hyperparameters are those of `adamx.AdamMini`; the rest is described by `adamx.optimizer`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> params = jnp.ones((512, 64))
+    >>> adamx.adam_mini(1e-3).init(params).slots.nu.shape
+    (1, 64)
+    """
+    rule = AdamMini(b1, b2, eps, keep)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    return optimizer(rule, learning_rate, **decays, **shared)

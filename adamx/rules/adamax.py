@@ -1,10 +1,13 @@
 """AdaMax (arXiv:1412.6980, Algorithm 2)."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
+from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
 from .._math import biased, debias, div_no_nan, ema
 from .._rule import At, Moments, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
 
 class AdaMax(Rule[Moments]):
@@ -40,3 +43,105 @@ class AdaMax(Rule[Moments]):
         nu = jnp.maximum(self.b2 * s.nu, jnp.abs(g) + inside)
         m_hat = (debias if self.bias_correction else biased)(mu, self.b1, at.t)
         return div_no_nan(m_hat, nu + outside), Moments(mu, nu)
+
+
+@named
+def adamax(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = AdaMax.b1,
+    b2: ScalarOrSchedule = AdaMax.b2,
+    eps: ScalarOrSchedule = AdaMax.eps,
+    *,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    r"""AdaMax (arXiv:1412.6980): Adam with the largest gradient in place of the mean square.
+
+    `adamx.AdaMax` has the equations, `adamx.optimizer` describes the other arguments.
+
+    Args:
+        learning_rate: the step size $\alpha$, the paper's being .002; a number or a schedule.
+        b1: decay rate of the mean, in [0, 1).
+        b2: decay rate of the maximum, in [0, 1).
+        eps: added to $|g|$; 0 for the paper's formula, with zero steps where it divides 0 by 0.
+
+    Returns:
+        An `Optimizer`; its state is two arrays for each leaf.
+
+    Raises:
+        ValueError: a number out of range.
+        TypeError: a number that arrives in too few digits; integer leaves.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.adamax(learning_rate=0.25, eps=0.0)
+    >>> params = jnp.array([1.0, 2.0])
+    >>> opt.step(jnp.array([0.0, -1e-9]), opt.init(params), params)[0]
+    Array([1.  , 2.25], dtype=float32)
+    """
+    rule = AdaMax(b1, b2, eps)
+    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel))
+
+
+@named
+def adamaxw(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = AdaMax.b1,
+    b2: ScalarOrSchedule = AdaMax.b2,
+    eps: ScalarOrSchedule = AdaMax.eps,
+    weight_decay: ScalarOrSchedule = 1e-4,
+    mask: Any = None,
+    *,
+    decay: Decay = "decoupled",
+    lr_max: float | None = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    r"""AdaMaxW (arXiv:1711.05101): AdaMax with decoupled weight decay.
+
+    Hyperparameters are those of `adamx.adamax`; `adamx.optimizer` describes the other arguments.
+
+    Args:
+        learning_rate: the step size $\alpha$, also of the decay; a number or a schedule.
+        weight_decay: $\lambda$; a number or a schedule.
+        mask: which leaves decay.
+        decay: the kind of decay.
+        lr_max: the largest step size, for "independent".
+
+    Raises:
+        ValueError: a number out of range, an unknown `decay`, a mask that covers nothing or misses a leaf.
+        TypeError: a number that arrives in too few digits; integer leaves.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.adamaxw(learning_rate=0.5, weight_decay=0.5, decay="cautious")
+    >>> params = jnp.array([1.0, 1.0])
+    >>> opt.step(jnp.array([1.0, -1.0]), opt.init(params), params)[0]
+    Array([0.25, 1.5 ], dtype=float32)
+    """
+    rule = AdaMax(b1, b2, eps)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    return optimizer(rule, learning_rate, **decays, **shared)
+
+
+def scale_by_adamax(
+    b1: ScalarOrSchedule = AdaMax.b1,
+    b2: ScalarOrSchedule = AdaMax.b2,
+    eps: ScalarOrSchedule = AdaMax.eps,
+    *,
+    moments: MomentFormats = "float32",
+    seed: int = 0,
+) -> Optimizer:
+    """AdaMax's direction, without step size and sign, to chain by hand.
+
+    Hyperparameters are those of `adamx.AdaMax`; `adamx.scale_by` describes the other arguments.
+
+    >>> import adamx, jax.numpy as jnp, optax
+    >>> opt = optax.chain(optax.clip_by_global_norm(1.0), adamx.scale_by_adamax(), optax.scale(-0.002))
+    >>> params = jnp.array([3.0, -4.0])
+    >>> opt.update(params, opt.init(params), params)[0]
+    Array([-0.002,  0.002], dtype=float32)
+    """
+    return scale_by(AdaMax(b1, b2, eps), moments=moments, seed=seed)

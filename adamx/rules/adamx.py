@@ -4,9 +4,11 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
 from .._math import abs_sq, adam_ratio, ema
 from .._rule import At, Rule, Slot
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from ..schedules import decayed_beta
 
 
 class RepairedMoments(NamedTuple):
@@ -50,3 +52,41 @@ class AdamX(Rule[RepairedMoments]):
         nu = ema(s.nu, abs_sq(g), self.b2)
         nu_max = jnp.maximum(jnp.square(share / s.share) * s.nu_max, nu)
         return adam_ratio(mu, nu_max, self.eps), RepairedMoments(mu, nu, nu_max, share)
+
+
+@named
+def adamx(
+    learning_rate: ScalarOrSchedule,
+    b1: float = AdamX.b1,
+    b2: ScalarOrSchedule = AdamX.b2,
+    eps: ScalarOrSchedule = AdamX.eps,
+    *,
+    b1_decay: float = 1 - 1e-8,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    r"""AdamX (arXiv:1904.03590): AMSGrad repaired for momentum that fades.
+
+    An algorithm that happens to bear this library's name. `adamx.AdamX` has the equations, `adamx.optimizer` describes
+    the other arguments.
+
+    Args:
+        learning_rate: the step size; $\alpha/\sqrt t$ in the paper, `schedules.inverse_sqrt`.
+        b1: first decay rate of the mean, in [0, 1).
+        b2: decay rate of the mean square, in [0, 1).
+        eps: added to the root, in units of the gradient.
+        b1_decay: $\lambda$, in (0, 1]; 1 - 1e-8 is what Adam's paper suggests for it, 1 makes it AMSGrad.
+
+    Raises:
+        ValueError: a number out of range.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.adamx(adamx.schedules.inverse_sqrt(0.5))
+    >>> params = jnp.array([1.0])
+    >>> opt.step(params, opt.init(params), params)[0] < params
+    Array([ True], dtype=bool)
+    """
+    rule = AdamX(decayed_beta(b1, b1_decay), b2, eps)
+    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel))

@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, debias, ema
 from .._rule import At, Rule, Slot
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
 
 class AdanMoments(NamedTuple):
@@ -56,3 +57,54 @@ class Adan(Rule[AdanMoments]):
         ahead = debias(mu, self.b1, at.t) + self.b2 * debias(delta, self.b2, at.t)
         u = adam_ratio(ahead, debias(nu, self.b3, at.t), self.eps, self.eps_root)
         return u, AdanMoments(mu, delta, nu, g)
+
+
+@named
+def adan(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = Adan.b1,
+    b2: ScalarOrSchedule = Adan.b2,
+    b3: ScalarOrSchedule = Adan.b3,
+    eps: ScalarOrSchedule = Adan.eps,
+    eps_root: ScalarOrSchedule = Adan.eps_root,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+    *,
+    decay: Decay = "proximal",
+    lr_max: float | None = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    r"""Adan (arXiv:2208.06677): Adam with Nesterov momentum built from the change of the gradient.
+
+    Hyperparameters are those of `adamx.Adan`; the rest is described by `adamx.optimizer`.
+
+    Decay is the official code's, $p / (1 + \alpha\lambda)$ after the step. Optax has another rule under this name,
+    with 1 - b2 for b2 (optax#1715), `eps_root=1e-8` and decoupled decay. The official code has no `eps_root`, and so it
+    is 0 here, as in `optax.scale_by_adan`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.adan(0.5)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.5], dtype=float32)
+    """
+    rule = Adan(b1, b2, b3, eps, eps_root)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    return optimizer(rule, learning_rate, **decays, **shared)
+
+
+def scale_by_adan(
+    b1: ScalarOrSchedule = Adan.b1,
+    b2: ScalarOrSchedule = Adan.b2,
+    b3: ScalarOrSchedule = Adan.b3,
+    eps: ScalarOrSchedule = Adan.eps,
+    eps_root: ScalarOrSchedule = Adan.eps_root,
+    *,
+    moments: MomentFormats = "float32",
+    seed: int = 0,
+) -> Optimizer:
+    """Adan's direction; see `adamx.Adan`."""
+    return scale_by(Adan(b1, b2, b3, eps, eps_root), moments=moments, seed=seed)

@@ -1,12 +1,13 @@
-"""AdEMAMix (arXiv:2409.03137) and its simplified form (arXiv:2502.02431)."""
+"""AdEMAMix (arXiv:2409.03137)."""
 
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, debias, ema
-from .._rule import At, Moments, Rule, Slot
-from .._typing import Array, Beta, NonNegative
+from .._rule import At, Rule, Slot
+from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
 
 class MixedMoments(NamedTuple):
@@ -55,32 +56,57 @@ class AdEMAMix(Rule[MixedMoments]):
         return u, MixedMoments(mu, mu_slow, nu)
 
 
-class SimplifiedAdEMAMix(Rule[Moments]):
-    r"""AdEMAMix with one slow momentum, and the gradient itself in place of the fast mean.
+@named
+def ademamix(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = AdEMAMix.b1,
+    b2: ScalarOrSchedule = AdEMAMix.b2,
+    b3: ScalarOrSchedule = AdEMAMix.b3,
+    alpha: ScalarOrSchedule = AdEMAMix.alpha,
+    eps: ScalarOrSchedule = AdEMAMix.eps,
+    eps_root: ScalarOrSchedule = AdEMAMix.eps_root,
+    mu_dtype: Any = None,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+    *,
+    decay: Decay = "decoupled",
+    lr_max: float | None = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """AdEMAMix (arXiv:2409.03137): AdamW with a second, much slower mean of the gradient.
 
-    $$m_t = \beta_1 m_{t-1} + g_t \qquad u_t = (m_t + \alpha g_t) / (\sqrt{\hat v_t + \bar\varepsilon} + \varepsilon)$$
+    Hyperparameters are those of `adamx.AdEMAMix`; the rest is described by `adamx.optimizer`.
 
-    The momentum is a sum, not a mean: about $1/(1-\beta_1)$ times larger, so step sizes are as many times smaller.
+    Warm the slow mean up with `schedules.ademamix_alpha` and `schedules.ademamix_b3`.
 
-    Attributes:
-        b1: decay rate of the momentum.
-        b2: decay rate of the mean square.
-        alpha: weight of the gradient; larger for small batches.
-        eps: added to the root, in units of the gradient.
-        eps_root: added inside the root.
-
-    Reference: Morwani et al., arXiv:2502.02431.
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.ademamix(0.5, alpha=0.0)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.5], dtype=float32)
     """
+    rule = AdEMAMix(b1, b2, b3, alpha, eps, eps_root)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **decays, **shared)
 
-    b1: Beta = 0.99
-    b2: Beta = 0.95
-    alpha: NonNegative = 0.0
-    eps: NonNegative = 1e-8
-    eps_root: NonNegative = 0.0
-    slots = Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True))
 
-    def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
-        mu = self.b1 * s.mu + g
-        nu = ema(s.nu, abs_sq(g), self.b2)
-        u = adam_ratio(mu + self.alpha * g, debias(nu, self.b2, at.t), self.eps, self.eps_root)
-        return u, Moments(mu, nu)
+def scale_by_ademamix(
+    b1: ScalarOrSchedule = AdEMAMix.b1,
+    b2: ScalarOrSchedule = AdEMAMix.b2,
+    b3: ScalarOrSchedule = AdEMAMix.b3,
+    alpha: ScalarOrSchedule = AdEMAMix.alpha,
+    eps: ScalarOrSchedule = AdEMAMix.eps,
+    eps_root: ScalarOrSchedule = AdEMAMix.eps_root,
+    mu_dtype: Any = None,
+    *,
+    moments: MomentFormats = "float32",
+    seed: int = 0,
+) -> Optimizer:
+    """AdEMAMix's direction; see `adamx.AdEMAMix`.
+
+    `alpha` is 5, as in `ademamix` here and in Optax, whose `scale_by_ademamix` has 6.
+    """
+    return scale_by(AdEMAMix(b1, b2, b3, alpha, eps, eps_root), mu_dtype=mu_dtype, moments=moments, seed=seed)

@@ -1,10 +1,13 @@
 """ADOPT (arXiv:2411.02853)."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
+from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, div_no_nan, ema, sign
 from .._rule import At, Moments, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
 
 def fourth_root(count: Array) -> Array:
@@ -50,3 +53,53 @@ class ADOPT(Rule[Moments]):
         nu = jnp.where(first, abs_sq(g), ema(s.nu, abs_sq(g), self.b2))
         u = ema(mu, n, self.b1) if self.nesterov else mu
         return jnp.where(first, 0 * g, u + at.decay(self.weight_decay)), Moments(mu, nu)
+
+
+@named
+def adopt(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = ADOPT.b1,
+    b2: ScalarOrSchedule = ADOPT.b2,
+    eps: ScalarOrSchedule = ADOPT.eps,
+    mu_dtype: Any = None,
+    *,
+    nesterov: bool = ADOPT.nesterov,
+    use_clipping: bool = ADOPT.use_clipping,
+    clip_value_fn: ScalarOrSchedule = fourth_root,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """ADOPT (arXiv:2411.02853): Adam that converges for every b2; its first call takes no step.
+
+    Hyperparameters are those of `adamx.ADOPT`; the rest is described by `adamx.optimizer`. `clip_value_fn` is a
+    function of the finished steps, as in Optax, or a number.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.adopt(0.5)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([2.], dtype=float32)
+    """
+    rule = ADOPT(b1, b2, eps, weight_decay, nesterov, use_clipping, clip_value_fn)
+    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, mask=mask, **common(moments, weights, seed, kernel))
+
+
+def scale_by_adopt(
+    b1: ScalarOrSchedule = ADOPT.b1,
+    b2: ScalarOrSchedule = ADOPT.b2,
+    eps: ScalarOrSchedule = ADOPT.eps,
+    mu_dtype: Any = None,
+    *,
+    nesterov: bool = ADOPT.nesterov,
+    use_clipping: bool = ADOPT.use_clipping,
+    clip_value_fn: ScalarOrSchedule = fourth_root,
+    moments: MomentFormats = "float32",
+    seed: int = 0,
+) -> Optimizer:
+    """ADOPT's direction; see `adamx.ADOPT`."""
+    rule = ADOPT(b1, b2, eps, nesterov=nesterov, use_clipping=use_clipping, clip_value_fn=clip_value_fn)
+    return scale_by(rule, mu_dtype=mu_dtype, moments=moments, seed=seed)

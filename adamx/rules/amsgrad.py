@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, biased, debias, ema, eps_beside_hat
 from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
 
 class MaxMoments(NamedTuple):
@@ -62,3 +63,73 @@ class AMSGrad(Rule[MaxMoments]):
             v_hat = nu_max = jnp.maximum(s.nu_max, hat(nu, self.b2, at.t))
         eps = eps_beside_hat(self.eps, self.b2, at.t) if self.eps_hat else self.eps
         return adam_ratio(m_hat, v_hat, eps, self.eps_root), MaxMoments(mu, nu, nu_max)
+
+
+@named
+def amsgrad(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = AMSGrad.b1,
+    b2: ScalarOrSchedule = AMSGrad.b2,
+    eps: ScalarOrSchedule = AMSGrad.eps,
+    eps_root: ScalarOrSchedule = AMSGrad.eps_root,
+    mu_dtype: Any = None,
+    bias_correction_mu: bool = AMSGrad.bias_correction_mu,
+    bias_correction_nu: bool = AMSGrad.bias_correction_nu,
+    *,
+    max_of: str = AMSGrad.max_of,
+    eps_hat: bool = AMSGrad.eps_hat,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """AMSGrad (arXiv:1904.09237): Adam whose second moment never shrinks, in its three forms.
+
+    `adamx.AMSGrad` has the forms, `adamx.optimizer` describes the other arguments.
+
+    Args:
+        learning_rate: the step size.
+        b1: decay rate of the mean, in [0, 1).
+        b2: decay rate of the mean square, in [0, 1).
+        eps: added to the root, in units of the gradient.
+        eps_root: added inside the root.
+        mu_dtype: dtype that `mu` is stored in; `None` for at least float32.
+        bias_correction_mu: whether the mean is corrected; not so in the paper.
+        bias_correction_nu: whether the second moment is corrected; not so in the paper.
+        max_of: "corrected" (Optax) or "raw" (PyTorch, the paper): of which second moment the maximum is kept.
+        eps_hat: read `eps` as ε̂ (Keras).
+
+    Raises:
+        ValueError: a number out of range, an unknown `max_of`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.amsgrad(learning_rate=0.5, max_of="raw")
+    >>> params = jnp.array([1.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([0.5], dtype=float32)
+    """
+    rule = AMSGrad(b1, b2, eps, eps_root, bias_correction_mu, bias_correction_nu, max_of, eps_hat)
+    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **common(moments, weights, seed, kernel))
+
+
+def scale_by_amsgrad(
+    b1: ScalarOrSchedule = AMSGrad.b1,
+    b2: ScalarOrSchedule = AMSGrad.b2,
+    eps: ScalarOrSchedule = AMSGrad.eps,
+    eps_root: ScalarOrSchedule = AMSGrad.eps_root,
+    mu_dtype: Any = None,
+    bias_correction_mu: bool = AMSGrad.bias_correction_mu,
+    bias_correction_nu: bool = AMSGrad.bias_correction_nu,
+    *,
+    max_of: str = AMSGrad.max_of,
+    eps_hat: bool = AMSGrad.eps_hat,
+    moments: MomentFormats = "float32",
+    seed: int = 0,
+) -> Optimizer:
+    """AMSGrad's direction; see `adamx.AMSGrad`."""
+    return scale_by(
+        AMSGrad(b1, b2, eps, eps_root, bias_correction_mu, bias_correction_nu, max_of, eps_hat),
+        mu_dtype=mu_dtype,
+        moments=moments,
+        seed=seed,
+    )

@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, div_no_nan, ema, rms
 from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative, Positive
+from .._typing import Array, Beta, NonNegative, Positive, ScalarOrSchedule
 from .factored import Axes, factor_slots, factored_axes
 
 
@@ -67,3 +68,38 @@ class CAME(Rule[CAMEMoments]):
 
     def _axes(self, shape: tuple[int, ...]) -> Axes:
         return factored_axes(shape, self.min_dim_size_to_factor, last=True)
+
+
+@named
+def came(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = CAME.b1,
+    b2: ScalarOrSchedule = CAME.b2,
+    b3: ScalarOrSchedule = CAME.b3,
+    eps: ScalarOrSchedule = CAME.eps,
+    eps_instability: ScalarOrSchedule = CAME.eps_instability,
+    clipping_threshold: ScalarOrSchedule = CAME.clipping_threshold,
+    min_dim_size_to_factor: int = CAME.min_dim_size_to_factor,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+    *,
+    decay: Decay = "decoupled",
+    lr_max: float | None = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """CAME (arXiv:2307.02047): Adafactor whose momentum is trusted where it agrees with the steps it averages.
+
+    Hyperparameters are those of `adamx.CAME`; the rest is described by `adamx.optimizer`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.came(0.5, b1=0.5)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.75], dtype=float32)
+    """
+    rule = CAME(b1, b2, b3, eps, eps_instability, clipping_threshold, min_dim_size_to_factor)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    return optimizer(rule, learning_rate, **decays, **shared)

@@ -1,10 +1,13 @@
 """LaProp (arXiv:2002.04839)."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
+from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, adam_ratio, debias, ema
 from .._rule import At, Moments, Rule, Slot
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
 
 class LaProp(Rule[Moments]):
@@ -34,3 +37,34 @@ class LaProp(Rule[Moments]):
         nu = ema(s.nu, abs_sq(g), self.b2)
         mu = ema(s.mu, adam_ratio(g, debias(nu, self.b2, at.t), self.eps), self.b1)
         return debias(mu, self.b1, at.t), Moments(mu, nu)
+
+
+@named
+def laprop(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = LaProp.b1,
+    b2: ScalarOrSchedule = LaProp.b2,
+    eps: ScalarOrSchedule = LaProp.eps,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+    *,
+    decay: Decay = "decoupled",
+    lr_max: float | None = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """LaProp (arXiv:2002.04839): momentum of the rescaled gradient, Adam with its two steps in the other order.
+
+    Hyperparameters are those of `adamx.LaProp`; the rest is described by `adamx.optimizer`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.laprop(0.5)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.5], dtype=float32)
+    """
+    rule = LaProp(b1, b2, eps)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    return optimizer(rule, learning_rate, **decays, **shared)

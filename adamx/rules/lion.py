@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
 from .._math import ema, sign
 from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative, Scalar
+from .._typing import Array, Beta, NonNegative, Scalar, ScalarOrSchedule
 
 
 class Momentum(NamedTuple):
@@ -62,3 +63,51 @@ class Lion(Rule[Momentum]):
 
     def step(self, g: Array, s: Momentum, at: At) -> tuple[Array, Momentum]:
         return SIGNS[self.mode](ema(s.mu, g, self.b1), self.smooth_beta), Momentum(ema(s.mu, g, self.b2))
+
+
+@named
+def lion(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = Lion.b1,
+    b2: ScalarOrSchedule = Lion.b2,
+    mu_dtype: Any = None,
+    weight_decay: ScalarOrSchedule = 1e-3,
+    mask: Any = None,
+    *,
+    mode: str = Lion.mode,
+    smooth_beta: ScalarOrSchedule = Lion.smooth_beta,
+    decay: Decay = "decoupled",
+    lr_max: float | None = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """Lion (arXiv:2302.06675): the sign of an interpolated momentum; steps 3 to 10 times smaller than Adam's.
+
+    Hyperparameters are those of `adamx.Lion`; the rest is described by `adamx.optimizer`. `mode` and `smooth_beta` are
+    those of `optax.scale_by_lion`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.lion(0.5, weight_decay=0.0)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.5], dtype=float32)
+    """
+    rule = Lion(b1, b2, mode, smooth_beta)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **decays, **shared)
+
+
+def scale_by_lion(
+    b1: ScalarOrSchedule = Lion.b1,
+    b2: ScalarOrSchedule = Lion.b2,
+    mu_dtype: Any = None,
+    *,
+    mode: str = Lion.mode,
+    smooth_beta: ScalarOrSchedule = Lion.smooth_beta,
+    moments: MomentFormats = "float32",
+    seed: int = 0,
+) -> Optimizer:
+    """Lion's direction; see `adamx.Lion`, also for `mode`."""
+    return scale_by(Lion(b1, b2, mode, smooth_beta), mu_dtype=mu_dtype, moments=moments, seed=seed)

@@ -4,9 +4,11 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, adam_ratio, debias, ema
 from .._rule import At, Rule, Slot
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from .adam import Adam, adam
 
 
 class ScheduledMoments(NamedTuple):
@@ -50,3 +52,85 @@ class NAdam(Rule[ScheduledMoments]):
         product = s.product * here
         m_bar = mu * (ahead / (1 - product * ahead)) + g * ((1 - here) / (1 - product))
         return adam_ratio(m_bar, debias(nu, self.b2, at.t), self.eps), ScheduledMoments(mu, nu, product)
+
+
+@named
+def nadam(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = Adam.b1,
+    b2: ScalarOrSchedule = Adam.b2,
+    eps: ScalarOrSchedule = Adam.eps,
+    eps_root: ScalarOrSchedule = Adam.eps_root,
+    mu_dtype: Any = None,
+    *,
+    nesterov: bool = True,
+    momentum_decay: ScalarOrSchedule | None = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    r"""NAdam (Dozat, ICLR 2016 workshop): Adam with Nesterov momentum, constant or with Dozat's schedule.
+
+    Without `momentum_decay` it is Optax's form, `adam(nesterov=True)`; with it PyTorch's and Keras's, `adamx.NAdam`,
+    which has no `eps_root` and looks ahead always. `adamx.optimizer` describes the other arguments.
+
+    Args:
+        learning_rate: the step size; PyTorch's is .002.
+        b1: decay rate of the mean, in [0, 1).
+        b2: decay rate of the mean square, in [0, 1).
+        eps: added to the root, in units of the gradient.
+        eps_root: added inside the root.
+        mu_dtype: dtype that `mu` is stored in; `None` for at least float32.
+        nesterov: look one step ahead with the mean.
+        momentum_decay: how slowly the momentum warms up: 4e-3 in PyTorch, 1 in Keras; `None` for a constant one.
+
+    Raises:
+        ValueError: a number out of range; `momentum_decay` together with `eps_root` or without `nesterov`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.nadam(learning_rate=0.5, momentum_decay=4e-3)
+    >>> params = jnp.array([1.0])
+    >>> opt.step(params, opt.init(params), params)[0]
+    Array([0.4717741], dtype=float32)
+    """
+    shared = common(moments, weights, seed, kernel)
+    if momentum_decay is None:
+        return adam(learning_rate, b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, **shared)
+    if not nesterov or not isinstance(eps_root, (int, float)) or eps_root != 0:
+        raise ValueError("momentum_decay selects Dozat's NAdam, which always looks ahead and has no eps_root")
+    return optimizer(NAdam(b1, b2, eps, momentum_decay), learning_rate, mu_dtype=mu_dtype, **shared)
+
+
+@named
+def nadamw(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = Adam.b1,
+    b2: ScalarOrSchedule = Adam.b2,
+    eps: ScalarOrSchedule = Adam.eps,
+    eps_root: ScalarOrSchedule = Adam.eps_root,
+    mu_dtype: Any = None,
+    weight_decay: ScalarOrSchedule = 1e-4,
+    mask: Any = None,
+    *,
+    nesterov: bool = True,
+    decay: Decay = "decoupled",
+    lr_max: float | None = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """NAdamW (Dozat, ICLR 2016 workshop): AdamW with Nesterov momentum, `adamw(nesterov=True)`.
+
+    The arguments are those of `adamx.adamw`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.nadamw(learning_rate=0.5, weight_decay=0.1)
+    >>> params = jnp.array([1.0])
+    >>> opt.step(jnp.zeros(1), opt.init(params), params)[0]
+    Array([0.95], dtype=float32)
+    """
+    rule = Adam(b1, b2, eps, eps_root, nesterov)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **decays, **shared)

@@ -1,10 +1,13 @@
 """NovoGrad (arXiv:1905.11286)."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
+from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, ema
 from .._rule import At, Moments, Rule, Slot
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
 
 class NovoGrad(Rule[Moments]):
@@ -37,3 +40,49 @@ class NovoGrad(Rule[Moments]):
         n = adam_ratio(g, nu, self.eps, self.eps_root) + at.decay(self.weight_decay)
         mu = self.b1 * s.mu + n
         return mu, Moments(mu, nu)
+
+
+@named
+def novograd(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = NovoGrad.b1,
+    b2: ScalarOrSchedule = NovoGrad.b2,
+    eps: ScalarOrSchedule = NovoGrad.eps,
+    eps_root: ScalarOrSchedule = NovoGrad.eps_root,
+    weight_decay: ScalarOrSchedule = NovoGrad.weight_decay,
+    *,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """NovoGrad (arXiv:1905.11286): momentum of gradients of unit length, one second moment for each leaf.
+
+    Hyperparameters are those of `adamx.NovoGrad`; the rest is described by `adamx.optimizer`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.novograd(5.0)
+    >>> params = jnp.array([3.0, 4.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(5)
+    Array([0., 0.], dtype=float32)
+    """
+    rule = NovoGrad(b1, b2, eps, eps_root, weight_decay)
+    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel))
+
+
+def scale_by_novograd(
+    b1: ScalarOrSchedule = NovoGrad.b1,
+    b2: ScalarOrSchedule = NovoGrad.b2,
+    eps: ScalarOrSchedule = NovoGrad.eps,
+    eps_root: ScalarOrSchedule = NovoGrad.eps_root,
+    weight_decay: ScalarOrSchedule = NovoGrad.weight_decay,
+    mu_dtype: Any = None,
+    *,
+    moments: MomentFormats = "float32",
+    seed: int = 0,
+) -> Optimizer:
+    """NovoGrad's direction; see `adamx.NovoGrad`.
+
+    `eps` is 1e-6, as in `novograd` here and in Optax, whose `scale_by_novograd` has 1e-8.
+    """
+    return scale_by(NovoGrad(b1, b2, eps, eps_root, weight_decay), mu_dtype=mu_dtype, moments=moments, seed=seed)

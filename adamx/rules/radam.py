@@ -2,9 +2,10 @@
 
 import jax.numpy as jnp
 
+from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, debias, ema, eps_beside_hat, log_beta
 from .._rule import At, Moments, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative, Scalar
+from .._typing import Array, Beta, NonNegative, Scalar, ScalarOrSchedule
 
 
 class RAdam(Rule[Moments]):
@@ -73,3 +74,54 @@ def _psi(y: Array) -> Array:
         series = (series + bernoulli) * near
     far = jnp.maximum(y, 0.5)
     return jnp.where(y < 0.5, series, far / 2 / jnp.tanh(far / 2) - 1)
+
+
+@named
+def radam(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = RAdam.b1,
+    b2: ScalarOrSchedule = RAdam.b2,
+    eps: ScalarOrSchedule = RAdam.eps,
+    eps_root: ScalarOrSchedule = RAdam.eps_root,
+    threshold: ScalarOrSchedule = RAdam.threshold,
+    *,
+    nesterov: bool = RAdam.nesterov,
+    unrectified: str = RAdam.unrectified,
+    eps_hat: bool = RAdam.eps_hat,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """RAdam (arXiv:1908.03265): Adam whose first steps wait until the second moment has seen enough gradients.
+
+    Hyperparameters are those of `adamx.RAdam`; the rest is described by `adamx.optimizer`.
+
+    Raises:
+        ValueError: a number out of range, an unknown `unrectified`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.radam(0.25)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.5], dtype=float32)
+    """
+    rule = RAdam(b1, b2, eps, eps_root, threshold, nesterov, unrectified, eps_hat)
+    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel))
+
+
+def scale_by_radam(
+    b1: ScalarOrSchedule = RAdam.b1,
+    b2: ScalarOrSchedule = RAdam.b2,
+    eps: ScalarOrSchedule = RAdam.eps,
+    eps_root: ScalarOrSchedule = RAdam.eps_root,
+    threshold: ScalarOrSchedule = RAdam.threshold,
+    *,
+    nesterov: bool = RAdam.nesterov,
+    unrectified: str = RAdam.unrectified,
+    eps_hat: bool = RAdam.eps_hat,
+    moments: MomentFormats = "float32",
+    seed: int = 0,
+) -> Optimizer:
+    """RAdam's direction; see `adamx.RAdam`."""
+    return scale_by(RAdam(b1, b2, eps, eps_root, threshold, nesterov, unrectified, eps_hat), moments=moments, seed=seed)

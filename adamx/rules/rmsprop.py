@@ -1,13 +1,15 @@
 """RMSProp (Tieleman & Hinton 2012), plain, centred, with momentum, corrected for bias."""
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, biased, debias, div_no_nan, ema
 from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, Initial, NonNegative
+from .._typing import Array, Beta, Initial, NonNegative, ScalarOrSchedule
 
 
 class RMSMoments(NamedTuple):
@@ -80,3 +82,75 @@ class RMSProp(Rule[RMSMoments]):
             trace = self.momentum * s.trace + u
             u = u + self.momentum * trace if self.nesterov else trace
         return u, RMSMoments(nu, mu, trace)
+
+
+@named
+def rmsprop(
+    learning_rate: ScalarOrSchedule,
+    decay: ScalarOrSchedule = RMSProp.decay,
+    eps: ScalarOrSchedule = RMSProp.eps,
+    initial_scale: ScalarOrSchedule = RMSProp.initial_scale,
+    eps_in_sqrt: bool = RMSProp.eps_in_sqrt,
+    centered: bool = RMSProp.centered,
+    momentum: ScalarOrSchedule | None = RMSProp.momentum,
+    nesterov: bool = RMSProp.nesterov,
+    bias_correction: bool = RMSProp.bias_correction,
+    *,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """RMSProp (Tieleman & Hinton, 2012): the gradient in units of its root mean square.
+
+    Hyperparameters are those of `adamx.RMSProp`; the rest is described by `adamx.optimizer`.
+
+    The momentum adds up scaled steps, as in Optax; PyTorch's adds up directions (`adamx.preset`).
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.rmsprop(0.5, decay=0.75)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.], dtype=float32)
+    """
+    rule = RMSProp(decay, eps, initial_scale, momentum, eps_in_sqrt, centered, nesterov, bias_correction)
+    rate = learning_rate
+    if momentum is not None:
+        rule, rate = dataclasses.replace(rule, step_size=learning_rate), 1.0
+    return optimizer(rule, rate, **common(moments, weights, seed, kernel))
+
+
+def scale_by_rms(
+    decay: ScalarOrSchedule = RMSProp.decay,
+    eps: ScalarOrSchedule = RMSProp.eps,
+    initial_scale: ScalarOrSchedule = RMSProp.initial_scale,
+    eps_in_sqrt: bool = RMSProp.eps_in_sqrt,
+    bias_correction: bool = RMSProp.bias_correction,
+    *,
+    moments: MomentFormats = "float32",
+    seed: int = 0,
+) -> Optimizer:
+    """RMSProp's direction; see `adamx.RMSProp`."""
+    return scale_by(
+        RMSProp(decay, eps, initial_scale, eps_in_sqrt=eps_in_sqrt, bias_correction=bias_correction),
+        moments=moments,
+        seed=seed,
+    )
+
+
+def scale_by_stddev(
+    decay: ScalarOrSchedule = RMSProp.decay,
+    eps: ScalarOrSchedule = RMSProp.eps,
+    initial_scale: ScalarOrSchedule = RMSProp.initial_scale,
+    eps_in_sqrt: bool = RMSProp.eps_in_sqrt,
+    bias_correction: bool = RMSProp.bias_correction,
+    *,
+    moments: MomentFormats = "float32",
+    seed: int = 0,
+) -> Optimizer:
+    """The direction of centred RMSProp; see `adamx.RMSProp`."""
+    return scale_by(
+        RMSProp(decay, eps, initial_scale, eps_in_sqrt=eps_in_sqrt, centered=True, bias_correction=bias_correction),
+        moments=moments,
+        seed=seed,
+    )

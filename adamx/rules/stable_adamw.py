@@ -1,10 +1,13 @@
 """StableAdamW (arXiv:2304.13013, Algorithm 2)."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
+from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
 from .._math import abs_sq, adam_ratio, debias, ema, rms
 from .._rule import At, Moments, Rule, Slot
-from .._typing import Array, Beta, NonNegative
+from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
 
 class StableAdamW(Rule[Moments]):
@@ -36,3 +39,31 @@ class StableAdamW(Rule[Moments]):
         u = adam_ratio(debias(mu, self.b1, at.t), v_hat, self.eps) + at.decay(self.weight_decay)
         lag = rms(adam_ratio(g, jnp.maximum(v_hat, self.eps**2), 0.0))
         return u / jnp.maximum(1, lag), Moments(mu, nu)
+
+
+@named
+def stable_adamw(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = StableAdamW.b1,
+    b2: ScalarOrSchedule = StableAdamW.b2,
+    eps: ScalarOrSchedule = StableAdamW.eps,
+    weight_decay: ScalarOrSchedule = 1e-2,
+    mask: Any = None,
+    *,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """StableAdamW (arXiv:2304.13013): AdamW that shortens a leaf's step while its second moment lags behind.
+
+    Hyperparameters are those of `adamx.StableAdamW`; the rest is described by `adamx.optimizer`.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.stable_adamw(0.5, weight_decay=0.0)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.5], dtype=float32)
+    """
+    rule = StableAdamW(b1, b2, eps, weight_decay)
+    return optimizer(rule, learning_rate, mask=mask, **common(moments, weights, seed, kernel))

@@ -4,9 +4,10 @@ import functools
 
 import jax.numpy as jnp
 
+from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, debias, ema
 from .._rule import At, Moments, Rule, Slot
-from .._typing import Array, Beta, Initial, NonNegative
+from .._typing import Array, Beta, Initial, NonNegative, ScalarOrSchedule
 
 
 class Yogi(Rule[Moments]):
@@ -45,3 +46,47 @@ class Yogi(Rule[Moments]):
         nu = s.nu - (1 - self.b2) * jnp.sign(s.nu - square) * square
         m_hat, v_hat = debias(mu, self.b1, at.t), debias(nu, self.b2, at.t)
         return adam_ratio(m_hat, v_hat, self.eps, self.eps_root), Moments(mu, nu)
+
+
+@named
+def yogi(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = Yogi.b1,
+    b2: ScalarOrSchedule = Yogi.b2,
+    eps: ScalarOrSchedule = Yogi.eps,
+    eps_root: ScalarOrSchedule = Yogi.eps_root,
+    initial_accumulator_value: ScalarOrSchedule = Yogi.initial_accumulator_value,
+    *,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """Yogi (NeurIPS 2018): Adam whose second moment moves by steps of its own size.
+
+    Hyperparameters are those of `adamx.Yogi`; the rest is described by `adamx.optimizer`.
+
+    The mean starts at 0; Optax starts it at 1e-6, with the second moment.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.yogi(0.5, eps=0.0, initial_accumulator_value=0.0)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.5], dtype=float32)
+    """
+    rule = Yogi(b1, b2, eps, eps_root, initial_accumulator_value)
+    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel))
+
+
+def scale_by_yogi(
+    b1: ScalarOrSchedule = Yogi.b1,
+    b2: ScalarOrSchedule = Yogi.b2,
+    eps: ScalarOrSchedule = Yogi.eps,
+    eps_root: ScalarOrSchedule = Yogi.eps_root,
+    initial_accumulator_value: ScalarOrSchedule = Yogi.initial_accumulator_value,
+    *,
+    moments: MomentFormats = "float32",
+    seed: int = 0,
+) -> Optimizer:
+    """Yogi's direction; see `adamx.Yogi`."""
+    return scale_by(Yogi(b1, b2, eps, eps_root, initial_accumulator_value), moments=moments, seed=seed)

@@ -1,7 +1,8 @@
-"""What is known about Adam, as functions: exact bounds, regret, the counterexamples, its limits, its bias.
+"""Theorems about Adam as functions: exact bounds, regret, counterexamples, limiting cases, bias.
 
-Plain numbers in, float64 NumPy out, but for what runs inside a scan: `regret`, `regret_in_hindsight` and `play`.
-`python -m adamx.experiments theory` puts the paper's claims to the test with it.
+They take plain numbers and return float64 NumPy arrays, except those that run inside a scan: `regret`,
+`regret_in_hindsight` and `play`. In the repository, `python -m paper theory` puts the paper's claims to the test with
+them.
 """
 
 from .bias import BiasCurves as BiasCurves

@@ -1,4 +1,4 @@
-"""What starting averages at zero does to Adam, and what its bias correction undoes."""
+"""The bias of averages that start at zero, and what Adam's bias correction does about it."""
 
 from typing import NamedTuple
 
@@ -15,9 +15,9 @@ class BiasCurves(NamedTuple):
         t: the number of the step.
         mean: $1-\beta_1^t$, the share of $E[g]$ that $E[m_t]$ has.
         square: $1-\beta_2^t$, the share of $E[g^2]$ that $E[v_t]$ has.
-        correction: $\sqrt{1-\beta_2^t}/(1-\beta_1^t)$, what the step is multiplied with.
-        uncorrected_step: its inverse, the step in units of α that a constant gradient makes without correction; with
-            correction it is 1.
+        correction: $\sqrt{1-\beta_2^t}/(1-\beta_1^t)$, the factor by which bias correction multiplies the step.
+        uncorrected_step: its inverse: the length of the step, in units of α, that a constant gradient gives without
+            correction. With correction it is 1.
     """
 
     t: np.ndarray
@@ -28,20 +28,20 @@ class BiasCurves(NamedTuple):
 
     @property
     def worst(self) -> tuple[int, float]:
-        """The step that is too long by most without correction, and how long it is in units of α."""
+        """The number of the step that is longest without correction, and its length in units of α."""
         at = int(np.argmax(self.uncorrected_step))
         return int(self.t[at]), float(self.uncorrected_step[at])
 
 
 def bias_curves(b1: float, b2: float, steps: int) -> BiasCurves:
-    r"""How far both moments are from unbiased, and what that makes of the step.
+    r"""The bias of both moments at each step, and the length of the step without bias correction.
 
-    $E[m_t] = (1-\beta_1^t)\,E[g]$ and $E[v_t] = (1-\beta_2^t)\,E[g^2]$ for gradients that are alike in distribution.
+    $E[m_t] = (1-\beta_1^t)\,E[g]$ and $E[v_t] = (1-\beta_2^t)\,E[g^2]$ for identically distributed gradients.
 
     Args:
         b1: decay rate of the mean, in [0, 1).
         b2: decay rate of the mean square, in [0, 1).
-        steps: how many.
+        steps: the number of steps.
 
     Raises:
         ValueError: a decay rate outside [0, 1), or `steps` not a positive whole number.

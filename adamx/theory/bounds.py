@@ -1,7 +1,8 @@
-r"""How far one step can go: exact suprema of $|\Delta_t|/\alpha$ over all gradient sequences, and what attains them.
+r"""How long one step can be: exact suprema of $|\Delta_t|/\alpha$ over gradient sequences, which attain them.
 
-The step is linear in the gradients and its unit is a norm of them, so the supremum is a dual norm: by Cauchy-Schwarz
-for Adam, whose unit is a weighted 2-norm, and by Hölder for AdaMax, whose unit is a weighted maximum.
+The numerator of a step is linear in the gradients and its denominator is a norm of them, so the supremum is a dual
+norm: by Cauchy-Schwarz for Adam, which divides by a weighted 2-norm, and by Hölder for AdaMax, which divides by a
+weighted maximum.
 """
 
 import math
@@ -25,7 +26,7 @@ def update_bound(b1: float, b2: float, t: Any = math.inf) -> Any:
       \frac{1-\beta_1}{\sqrt{1-\beta_2}} \sqrt{\sum_{k<t} \Big(\frac{\beta_1^2}{\beta_2}\Big)^k}
       \xrightarrow{t \to \infty} \frac{1-\beta_1}{\sqrt{(1-\beta_2)(1-\beta_1^2/\beta_2)}}$$
 
-    At least 1, and for $t > 1$ equal to 1 only if $\beta_1 = \beta_2$; without end in $t$ if $\beta_1^2 \ge \beta_2$. A
+    At least 1, and for $t > 1$ equal to 1 only if $\beta_1 = \beta_2$; unbounded in $t$ if $\beta_1^2 \ge \beta_2$. A
     positive ε makes steps shorter. `worst_case_gradients` attains it.
 
     Args:
@@ -58,7 +59,7 @@ def update_bound(b1: float, b2: float, t: Any = math.inf) -> Any:
 
 
 def paper_bound(b1: float, b2: float) -> float:
-    r"""What the paper says $|\Delta_t|/\alpha$ cannot exceed: true of a lone gradient after zeros, not in general.
+    r"""The bound on $|\Delta_t|/\alpha$ that the paper states: right for one gradient after zeros only.
 
     $(1-\beta_1)/\sqrt{1-\beta_2}$ where $1-\beta_1 > \sqrt{1-\beta_2}$, else 1. `update_bound` is the true one.
 
@@ -81,17 +82,17 @@ def paper_bound(b1: float, b2: float) -> float:
 
 
 def worst_case_gradients(b1: float, b2: float, t: int) -> np.ndarray:
-    r"""The gradients whose step number `t` is Adam's longest: $g_{t-k} \propto (\beta_1/\beta_2)^k$.
+    r"""The gradients that make Adam's step `t` as long as it can be: $g_{t-k} \propto (\beta_1/\beta_2)^k$.
 
     Where $\beta_1 < \beta_2$ they grow by $\beta_2/\beta_1$ from step to step, 11 % for (.9, .999).
 
     Args:
         b1: decay rate of the mean, in [0, 1).
         b2: decay rate of the mean square, in (0, 1); 0 is allowed if `b1` is 0.
-        t: how many, and the step that they make long.
+        t: the number of gradients, and of the step that is as long as it can be.
 
     Returns:
-        Float64, shape (t,), the largest of them 1.
+        Float64, shape (t,); the largest is 1.
 
     Raises:
         ValueError: a decay rate out of range, or `t` not a positive whole number.
@@ -116,7 +117,7 @@ def adamax_update_bound(b1: float, b2: float, t: Any = math.inf) -> Any:
       \sum_{k<t} \Big(\frac{\beta_1}{\beta_2}\Big)^k
       \xrightarrow{t \to \infty} \frac{1-\beta_1}{1-\beta_1/\beta_2}$$
 
-    1 if $\beta_1 = 0$ or $t = 1$, and in the limit $\beta_2 \to 1$; without end in $t$ if $\beta_1 \ge \beta_2$.
+    1 if $\beta_1 = 0$ or $t = 1$, and in the limit $\beta_2 \to 1$; unbounded in $t$ if $\beta_1 \ge \beta_2$.
 
     Args:
         b1: decay rate of the mean, in [0, 1).
@@ -141,15 +142,15 @@ def adamax_update_bound(b1: float, b2: float, t: Any = math.inf) -> Any:
 
 
 def adamax_worst_case_gradients(b1: float, b2: float, t: int) -> np.ndarray:
-    r"""The gradients whose step number `t` is AdaMax's longest: $g_i \propto \beta_2^i$, so that all weigh the same.
+    r"""The gradients that make AdaMax's step `t` as long as it can be: $g_i \propto \beta_2^i$, all of one weight.
 
     Args:
         b1: decay rate of the mean, in [0, 1).
         b2: decay rate of the maximum, in (0, 1); 0 is allowed if `b1` is 0.
-        t: how many, and the step that they make long.
+        t: the number of gradients, and of the step that is as long as it can be.
 
     Returns:
-        Float64, shape (t,), the largest of them 1.
+        Float64, shape (t,); the largest is 1.
 
     Raises:
         ValueError: a decay rate out of range, or `t` not a positive whole number.
@@ -169,7 +170,7 @@ def _log(b: float) -> float:
 
 
 def _log_ratio(b1: float, b2: float) -> float:
-    """log(b1^2 / b2); 0 also where only the rounding of the two, such as .9 and .81, makes it something else."""
+    """log(b1^2 / b2); 0 also where it differs from 0 by rounding only, as for .9 and .81."""
     if b1 == 0:
         return -math.inf
     square, other = 2 * _log(b1), _log(b2)
@@ -177,7 +178,7 @@ def _log_ratio(b1: float, b2: float) -> float:
 
 
 def _geometric_sum(log_q: float, t: Any, xp: Any) -> Any:
-    """1 + q + ... + q^(t-1), to rounding also where q is nearly 1."""
+    """1 + q + ... + q^(t-1), accurate to rounding also for q near 1."""
     if log_q == 0:
         return t
     if log_q == math.inf:
@@ -193,7 +194,7 @@ def _check(b1: float, b2: float) -> None:
 
 
 def _steps(t: Any) -> tuple[Any, Any]:
-    """Who computes with `t`, and `t` as floats."""
+    """The array library of `t` (JAX or NumPy), and `t` as floats."""
     if isinstance(t, jax.Array):
         return jnp, t.astype(float)
     t = np.asarray(t, float)

@@ -1,7 +1,7 @@
-r"""The bounds on regret proved for Adam and for AMSGrad, as calculators: what they promise, and when it is broken.
+r"""The bounds on regret proved for Adam and for AMSGrad, as functions of the gradients, and where they are violated.
 
-Adam's is false as printed: its proof takes $\sqrt{\hat v_t}/\alpha_t$ to grow in $t$, which it need not
-(arXiv:1904.09237, section 3). `theorem_4_1(...).violated(regret)` says where.
+Adam's is false as printed: its proof assumes that $\sqrt{\hat v_t}/\alpha_t$ grows with $t$, which need not
+hold (arXiv:1904.09237, section 3). `theorem_4_1(...).violated(regret)` gives the first round where it fails.
 """
 
 import dataclasses
@@ -16,24 +16,24 @@ from .._typing import Above, Interval
 
 @dataclasses.dataclass(frozen=True)
 class RegretBound:
-    """What a theorem promises about the regret after 1, 2, ... T rounds.
+    """The upper bound that a theorem gives for the regret after 1, 2, ... T rounds.
 
     Attributes:
-        bound: the largest regret it allows; float64, shape (T,); infinite where a condition is not met.
-        unmet: its conditions that are not met, in words; empty if it applies.
+        bound: on the regret; float64, shape (T,); infinite where a condition is not met.
+        unmet: the conditions of the theorem that do not hold, in words; empty if it applies.
     """
 
     bound: np.ndarray
     unmet: tuple[str, ...]
 
     def violated(self, regret: ArrayLike) -> int | None:
-        """The first round after which the regret is larger than promised, from 1; `None` if none is.
+        """The first round, counted from 1, after which the regret exceeds the bound; `None` if there is none.
 
         Args:
-            regret: measured, after each round; shape (T,).
+            regret: the measured regret after each round; shape (T,).
 
         Raises:
-            ValueError: not as many rounds as the bound has.
+            ValueError: the number of rounds is not that of the bound.
         """
         regret = np.asarray(regret, float)
         if regret.shape != self.bound.shape:
@@ -52,7 +52,7 @@ def theorem_4_1(
     diameter_inf: float | None = None,
     g_inf: float | None = None,
 ) -> RegretBound:
-    r"""Regret that Adam's Theorem 4.1 allows, $\alpha_t = \alpha/\sqrt t$ and $\beta_{1,t} = \beta_1\lambda^{t-1}$.
+    r"""The regret bound of Adam's Theorem 4.1, $\alpha_t = \alpha/\sqrt t$ and $\beta_{1,t} = \beta_1\lambda^{t-1}$.
 
     $$R(T) \le \frac{D^2}{2\alpha(1-\beta_1)} \sum_i \sqrt{T \hat v_{T,i}}
       + \frac{\alpha(1+\beta_1)G_\infty}{(1-\beta_1)\sqrt{1-\beta_2}(1-\gamma)^2} \sum_i \|g_{1:T,i}\|_2
@@ -66,12 +66,12 @@ def theorem_4_1(
         b1: first decay rate of the mean, in [0, 1).
         b2: decay rate of the mean square, in [0, 1).
         decay: $\lambda$, in (0, 1).
-        diameter: $D$, the largest Euclidean distance of two iterates.
-        diameter_inf: $D_\infty$, the largest distance in one coordinate; `diameter` if left out.
-        g_inf: $G_\infty$, the largest slope there is; that of the rounds so far if left out.
+        diameter: $D$, the largest Euclidean distance between two iterates.
+        diameter_inf: $D_\infty$, the largest distance in one coordinate; by default `diameter`.
+        g_inf: $G_\infty$, a bound on every component of a gradient; by default the largest of the rounds so far.
 
     Raises:
-        ValueError: a number out of range, `grads` of another shape.
+        ValueError: a number is out of range, or `grads` has another shape.
 
     Reference: Kingma & Ba, arXiv:1412.6980, Theorem 4.1; refuted by Reddi, Kale & Kumar, arXiv:1904.09237, Theorem 1.
 
@@ -106,7 +106,7 @@ def theorem_4_1(
 def amsgrad_regret_bound(
     grads: ArrayLike, alpha: float, b1: float, b2: float, diameter_inf: float, decay: float = 1.0
 ) -> RegretBound:
-    r"""Regret that AMSGrad's Theorem 4 allows, $\alpha_t = \alpha/\sqrt t$ and $\beta_{1,t} = \beta_1\lambda^{t-1}$.
+    r"""The regret bound of AMSGrad's Theorem 4, $\alpha_t = \alpha/\sqrt t$ and $\beta_{1,t} = \beta_1\lambda^{t-1}$.
 
     $$R(T) \le \frac{D_\infty^2\sqrt T}{\alpha(1-\beta_1)} \sum_i \sqrt{\hat v_{T,i}}
       + \frac{D_\infty^2}{2(1-\beta_1)} \sum_i\sum_{t \le T} \frac{\beta_{1,t}\sqrt{\hat v_{t,i}}}{\alpha_t}
@@ -122,18 +122,18 @@ def amsgrad_regret_bound(
         b1: first decay rate of the mean, in [0, 1).
         b2: decay rate of the mean square, in [0, 1).
         diameter_inf: $D_\infty$, the largest distance of two points in one coordinate.
-        decay: $\lambda$, in (0, 1]; 1 for a constant $\beta_1$, whose second term then grows like $T^{3/2}$.
+        decay: $\lambda$, in (0, 1]; 1 for a constant $\beta_1$; the second term then grows like $T^{3/2}$.
 
     Raises:
-        ValueError: a number out of range, `grads` of another shape.
+        ValueError: a number is out of range, or `grads` has another shape.
 
     Reference: Reddi, Kale & Kumar, arXiv:1904.09237, Theorem 4.
 
     >>> import adamx
     >>> from adamx import theory
     >>> problem, rate = theory.reddi_a(5), adamx.schedules.inverse_sqrt(0.5)
-    >>> as_in_its_paper = {"eps": 0.0, "bias_correction_mu": False, "bias_correction_nu": False}
-    >>> opt = adamx.amsgrad(rate, problem.b1, problem.b2, **as_in_its_paper)
+    >>> like_the_paper = {"eps": 0.0, "bias_correction_mu": False, "bias_correction_nu": False}
+    >>> opt = adamx.amsgrad(rate, problem.b1, problem.b2, **like_the_paper)
     >>> game = theory.play(problem, opt, steps=2000)
     >>> theory.amsgrad_regret_bound(game.grads, 0.5, problem.b1, problem.b2, diameter_inf=2).violated(game.regret)
     """

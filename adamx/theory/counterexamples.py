@@ -1,7 +1,7 @@
-r"""The three problems on which Adam goes to the wrong end of [-1, 1] (arXiv:1904.09237), and how to play them.
+r"""Three problems on which Adam converges to the wrong end of [-1, 1] (arXiv:1904.09237), and a loop that runs them.
 
-In each the losses are linear, mostly sloping gently downwards and rarely steeply upwards, by more in the sum: -1 is the
-best point. Adam forgets the rare steep slope's size too fast, and is led to +1.
+The losses are linear. Most slope gently downwards; a rare one slopes upwards so steeply that the sum does, too: -1 is
+the best point. Adam's second moment forgets the rare slope too fast, and Adam moves to +1.
 """
 
 import dataclasses
@@ -21,10 +21,10 @@ class Problem:
     r"""Linear losses $f_t(x) = s_t x$ on an interval.
 
     Attributes:
-        name: where it is from.
+        name: the problem's source.
         slope: $s_t$ as a function of the number of the round, an integer array of shape (), from 1.
         mean_slope: the mean of $s_t$, over a period or in expectation.
-        b1: the decay rate of the mean with which Adam is shown to fail.
+        b1: the decay rate of the mean for which Adam is proved to fail.
         b2: the decay rate of the mean square.
         low: the interval's lower end.
         high: the interval's upper end.
@@ -44,7 +44,7 @@ class Problem:
         return self.low if self.mean_slope > 0 else self.high
 
     def loss(self, x: Array, t: Array) -> Array:
-        """What playing `x` in round `t` costs."""
+        """The loss of `x` in round `t`."""
         return self.slope(t) * x
 
     def grad(self, x: Array, t: Array) -> Array:
@@ -57,10 +57,10 @@ class Problem:
 
 
 class Game(NamedTuple):
-    """A problem played.
+    """The record of a run.
 
     Attributes:
-        points: what was played in each round, and what would have been next; shape (steps + 1,).
+        points: the point of each round, and the one after the last; shape (steps + 1,).
         grads: the slope in each round; shape (steps,).
         regret: against the best fixed point of the rounds so far, after each round; shape (steps,).
     """
@@ -73,13 +73,13 @@ class Game(NamedTuple):
 def reddi_a(c: float = 5.0) -> Problem:
     r"""Theorem 1's problem: slope `c` every third round, else -1; $\beta_1 = 0$, $\beta_2 = 1/(1+c^2)$.
 
-    Adam goes to +1, at a cost of $2(c-2)/3$ a round, with a constant step size as with $\alpha/\sqrt t$.
+    Adam goes to +1, which costs $2(c-2)/3$ a round more than -1, with a constant step size and with $\alpha/\sqrt t$.
 
     Args:
         c: the rare slope, above 2.
 
     Raises:
-        ValueError: `c` not above 2: -1 is then not the best point.
+        ValueError: `c` is not above 2; -1 is then not the best point.
 
     Reference: Reddi, Kale & Kumar, arXiv:1904.09237, Theorem 1.
 
@@ -135,16 +135,16 @@ def reddi_c(seed: int = 0) -> Problem:
 
 
 def play(problem: Problem, opt: optax.GradientTransformation, steps: int, start: float = 0.0) -> Game:
-    """Play a problem: each step of the optimizer is projected onto the interval.
+    """Run an optimizer on a problem, each step projected onto the interval.
 
     Args:
-        problem: what is played.
-        opt: any optimizer, its step size included.
+        problem: one of `reddi_a`, `reddi_b`, `reddi_c`, or your own `Problem`.
+        opt: any optimizer with a step size.
         steps: the number of rounds.
         start: the first point.
 
     Returns:
-        Points, slopes and regret of all rounds, in JAX's default floating dtype.
+        The points, slopes and regret of all rounds, in JAX's default floating dtype.
 
     Raises:
         ValueError: `steps` is not positive, or `start` outside the interval.

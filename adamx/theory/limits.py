@@ -1,4 +1,4 @@
-r"""AdaGrad, RMSProp and SGD as Adam with particular hyperparameters: the map, and how exact it is.
+r"""AdaGrad, RMSProp and SGD as Adam with particular hyperparameters: which hyperparameters, and how exact that is.
 
 Each function returns an `adamx.adam` that takes the same steps as the optimizer it is named for, to rounding.
 """
@@ -7,22 +7,22 @@ import math
 
 import jax.numpy as jnp
 
-from .._alias.adam import adam
 from .._math import bias_correction
 from .._rule import check_value
 from .._transform import Optimizer
 from .._typing import Above, Array, Interval
+from ..rules.adam import adam
 from ..schedules import inverse_sqrt
 
 
 def adam_as_adagrad(learning_rate: float, eps: float = 0.0, b2: float | None = None) -> Optimizer:
-    r"""Adam that is AdaGrad: $\alpha/\sqrt t$, $\beta_1 = 0$, $\beta_{2,t} = 1 - 1/t$, $\varepsilon/\sqrt t$.
+    r"""AdaGrad as Adam: $\alpha/\sqrt t$, $\beta_1 = 0$, $\beta_{2,t} = 1 - 1/t$, $\varepsilon/\sqrt t$.
 
     $\hat v_t = \frac1t\sum_{i \le t} g_i^2$, so that the two $\sqrt t$ cancel in
     $\alpha_t g_t / (\sqrt{\hat v_t} + \varepsilon/\sqrt t) = \alpha g_t / (\sqrt{\sum_i g_i^2} + \varepsilon)$.
 
-    The paper takes a constant $\beta_2 \to 1$ instead; with `b2` given, the steps differ by a share of up to about
-    $(1-\beta_2) t/4$. Without bias correction there is no such limit: the steps grow like $1/\sqrt{1-\beta_2}$.
+    The paper takes a constant $\beta_2 \to 1$ instead; with `b2` given, the relative difference of the steps is up to
+    about $(1-\beta_2) t/4$. Without bias correction there is no such limit: the steps grow like $1/\sqrt{1-\beta_2}$.
 
     Args:
         learning_rate: AdaGrad's step size.
@@ -30,7 +30,7 @@ def adam_as_adagrad(learning_rate: float, eps: float = 0.0, b2: float | None = N
         b2: a constant decay rate of the mean square near 1, for the limit that the paper takes; `None` for AdaGrad.
 
     Returns:
-        The optimizer that `adamx.adagrad(learning_rate, 0.0, eps, eps_in_sqrt=False)` is.
+        An optimizer equal to `adamx.adagrad(learning_rate, 0.0, eps, eps_in_sqrt=False)`.
 
     Raises:
         ValueError: a number out of range.
@@ -53,11 +53,11 @@ def adam_as_adagrad(learning_rate: float, eps: float = 0.0, b2: float | None = N
 
 
 def adam_as_rmsprop(learning_rate: float, decay: float = 0.9, eps: float = 1e-8) -> Optimizer:
-    r"""Adam that is RMSProp: $\beta_1 = 0$, $\beta_2$ = `decay`, $\alpha_t = \alpha/\sqrt{1-\beta_2^t}$, and ε as ε̂.
+    r"""RMSProp as Adam: $\beta_1 = 0$, $\beta_2$ = `decay`, $\alpha_t = \alpha/\sqrt{1-\beta_2^t}$, and ε as ε̂.
 
-    The factor takes Adam's bias correction back, which RMSProp has not:
+    The factor cancels Adam's bias correction, which RMSProp does not have:
     $\alpha_t g_t / (\sqrt{\hat v_t} + \varepsilon/\sqrt{1-\beta_2^t}) = \alpha g_t / (\sqrt{v_t} + \varepsilon)$.
-    RMSProp *with momentum* is no Adam: it averages rescaled gradients, where Adam rescales an average.
+    RMSProp *with momentum* is not Adam: it averages rescaled gradients, while Adam rescales an average.
 
     Args:
         learning_rate: RMSProp's step size.
@@ -65,7 +65,7 @@ def adam_as_rmsprop(learning_rate: float, decay: float = 0.9, eps: float = 1e-8)
         eps: its ε, outside the root.
 
     Returns:
-        The optimizer that `adamx.rmsprop(learning_rate, decay, eps, eps_in_sqrt=False)` is.
+        An optimizer equal to `adamx.rmsprop(learning_rate, decay, eps, eps_in_sqrt=False)`.
 
     Raises:
         ValueError: a number out of range.
@@ -88,10 +88,10 @@ def adam_as_rmsprop(learning_rate: float, decay: float = 0.9, eps: float = 1e-8)
 
 
 def adam_as_sgd(learning_rate: float, momentum: float = 0.0, eps: float = 1e12) -> Optimizer:
-    r"""Adam that is SGD with momentum: an ε beside which $\sqrt{\hat v}$ vanishes, and a step size that undoes it.
+    r"""SGD with momentum as Adam: an ε that dwarfs $\sqrt{\hat v}$, and a step size that cancels ε.
 
     $\beta_1 = \mu$ and $\alpha_t = \alpha\,\varepsilon\,(1-\mu^t)/(1-\mu)$, as the momentum
-    $b_t = \mu b_{t-1} + g_t$ is $m_t/(1-\mu)$. Steps differ from SGD's by a share of at most
+    $b_t = \mu b_{t-1} + g_t$ is $m_t/(1-\mu)$. The relative difference to SGD's steps is at most
     $\max_i|g_i|/\varepsilon$.
 
     Args:
@@ -100,12 +100,12 @@ def adam_as_sgd(learning_rate: float, momentum: float = 0.0, eps: float = 1e12) 
         eps: ε; far above the gradients.
 
     Returns:
-        The optimizer that `optax.sgd(learning_rate, momentum)` is, for gradients far below `eps`.
+        An optimizer equal to `optax.sgd(learning_rate, momentum)` for gradients far below `eps`.
 
     Raises:
         ValueError: a number out of range.
 
-    Reference: Choi et al., arXiv:1910.05446, whose argument it is that Adam includes momentum.
+    Reference: Choi et al., arXiv:1910.05446, who show that Adam includes momentum in this limit.
 
     >>> import jax.numpy as jnp
     >>> from adamx import theory

@@ -1,8 +1,8 @@
-r"""Regret, measured as it grows: what the rounds cost more than the best fixed point would have.
+r"""Regret, measured online: the loss of all rounds minus that of the best fixed point.
 
 $R(T) = \sum_{t \le T} f_t(\theta_t) - \min_\theta \sum_{t \le T} f_t(\theta)$. A meter is a pair of functions like an
-optimizer, whose state goes through a `lax.scan`; its sums are compensated, so that a million rounds in float32 lose no
-digits.
+optimizer, whose state can be carried through `lax.scan`. Its sums are compensated, so that a million rounds in float32
+lose no digits.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from .._typing import Array, Params
 
 
 class Update(Protocol):
-    """One round: the state and what was played in, the next state and the regret so far out."""
+    """One round: takes the state and the point played, returns the next state and the regret so far."""
 
     def __call__(self, state: Any, *args: Any) -> tuple[Any, Array]: ...  # noqa: D102
 
@@ -25,8 +25,9 @@ class RegretMeter(NamedTuple):
     """A meter of regret.
 
     Attributes:
-        init: makes the state, from a point like those that will be played.
-        update: takes the state and what the meter's maker says; gives the next state and the regret so far, shape ().
+        init: makes the state from a point of the shape and dtype of those that will be played.
+        update: takes the state and the arguments that the function which made the meter documents; returns the next
+            state and the regret so far, shape ().
     """
 
     init: Callable[[Params], Any]
@@ -34,7 +35,7 @@ class RegretMeter(NamedTuple):
 
 
 class Hindsight(NamedTuple):
-    """What has been paid, and the sum of the losses as a function of the point: its slopes at 0 and curvatures."""
+    """The loss so far, and the sum of all loss functions: its slope at 0 and its curvature in each coordinate."""
 
     paid: CompensatedSum
     slope: CompensatedSum
@@ -81,16 +82,16 @@ def regret(comparator: Params) -> RegretMeter:
 def regret_in_hindsight(low: float, high: float) -> RegretMeter:
     r"""Regret against the best fixed point of the box $[low, high]^d$, for losses that are linear or quadratic in it.
 
-    $f_t(\theta) = \sum_i \tfrac12 a_{t,i}\theta_i^2 + b_{t,i}\theta_i$, whose sums have their least value at
-    $-\sum_t b_{t,i} / \sum_t a_{t,i}$, or at the nearer end of the interval. The best point is that of the rounds so
-    far, and moves as they come.
+    $f_t(\theta) = \sum_i \tfrac12 a_{t,i}\theta_i^2 + b_{t,i}\theta_i$, whose sum is least at
+    $-\sum_t b_{t,i} / \sum_t a_{t,i}$, or at the nearer end of the interval. The best point is that of the rounds
+    so far and moves with them.
 
-    `update(state, point, slope, curvature)` takes the point played and the round's $b_t$ and $a_t \ge 0$ (left out: 0,
-    a linear loss), arrays of the point's shape.
+    `update(state, point, slope, curvature)` takes the point played and the round's $b_t$ and $a_t \ge 0$ (0 by
+    default, a linear loss), arrays of the point's shape.
 
     Args:
-        low: the least value of a coordinate; -inf only if every coordinate meets a quadratic loss.
-        high: the largest; likewise.
+        low: the lower limit of each coordinate; -inf only if every coordinate meets a quadratic loss.
+        high: the upper limit; likewise.
 
     Raises:
         ValueError: `low` is not below `high`.

@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
 from .._math import abs_sq, adam_ratio, div_no_nan, ema, step_size_correction
 from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, Initial, NonNegative
+from .._typing import Array, Beta, Initial, NonNegative, ScalarOrSchedule
 
 
 class DAdaptSlots(NamedTuple):
@@ -86,3 +87,34 @@ class DAdaptAdam(Rule[DAdaptSlots]):
 
     def _grad_sum(self, g: Array, s: DAdaptSlots, at: At) -> Array:
         return ema(s.grad_sum, self._step_size(s, at) * g, self.b2**0.5)
+
+
+@named
+def dadapt_adamw(
+    learning_rate: ScalarOrSchedule = DAdaptAdam.learning_rate,
+    betas: tuple[Any, Any] = (DAdaptAdam.b1, DAdaptAdam.b2),
+    eps: ScalarOrSchedule = DAdaptAdam.eps,
+    estim_lr0: ScalarOrSchedule = DAdaptAdam.d0,
+    weight_decay: ScalarOrSchedule = DAdaptAdam.weight_decay,
+    *,
+    growth_rate: ScalarOrSchedule | None = DAdaptAdam.growth_rate,
+    bias_correction: bool = DAdaptAdam.bias_correction,
+    mask: Any = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """D-Adapt Adam (arXiv:2301.07733): Adam that estimates its step size from below.
+
+    Hyperparameters are those of `adamx.DAdaptAdam`, under Optax's names: `estim_lr0` is d0. Optax always corrects the
+    bias; the official code, and so the default here, does not.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.dadapt_adamw(estim_lr0=0.5)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([0.418861], dtype=float32)
+    """
+    rule = DAdaptAdam(learning_rate, *betas, eps, estim_lr0, growth_rate, weight_decay, bias_correction)
+    return optimizer(rule, 1.0, mask=mask, **common(moments, weights, seed, kernel))

@@ -10,9 +10,10 @@ import optax
 
 from .._engine import Engine, State
 from .._names import refuse_step_words
-from .._rule import At, Rule, Slot, static
-from .._transform import Optimizer, engine_of
-from .._typing import Array, NonNegative, Params, Scalar
+from .._rule import At, Rule, Slot, refuse_traced, static
+from .._transform import Optimizer, engine_of, scale_by
+from .._typing import Array, NonNegative, Params, Scalar, ScalarOrSchedule
+from .._weights import keeps_residuals
 
 
 class SlowWeights(NamedTuple):
@@ -149,3 +150,63 @@ def _check_params(params: Any) -> None:
             "the parameters are optax.LookaheadParams, but adamx.lookahead keeps the slow weights in its state: give "
             "the fast ones alone, params.fast, and read the slow ones with optax.tree.get(state, 'slow')"
         )
+
+
+def lookahead(
+    fast_optimizer: optax.GradientTransformation | None = None,
+    sync_period: int = Lookahead.sync_period,
+    slow_step_size: ScalarOrSchedule = Lookahead.slow_step_size,
+    reset_state: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+    """Lookahead (arXiv:1907.08610): slow weights that follow fast ones, around an optimizer or chained after it.
+
+    The arguments are Optax's. The parameters stay one tree, that of the fast weights, where Optax wants
+    `LookaheadParams`: the slow ones are in the state, `optax.tree.get(state, "slow")`.
+
+    Args:
+        fast_optimizer: the optimizer of the fast weights, any of Optax's or adamx's; `None` for a transformation to be
+            chained after one.
+        sync_period: steps between synchronisations.
+        slow_step_size: how far the slow weights follow, 0 to 1.
+        reset_state: whether the fast optimizer begins anew after each synchronisation, at the weights it is given
+            then (in Optax at those before it: the same for moments, but not for a state that holds weights).
+
+    Returns:
+        An `Optimizer` with a `step` if `fast_optimizer` is one or `None`; else a transformation.
+
+    Raises:
+        ValueError: `sync_period` not a positive whole number, a negative `slow_step_size`, `reset_state` without a
+            `fast_optimizer`, one that keeps residuals beside weights, which a synchronisation would make wrong.
+        TypeError: `fast_optimizer` is no transformation; parameters that are `optax.LookaheadParams`.
+
+    >>> import adamx, jax.numpy as jnp, optax
+    >>> params = jnp.array([2.0])
+    >>> opt = adamx.lookahead(adamx.adam(0.5), sync_period=1, slow_step_size=0.5)
+    >>> opt.update(params, opt.init(params), params)[0]
+    Array([-0.25], dtype=float32)
+    >>> opt = optax.chain(adamx.adam(0.5), adamx.lookahead(sync_period=1, slow_step_size=0.5))
+    >>> opt.update(params, opt.init(params), params)[0]
+    Array([-0.25], dtype=float32)
+    """
+    functions = [getattr(fast_optimizer, name, None) for name in ("init", "update")]
+    if fast_optimizer is not None and not all(map(callable, functions)):
+        raise TypeError(
+            f"fast_optimizer = {fast_optimizer!r} is no gradient transformation: give an optimizer, or name the other "
+            "arguments, lookahead(sync_period=5, slow_step_size=0.5), for a transformation to chain after one"
+        )
+    refuse_traced("sync_period", sync_period)
+    if isinstance(sync_period, bool) or sync_period != int(sync_period) or sync_period < 1:
+        raise ValueError(f"sync_period = {sync_period} should be a positive whole number of steps")
+    sync = scale_by(Lookahead(slow_step_size, int(sync_period)))
+    if fast_optimizer is None:
+        if reset_state:
+            raise ValueError("reset_state begins the fast optimizer anew: give it, lookahead(optimizer, ...)")
+        return sync
+    if isinstance(fast_optimizer, Optimizer) and keeps_residuals(fast_optimizer.engine.rounding):
+        raise ValueError(
+            f"weights={fast_optimizer.engine.weights!r} keeps what rounding took beside the weights, which are others "
+            "after a synchronisation: take weights='stochastic' or 'nearest' in the fast optimizer"
+        )
+    wrapper = Ahead(fast_optimizer, sync, int(sync_period), bool(reset_state))
+    kind = Wrapped if isinstance(fast_optimizer, Optimizer) else optax.GradientTransformationExtraArgs
+    return kind(wrapper.init, wrapper.update)

@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
 from .._math import abs_sq, adam_ratio, div_no_nan, ema, step_size_correction
 from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, Initial, NonNegative
+from .._typing import Array, Beta, Initial, NonNegative, ScalarOrSchedule
 
 
 class ProdigySlots(NamedTuple):
@@ -97,3 +98,39 @@ class Prodigy(Rule[ProdigySlots]):
     def _grad_sum(self, g: Array, s: ProdigySlots, at: At) -> Array:
         weight = s.d if self.safeguard_warmup else self._step_size(s, at)
         return self._b3 * s.grad_sum + s.d / self.d0 * weight * g
+
+
+@named
+def prodigy(
+    learning_rate: ScalarOrSchedule = Prodigy.learning_rate,
+    betas: tuple[Any, Any] = (Prodigy.b1, Prodigy.b2),
+    beta3: ScalarOrSchedule | None = Prodigy.b3,
+    eps: ScalarOrSchedule = Prodigy.eps,
+    estim_lr0: ScalarOrSchedule = Prodigy.d0,
+    estim_lr_coef: ScalarOrSchedule = Prodigy.d_coef,
+    weight_decay: ScalarOrSchedule = Prodigy.weight_decay,
+    safeguard_warmup: bool = Prodigy.safeguard_warmup,
+    *,
+    bias_correction: bool = Prodigy.bias_correction,
+    mask: Any = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """Prodigy (arXiv:2306.06101): Adam that estimates its step size.
+
+    Hyperparameters are those of `adamx.Prodigy`, under Optax's names: `estim_lr0` is d0, `estim_lr_coef` d_coef. With a
+    `learning_rate` that warms up take `safeguard_warmup`.
+    Optax always corrects the bias; the official code, and so the default here, does not.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.prodigy(estim_lr0=0.5)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([0.418861], dtype=float32)
+    """
+    rule = Prodigy(
+        learning_rate, *betas, beta3, eps, estim_lr0, estim_lr_coef, weight_decay, bias_correction, safeguard_warmup
+    )
+    return optimizer(rule, 1.0, mask=mask, **common(moments, weights, seed, kernel))

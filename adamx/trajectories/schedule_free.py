@@ -5,11 +5,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
 from .._layout import wide_dtype
 from .._leaves import is_none
 from .._math import div_no_nan
-from .._rule import At, Modifier, Slot, check_dtype, static
-from .._typing import Array, NonNegative, Params, Weight
+from .._rule import At, Modifier, Slot, check_dtype, refuse_traced, static
+from .._typing import Array, NonNegative, Params, ScalarOrSchedule, Weight
+from ..rules.adam import Adam
+from ..rules.rmsprop import RMSProp
+from ..rules.sgd import SGD
 
 
 class ScheduleFreeSlots(NamedTuple):
@@ -134,3 +138,86 @@ def schedule_free_eval_params(state: Any, params: Params) -> Params:
 
 def _is_slots(x: Any) -> bool:
     return isinstance(x, ScheduleFreeSlots)
+
+
+@named
+def schedule_free_adamw(
+    learning_rate: ScalarOrSchedule = 0.0025,
+    warmup_steps: int | None = None,
+    b1: ScalarOrSchedule = ScheduleFree.b1,
+    b2: ScalarOrSchedule = Adam.b2,
+    eps: ScalarOrSchedule = Adam.eps,
+    weight_decay: ScalarOrSchedule = 0.0,
+    weight_lr_power: ScalarOrSchedule = ScheduleFree.weight_lr_power,
+    state_dtype: Any = ScheduleFree.state_dtype,
+    *,
+    r: ScalarOrSchedule = ScheduleFree.r,
+    mask: Any = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """Schedule-free AdamW (arXiv:2405.15682): averages as it steps, so that no schedule has to end.
+
+    Evaluate at `schedule_free_eval_params`.
+
+    Hyperparameters are those of `adamx.ScheduleFree` and `adamx.Adam`, whose mean it does without. `warmup_steps`
+    raises the step size linearly at first; in Optax the step lags one behind the weights of the average meanwhile.
+    `state_dtype` is what z is kept in, in bfloat16 two bytes a number less.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.schedule_free_adamw(0.5)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.5], dtype=float32)
+    """
+    inner = RMSProp(decay=b2, eps=eps, eps_in_sqrt=False, bias_correction=True)  # Adam without a mean
+    rate = _warmed_up(learning_rate, warmup_steps)
+    rule = ScheduleFree(inner, rate, b1, weight_decay, r, weight_lr_power, state_dtype)
+    return optimizer(rule, 1.0, mask=mask, **common(moments, weights, seed, kernel))
+
+
+@named
+def schedule_free_sgd(
+    learning_rate: ScalarOrSchedule = 1.0,
+    warmup_steps: int | None = None,
+    b1: ScalarOrSchedule = ScheduleFree.b1,
+    weight_decay: ScalarOrSchedule | None = None,
+    weight_lr_power: ScalarOrSchedule = ScheduleFree.weight_lr_power,
+    state_dtype: Any = ScheduleFree.state_dtype,
+    *,
+    r: ScalarOrSchedule = ScheduleFree.r,
+    mask: Any = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+) -> Optimizer:
+    """Schedule-free SGD (arXiv:2405.15682): averages as it steps, so that no schedule has to end.
+
+    Evaluate at `schedule_free_eval_params`.
+
+    Hyperparameters are those of `adamx.ScheduleFree`; `warmup_steps` raises the step size linearly at first,
+    `state_dtype` is what z is kept in.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.schedule_free_sgd(0.5)
+    >>> params = jnp.array([2.0])
+    >>> opt.step(params, opt.init(params), params)[0].round(6)
+    Array([1.], dtype=float32)
+    """
+    rate, strength = _warmed_up(learning_rate, warmup_steps), 0.0 if weight_decay is None else weight_decay
+    rule = ScheduleFree(SGD(), rate, b1, strength, r, weight_lr_power, state_dtype)
+    return optimizer(rule, 1.0, mask=mask, **common(moments, weights, seed, kernel))
+
+
+def _warmed_up(learning_rate: ScalarOrSchedule, steps: int | None) -> ScalarOrSchedule:
+    refuse_traced("warmup_steps", steps)
+    if isinstance(steps, bool):
+        raise ValueError(f"warmup_steps = {steps} should be a number of steps, or None")
+    if not steps:
+        return learning_rate
+    if callable(learning_rate):
+        raise ValueError("give warmup_steps or a schedule as learning_rate, not both")
+    return lambda count: learning_rate * jnp.minimum(1.0, (jnp.asarray(count).astype(float) + 1) / steps)

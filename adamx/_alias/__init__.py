@@ -1,1 +1,0 @@
-"""The optimizers by name: a thin function each, with explicit keywords. Defaults are the rules' own."""

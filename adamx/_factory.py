@@ -1,0 +1,58 @@
+"""What a named optimizer is written with: the types of its signature, the keywords it passes on, its registry.
+
+A factory lists all of its arguments: `optax.inject_hyperparams` binds them by name and does not work with `**options`.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypedDict, TypeVar
+
+from ._decay import Decay as Decay
+from ._optimizer import optimizer as optimizer
+from ._transform import Optimizer as Optimizer
+from ._transform import scale_by as scale_by
+from ._typing import ScalarOrSchedule
+from ._weights import Weights as Weights
+from .kernels import Kernel as Kernel
+from .moments import MomentFormats as MomentFormats
+
+Factory = TypeVar("Factory", bound=Callable[..., Optimizer])
+
+_factories: dict[str, Callable[..., Optimizer]] = {}
+
+FACTORIES: Mapping[str, Callable[..., Optimizer]] = MappingProxyType(_factories)
+"""Every named optimizer, in the order in which `adamx/__init__.py` imports them."""
+
+
+def named(factory: Factory) -> Factory:
+    """Enter a factory into `FACTORIES` under its own name."""
+    _factories[factory.__name__] = factory
+    return factory
+
+
+class Common(TypedDict):
+    """The keywords of `optimizer` that `common` gives."""
+
+    moments: MomentFormats
+    weights: Weights
+    seed: int
+    kernel: Kernel
+
+
+class Decaying(TypedDict):
+    """The keywords of `optimizer` that `decaying` gives."""
+
+    weight_decay: ScalarOrSchedule
+    mask: Any
+    decay: Decay
+    lr_max: float | None
+
+
+def common(moments: MomentFormats, weights: Weights, seed: int, kernel: Kernel) -> Common:
+    """The arguments that every factory has, as keywords of `optimizer`."""
+    return {"moments": moments, "weights": weights, "seed": seed, "kernel": kernel}
+
+
+def decaying(weight_decay: ScalarOrSchedule, mask: Any, decay: Decay, lr_max: float | None) -> Decaying:
+    """The arguments of weight decay, as keywords of `optimizer`."""
+    return {"weight_decay": weight_decay, "mask": mask, "decay": decay, "lr_max": lr_max}

@@ -1,0 +1,5 @@
+"""Examples: Flax models, data sets, a training loop, and a demo that compares optimizers.
+
+`python -m adamx.examples demo` runs the demo. The package needs the `examples` extra, `pip install "adamx[examples]"`;
+nothing else in adamx imports it.
+"""

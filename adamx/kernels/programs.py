@@ -1,0 +1,98 @@
+"""The rules that `native.cc` knows: of each its number, its variants and the numbers that it reads."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from .._math import bias_correction, debias, eps_beside_hat
+from .._typing import Array
+from ..rules.adagrad import AdaGrad
+from ..rules.adam import Adam
+from ..rules.adamax import AdaMax
+from ..rules.amsgrad import AMSGrad
+from ..rules.lion import Lion
+from ..rules.rmsprop import RMSProp
+from .native import PROGRAMS, Program, Writer
+
+NESTEROV, RAW, MOMENTUM = 1, 2, 4
+
+
+def _average(name: str, b: Any) -> dict[str, Any]:
+    """`_math.ema` as the kernel computes it: from which end, and how far."""
+    if isinstance(b, (int, float)):
+        return {f"{name}_weight": 1 - b if b >= 0.5 else b, f"{name}_from_old": float(b >= 0.5)}
+    b = jnp.asarray(b, jnp.float32)
+    return {f"{name}_weight": jnp.where(b >= 0.5, 1 - b, b), f"{name}_from_old": (b >= 0.5).astype(jnp.float32)}
+
+
+def _adam(rule: Adam, t: Array) -> Program:
+    scalars = _average("first", rule.b1) | _average("second", rule.b2) | {"eps": rule.eps, "eps_root": rule.eps_root}
+    if rule.bias_correction:
+        scalars |= _corrections(rule.b1, rule.b2, t) | {"next_correction": bias_correction(rule.b1, t + 1)}
+        if rule.eps_hat:
+            scalars["eps"] = eps_beside_hat(rule.eps, rule.b2, t)
+            scalars["eps_root"] = debias(jnp.asarray(rule.eps_root, jnp.float32), rule.b2, t)
+    return Program(0, NESTEROV * rule.nesterov, scalars, "root")
+
+
+def _amsgrad(rule: AMSGrad, t: Array) -> Program:
+    scalars = _average("first", rule.b1) | _average("second", rule.b2) | {"eps": rule.eps, "eps_root": rule.eps_root}
+    corrections = _corrections(rule.b1, rule.b2, t)
+    if rule.bias_correction_mu:
+        scalars["first_correction"] = corrections["first_correction"]
+    if rule.bias_correction_nu:
+        scalars["second_correction"] = corrections["second_correction"]
+    if rule.eps_hat:
+        scalars["eps"] = eps_beside_hat(rule.eps, rule.b2, t)
+    return Program(1, RAW * (rule.max_of == "raw"), scalars, "root")
+
+
+def _adamax(rule: AdaMax, t: Array) -> Program:
+    inside, outside = (0.0, rule.eps) if rule.eps_outside else (rule.eps, 0.0)
+    scalars = _average("first", rule.b1) | {"decay_rate": rule.b2, "eps_root": inside, "eps": outside}
+    if rule.bias_correction:
+        scalars["first_correction"] = bias_correction(rule.b1, t)
+    return Program(2, 0, scalars, "itself")
+
+
+def _lion(rule: Lion, t: Array) -> Program:
+    del t
+    return Program(3, 0, _average("first", rule.b1) | _average("second", rule.b2))
+
+
+def _rmsprop(rule: RMSProp, t: Array) -> Program:
+    inside, outside = (rule.eps, 0.0) if rule.eps_in_sqrt else (0.0, rule.eps)
+    scalars = _average("second", rule.decay) | {"eps_root": inside, "eps": outside, "step_size": rule.step_size}
+    if rule.bias_correction:
+        scalars["second_correction"] = bias_correction(rule.decay, t)
+    if rule.momentum is None:
+        return Program(4, 0, scalars)
+    return Program(4, MOMENTUM + NESTEROV * rule.nesterov, scalars | {"momentum": rule.momentum})
+
+
+def _adagrad(rule: AdaGrad, t: Array) -> Program:
+    del t
+    inside, outside = (rule.eps, 0.0) if rule.eps_in_sqrt else (0.0, rule.eps)
+    return Program(5, 0, {"eps_root": inside, "eps": outside})
+
+
+def _corrections(b1: Any, b2: Any, t: Array) -> dict[str, Any]:
+    return {"first_correction": bias_correction(b1, t), "second_correction": bias_correction(b2, t)}
+
+
+def _hard_only(rule: Lion) -> str | None:
+    return None if rule.mode == "hard" else f"it knows Lion with mode='hard', not {rule.mode!r}"
+
+
+def _plain_only(rule: RMSProp) -> str | None:
+    return "it knows RMSProp without `centered`" if rule.centered else None
+
+
+PROGRAMS |= {
+    Adam: Writer(_adam),
+    AMSGrad: Writer(_amsgrad),
+    AdaMax: Writer(_adamax),
+    Lion: Writer(_lion, _hard_only),
+    RMSProp: Writer(_rmsprop, _plain_only),
+    AdaGrad: Writer(_adagrad),
+}

@@ -1,0 +1,185 @@
+"""Several optimizers on one problem, each at the best step size of its grid and from several seeds.
+
+A panel of a figure, a table for the terminal and an entry of a JSON file are three views of one `Comparison`; what it
+says about a claim is judged by the training cost after the last epoch, and by the epochs that it took to get there.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from adamx.examples.protocol import Contender, Run, Search, Settings
+from adamx.examples.report import six_digits
+
+from .claims import Verdict
+from .sweep import Problem, SweepEpoch, repeat, sweep
+
+SLOWER = 1.5
+"""An optimizer that takes more than so many times another's epochs is no longer as fast."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One optimizer: its search, and its runs at the best step size, one for each seed."""
+
+    search: Search
+    runs: tuple[Run, ...]
+
+    @property
+    def name(self) -> str:
+        """The optimizer's name."""
+        return self.search.contender.name
+
+    @property
+    def costs(self) -> np.ndarray:
+        """Training costs `(seeds, epochs + 1)`."""
+        return np.array([run.losses for run in self.runs])
+
+    @property
+    def finals(self) -> np.ndarray:
+        """Training costs `(seeds,)` after the last epoch."""
+        return self.costs[:, -1]
+
+    @property
+    def final(self) -> float:
+        """The mean of `finals`."""
+        return float(self.finals.mean())
+
+    def epochs_to(self, cost: float) -> int | None:
+        """Epochs until the mean curve is at `cost` or below; `None` if it never is."""
+        there = np.flatnonzero(self.costs.mean(axis=0) <= cost)
+        return int(there[0]) if there.size else None
+
+    def ahead_of(self, other: "Line") -> bool:
+        """Whether this optimizer ends lower from every seed."""
+        return bool(np.all(self.finals < other.finals))
+
+    def as_fast_as(self, other: "Line", behind: "Line") -> bool:
+        """Whether it ends lower than `other`, or higher by less than half of the way from `other` to `behind`."""
+        return self.final - other.final < max(0.0, behind.final - other.final) / 2
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The lines of several optimizers on one problem.
+
+    Attributes:
+        title: the problem, as above a panel.
+        settings: what the runs share, the seed being the first.
+        lines: one for each optimizer.
+    """
+
+    title: str
+    settings: Settings
+    lines: tuple[Line, ...]
+
+    def __getitem__(self, name: str) -> Line:
+        """The line of the optimizer called `name`."""
+        return next(line for line in self.lines if line.name == name)
+
+    def standing(self) -> str:
+        """Final costs from the lowest to the highest, in words."""
+        ranked = sorted(self.lines, key=lambda line: (not isfinite(line.final), line.final))
+        seeds = len(ranked[0].runs)
+        over = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
+        costs = ", ".join(f"{line.name} {line.final:.3g}" for line in ranked)
+        return f"{self.title}, training cost after {self.settings.epochs} epochs, {over}: {costs}"
+
+    def as_fast(self, name: str, other: str, behind: str) -> tuple[Verdict, str]:
+        """Whether one optimizer converges as fast as another, and in how many epochs.
+
+        It is no match for `other` if it ends too high (`Line.as_fast_as`). If it does not, it holds with a correction
+        that it takes over `SLOWER` times the epochs to where the slower of the two ends, or to where `behind` does.
+        """
+        one, two, third = self[name], self[other], self[behind]
+        ends = [line.final for line in (one, two, third) if isfinite(line.final)]
+        targets = sorted({max(ends[:2]), max(ends)}) if ends else []
+        took = [(cost, one.epochs_to(cost), two.epochs_to(cost)) for cost in targets]
+        words = "; ".join(f"to {cost:.3g} {name} takes {mine} epochs, {other} {its}" for cost, mine, its in took)
+        if not one.as_fast_as(two, third):
+            return shown(False), words
+        pairs = [(mine, its) for _, mine, its in took if mine is not None and its is not None]
+        longer = max((mine / max(its, 1) for mine, its in pairs), default=1.0)
+        if longer <= SLOWER:
+            return "holds", words
+        return "holds with a correction", f"{words}: as low in the end, after up to {longer:.2g} times as many epochs"
+
+    def reached(self, name: str, end: str) -> str:
+        """When one optimizer gets to the cost at which another ends, in words."""
+        epochs = self[name].epochs_to(self[end].final)
+        return "never" if epochs is None else f"after {epochs} of {self.settings.epochs} epochs"
+
+
+def compare(
+    title: str,
+    problem: Problem,
+    contenders: Sequence[Contender],
+    settings: Settings,
+    seeds: int,
+    on_epoch: Callable[[SweepEpoch], None] = lambda epoch: None,
+) -> Comparison:
+    """Search each contender's grid with the settings' seed, then repeat its best run from `seeds - 1` further seeds."""
+    lines = []
+    for contender in contenders:
+        search = sweep(contender, problem, settings, on_epoch)
+        lines.append(Line(search, repeat(search, problem, settings, seeds, on_epoch)))
+    return Comparison(title, settings, tuple(lines))
+
+
+def shown(agrees: bool) -> Verdict:
+    """The verdict on an order of optimizers: on other data than the paper's, another order refutes nothing."""
+    return "holds" if agrees else "could not be shown here"
+
+
+def table(comparison: Comparison) -> Table:
+    """A row for each optimizer; a star marks a best step size at the edge of its grid."""
+    edge = any(line.search.at_edge for line in comparison.lines)
+    caption = "* at the edge of the grid: a step size outside it may be better still" if edge else None
+    result = Table(title=comparison.title, caption=caption)
+    result.add_column("optimizer")
+    slowest = max((line.final for line in comparison.lines if isfinite(line.final)), default=0.0)
+    headings = (
+        "best step size",
+        "training cost",
+        "lowest to highest seed",
+        f"epochs to {slowest:.3g}",
+        "test accuracy",
+    )
+    for heading in headings:
+        result.add_column(heading, justify="right")
+    for line in comparison.lines:
+        epochs = line.epochs_to(slowest)
+        result.add_row(
+            line.name,
+            f"{line.search.best.learning_rate:g}{'*' if line.search.at_edge else ''}",
+            f"{line.final:.4g}" if isfinite(line.final) else "diverged",
+            f"{line.finals.min():.4g} to {line.finals.max():.4g}" if isfinite(line.final) else "–",
+            "–" if epochs is None else str(epochs),
+            f"{np.mean([run.test_accuracy for run in line.runs]):.1%}",
+        )
+    return result
+
+
+def as_dict(comparison: Comparison) -> dict[str, Any]:
+    """What a JSON file keeps: every final cost of the grids, every curve at the best step sizes."""
+    return {
+        "title": comparison.title,
+        "optimizers": [
+            {
+                "name": line.name,
+                "best_step_size": line.search.best.learning_rate,
+                "at_edge_of_grid": line.search.at_edge,
+                "grid": {f"{run.learning_rate:g}": six_digits(run.final_loss) for run in line.search.runs},
+                "training_cost": {
+                    str(comparison.settings.seed + i): [six_digits(cost) for cost in run.losses]
+                    for i, run in enumerate(line.runs)
+                },
+                "test_accuracy": [six_digits(run.test_accuracy) for run in line.runs],
+            }
+            for line in comparison.lines
+        ],
+    }

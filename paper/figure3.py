@@ -1,0 +1,183 @@
+"""The Adam paper's figure 3: a convolutional network with whitening and dropout, in its early and late epochs.
+
+On CIFAR-10 where `data_dir` has it, else on scikit-learn's 8x8 digits, with a network that is narrower in proportion.
+"""
+
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from flax import nnx
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from rich.console import Console
+from rich.markup import escape
+
+from adamx.diagnostics import drawing
+from adamx.diagnostics.drawing import COLOURS, DASHES
+from adamx.examples.data import Dataset, cifar10, digits
+from adamx.examples.figures import whole_epochs
+from adamx.examples.protocol import Contender, Settings
+from adamx.examples.report import versions, writable, write_json
+
+from .comparison import Comparison, Line, as_dict, compare, table
+from .conv import DeepCNN
+from .cost_panels import places
+from .figure3_claims import order_claims
+from .images import examples
+from .optimizers import OPTIMIZERS, half_decades
+from .progress import LiveSweeps
+from .second_moment import second_moments
+from .sweep import Problem
+from .whitening import whitened
+
+GRIDS = {"Adam": (3e-4, 3e-2), "AdaGrad": (3e-3, 0.3), "SGD + Nesterov": (3e-3, 0.3)}
+"""The smallest and the largest step size of each optimizer."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How large the experiment is.
+
+    Attributes:
+        channels: of the three convolutions.
+        hidden: units of the fully connected layer.
+        epochs: of the late panel.
+        early: epochs of the early panel.
+        images: at most so many are trained on; `None` for all.
+        every: which step sizes of the grids are tried: 1 for all, half a decade apart; 2 for every other.
+        seeds: runs at the best step size, each from other weights and in another order.
+        dropout: probabilities, of the input and of the fully connected layer.
+        batch_size: images per step.
+    """
+
+    channels: tuple[int, ...] = (64, 64, 128)
+    hidden: int = 1000
+    epochs: int = 45
+    early: int = 3
+    images: int | None = None
+    every: int = 1
+    seeds: int = 3
+    dropout: tuple[float, float] = (0.2, 0.5)
+    batch_size: int = 128
+
+
+PAPER = Plan(seeds=1)
+DIGITS = Plan(channels=(16, 16, 32), hidden=250, seeds=2)
+QUICK = Plan(channels=(8, 8, 16), hidden=64, epochs=15, images=1500, every=2, seeds=1)
+
+
+def figure3(data_dir: Path, quick: bool, output: Path, console: Console) -> None:
+    """Train with three optimizers, with and without dropout; write `figure3.png` and `figure3.json`, print two tables.
+
+    Args:
+        data_dir: where CIFAR-10's folder `cifar-10-batches-bin` may be.
+        quick: a narrower network, fewer epochs and step sizes, one seed, at most 1,500 images.
+        output: directory for the two files, made if it is missing.
+        console: where progress and the tables go.
+
+    Raises:
+        FileNotFoundError: CIFAR-10's folder is there, but not all of its files.
+        ValueError: one of its files is damaged, or `output` cannot be written.
+
+    Reference: Kingma & Ba, arXiv:1412.6980, section 6.3.
+    """
+    start = time.perf_counter()
+    writable(output, ["figure3.png", "figure3.json"])
+    raw = at_hand(data_dir)
+    real = raw.name == "cifar10"
+    plan = QUICK if quick else PAPER if real else DIGITS
+    dataset = whitened(_first(raw, plan.images))
+    settings = Settings(plan.epochs, plan.batch_size)
+    plain, dropped = search(dataset, plan, settings, console)
+    moments = second_moments(_problem(dataset, plan, False), settings, plain["Adam"].search.best.learning_rate)
+
+    layers = "-".join([f"c{n}" for n in plan.channels] + [str(plan.hidden)])
+    title = f"Figure 3: CNN {layers} on whitened {dataset.name}, minibatches of {plan.batch_size}"
+    command = f"python -m paper figure3{' --quick' if quick else ''}"
+    about = f"{len(dataset.train_labels)} images of {dataset.name}{'' if real else ' (8x8 pixels, not CIFAR-10)'}"
+    per_epoch = len(dataset.train_labels) // plan.batch_size
+    claims = order_claims(plain, dropped, moments, plan.early, per_epoch, about, command, real)
+    picture, numbers = output / "figure3.png", output / "figure3.json"
+    drawing.save(draw(plain, dropped, plan.early, title), picture)
+    content = {
+        "settings": asdict(plan) | {"data": dataset.name, "images": len(dataset.train_labels), "quick": quick},
+        "versions": versions(),
+        "seconds": round(time.perf_counter() - start, 1),
+        "comparisons": [as_dict(plain), as_dict(dropped)],
+        "second_moment": [moment.as_dict() for moment in moments],
+        "claims": [claim._asdict() for claim in claims],
+    }
+    write_json(numbers, content)
+    console.print(table(plain), table(dropped))
+    for claim in claims:
+        console.print(
+            f"{claim.source} {claim.claim}: [bold]{claim.verdict}[/]. {escape(claim.number)}", highlight=False
+        )
+    console.print(f"Wrote {picture} and {numbers}", highlight=False, soft_wrap=True)
+
+
+def at_hand(data_dir: Path) -> Dataset:
+    """CIFAR-10 if its folder is in `data_dir`, else the digits."""
+    return cifar10(data_dir) if (data_dir / "cifar-10-batches-bin").exists() else digits()
+
+
+def search(dataset: Dataset, plan: Plan, settings: Settings, console: Console) -> tuple[Comparison, Comparison]:
+    """The optimizers without dropout and with it, each at the best step size of its grid."""
+    contenders = [Contender(name, OPTIMIZERS[name], half_decades(*ends)[:: plan.every]) for name, ends in GRIDS.items()]
+    sweeps = 2 * len(contenders) * plan.seeds
+    with LiveSweeps(console, sweeps * settings.epochs) as on_epoch:
+        plain, dropped = (
+            compare(title, _problem(dataset, plan, dropout), contenders, settings, plan.seeds, on_epoch)
+            for title, dropout in ((f"no dropout, {dataset.name}", False), (f"dropout, {dataset.name}", True))
+        )
+    return plain, dropped
+
+
+def draw(plain: Comparison, dropped: Comparison, early: int, title: str) -> Figure:
+    """Training cost at the best step sizes: the first `early` epochs, and all of them on a logarithmic axis.
+
+    A line is the mean of the seeds, the band around it their range.
+    """
+    figure = drawing.figure(10, 5.4)
+    left, right = figure.subplots(1, 2)
+    place, seeds = places([line.name for line in plain.lines]), len(plain.lines[0].costs)
+    for axes, stop in ((left, early), (right, plain.settings.epochs)):
+        handles = [
+            _line(axes, line, stop, COLOURS[place[line.name]], DASHES[dashes], suffix)
+            for comparison, dashes, suffix in ((plain, 0, ""), (dropped, 1, " + dropout"))
+            for line in comparison.lines
+        ]
+        axes.set_title(f"the first {stop} epochs" if stop == early else f"{stop} epochs", loc="left", fontsize=10)
+        whole_epochs(axes)
+        axes.set(xlabel="epoch", ylabel="training cost (cross-entropy, nats)")
+        drawing.style(axes)
+    right.set_yscale("log")
+    figure.suptitle(f"{title}; mean and range of {seeds} seeds", x=0.01, ha="left", fontsize=12)
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, handlelength=3.2)
+    legend.set_title("optimizer, best step size")
+    return figure
+
+
+def _line(axes: Axes, line: Line, stop: int, colour: str, dashes: object, suffix: str) -> Line2D:
+    costs = np.where(np.isfinite(line.costs), line.costs, np.nan)[:, : stop + 1]
+    epochs = np.arange(costs.shape[1])
+    label = f"{line.name}{suffix}, {line.search.best.learning_rate:g}"
+    axes.fill_between(epochs, costs.min(axis=0), costs.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+    (handle,) = axes.plot(epochs, costs.mean(axis=0), color=colour, linestyle=dashes, linewidth=1.8, label=label)
+    return handle
+
+
+def _problem(dataset: Dataset, plan: Plan, dropout: bool) -> Problem:
+    rates = plan.dropout if dropout else (0.0, 0.0)
+
+    def model(rngs: nnx.Rngs) -> DeepCNN:
+        return DeepCNN(dataset.image, dataset.classes, plan.channels, plan.hidden, *rates, rngs=rngs)
+
+    return Problem(model, *examples(dataset))
+
+
+def _first(dataset: Dataset, images: int | None) -> Dataset:
+    return replace(dataset, train_images=dataset.train_images[:images], train_labels=dataset.train_labels[:images])

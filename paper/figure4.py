@@ -1,0 +1,190 @@
+"""The Adam paper's figure 4: bias correction, on a variational autoencoder, over decay rates and step sizes.
+
+On MNIST where `data_dir` has it, with the paper's network; else on scikit-learn's 8x8 digits, with a narrower one, step
+sizes half a decade apart, and minibatches of 20: bias is a matter of steps, and a hundred epochs of so few images then
+are as many as the paper's first ten. Without bias correction and with b1 = 0 Adam is RMSProp.
+"""
+
+import time
+from dataclasses import asdict
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from adamx.diagnostics import drawing
+from adamx.diagnostics.drawing import COLOURS
+from adamx.examples.progress import epochs_bar
+from adamx.examples.report import six_digits, versions, writable, write_json
+
+from .figure4_claims import Outcome, bias_claims
+from .images import mnist_or_digits
+from .optimizers import half_decades
+from .vae_grid import Settings, train
+
+PAPER = Settings()
+DIGITS = Settings(hidden=200, latent=20, rates=half_decades(1e-5, 1e-1), batch_size=20, seeds=(0, 1, 2))
+QUICK = Settings(hidden=64, latent=8, checkpoints=(10, 40), batch_size=20)
+QUICK_IMAGES = 1500
+
+
+def figure4(data_dir: Path, quick: bool, output: Path, console: Console) -> None:
+    """Train the grid with and without bias correction; write `figure4.png` and `figure4.json`, and print a table.
+
+    Args:
+        data_dir: where MNIST's four files may be.
+        quick: a smaller network, fewer epochs, at most 1,500 images.
+        output: directory for the two files, made if it is missing.
+        console: where progress and the table go.
+
+    Raises:
+        FileNotFoundError: some of MNIST's files are there, but not all.
+        ValueError: one of them is damaged, or `output` cannot be written.
+
+    Reference: Kingma & Ba, arXiv:1412.6980, section 6.4.
+    """
+    start = time.perf_counter()
+    writable(output, ["figure4.png", "figure4.json"])
+    dataset = mnist_or_digits(data_dir)
+    images = dataset.train_images.reshape(len(dataset.train_labels), -1)[: QUICK_IMAGES if quick else None]
+    settings = QUICK if quick else PAPER if dataset.name == "mnist" else DIGITS
+    outcome = search(images, settings, console)
+    command = f"python -m paper figure4{' --quick' if quick else ''}"
+    per_epoch = len(images) // settings.batch_size
+    claims = bias_claims(outcome, per_epoch, f"{len(images)} images of {dataset.name}", command)
+    about = {"data": dataset.name, "images": len(images), "pixels": images.shape[1], "quick": quick} | asdict(settings)
+    title = f"Figure 4: VAE {settings.hidden}-{settings.latent}-{settings.hidden} on {dataset.name}"
+    picture, numbers = output / "figure4.png", output / "figure4.json"
+    drawing.save(draw(outcome, title), picture)
+    content = {
+        "settings": about,
+        "versions": versions(),
+        "seconds": round(time.perf_counter() - start, 1),
+        "untrained_loss_by_seed": [six_digits(loss) for loss in outcome.untrained],
+        "runs": _runs(outcome),
+        "claims": [claim._asdict() for claim in claims],
+    }
+    write_json(numbers, content)
+    console.print(table(outcome, title))
+    for claim in claims:
+        console.print(
+            f"{claim.source} {claim.claim}: [bold]{claim.verdict}[/]. {escape(claim.number)}", highlight=False
+        )
+    console.print(f"Wrote {picture} and {numbers}", highlight=False, soft_wrap=True)
+
+
+def search(images: np.ndarray, settings: Settings, console: Console) -> Outcome:
+    """The losses of the whole grid with and without correction, for every seed.
+
+    Args:
+        images: float32 `(n, pixels)` in [0, 1].
+        settings: the grid and what its runs share.
+        console: where progress goes: a bar in a terminal, a line per bundle of runs anywhere else.
+    """
+    bundles = [(corrected, seed) for corrected in (True, False) for seed in settings.seeds]
+    count = int(np.prod(settings.shape))
+    found = []
+    with epochs_bar(console) as progress:
+        task = progress.add_task("compiling", total=len(bundles) * settings.checkpoints[-1])
+        for corrected, seed in bundles:
+            what = f"{count} runs {'with' if corrected else 'without'} bias correction, seed {seed}"
+
+            def show(epoch: int, what: str = what) -> None:
+                progress.update(task, advance=1, description=what)
+
+            losses = train(images, settings, corrected, seed, show)
+            found.append(losses)
+            if not console.is_terminal:
+                best = np.nanmin(losses.trained[-1])
+                console.print(f"{what}: lowest loss {best:.2f} nats", highlight=False)
+    trained = np.stack([losses.trained for losses in found]).reshape(2, len(settings.seeds), *found[0].trained.shape)
+    return Outcome(settings, np.array([losses.untrained for losses in found[: len(settings.seeds)]]), *trained)
+
+
+def table(outcome: Outcome, title: str) -> Table:
+    """A row for each pair of decay rates: the loss at the best step size, which stands in brackets, mean of seeds."""
+    settings = outcome.settings
+    seeds = len(settings.seeds)
+    result = Table(title=title, caption=f"nats per training image, best step size; mean of {seeds} seeds")
+    result.add_column("β₁")
+    result.add_column("β₂")
+    for epochs in settings.checkpoints:
+        result.add_column(f"corrected,\n{epochs} epochs", justify="right")
+        result.add_column(f"uncorrected,\n{epochs} epochs", justify="right")
+    for i, b1 in enumerate(settings.b1):
+        for j, b2 in enumerate(settings.b2):
+            cells = []
+            for k in range(len(settings.checkpoints)):
+                for losses in (outcome.corrected, outcome.uncorrected):
+                    mean = losses[:, k, i, j].mean(axis=0)
+                    mean = np.where(np.isfinite(mean), mean, np.inf)
+                    best = int(mean.argmin())
+                    cells.append(
+                        f"{mean[best]:.2f} ({settings.rates[best]:.0e})" if isfinite(mean[best]) else "diverged"
+                    )
+            result.add_row(f"{b1:g}", f"{b2:g}", *cells)
+    return result
+
+
+def draw(outcome: Outcome, title: str) -> Figure:
+    """Loss against step size: a panel for each pair of decay rates, a line for each correction and checkpoint."""
+    settings = outcome.settings
+    rows, columns, _ = settings.shape
+    figure = drawing.figure(3.3 * columns, 3.0 * rows + 0.8)
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    top = float(outcome.untrained.mean()) * 1.02
+    for i, b1 in enumerate(settings.b1):
+        for j, b2 in enumerate(settings.b2):
+            axes = panels[i, j]
+            axes.set_title(f"β₁ = {b1:g}, β₂ = {b2:g}", fontsize=10, pad=9)
+            for losses, colour, name in (
+                (outcome.corrected, COLOURS[0], "corrected"),
+                (outcome.uncorrected, COLOURS[1], "uncorrected"),
+            ):
+                for k, epochs in enumerate(settings.checkpoints):
+                    style = "-" if k == len(settings.checkpoints) - 1 else (0, (4, 1.5))
+                    label = f"{name}, {epochs} epochs"
+                    _line(axes, settings.rates, losses[:, k, i, j], top, color=colour, linestyle=style, label=label)
+            axes.set_xscale("log")
+            drawing.style(axes)
+    finite = outcome.corrected[np.isfinite(outcome.corrected)]
+    panels[0, 0].set_ylim(finite.min() - 0.03 * (top - finite.min()), top)
+    for axes in panels[-1]:
+        axes.set_xlabel("step size α")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("training loss (nats per image)")
+    legend = f"mean and range of {len(settings.seeds)} seeds; ▲ worse than untrained, or diverged"
+    figure.suptitle(f"{title}; {legend}", x=0.01, ha="left", fontsize=12)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(handles), frameon=False, handlelength=3)
+    return figure
+
+
+def _line(axes: Axes, rates: tuple[float, ...], losses: np.ndarray, top: float, **style: object) -> None:
+    """The mean over seeds in a band from least to largest; what is above `top`, or not finite, lies there."""
+    shown = np.where(losses < top, losses, top)
+    mean = shown.mean(axis=0)
+    (line,) = axes.plot(rates, mean, linewidth=1.8, marker="o", markersize=3, **style)  # pyright: ignore[reportArgumentType]
+    axes.fill_between(rates, shown.min(axis=0), shown.max(axis=0), color=line.get_color(), alpha=0.2, linewidth=0)
+    above = [rate for rate, value in zip(rates, mean, strict=True) if value >= top]
+    if above:  # unclipped, no point at all would have no place in the layout
+        axes.plot(above, [top] * len(above), "^", color=line.get_color(), markersize=8, clip_on=False)
+
+
+def _runs(outcome: Outcome) -> list[dict[str, object]]:
+    settings = outcome.settings
+    runs = []
+    for corrected, losses in ((True, outcome.corrected), (False, outcome.uncorrected)):
+        for i, j, k in np.ndindex(settings.shape):
+            point = {"b1": settings.b1[i], "b2": settings.b2[j], "step_size": settings.rates[k]}
+            by_epochs = {
+                str(epochs): [six_digits(loss) for loss in losses[:, c, i, j, k]]
+                for c, epochs in enumerate(settings.checkpoints)
+            }
+            runs.append(point | {"bias_correction": corrected, "loss_by_epochs_and_seed": by_epochs})
+    return runs

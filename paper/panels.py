@@ -1,0 +1,90 @@
+"""Figures 1 and 2: run the panels, then write the picture, the JSON file, the tables and the claims."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from adamx.diagnostics import drawing
+from adamx.examples.protocol import Contender, Settings
+from adamx.examples.report import versions, writable, write_json
+
+from .claims import Claim
+from .comparison import Comparison, as_dict, compare, table
+from .cost_panels import cost_panels
+from .progress import LiveSweeps
+from .sweep import Problem
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A panel before it is run: the problem, the optimizers, the settings and the number of seeds."""
+
+    title: str
+    problem: Problem
+    contenders: tuple[Contender, ...]
+    settings: Settings
+    seeds: int
+    about: dict[str, Any]
+
+
+Judge = Callable[[Sequence[Comparison]], list[Claim]]
+"""From the panels' results to the verdicts on the paper's claims."""
+
+
+def run_panels(
+    name: str, title: str, panels: Sequence[Panel], judge: Judge, about: dict[str, Any], output: Path, console: Console
+) -> list[Claim]:
+    """Run the panels; write `output/NAME.png` and `output/NAME.json`, and a table for each panel to `console`.
+
+    Args:
+        name: of the files.
+        title: above the picture.
+        panels: from left to right.
+        judge: from the results to the claims.
+        about: settings that the panels share.
+        output: directory of the files, made if it is missing.
+        console: where progress and tables go.
+
+    Raises:
+        ValueError: `output` cannot be written.
+    """
+    start = time.perf_counter()
+    files = [f"{name}.png", f"{name}.json"]
+    writable(output, files)
+    picture, results = (output / file for file in files)
+    epochs = sum(len(panel.contenders) * panel.seeds * panel.settings.epochs for panel in panels)
+    with LiveSweeps(console, epochs) as on_epoch:
+        comparisons = [
+            compare(panel.title, panel.problem, panel.contenders, panel.settings, panel.seeds, on_epoch)
+            for panel in panels
+        ]
+    claims = judge(comparisons)
+    seeds = max(panel.seeds for panel in panels)
+    spread = f"; mean and range of {seeds} seeds" if seeds > 1 else ""
+    drawing.save(cost_panels(comparisons, title + spread, "training cost (nats)"), picture)
+    seconds = time.perf_counter() - start
+    described = [
+        {"title": panel.title, **panel.about, **asdict(panel.settings), "seeds": panel.seeds, "l2": panel.problem.l2}
+        for panel in panels
+    ]
+    write_json(
+        results,
+        {
+            "settings": {**about, "panels": described},
+            "versions": versions(),
+            "seconds": round(seconds, 1),
+            "panels": [as_dict(comparison) for comparison in comparisons],
+            "claims": [claim._asdict() for claim in claims],
+        },
+    )
+    for comparison in comparisons:
+        console.print(table(comparison))
+    for claim in claims:
+        console.print(f"{claim.source} {claim.claim} [bold]{claim.verdict}[/]: {escape(claim.number)}", highlight=False)
+    console.print(f"Wrote {picture} and {results} in {seconds:.0f} s", highlight=False, soft_wrap=True)
+    return claims

@@ -1,0 +1,68 @@
+"""How large Adam's second moment is against ε as training goes on."""
+
+from math import nan
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import adamx
+from adamx.examples.protocol import Settings
+from adamx.examples.report import six_digits
+
+from .optimizers import OPTIMIZERS
+from .sweep import Problem, epoch_of, started
+
+
+class Moment(NamedTuple):
+    r"""The second moment after one epoch.
+
+    Attributes:
+        epoch: counted from 1.
+        idle: the share of weights whose every gradient was 0: of units that never fire, of kernels' margins where the
+            images are smaller than they. The rest is over the other weights.
+        below_eps: the share with $\sqrt{\hat v} < \varepsilon$.
+        median: of $\sqrt{\hat v}$, in units of ε.
+    """
+
+    epoch: int
+    idle: float
+    below_eps: float
+    median: float
+
+    def as_dict(self) -> dict[str, float | None]:
+        """To six digits."""
+        return {"epoch": self.epoch} | {name: six_digits(getattr(self, name)) for name in self._fields[1:]}
+
+
+def second_moments(problem: Problem, settings: Settings, learning_rate: float) -> list[Moment]:
+    """Adam's second moment after each epoch of the run that `paper.sweep.sweep` makes with the same arguments.
+
+    Args:
+        problem: the model, its data and its penalty.
+        settings: epochs, batch size and seed.
+        learning_rate: the step size.
+    """
+    make, data = OPTIMIZERS["Adam"], jax.device_put(problem.train)
+    graph, initial, other = nnx.split(problem.model(nnx.Rngs(settings.seed)), nnx.Param, ...)
+    rates = jnp.array([learning_rate], jnp.float32)
+    carry = started(make, rates, initial)
+    order, _ = jax.random.split(jax.random.key(settings.seed))
+    found = []
+    for epoch in range(1, settings.epochs + 1):
+        key = jax.random.fold_in(order, epoch)
+        carry = epoch_of(graph, make, problem.l2, settings.batch_size, rates, key, carry, other, data)
+        found.append(measure(epoch, carry[1]))
+    return found
+
+
+def measure(epoch: int, state: adamx.State) -> Moment:
+    """The second moment in a state of Adam's with its default hyperparameters."""
+    nu = np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in jax.tree.leaves(state.slots.nu)])
+    live = nu[nu > 0]
+    if not live.size:
+        return Moment(epoch, 1.0, nan, nan)
+    root = np.sqrt(live / (1 - adamx.Adam.b2 ** int(np.max(state.count)))) / adamx.Adam.eps
+    return Moment(epoch, 1 - live.size / nu.size, float(np.mean(root < 1)), float(np.median(root)))
