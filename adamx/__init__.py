@@ -12,13 +12,6 @@ gc.disable()
 from . import kernels as kernels
 from . import schedules as schedules
 from ._engine import State as State
-from ._explain import explain as explain
-from ._memory import from_master as from_master
-from ._memory import map_slots as map_slots
-from ._memory import master_params as master_params
-from ._memory import pack_state as pack_state
-from ._memory import state_bytes as state_bytes
-from ._memory import unpack_state as unpack_state
 from ._optimizer import optimizer as optimizer
 from ._rule import At as At
 from ._rule import Modifier as Modifier
@@ -32,6 +25,13 @@ from ._typing import Beta as Beta
 from ._typing import NonNegative as NonNegative
 from .catalogue import describe as describe
 from .catalogue import names as list  # noqa: F401  # pyright: ignore[reportUnusedImport]  (public: adamx.list)
+from .states.bytes import state_bytes as state_bytes
+from .states.masters import from_master as from_master
+from .states.masters import master_params as master_params
+from .states.packing import map_slots as map_slots
+from .states.packing import pack_state as pack_state
+from .states.packing import unpack_state as unpack_state
+from .states.plan import explain as explain
 
 # Factories enter the registry when their file is imported: this order is that of `adamx.list()` and the README's table.
 # isort: off

@@ -9,10 +9,9 @@ import numpy as np
 from jax.core import Tracer
 
 from . import _leaves
-from ._layout import Layout, stored_shape, wide_dtype
+from ._layout import Layout, wide_dtype
 from ._rule import Modifier
-from .moments import Format, check_code, stored_as
-from .moments.codes import CODES
+from .moments import Format, is_code, is_stored_as, stored_shape, validate_stored
 from .moments.dense import Dense
 
 if TYPE_CHECKING:
@@ -96,9 +95,8 @@ def check_leaf(leaf: "Leaf", layout: Layout) -> None:
     like = leaf.g if leaf.p is None else leaf.p
     for i, x in enumerate(leaf.stored):
         name = f"{layout.names[i]} of {where}"
-        if isinstance(x, CODES):
-            check_code(x, name)
-        elif x is not None and not (hasattr(x, "dtype") and hasattr(x, "shape")):
+        validate_stored(x, name)
+        if x is not None and not is_code(x) and not (hasattr(x, "dtype") and hasattr(x, "shape")):
             raise TypeError(f"{name} is {x!r} in the state, not an array: make a state with `init(params)`")
         _check_shape(layout.names[i], where, layout.slots[i].init, x, like, shape)
     wide = wide_dtype(like)
@@ -124,13 +122,13 @@ def _check_shape(name: str, where: str, init: Any, x: Any, like: Any, shape: tup
 def _check_format(name: str, x: Any, form: Format, layout: Layout, i: int, is_complex: bool) -> None:
     """What is stored is what the optimizer stores, of this leaf or of one that this is a part of."""
     slot, kind = layout.slots[i], layout.formats[i]
-    if stored_as(x, kind, slot.nonnegative):
+    if is_stored_as(x, kind, slot.nonnegative):
         return
     coded = not isinstance(form, Dense)
     own = None if is_complex else layout.own_dtype(i)
     wanted = kind if coded else np.dtype(form.dtype).name
-    if isinstance(x, CODES) or (x.dtype == np.float32 and (coded or (own is not None and wanted != "float32"))):
-        found = type(x).__name__ if isinstance(x, CODES) else x.dtype
+    if is_code(x) or (x.dtype == np.float32 and (coded or (own is not None and wanted != "float32"))):
+        found = type(x).__name__ if is_code(x) else x.dtype
         raise ValueError(
             f"{name} is stored as {found} in the state, but the optimizer keeps it in {wanted}: convert the state with "
             "`unpack_state` and `pack_state`"

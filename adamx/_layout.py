@@ -11,10 +11,8 @@ from ._math import dtype_of, parts, whole
 from ._random import Noise
 from ._rule import Rule, Slot
 from ._typing import Array
-from .moments import Format, MomentFormats, form_of, format_of, formats
-from .moments.codes import CODES
+from .moments import Format, MomentFormats, format_of, format_stored, formats, is_code
 from .moments.dense import Dense
-from .moments.int8 import Ratio
 
 
 class Layout(NamedTuple):
@@ -57,7 +55,7 @@ class Layout(NamedTuple):
     def formats_stored(self, stored: list[Any], wide: np.dtype) -> list[Format]:
         """The formats of what is stored, whatever part of its leaf one sees (in `vmap` and `shard_map`)."""
         return [
-            form_of(x, kind if self.own_dtype(i) is None else "float32", self.dtype(i, wide))
+            format_stored(x, kind if self.own_dtype(i) is None else "float32", self.dtype(i, wide))
             for i, (kind, x) in enumerate(zip(self.formats, stored, strict=True))
         ]
 
@@ -103,7 +101,7 @@ class Layout(NamedTuple):
     def decode(self, stored: list[Any], chosen: list[Format], wide: np.dtype) -> Any:
         """What is stored to the slots themselves, those first that others are measured in."""
         values: list[Array | None] = [None] * len(stored)
-        measured = [slot.unit is not None and isinstance(x, CODES) for slot, x in zip(self.slots, stored, strict=True)]
+        measured = [slot.unit is not None and is_code(x) for slot, x in zip(self.slots, stored, strict=True)]
         for turn in (False, True):
             slots = self.tree.unflatten(values)
             for i, (code, form) in enumerate(zip(stored, chosen, strict=True)):
@@ -114,7 +112,7 @@ class Layout(NamedTuple):
     def _unit(self, i: int, slots: Any, form: Format) -> Array | None:
         """What slot `i` is measured in: its unit is a function of the NamedTuple that it stands in."""
         unit = self.slots[i].unit
-        if unit is None or not isinstance(form, Ratio):
+        if unit is None or not form.has_unit:
             return None
         for key in self.paths[i][:-1]:
             slots = getattr(slots, key.name)
@@ -132,11 +130,6 @@ def _of_elements(slot: Slot) -> bool:
 def _encoded(layout: Layout, chosen: tuple[Format, ...], values: list[Array | None], key: Any, step: Any) -> list[Any]:
     """What leaves of one kind are stored as: one program, where operations one by one would be dozens."""
     return layout.encode(values, list(chosen), Noise(key, step))
-
-
-def stored_shape(x: Any) -> tuple[int, ...]:
-    """The shape of the slot that is stored as `x`."""
-    return x.code.shape if isinstance(x, CODES) else x.shape
 
 
 def wide_dtype(*arrays: Any) -> np.dtype:

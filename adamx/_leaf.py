@@ -17,8 +17,7 @@ from ._random import Noise
 from ._rule import At, Rule
 from ._typing import Array
 from ._weights import Rounding
-from .moments import Format
-from .moments.codes import CODES
+from .moments import Format, is_code
 from .moments.dense import Dense
 
 Landed = tuple[Array, list[Any], Array | None]
@@ -92,7 +91,7 @@ class Step:
     @functools.cached_property
     def wide(self) -> np.dtype:
         """The dtype that this leaf is computed in."""
-        return wide_dtype(self.leaf.g, self.leaf.p, *(x for x in self.leaf.stored if not isinstance(x, CODES)))
+        return wide_dtype(self.leaf.g, self.leaf.p, *(x for x in self.leaf.stored if not is_code(x)))
 
     @functools.cached_property
     def formats(self) -> list[Format]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ._math import dtype_of
 from ._typing import Array, Params
-from .moments.codes import CODES
+from .moments import is_code
 
 Path = tuple[Any, ...]
 
@@ -134,7 +134,7 @@ def is_none(x: Any) -> bool:
 
 def is_stored(x: Any) -> bool:
     """Whether `x` is what a slot of one leaf is stored as, or absent."""
-    return x is None or isinstance(x, CODES)
+    return x is None or is_code(x)
 
 
 def _names(path: Path) -> Path:

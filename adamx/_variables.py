@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from ._typing import Params
-from .moments.codes import CODES
+from .moments import is_code
 
 
 def is_variable(x: Any) -> bool:
@@ -31,7 +31,7 @@ def inside(tree: Params) -> Params:
 
 def outside(tree: Params) -> Params:
     """The inverse of `inside`: variables around codes, as around the parameters that these belong to."""
-    return jax.tree.map(_outside, tree, is_leaf=_is_code)
+    return jax.tree.map(_outside, tree, is_leaf=is_code)
 
 
 def _content(x: Any) -> Any:
@@ -40,18 +40,14 @@ def _content(x: Any) -> Any:
 
 
 def _inside(x: Any) -> Any:
-    codes, box = jax.tree.flatten(x, is_leaf=_is_code)
-    if not is_variable(x) or len(codes) != 1 or not _is_code(codes[0]):
+    codes, box = jax.tree.flatten(x, is_leaf=is_code)
+    if not is_variable(x) or len(codes) != 1 or not is_code(codes[0]):
         return x
     return jax.tree.map(lambda field: box.unflatten([field]), codes[0])
 
 
 def _outside(x: Any) -> Any:
-    if not _is_code(x) or not any(is_variable(field) for field in x):
+    if not is_code(x) or not any(is_variable(field) for field in x):
         return x
     box = jax.tree.structure(x[0])
     return box.unflatten([type(x)(*jax.tree.leaves(x))])
-
-
-def _is_code(x: Any) -> bool:
-    return isinstance(x, CODES)

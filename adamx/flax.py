@@ -13,11 +13,11 @@ import optax
 from flax import nnx
 from flax.training import train_state
 
-from ._memory import from_master
 from ._names import refuse_step_words
 from ._transform import Optimizer as _Optimizer
 from ._typing import Params, Scalar
 from ._variables import is_variable
+from .states.masters import from_master
 
 _OVERWRITE = "_overwrite_with_gradient"
 """Flax's key for parameters that are replaced by their "gradient", such as FP8 scales."""

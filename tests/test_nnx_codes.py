@@ -68,3 +68,63 @@ def test_variables_around_parameters_are_around_coded_moments():
     assert isinstance(state.slots.nu["kernel"].code, nnx.Param)
     _, after = opt.step(params, state, params)
     assert jax.tree.structure(after) == jax.tree.structure(state)
+
+
+def steps(cls, n, restore=None):
+    """A layer and its optimizer after `n` steps, the optimizer's state first put through `restore(fresh, old)`."""
+
+    def make():
+        model = nnx.Linear(64, 128, rngs=nnx.Rngs(0))
+        return model, cls(model, adamx.adam(1e-2, moments="int8"), wrt=nnx.Param)
+
+    model, optimizer = make()
+    for i in range(n):
+        if restore is not None and i == n - 1:
+            new_model, new = make()
+            nnx.update(new_model, nnx.state(model))
+            model, optimizer = new_model, restore(new, optimizer)
+        optimizer.update(model, halves(nnx.state(model, nnx.Param)))
+    return jax.tree.leaves(nnx.to_pure_dict(nnx.state((model, optimizer))))
+
+
+def by_pure_dict(new, old):
+    state = nnx.state(new)
+    nnx.replace_by_pure_dict(state, nnx.to_pure_dict(nnx.state(old)))
+    nnx.update(new, state)
+    return new
+
+
+def by_update(new, old):
+    nnx.update(new, nnx.state(old))
+    return new
+
+
+def by_split_and_merge(new, old):
+    del new
+    graph, state = nnx.split(old)
+    return nnx.merge(graph, jax.tree.map(jnp.asarray, state))
+
+
+@pytest.mark.parametrize("restore", [by_pure_dict, by_update, by_split_and_merge])
+@pytest.mark.parametrize("cls", [adamx.flax.Optimizer, nnx.Optimizer], ids=["ours", "flax"])
+def test_coded_moments_survive_the_ways_of_nnx_to_save_and_restore(cls, restore):
+    """A run that is saved and restored before its last step ends with the same bits."""
+    for got, wanted in zip(steps(cls, 3, restore), steps(cls, 3), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_coded_moments_survive_conditions_loops_and_maps_over_a_state():
+    opt = adamx.adam(1e-2, moments="int8")
+    params = {"w": jnp.linspace(-1.0, 1.0, 64 * 128).reshape(64, 128)}
+    step = lambda carry: opt.step(carry[0], carry[1], carry[0])  # noqa: E731
+    wanted = jax.jit(step)((params, opt.init(params)))
+    start = params, optax.tree_utils.tree_map_params(opt, lambda x: x + jnp.zeros_like(x), opt.init(params))
+    by_cond = jax.jit(lambda carry: jax.lax.cond(carry[1].count == 0, step, lambda carry: carry, carry))(start)
+    by_scan = jax.lax.scan(lambda carry, _: (step(carry), None), start, length=1)[0]
+    for got in (by_cond, by_scan):
+        assert jax.tree.structure(got) == jax.tree.structure(wanted)
+        jax.tree.map(np.testing.assert_array_equal, got[1].slots.nu, wanted[1].slots.nu)
+    mapped = optax.tree_utils.tree_map_params(
+        opt, lambda x, p: x, start[1], params, is_leaf=adamx.moments.is_code
+    )  # with a second tree, a code is one leaf
+    assert jax.tree.structure(mapped) == jax.tree.structure(start[1])

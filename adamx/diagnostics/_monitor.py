@@ -11,9 +11,9 @@ import optax
 from .. import _leaves
 from .._engine import Engine
 from .._names import refuse_step_words
-from .._parts import only_state
 from .._transform import Optimizer, engine_of
 from .._typing import Array, Params, Scalar, ScalarOrSchedule
+from ..states.parts import only_state
 from . import _spikes
 from ._groups import Grouping, Groups, grouping
 from ._hats import Hats, Numbers, injected_step_size, step_size_of, value_at

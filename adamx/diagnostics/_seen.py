@@ -9,9 +9,9 @@ import numpy as np
 from .. import _leaves
 from .._engine import Engine
 from .._layout import wide_dtype
-from .._parts import only_state
 from .._typing import Params, Scalar
 from .._weights import is_narrow
+from ..states.parts import only_state
 from ._hats import Hats
 from ._sums import Seen
 

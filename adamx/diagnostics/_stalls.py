@@ -9,10 +9,10 @@ from .. import _leaves
 from .._engine import Engine
 from .._leaf import Step
 from .._math import largest
-from .._parts import only_state, part_of
 from .._transform import Optimizer, engine_of
 from .._typing import Array, Params
 from .._variables import bare
+from ..states.parts import only_state, part_of
 
 
 class Stalled(NamedTuple):

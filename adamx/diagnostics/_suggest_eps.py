@@ -9,11 +9,11 @@ import numpy as np
 
 from .. import _leaves
 from .._engine import State
-from .._memory import unpack_state
-from .._parts import only_state
 from .._transform import Optimizer, engine_of
 from .._typing import Array, Params
-from ..moments.codes import CODES
+from ..moments import is_code
+from ..states.packing import unpack_state
+from ..states.parts import only_state
 from ._hats import Hats, value_at
 
 CANDIDATES = tuple(10.0**k for k in range(-16, 1))
@@ -128,7 +128,7 @@ def _sizes(source: Any, opt: Optimizer | None, params: Params) -> tuple[np.ndarr
     state = only_state(source if params is None else unpack_state(opt, source, params))
     numbers = hats.numbers(state)
     divisor = hats.divisor(state.slots)
-    if any(isinstance(x, CODES) for x in jax.tree.leaves(divisor, is_leaf=_leaves.is_stored)):
+    if any(is_code(x) for x in jax.tree.leaves(divisor, is_leaf=_leaves.is_stored)):
         raise ValueError("the moments of this state are coded: call suggest_eps(state, opt, params=params)")
     hat = getattr(hats.rule, "eps_hat", False)
     present = float(cast(Array, numbers.eps)) if hat else _present(opt, int(state.count) - 1)

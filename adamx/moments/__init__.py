@@ -1,54 +1,58 @@
 """How slots are stored: `dense` in a floating dtype, `bfloat16` with dither, `int8` in one byte an element.
 
-A format encodes and decodes one slot of one leaf. It knows of the slot whether it can be negative and what it is
-measured in, and nothing of the rule.
+A format encodes and decodes one slot of one leaf. It knows whether the slot can be negative and the unit it is measured
+in, and nothing else of the rule.
 """
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-import jax.numpy as jnp
 import numpy as np
 
 from .._names import choose
-from .._random import Noise
 from .._rule import Slot
-from .._typing import Array
 from .bfloat16 import Dithered, DitheredMean
-from .codes import CODES, FloatCode, LogCode, RatioCode
 from .dense import Dense
-from .int8 import GROUP, Log, Ratio
+from .format import Format as Format
+from .format import validate_code
+from .int8 import Log, Ratio
 
 MomentFormat: TypeAlias = Literal["float32", "bfloat16", "int8"]
-"""The names of `FORMATS`."""
+"""How one slot is stored."""
 
 MomentFormats: TypeAlias = MomentFormat | Sequence[MomentFormat] | Mapping[str, MomentFormat]
 """A format for all slots, one for each in their order, or by name."""
 
-FORMATS = ("float32", "bfloat16", "int8")
 
-SMALL = 4096
-"""Leaves of fewer elements stay dense: they weigh nothing, and biases and scales are where precision shows."""
+class Coded(NamedTuple):
+    """The two formats behind one name: for slots that are never negative, and for slots of either sign."""
+
+    nonnegative: Format
+    signed: Format
 
 
-class Format(Protocol):
-    """How one slot of one leaf is stored."""
+CODED: Mapping[str, Coded] = MappingProxyType(
+    {entry.signed.name: entry for entry in (Coded(Dithered(), DitheredMean()), Coded(Log(), Ratio()))}
+)
+"""The registry of formats other than dense ones."""
 
-    def encode(self, x: Array, unit: Array | None, noise: Noise) -> Any:
-        """What is stored for `x`, measured in `unit`."""
-        ...
+FORMATS = ("float32", *CODED)
 
-    def decode(self, code: Any, unit: Array | None) -> Array:
-        """The values, of at least float32 or a dtype that the engine widens."""
-        ...
+_OF_CODE: Mapping[type, Format] = MappingProxyType(
+    {form.code: form for entry in CODED.values() for form in entry if form.code is not None}
+)
+_CODES = tuple(_OF_CODE)
+
+MIN_CODED_SIZE = 4096
+"""Leaves of fewer elements stay dense: they use little memory, and biases and scales need precision most."""
 
 
 def formats(moments: MomentFormats, names: Sequence[str]) -> list[str]:
     """The name of each slot's format.
 
     Raises:
-        ValueError: an unknown format or slot, or not as many formats as slots.
+        ValueError: an unknown format or slot, or a sequence of another length than the slots.
     """
     if not isinstance(moments, (str, Mapping, Sequence)) or isinstance(moments, bytes):
         raise TypeError(f"moments = {moments!r} should be one of {', '.join(FORMATS)}, or one for each slot")
@@ -66,62 +70,50 @@ def formats(moments: MomentFormats, names: Sequence[str]) -> list[str]:
 
 
 def format_of(name: str, slot: Slot, shape: tuple[int, ...], leaf: tuple[int, ...], dense: np.dtype) -> Format:
-    """The format of a slot of `shape`: dense where to code it is not worth it, or not right."""
-    coded = shape == leaf and int(np.prod(shape)) >= SMALL and dense == np.float32 and not slot.like_weights
-    if name == "bfloat16" and coded:
-        return Dithered() if slot.nonnegative else DitheredMean()
-    if name == "int8" and coded:
-        return Log() if slot.nonnegative else Ratio()
-    return Dense(dense)
+    """The format of a slot of `shape`; dense for small leaves and for slots that no code represents well."""
+    can_be_coded = shape == leaf and int(np.prod(shape)) >= MIN_CODED_SIZE and dense == np.float32
+    if name not in CODED or not can_be_coded or slot.like_weights:
+        return Dense(dense)
+    return _coded(name, slot.nonnegative)
 
 
-def form_of(stored: Any, kind: str, dense: np.dtype) -> Format:
-    """The format of what is stored by a slot of this kind, of dtype `dense` if it is absent."""
-    if isinstance(stored, CODES):
+def format_stored(stored: Any, name: str, dense: np.dtype) -> Format:
+    """The format of a stored slot whose optimizer asks for `name`; `dense` is the dtype of an absent one."""
+    if is_code(stored):
         return _OF_CODE[type(stored)]
     if stored is None:
         return Dense(dense)
-    return DitheredMean() if kind == "bfloat16" and stored.dtype == jnp.bfloat16 else Dense(stored.dtype)
+    return CODED[name].signed if is_stored_as(stored, name, nonnegative=False) else Dense(stored.dtype)
 
 
-_OF_CODE: Mapping[type, Format] = MappingProxyType({LogCode: Log(), RatioCode: Ratio(), FloatCode: Dithered()})
+def is_code(x: Any) -> bool:
+    """Whether `x` is a slot that is stored as several arrays or as integers."""
+    return isinstance(x, _CODES)
 
 
-_DTYPES: Mapping[type, tuple[Any, ...]] = MappingProxyType(
-    {
-        LogCode: (jnp.uint8, jnp.uint8, jnp.uint8),
-        RatioCode: (jnp.int8, jnp.bfloat16),
-        FloatCode: (jnp.uint16,),
-    }
-)
+def is_stored_as(x: Any, name: str, nonnegative: bool) -> bool:
+    """Whether `x` is what the format `name` stores for a slot that it codes."""
+    if name not in CODED:
+        return False
+    form = _coded(name, nonnegative)
+    return getattr(x, "dtype", None) == form.dtypes[0] if form.code is None else isinstance(x, form.code)
 
 
-def stored_as(x: Any, name: str, nonnegative: bool) -> bool:
-    """Whether `x` is what the format of this name makes of a slot that it codes."""
-    if name == "bfloat16":
-        return isinstance(x, FloatCode) if nonnegative else getattr(x, "dtype", None) == jnp.bfloat16
-    return name == "int8" and isinstance(x, LogCode if nonnegative else RatioCode)
+def stored_shape(x: Any) -> tuple[int, ...]:
+    """The shape of the slot that is stored as `x`."""
+    return x.code.shape if is_code(x) else x.shape
 
 
-def check_code(code: Any, name: str) -> None:
-    """Raise unless a code's arrays are there, of its dtypes, and its groups those of its shape."""
-    for field, x, dtype in zip(code._fields, code, _DTYPES[type(code)], strict=True):
-        if not hasattr(x, "dtype"):
-            raise ValueError(
-                f"{name} is stored as {type(code).__name__} whose {field} is {x!r} instead of an array of "
-                f"{np.dtype(dtype)}: restore the whole state, or make one with `init(params)`"
-            )
-        if x.dtype != dtype:
-            raise ValueError(
-                f"{name} is stored as {type(code).__name__} whose {field} is {x.dtype} instead of "
-                f"{np.dtype(dtype)}: leave codes out of casts, and restore checkpoints in the dtypes they were saved in"
-            )
-    *rows, length = code.code.shape
-    groups = (*rows, -(-length // max(min(GROUP, length), 1)))
-    for field in ("low", "high", "scale"):
-        found = getattr(code, field, None)
-        if found is not None and found.shape != groups:
-            raise ValueError(
-                f"{name} has codes of shape {code.code.shape} but {field} of shape {found.shape} instead of {groups}: "
-                "cut the last axis in multiples of 128 only"
-            )
+def format_name(x: Any) -> str:
+    """How a stored slot is called in signatures: the name of its format, or its dtype."""
+    return _OF_CODE[type(x)].name if is_code(x) else str(x.dtype)
+
+
+def validate_stored(x: Any, name: str) -> None:
+    """Raise unless a coded slot is complete; `name` says which it is."""
+    if is_code(x):
+        validate_code(_OF_CODE[type(x)], x, name)
+
+
+def _coded(name: str, nonnegative: bool) -> Format:
+    return CODED[name].nonnegative if nonnegative else CODED[name].signed

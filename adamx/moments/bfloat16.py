@@ -1,7 +1,5 @@
 """Slots in two bytes, dithered; a second moment also with the bit that its sign does not need."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,12 +9,14 @@ from .._typing import Array
 from .codes import FloatCode
 
 
-class Dithered(NamedTuple):
+class Dithered:
     """A nonnegative slot in two bytes, rounded so that the mean over steps is right.
 
     With b2 = .999 a step moves a second moment by a tenth of a percent, less than half the spacing of such numbers:
     rounded to nearest, it stalls.
     """
+
+    name, code, dtypes, group, has_unit = "bfloat16", FloatCode, (jnp.uint16,), 0, False
 
     def encode(self, x: Array, unit: Array | None, noise: Noise) -> FloatCode:
         """`x`, float32, not negative; what is not finite stays so, and nothing finite becomes infinite."""
@@ -32,8 +32,10 @@ class Dithered(NamedTuple):
         return jax.lax.bitcast_convert_type(code.code.astype(jnp.uint32) << np.uint32(15), jnp.float32)
 
 
-class DitheredMean(NamedTuple):
+class DitheredMean:
     """A slot of either sign in bfloat16, rounded so that the mean over steps is right, as a slow average needs."""
+
+    name, code, dtypes, group, has_unit = "bfloat16", None, (jnp.bfloat16,), 0, False
 
     def encode(self, x: Array, unit: Array | None, noise: Noise) -> Array:
         """`x`, float32; what is not finite stays so, and nothing finite becomes infinite."""

@@ -1,4 +1,4 @@
-"""What a slot of a leaf is stored as, where that is not one array."""
+"""The arrays that a coded slot consists of, where it is not stored as one array."""
 
 from typing import Any, NamedTuple
 
@@ -9,8 +9,8 @@ class LogCode(NamedTuple):
     Attributes:
         code: uint8, the shape of the leaf; 0 is exactly zero.
         low: uint8, the biased exponent at the lower end of each group of 128 along the last axis; 255 for a group that
-            holds something that is not finite.
-        high: uint8, that at the upper end.
+            holds a value that is not finite.
+        high: uint8, the biased exponent at the upper end.
     """
 
     code: Any
@@ -21,7 +21,7 @@ class LogCode(NamedTuple):
 class FloatCode(NamedTuple):
     """A nonnegative slot in two bytes an element: a float32's 8 bits of exponent and first 8 of fraction.
 
-    bfloat16 has 7 of fraction and a sign, which such a slot has no use for.
+    bfloat16 has 7 bits of fraction and a sign bit, which a nonnegative slot does not need.
 
     Attributes:
         code: uint16, the shape of the leaf.
@@ -31,7 +31,7 @@ class FloatCode(NamedTuple):
 
 
 class RatioCode(NamedTuple):
-    """A slot in one byte an element: its ratio to its unit, companded against a group's largest.
+    """A slot in one byte an element: its ratio to its unit, companded relative to the largest ratio of its group.
 
     Attributes:
         code: int8, the shape of the leaf.
@@ -40,6 +40,3 @@ class RatioCode(NamedTuple):
 
     code: Any
     scale: Any
-
-
-CODES = (FloatCode, LogCode, RatioCode)

@@ -17,6 +17,13 @@ class Dense(NamedTuple):
 
     dtype: Any
 
+    name, code, group, has_unit = "float32", None, 0, False
+
+    @property
+    def dtypes(self) -> tuple[Any, ...]:
+        """The one dtype."""
+        return (self.dtype,)
+
     def encode(self, x: Array, unit: Array | None, noise: Noise) -> Array:
         """The stored form of `x`."""
         del unit, noise

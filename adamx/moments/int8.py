@@ -5,8 +5,6 @@ as its ratio to its unit (for Adam the root of the second moment, which makes th
 Both keep what Adam keeps: multiplying the gradients by a power of two changes no code.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,13 +28,16 @@ SPAN = 40
 as the least and takes a smaller step, instead of making the codes of all others coarse."""
 
 
-class Log(NamedTuple):
+class Log:
     """A nonnegative slot in a byte: 255 steps between a group's least and largest power of two, and one for zero.
 
     The ends are whole octaves, so that the grid stands still while the values move: one that followed the largest value
     would round everything anew at every step. Rounding is dithered, without which an average that moves by less than
     half a step would not move at all.
     """
+
+    name, code, group, has_unit = "int8", LogCode, GROUP, False
+    dtypes = (jnp.uint8, jnp.uint8, jnp.uint8)
 
     def encode(self, x: Array, unit: Array | None, noise: Noise) -> LogCode:
         """`x`, float32, not negative; subnormal numbers count as zero."""
@@ -68,12 +69,15 @@ class Log(NamedTuple):
         return _ungrouped(x, code.code.shape)
 
 
-class Ratio(NamedTuple):
+class Ratio:
     """A slot in a byte: its ratio to its unit, fine near zero and coarse near the group's largest (softsign).
 
     It is dithered, too, and the group's largest rounded up to one of four numbers an octave, so that an average of ten
     thousand steps moves as it should.
     """
+
+    name, code, group, has_unit = "int8", RatioCode, GROUP, True
+    dtypes = (jnp.int8, jnp.bfloat16)
 
     def encode(self, x: Array, unit: Array | None, noise: Noise) -> RatioCode:
         """`x`, float32, measured in `unit`, which is not negative; `None` for 1."""

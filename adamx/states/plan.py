@@ -5,10 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from . import _leaves, kernels
-from ._transform import Optimizer, engine_of
-from ._typing import Params
-from .moments.codes import CODES
+from .. import _leaves, kernels
+from .._transform import Optimizer, engine_of
+from .._typing import Params
+from ..moments import format_name
 
 
 class LeafPlan(NamedTuple):
@@ -86,17 +86,13 @@ def explain(opt: Optimizer, params: Params, grads: Params = None) -> Plan:
                 continue
             leaf = step.leaf
             why = kernels.why_not(engine.kernel, step)
-            forms = {
-                name: type(x).__name__ if isinstance(x, CODES) else str(x.dtype)
-                for name, x in zip(step.layout.names, leaf.stored, strict=True)
-                if x is not None
-            }
+            forms = {name: format_name(x) for name, x in zip(step.layout.names, leaf.stored, strict=True) if x is not None}
             written = jax.tree.leaves((leaf.p, leaf.stored, leaf.residual))
             plans.append(
                 LeafPlan(
                     _leaves.show("params", leaf.path),
                     ("none" if engine.kernel == "native" else "xla") if why else "native",
-                    {name: _CODED.get(form, form) for name, form in forms.items()},
+                    forms,
                     engine.weights if leaf.rounding is not None else "nearest",
                     sum(x.size * x.dtype.itemsize for x in (leaf.g, *written, *written)),
                     jnp.size(leaf.g),
@@ -106,6 +102,3 @@ def explain(opt: Optimizer, params: Params, grads: Params = None) -> Plan:
 
     jax.eval_shape(trace, params, params if grads is None else grads)
     return Plan(sorted(plans, key=lambda plan: -plan.size))
-
-
-_CODED = {"LogCode": "int8", "RatioCode": "int8", "FloatCode": "bfloat16"}

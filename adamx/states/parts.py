@@ -1,15 +1,15 @@
-"""The state of adamx's in another transformation's, and the leaves that it speaks for."""
+"""An adamx state inside another transformation's state, and the parameters that it belongs to."""
 
 from typing import Any
 
 import jax
 import optax
 
-from . import _leaves
-from ._check import check_state
-from ._engine import Engine, State
-from ._typing import Params
-from ._variables import bare, is_variable
+from .. import _leaves
+from .._check import check_state
+from .._engine import Engine, State
+from .._typing import Params
+from .._variables import bare, is_variable
 
 
 def only_state(state: Any) -> State:

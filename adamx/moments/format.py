@@ -1,0 +1,60 @@
+"""What every storage format of a slot declares of itself."""
+
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from .._random import Noise
+from .._typing import Array
+
+
+class Format(Protocol):
+    """How one slot of one leaf is stored.
+
+    Attributes:
+        name: as it is written in signatures, as in `moments="int8"`.
+        code: the NamedTuple of arrays that it stores, whose first field is `code`, shaped like the slot; `None` if it
+            stores one array.
+        dtypes: of the arrays that it stores, in order.
+        group: how many elements along the last axis share one number of the fields after the first; 0 if none do.
+        has_unit: whether it stores ratios to the slot's unit; `encode` and `decode` are given `None` otherwise.
+    """
+
+    name: ClassVar[str]
+    code: ClassVar[type[Any] | None]
+    group: ClassVar[int]
+    has_unit: ClassVar[bool]
+
+    @property
+    def dtypes(self) -> tuple[Any, ...]: ...  # noqa: D102
+
+    def encode(self, x: Array, unit: Array | None, noise: Noise) -> Any:
+        """The stored form of `x`, as a ratio to `unit` if the format has one."""
+        ...
+
+    def decode(self, code: Any, unit: Array | None) -> Array:
+        """The values, of at least float32 or a dtype that the engine widens."""
+        ...
+
+
+def validate_code(form: Format, code: Any, name: str) -> None:
+    """Raise unless the arrays of a code are there, have the format's dtypes, and its groups belong to its shape."""
+    for field, x, dtype in zip(code._fields, code, form.dtypes, strict=True):
+        if not hasattr(x, "dtype"):
+            raise ValueError(
+                f"{name} is stored as {type(code).__name__} whose {field} is {x!r} instead of an array of "
+                f"{np.dtype(dtype)}: restore the whole state, or make one with `init(params)`"
+            )
+        if x.dtype != dtype:
+            raise ValueError(
+                f"{name} is stored as {type(code).__name__} whose {field} is {x.dtype} instead of "
+                f"{np.dtype(dtype)}: leave codes out of casts, and restore checkpoints in the dtypes they were saved in"
+            )
+    *rows, length = code.code.shape
+    groups = (*rows, -(-length // max(min(form.group, length), 1)))
+    for field in code._fields[1:]:
+        if (found := getattr(code, field).shape) != groups:
+            raise ValueError(
+                f"{name} has codes of shape {code.code.shape} but {field} of shape {found} instead of {groups}: "
+                f"cut the last axis in multiples of {form.group} only"
+            )

@@ -1,0 +1,54 @@
+"""How many bytes an optimizer's state takes."""
+
+from typing import Any, NamedTuple
+
+import jax
+
+from .._typing import Params
+from .parts import is_state
+
+
+class StateBytes(NamedTuple):
+    """The size of a state.
+
+    Attributes:
+        slots: bytes of each slot, by name.
+        residuals: bytes kept beside weights.
+        total: bytes in all, the count and whatever wraps the state included.
+        per_parameter: `total` divided by the number of parameters.
+    """
+
+    slots: dict[str, int]
+    residuals: int
+    total: int
+    per_parameter: float
+
+
+def state_bytes(opt: Any, params: Params) -> StateBytes:
+    """The bytes of the state that `opt.init(params)` makes, without making it.
+
+    Args:
+        opt: an optimizer, or any Optax transformation that has one of adamx's in it.
+        params: arrays or `jax.ShapeDtypeStruct`s.
+
+    >>> import adamx, jax, jax.numpy as jnp
+    >>> params = jax.ShapeDtypeStruct((4096, 4096), jnp.bfloat16)
+    >>> size = adamx.state_bytes(adamx.adam(1e-3, moments="int8", weights="split8"), params)
+    >>> size.slots["mu"], size.residuals, round(size.per_parameter, 3)
+    (17039360, 16777216, 3.031)
+    """
+    state = jax.eval_shape(opt.init, params)
+    slots: dict[str, int] = {}
+    residuals = 0
+    for part in jax.tree.leaves(state, is_leaf=is_state):
+        if is_state(part):
+            residuals += _bytes(part.residuals)
+            for name, column in getattr(part.slots, "_asdict", dict)().items():
+                slots[name] = slots.get(name, 0) + _bytes(column)
+    total = _bytes(state)
+    parameters = sum(x.size for x in jax.tree.leaves(params))
+    return StateBytes(slots, residuals, total, total / max(parameters, 1))
+
+
+def _bytes(tree: Any) -> int:
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
