@@ -15,13 +15,24 @@ from ._check import check_leaf, check_state, leaf_kind
 from ._clip import gradient_factor
 from ._layout import Layout, wide_dtype
 from ._leaf import Leaf, Now, Step
-from ._math import CompensatedSum, Varying, log_beta
+from ._math import Varying, compensated_add, log_beta
 from ._names import refuse_step_words
 from ._random import Noise, noise
 from ._rule import Rule, check_value, hyperparameters, replace
 from ._typing import Array, Params, Scalar
 from ._variables import inside, outside
 from ._weights import ROUNDINGS, Rounding, is_narrow
+
+
+class LogProduct(NamedTuple):
+    """The running sum of log(b) of a scheduled decay rate, and what its last addition put in too much."""
+
+    total: Array
+    lost: Array
+
+    def plus(self, x: Array) -> "LogProduct":
+        """The sum with one more term."""
+        return LogProduct(*compensated_add(self.total, self.lost, x))
 
 
 class State(NamedTuple):
@@ -36,7 +47,7 @@ class State(NamedTuple):
 
     count: Array  # pyright: ignore[reportIncompatibleMethodOverride]  (the field's usual name)
     slots: Any
-    log_products: dict[str, CompensatedSum]
+    log_products: dict[str, LogProduct]
     residuals: Any = ()
 
 
@@ -100,7 +111,7 @@ class Engine:
         rows = [
             [None] * len(layout.slots) if p is None else layout.start(p, self.noise(path, count)) for path, p in pairs
         ]
-        products = {path: CompensatedSum.zeros_like(jnp.zeros([], float)) for path in sorted(self.varying)}
+        products = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in sorted(self.varying)}
         kept = [_residual(self.rounding, p) for p in leaves.arrays]
         residuals = leaves.rebuild(kept) if any(r is not None for r in kept) else ()
         return State(count, self.slots(leaves, rows), products, residuals)
@@ -202,7 +213,7 @@ class Engine:
         return noise(self.seed, _leaves.show("", path), count)
 
 
-def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, CompensatedSum]]:
+def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, LogProduct]]:
     """The rule with its schedules at their values of this step, and the products of its betas up to it."""
     values, products = {}, {}
     for path, schedule, interval in hyperparameters(rule):

@@ -3,7 +3,7 @@ r"""The vocabulary of the rules: arrays in, arrays out, each formula in the form
 import dataclasses
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -155,33 +155,15 @@ def one_minus_exp(x: Array) -> Array:
     return lax.select(lax.gt(x, number(-0.7)), series, lax.sub(number(1), lax.exp(x)))
 
 
-class CompensatedSum(NamedTuple):
-    """A running sum whose error does not grow with the number of terms (Kahan 1965, with Knuth's exact sum of two).
+def compensated_add(total: Array, lost: Array, x: Array) -> tuple[Array, Array]:
+    """`total - lost` plus `x`: the sum rounded, and what it is too large by (Kahan 1965, Knuth's exact sum of two).
 
-    Attributes:
-        total: the sum, rounded.
-        lost: what its last addition put in too much.
+    The error of a sum that is carried as these two does not grow with the number of its terms.
     """
-
-    total: Array
-    lost: Array
-
-    @classmethod
-    def zeros_like(cls, x: Array) -> "CompensatedSum":
-        """The sum of no terms of the shape and dtype of `x`."""
-        return cls(jnp.zeros_like(x), jnp.zeros_like(x))
-
-    @property
-    def value(self) -> Array:
-        """The sum."""
-        return self.total - self.lost
-
-    def plus(self, x: Array) -> "CompensatedSum":
-        """The sum with one more term."""
-        x = x - self.lost
-        total = self.total + x
-        added = total - self.total
-        return CompensatedSum(total, ((total - added) - self.total) + (added - x))
+    x = x - lost
+    new = total + x
+    added = new - total
+    return new, ((new - added) - total) + (added - x)
 
 
 @jax.tree_util.register_dataclass

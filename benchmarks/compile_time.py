@@ -1,9 +1,9 @@
 """How long does the first call take, and the later ones, with many leaves? adamx's step beside Optax's, in turns.
 
 `python -m benchmarks.compile_time [--rounds N]`. The first call traces, compiles and runs; JAX's caches are emptied
-before each; the time of tracing alone stands beside it. Later calls take turns when all are compiled. Leaves have 64 elements, so that what counts is the number of
-leaves. The last contender gives parameters and Optax's state back untouched: what JAX and XLA take for so many arrays,
-whatever is done with them.
+before each; the time of tracing alone stands beside it. Later calls take turns when all are compiled. Leaves have 64
+elements, so that what counts is the number of leaves. The last contender gives parameters and Optax's state back
+untouched: what JAX and XLA take for so many arrays, whatever is done with them.
 """
 
 import argparse

@@ -82,12 +82,8 @@ def error(name: str, steps: int) -> float:
         rule, exact = DIRECTIONS[box]
         wanted = np.asarray(list(exact(grads)))
         scale = np.maximum.accumulate(np.abs(wanted), axis=0)
-        return float(
-            np.max(
-                np.abs(np.asarray(directions(rule, jnp.asarray(grads)), np.float64) - wanted)
-                / np.where(scale == 0, 1, scale)
-            )
-        )
+        got = np.asarray(directions(rule, jnp.asarray(grads)), np.float64)
+        return float(np.max(np.abs(got - wanted) / np.where(scale == 0, 1, scale)))
     start = np.zeros((8, 8), np.float32)
     if box in PARAMETERS:
         opt, exact = PARAMETERS[box]

@@ -1,7 +1,5 @@
 """Every rule against its paper's box in extended precision (tests/reference), free-running."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +8,8 @@ import pytest
 import adamx
 from adamx._math import bias_correction
 from tests import reference
-from tests.reference_cases import CANCELLING, DIRECTIONS, PARAMETERS, REAL_ONLY
 from tests.helpers import directions, hostile, some, ulp
+from tests.reference_cases import CANCELLING, DIRECTIONS, PARAMETERS, REAL_ONLY
 
 # One shape for every test in float32, which then share a program.
 SHARED = np.random.default_rng(0).standard_normal((300, 8, 8)).astype(np.float32)

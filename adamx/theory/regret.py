@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from .._math import CompensatedSum
+from .._math import compensated_add
 from .._typing import Array, Params
 
 
@@ -34,12 +34,33 @@ class RegretMeter(NamedTuple):
     update: Update
 
 
+class Sum(NamedTuple):
+    """A running sum, and what its last addition put in too much."""
+
+    total: Array
+    lost: Array
+
+    @classmethod
+    def zeros_like(cls, x: Array) -> "Sum":
+        """The sum of no terms of the shape and dtype of `x`."""
+        return cls(jnp.zeros_like(x), jnp.zeros_like(x))
+
+    @property
+    def value(self) -> Array:
+        """The sum."""
+        return self.total - self.lost
+
+    def plus(self, x: Array) -> "Sum":
+        """The sum with one more term."""
+        return Sum(*compensated_add(self.total, self.lost, x))
+
+
 class Hindsight(NamedTuple):
     """The loss so far, and the sum of all loss functions: its slope at 0 and its curvature in each coordinate."""
 
-    paid: CompensatedSum
-    slope: CompensatedSum
-    curvature: CompensatedSum
+    paid: Sum
+    slope: Sum
+    curvature: Sum
 
 
 def regret(comparator: Params) -> RegretMeter:
@@ -67,11 +88,11 @@ def regret(comparator: Params) -> RegretMeter:
     (Array(9., dtype=float32), True)
     """
 
-    def init(params: Params) -> CompensatedSum:
+    def init(params: Params) -> Sum:
         dtype = jnp.result_type(float, *(leaf.dtype for leaf in map(jnp.asarray, jax.tree.leaves(params))))
-        return CompensatedSum.zeros_like(jnp.zeros([], dtype))
+        return Sum.zeros_like(jnp.zeros([], dtype))
 
-    def update(state: CompensatedSum, *args: Any) -> tuple[CompensatedSum, Array]:
+    def update(state: Sum, *args: Any) -> tuple[Sum, Array]:
         loss, params = args
         state = state.plus((loss(params) - loss(comparator)).astype(state.total.dtype))
         return state, state.value
@@ -110,8 +131,8 @@ def regret_in_hindsight(low: float, high: float) -> RegretMeter:
 
     def init(params: Params) -> Hindsight:
         point = jnp.asarray(params)
-        paid = CompensatedSum.zeros_like(jnp.zeros([], point.dtype))
-        return Hindsight(paid, CompensatedSum.zeros_like(point), CompensatedSum.zeros_like(point))
+        paid = Sum.zeros_like(jnp.zeros([], point.dtype))
+        return Hindsight(paid, Sum.zeros_like(point), Sum.zeros_like(point))
 
     def update(state: Hindsight, *args: Any) -> tuple[Hindsight, Array]:
         point, slope, *rest = args
