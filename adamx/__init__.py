@@ -12,6 +12,7 @@ gc.disable()
 from . import kernels as kernels
 from . import schedules as schedules
 from ._engine import State as State
+from ._estimates import MomentEstimates as MomentEstimates
 from ._optimizer import optimizer as optimizer
 from ._rule import At as At
 from ._rule import Modifier as Modifier

@@ -15,6 +15,7 @@ class Descent(Modifier):
     lr_max: NonNegative | None
     decay: Decay = static(default="decoupled", choices=("l2", *SHRINK))
     maximize: bool = static(default=False)
+    elementwise = property(lambda self: self.rule.elementwise)
 
     @property
     def measures(self) -> bool:

@@ -19,7 +19,7 @@ from ._math import Varying, compensated_add, log_beta
 from ._names import refuse_step_words
 from ._random import Noise, noise
 from ._rule import Rule, check_value, hyperparameters, replace
-from ._typing import Array, Params, Scalar
+from ._typing import Array, DecayRate, Params, Scalar
 from ._variables import inside, outside
 from ._weights import ROUNDINGS, Rounding, is_narrow
 
@@ -213,20 +213,43 @@ class Engine:
         return noise(self.seed, _leaves.show("", path), count)
 
 
+def last_step(rule: Rule[Any], state: State) -> Now:
+    """What leaves shared in the step that led to `state`; in the first one if none is finished."""
+    count = jnp.asarray(state.count)
+    number = jnp.maximum(count, 1)
+    return Now(_with_values(rule, _scheduled(rule, number - 1), state.log_products, count), number)
+
+
 def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, LogProduct]]:
     """The rule with its schedules at their values of this step, and the products of its betas up to it."""
-    values, products = {}, {}
+    values = _scheduled(rule, state.count)
+    products = {
+        path: state.log_products[path].plus(jnp.asarray(log_beta(value)))
+        for path, value in values.items()
+        if path in state.log_products
+    }
+    return _with_values(rule, values, products, count), products
+
+
+def _scheduled(rule: Rule[Any], finished: Array) -> dict[str, Any]:
+    """The values of the hyperparameters that follow a schedule, after so many finished steps."""
+    values = {}
     for path, schedule, interval in hyperparameters(rule):
-        if not callable(schedule):
-            continue
-        value = schedule(state.count)
-        check_value(path.rpartition(".")[2], value, interval)
-        values[path] = value
-        if path in state.log_products:
-            value = jnp.asarray(value, float)
-            products[path] = state.log_products[path].plus(jnp.asarray(log_beta(value)))
-            values[path] = Varying(value, products[path].total, count.astype(float))
-    return replace(rule, values), products
+        if callable(schedule):
+            value = schedule(finished)
+            check_value(path.rpartition(".")[2], value, interval)
+            values[path] = jnp.asarray(value, float) if isinstance(interval, DecayRate) else value
+    return values
+
+
+def _with_values(rule: Rule[Any], values: dict[str, Any], products: dict[str, LogProduct], count: Array) -> Any:
+    """The rule with these values, of which each decay rate knows the product of all up to step `count`."""
+    varying = {
+        path: Varying(value, products[path].total, count.astype(float))
+        for path, value in values.items()
+        if path in products
+    }
+    return replace(rule, values | varying)
 
 
 def _increment(count: Any) -> Array:

@@ -3,6 +3,7 @@ r"""The vocabulary of the rules: arrays in, arrays out, each formula in the form
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -80,6 +81,17 @@ def biased(x: Array, b: Scalar, t: Array) -> Array:
     """`x` itself: what stands in `debias`'s place where nothing is corrected."""
     del b, t
     return x
+
+
+def nesterov_mean(
+    mu: Array, g: Array, b1: Scalar, t: Array, hat: Callable[[Array, Scalar, Array], Array] = debias
+) -> Array:
+    r"""$\hat m_t$ looked one step ahead, $\beta_1 m_t/(1-\beta_1^{t+1}) + (1-\beta_1) g_t/(1-\beta_1^t)$.
+
+    Nesterov momentum with constant $\beta_1$ (Dozat, ICLR 2016 workshop). `mu` is the mean that `g` has already
+    entered; `hat` is `biased` where nothing is corrected.
+    """
+    return ema(hat(mu, b1, t + 1), hat(g, b1, t), b1)
 
 
 def adam_ratio(m_hat: Array, v_hat: Array, eps: Scalar, eps_root: Scalar = 0.0) -> Array:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ._estimates import MomentEstimates
 from ._names import choose
 from ._typing import Array, DecayRate, Fixed, Interval, Scalar, ScalarOrSchedule
 
@@ -97,8 +98,17 @@ class Rule(Generic[Slots]):
     A subclass is a frozen dataclass without being told so: its annotated fields are the hyperparameters, its `slots` a
     NamedTuple of `Slot`s (or of such NamedTuples), and `step` is the pseudo-code. Fields annotated `Beta` or
     `NonNegative` are checked when an optimizer is built from the rule; each may be given as a number, a traced array or
-    a schedule, and `step` always finds a number. A rule is a pytree whose leaves are its hyperparameters. One that
-    looks at more than one element of a leaf at a time says `elementwise = False`.
+    a schedule, and `step` always finds a number. A rule is a pytree whose leaves are its hyperparameters.
+
+    What others want to know of a rule it declares itself; `None` is "unknown", and what depends on it is left out or
+    refused. A `Modifier` passes on what its rule declares, except `elementwise`.
+
+    Attributes:
+        slots: how each buffer is kept.
+        elementwise: whether an element's step depends on that element alone; then complex leaves can be taken apart.
+        eps_place: where ε enters the step, in symbols such as "√v̂ + ε"; "none" if there is none.
+        corrected_averages: which averages are corrected for their bias towards 0, such as "m, v", or "none".
+        decay_coupling: how weight decay that is part of the direction enters it; `None` if the rule has none.
 
     >>> import adamx, jax, jax.numpy as jnp
     >>> class SignDescent(adamx.Rule):
@@ -112,7 +122,10 @@ class Rule(Generic[Slots]):
     """
 
     slots: ClassVar[Any] = ()
-    elementwise: ClassVar[Any] = True
+    elementwise: ClassVar[Any] = None
+    eps_place: ClassVar[Any] = None
+    corrected_averages: ClassVar[Any] = None
+    decay_coupling: ClassVar[Any] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -128,6 +141,14 @@ class Rule(Generic[Slots]):
         """
         raise TypeError(f"{type(self).__name__} defines no `step(self, g, s, at)`")
 
+    def moment_estimates(self, t: Array) -> MomentEstimates | None:
+        """How the slots are read after step `t`, as Adam's are; `None` (the default) if that is unknown.
+
+        Args:
+            t: the number of the step, a real floating scalar; hyperparameters are numbers, as in `step`.
+        """
+        del t
+
     @property
     def measures(self) -> bool:
         """Whether it has a `measure`."""
@@ -139,11 +160,20 @@ class Rule(Generic[Slots]):
 
 
 class Modifier(Rule[Any]):
-    """A rule around another. By itself it changes nothing: a subclass defines the `step` and calls `self.rule.step`."""
+    """A rule around another. By itself it changes nothing: a subclass defines the `step` and calls `self.rule.step`.
+
+    One that keeps elements apart says `elementwise = property(lambda self: self.rule.elementwise)`.
+    """
 
     rule: Rule[Any]
     slots = property(lambda self: self.rule.slots)
-    elementwise = property(lambda self: self.rule.elementwise)
+    eps_place = property(lambda self: self.rule.eps_place)
+    corrected_averages = property(lambda self: self.rule.corrected_averages)
+    decay_coupling = property(lambda self: self.rule.decay_coupling)
+
+    def moment_estimates(self, t: Array) -> MomentEstimates | None:
+        """The inner rule's; unknown where the slots are not those of the inner rule."""
+        return self.rule.moment_estimates(t) if type(self).slots is Modifier.slots else None
 
     @property
     def measures(self) -> bool:

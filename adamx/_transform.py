@@ -11,7 +11,7 @@ from . import kernels
 from ._engine import Engine
 from ._layout import Layout
 from ._names import STEP_WORDS, choose, refuse_unknown
-from ._rule import Rule, check, check_dtype
+from ._rule import Modifier, Rule, check, check_dtype
 from ._typing import Params, Scalar
 from ._weights import ROUNDINGS, Weights
 from .kernels import Kernel
@@ -139,7 +139,7 @@ def scale_by(
 
     Raises:
         ValueError: a hyperparameter is out of range; `mu_dtype` without a `mu`, or not a real floating dtype; "apart"
-            for a rule that looks at more than one element of a leaf at a time.
+            for a rule that looks at more than one element of a leaf at a time, or does not declare `elementwise`.
         TypeError: a hyperparameter is not a number, or has too few digits. Values traced by JAX have no range yet and
             are not checked for it.
 
@@ -154,13 +154,26 @@ def scale_by(
     choose("weights", weights, ROUNDINGS)
     choose("kernel", kernel, kernels.KERNELS)
     apart = choose("complex_parts", complex_parts, ("together", "apart")) == "apart"
-    if apart and not rule.elementwise:
-        raise ValueError("complex_parts='apart' splits elements, of which this rule takes several at a time")
+    if apart:
+        _check_elementwise(rule)
     _check_seed(seed)
     layout = Layout.of(rule, moments, mu_dtype, apart)
     _check_mu_dtype(mu_dtype, rule, layout.names)
     engine = Engine(rule, layout, weights, seed, decay_mask, kernel)
     return Optimizer(engine.init, engine.update)
+
+
+def _check_elementwise(rule: Rule[Any]) -> None:
+    if rule.elementwise:
+        return
+    if rule.elementwise is not None:
+        raise ValueError("complex_parts='apart' splits elements, of which this rule takes several at a time")
+    while isinstance(rule, Modifier) and rule.rule.elementwise is None:
+        rule = rule.rule
+    raise ValueError(
+        f"complex_parts='apart' splits elements, and {type(rule).__name__} does not say whether it takes them one at a "
+        "time: declare `elementwise = True` in its class if so, else `elementwise = False`"
+    )
 
 
 def _check_seed(seed: Any) -> None:

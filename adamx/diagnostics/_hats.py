@@ -1,32 +1,22 @@
 r"""An optimizer's own numbers, for those who look at it: step size, $\hat m$, $\sqrt{\hat v}$, ε, the bound."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from .._descent import Descent
-from .._engine import Engine, State
-from .._math import bias_correction, one_minus_exp
-from .._rule import Modifier, Rule
+from .._engine import Engine, State, last_step
+from .._estimates import MomentEstimates
+from .._rule import Rule
 from .._typing import Array, ScalarOrSchedule
-from ..rules.adam import Adam
-from ..rules.adamax import AdaMax
-from ..rules.adamx import AdamX
-from ..rules.adan import Adan
-from ..rules.adopt import ADOPT
-from ..rules.amsgrad import AMSGrad
-from ..rules.laprop import LaProp
-from ..rules.radam import RAdam
-from ..rules.simplified_ademamix import SimplifiedAdEMAMix
-from ..rules.stable_adamw import StableAdamW
 from ..theory import update_bound
 
 
 class Numbers(NamedTuple):
-    r"""What makes a rule's slots the hats of the paper, in one step.
+    r"""The numbers that make moments as they are stored $\hat m$ and $\sqrt{\hat v}$, in one step.
 
     Attributes:
         ratio: what $m/\sqrt v$ is multiplied with to be $\hat m/\sqrt{\hat v}$.
@@ -34,6 +24,8 @@ class Numbers(NamedTuple):
         eps: ε in units of $\sqrt{\hat v}$; `None` where it does not stand beside it.
         bound: the largest $|\hat m|/\sqrt{\hat v}$ that gradients can make; `None` where it is not known.
         squared: whether the slot is $v$; it is its root otherwise.
+        mean: name of the slot of $m$.
+        square: name of the slot of $v$ that the step divides by.
     """
 
     ratio: Array
@@ -41,83 +33,47 @@ class Numbers(NamedTuple):
     eps: Array | None
     bound: Array | None
     squared: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Hats:
-    r"""A rule that keeps `mu`, an average of gradients, and `nu`, one of their squares.
-
-    Attributes:
-        rule: the innermost rule, whose slots they are.
-        path: where it stands within its modifiers.
-    """
-
-    rule: Any
-    path: str
+    mean: str = "mu"
+    square: str = "nu"
 
     @classmethod
-    def of(cls, engine: Engine) -> "Hats | None":
-        """Those of an optimizer; `None` if it has none."""
-        rule, path = engine.rule, ""
-        while isinstance(rule, Modifier):
-            rule, path = rule.rule, f"{path}rule."
-        mu, nu = (getattr(engine.rule.slots, name, None) for name in ("mu", "nu"))
-        if mu is None or nu is None or mu.unit is None or isinstance(rule, (SimplifiedAdEMAMix, ADOPT, LaProp)):
-            return None
-        return cls(rule, path) if hasattr(rule, "b1") and hasattr(rule, "b2") and not rule.measures else None
+    def of(cls, estimates: MomentEstimates, t: Array) -> "Numbers":
+        """Those of step `t`; no derivative goes through them."""
+        mean, unit = (jnp.asarray(x, jnp.float32) for x in (estimates.mean_correction, estimates.square_correction))
+        unit = unit if estimates.is_root else jnp.sqrt(unit)
+        eps = None if estimates.eps is None else jnp.asarray(estimates.eps, jnp.float32)
+        rates, bound = estimates.decay_rates, None
+        if rates is not None and all(isinstance(b, (int, float)) for b in rates):
+            bound = jnp.asarray(update_bound(*rates, t), jnp.float32)
+        arrays = jax.lax.stop_gradient((unit / mean, 1 / unit, eps, bound))
+        return cls(*arrays, not estimates.is_root, estimates.mean, estimates.square)
 
-    @property
-    def squared(self) -> bool:
-        """Whether `nu` is in units of the squared gradient."""
-        return not isinstance(self.rule, AdaMax)
 
-    @property
-    def has_eps(self) -> bool:
-        r"""Whether an ε stands beside $\sqrt{\hat v}$."""
-        return self.squared and hasattr(self.rule, "eps")
+def moment_estimates(engine: Engine, state: State, t: Array | None = None) -> MomentEstimates | None:
+    """What the rule declares of its moments after the step that led to `state`; `None` if that is unknown.
 
-    @property
-    def has_bound(self) -> bool:
-        """Whether both moments are plain averages, corrected for bias, whose decay rates are Python numbers."""
-        plain = isinstance(self.rule, (Adam, RAdam, StableAdamW)) and self._corrects("mu")
-        return plain and all(isinstance(b, (int, float)) for b in (self.rule.b1, self.rule.b2))
+    Args:
+        engine: of an optimizer of adamx's.
+        state: its state.
+        t: the number of the step; `None` for the last that is finished.
 
-    def divisor(self, slots: Any) -> Any:
-        """Of the slots the one that the step divides by: the largest second moment, where a rule keeps it."""
-        return getattr(slots, "nu_max", slots.nu)
+    Raises:
+        ValueError: the rule names a slot that it does not have.
+    """
+    now, real = last_step(engine.rule, state), np.dtype(np.float32)
+    estimates = now.rule(real).moment_estimates(now.t(real) if t is None else t)
+    for name in () if estimates is None else (estimates.mean, estimates.square):
+        if name not in (slots := engine.layout.names):
+            raise ValueError(
+                f"`moment_estimates` names the slot {name!r}, but the rule's are {', '.join(slots) or 'none'}"
+            )
+    return estimates
 
-    def numbers(self, state: State) -> Numbers:
-        """Those of the step that led to `state`; no derivative goes through them."""
-        t = jnp.maximum(jnp.asarray(state.count, jnp.float32), 1)  # 0 of a state that has just begun anew
-        mean = self._correction("b1", state, t) if self._corrects("mu") else jnp.ones_like(t)
-        square = eps_square = jnp.ones_like(t)
-        if self.squared and self._corrects("nu"):
-            eps_square = self._correction("b3" if isinstance(self.rule, Adan) else "b2", state, t)
-            square = jnp.ones_like(t) if self._keeps_corrected else eps_square
-        eps = bound = None
-        if self.has_eps:
-            eps = jnp.asarray(value_at(self.rule.eps, state.count - 1), jnp.float32)
-            if getattr(self.rule, "eps_hat", False):
-                eps = eps / jnp.sqrt(eps_square)
-        if self.has_bound:
-            bound = jnp.asarray(update_bound(self.rule.b1, self.rule.b2, t), jnp.float32)
-        ratio, root = jnp.sqrt(square) / mean, 1 / jnp.sqrt(square)
-        return Numbers(*jax.lax.stop_gradient((ratio, root, eps, bound)), self.squared)
 
-    @property
-    def _keeps_corrected(self) -> bool:
-        """Whether the largest second moment that is kept is one of corrected ones."""
-        return isinstance(self.rule, AMSGrad) and self.rule.max_of == "corrected"
-
-    def _corrects(self, slot: str) -> bool:
-        if isinstance(self.rule, AdamX):
-            return False
-        return getattr(self.rule, f"bias_correction_{slot}", getattr(self.rule, "bias_correction", True))
-
-    def _correction(self, name: str, state: State, t: Array) -> Array:
-        if (product := state.log_products.get(self.path + name)) is not None:
-            return one_minus_exp(jnp.asarray(product.total, jnp.float32))
-        return jnp.asarray(bias_correction(getattr(self.rule, name), t), jnp.float32)
+def numbers_of(engine: Engine, state: State) -> Numbers | None:
+    """The numbers of the step that led to `state`; `None` where the rule does not declare how its moments are read."""
+    estimates = moment_estimates(engine, state)
+    return None if estimates is None else Numbers.of(estimates, jnp.maximum(jnp.asarray(state.count, jnp.float32), 1))
 
 
 def step_size_of(engine: Engine | None) -> ScalarOrSchedule | None:

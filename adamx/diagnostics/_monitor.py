@@ -16,7 +16,7 @@ from .._typing import Array, Params, Scalar, ScalarOrSchedule
 from ..states.parts import only_state
 from . import _spikes
 from ._groups import Grouping, Groups, grouping
-from ._hats import Hats, Numbers, injected_step_size, step_size_of, value_at
+from ._hats import injected_step_size, numbers_of, step_size_of, value_at
 from ._measures import METRICS, gathered, metrics
 from ._seen import Taken, look
 from ._sums import Sums, table
@@ -100,9 +100,10 @@ def monitor(
     - `snr`: the mean of $|\hat m|/\sqrt{\hat v}$, the paper's signal-to-noise ratio; `bound_share`: its largest
       value divided by the largest that any gradients can produce; `eps_share`: the share where $\sqrt{\hat v} <
       \varepsilon$. Weights whose $v$ is 0 (no gradient yet) count in neither; their share is `idle`.
-      From the moments after the step, decoded if they are coded; of AMSGrad and AdamX $v$ is the largest so far. `snr`,
-      `idle` and `eps_share` are of adamx's optimizers with slots `mu` and `nu`, `eps_share` where $\varepsilon$ stands
-      beside the root, `bound_share` of Adam, RAdam and StableAdamW with constant decay rates; others do without.
+      From the moments after the step, decoded if they are coded; of AMSGrad and AdamX $v$ is the largest so far. `snr`
+      and `idle` are there if the rule declares how its slots are read (`Rule.moment_estimates`), `eps_share` if it says
+      that $\varepsilon$ stands beside the root, `bound_share` if it names constant decay rates that the bound holds of
+      (Adam, RAdam, StableAdamW). What a rule does not declare is left out.
 
     All sums are taken in one pass over the gradient, old and new weights and moments: 20 bytes a parameter in float32.
     Under `step` on CPUs this pass is C++, if all arrays are float32 and the optimizer's `kernel` is not "xla". Nothing
@@ -215,9 +216,8 @@ class Monitor:
         grouped = self._grouping(leaves)
         if not grouped.leaves:
             return state.values, state.spikes
-        hats = None if engine is None else Hats.of(engine)
-        numbers = None if hats is None else hats.numbers(only_state(steps.after))
-        seen = look(leaves, steps, engine, hats)
+        numbers = None if engine is None else numbers_of(engine, only_state(steps.after))
+        seen = look(leaves, steps, engine, numbers)
         # XLA fuses an update into the sums; a C++ call would need it in memory and could not be exported.
         kernel = engine.kernel if engine is not None and steps.updates is None else "xla"
         rows = table([seen[i] for i in grouped.order], numbers, steps.scale, kernel)
@@ -236,8 +236,7 @@ class Monitor:
         """The names of the metrics that this optimizer has, in alphabetical order; nothing is computed."""
 
         def told(inner: Any) -> dict[str, Array]:
-            hats = None if self.engine is None else Hats.of(self.engine)
-            numbers: Numbers | None = None if hats is None else hats.numbers(only_state(inner))
+            numbers = None if self.engine is None else numbers_of(self.engine, only_state(inner))
             none = Sums(*(jnp.zeros(1) for _ in Sums._fields))
             return metrics(none, self._step_size(jnp.zeros([], jnp.int32), inner, inner), numbers)
 

@@ -12,7 +12,7 @@ from .._layout import wide_dtype
 from .._typing import Params, Scalar
 from .._weights import is_narrow
 from ..states.parts import only_state
-from ._hats import Hats
+from ._hats import Numbers
 from ._sums import Seen
 
 
@@ -38,13 +38,13 @@ class Taken(NamedTuple):
     after: Any
 
 
-def look(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, hats: Hats | None) -> list[Seen | None]:
+def look(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, numbers: Numbers | None) -> list[Seen | None]:
     """The record of each leaf; `None` for one that is absent or has no gradient."""
     grads, new = (_leaves.match(leaves, tree, name) for tree, name in ((taken.grads, "grads"), (taken.new, "params")))
     given: list[Any] = [None] * len(new)
     if taken.updates is not None:
         given = _leaves.match(leaves, taken.updates, "updates")
-    masters, rows = _masters(leaves, new, taken, engine), _rows(leaves, taken, engine, hats)
+    masters, rows = _masters(leaves, new, taken, engine), _rows(leaves, taken, engine, numbers)
     seen: list[Seen | None] = []
     for g, p, update, (old, after), row in zip(grads, leaves.arrays, given, masters, rows, strict=True):
         if g is None or p is None:
@@ -53,7 +53,7 @@ def look(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, hats: Hats
         wide = wide_dtype(g, p)
         # Where the optimizer rounds weights, the update has been rounded, too; elsewhere it is the exact change.
         exact = update is not None and not (engine is not None and engine.rounding is not None and is_narrow(p))
-        mu, nu = _moments(row, wide_dtype(p), engine, hats)
+        mu, nu = _moments(row, wide_dtype(p), engine, numbers)
         stored = [g, p, *jax.tree.leaves(row)]
         plain = not exact and all(x.dtype == jnp.float32 and x.shape == p.shape for x in map(jnp.asarray, stored))
         g, old, after = (jnp.asarray(x, wide) for x in (g, old, after))
@@ -76,17 +76,17 @@ def _masters(leaves: _leaves.Leaves, new: list[Any], taken: Taken, engine: Engin
     ]
 
 
-def _rows(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, hats: Hats | None) -> list[Any]:
-    """Each leaf's slots after the step, as stored; `None` for an optimizer without `mu` and `nu`."""
-    if hats is None or engine is None:
+def _rows(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, numbers: Numbers | None) -> list[Any]:
+    """Each leaf's slots after the step, as stored; `None` where it is not known which are moments."""
+    if numbers is None or engine is None:
         return [None] * len(leaves.arrays)
     return engine.rows(leaves, only_state(taken.after))[0]
 
 
-def _moments(row: Any, wide: np.dtype, engine: Engine | None, hats: Hats | None) -> tuple[Any, Any]:
+def _moments(row: Any, wide: np.dtype, engine: Engine | None, numbers: Numbers | None) -> tuple[Any, Any]:
     """$m$ and $v$, decoded."""
-    if row is None or engine is None or hats is None:
+    if row is None or engine is None or numbers is None:
         return None, None
     slots = engine.layout.decode(row, engine.layout.formats_stored(row, wide), wide)
-    nu = hats.divisor(slots)
-    return slots.mu, nu.real + nu.imag if jnp.iscomplexobj(nu) else nu  # of both parts, if they have one each
+    mu, nu = getattr(slots, numbers.mean), getattr(slots, numbers.square)
+    return mu, nu.real + nu.imag if jnp.iscomplexobj(nu) else nu  # of both parts, if they have one each

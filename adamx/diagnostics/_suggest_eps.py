@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .. import _leaves
@@ -14,7 +15,7 @@ from .._typing import Array, Params
 from ..moments import is_code
 from ..states.packing import unpack_state
 from ..states.parts import only_state
-from ._hats import Hats, value_at
+from ._hats import Numbers, moment_estimates, numbers_of
 
 CANDIDATES = tuple(10.0**k for k in range(-16, 1))
 QUANTILES = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99)
@@ -22,6 +23,9 @@ HARMLESS = 0.01
 """The share of weights that ε may dominate without mattering."""
 
 DEFAULT = 1e-8
+BEGINNING = State(np.int32(0), (), {})
+"""Stands for the state of an optimizer of which only gradients are given."""
+
 SAMPLE = 2_000_000
 """The largest number of elements of a leaf that quantiles are taken of; of larger leaves, evenly spaced elements."""
 
@@ -121,29 +125,24 @@ def _below(known: np.ndarray, eps: float) -> float:
 def _sizes(source: Any, opt: Optimizer | None, params: Params) -> tuple[np.ndarray, float]:
     r"""All $\sqrt{\hat v}$ or $|g|$ in float64, and the present ε."""
     if not any(isinstance(x, State) for x in jax.tree.leaves(source, is_leaf=lambda x: isinstance(x, State))):
-        return _flat(source), DEFAULT if opt is None else _present(opt, 0)
+        return _flat(source), DEFAULT if opt is None else _present(opt, BEGINNING, jnp.float32(jnp.inf))
     if opt is None:
         raise ValueError("a state does not know its decay rate: call suggest_eps(state, opt)")
-    hats = _hats(opt)
-    state = only_state(source if params is None else unpack_state(opt, source, params))
-    numbers = hats.numbers(state)
-    divisor = hats.divisor(state.slots)
+    present, state = _present(opt, only_state(source)), only_state(source)
+    numbers = cast(Numbers, numbers_of(engine_of(opt), state))
+    state = state if params is None else only_state(unpack_state(opt, source, params))
+    divisor = getattr(state.slots, numbers.square)
     if any(is_code(x) for x in jax.tree.leaves(divisor, is_leaf=_leaves.is_stored)):
         raise ValueError("the moments of this state are coded: call suggest_eps(state, opt, params=params)")
-    hat = getattr(hats.rule, "eps_hat", False)
-    present = float(cast(Array, numbers.eps)) if hat else _present(opt, int(state.count) - 1)
-    return np.sqrt(_flat(divisor)) * float(numbers.root), present
+    return (np.sqrt(_flat(divisor)) if numbers.squared else _flat(divisor)) * float(numbers.root), present
 
 
-def _hats(opt: Optimizer) -> Hats:
-    hats = Hats.of(engine_of(opt))
-    if hats is None or not hats.has_eps:
+def _present(opt: Optimizer, state: State, t: Array | None = None) -> float:
+    r"""The ε beside $\sqrt{\hat v}$ after step `t`; `None` for the last that is finished."""
+    estimates = moment_estimates(engine_of(opt), state, t)
+    if estimates is None or estimates.eps is None:
         raise TypeError(f"{type(engine_of(opt).rule).__name__} keeps no second moment with an eps: give gradients")
-    return hats
-
-
-def _present(opt: Optimizer, finished: int) -> float:
-    return float(value_at(_hats(opt).rule.eps, finished))
+    return float(estimates.eps)
 
 
 def _flat(tree: Any) -> np.ndarray:

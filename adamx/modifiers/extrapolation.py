@@ -75,6 +75,7 @@ class Nesterov(Modifier):
     """
 
     b1: Beta = 0.9
+    elementwise = property(lambda self: self.rule.elementwise)
     slots = property(lambda self: _with_previous(self.rule))
 
     def measure(self, g: Array, s: WithPrevious, at: At) -> Any:

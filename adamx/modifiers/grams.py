@@ -20,6 +20,8 @@ class Grams(Modifier):
     Reference: Cao, Li & Song, arXiv:2412.17107, Algorithm 1.
     """
 
+    elementwise = property(lambda self: self.rule.elementwise)
+
     def step(self, g: Array, s: Any, at: At) -> tuple[Array, Any]:
         u, s = self.rule.step(g, s, at)
         return sign(g) * jnp.abs(u), s

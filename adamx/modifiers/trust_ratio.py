@@ -20,6 +20,8 @@ class Decayed(Modifier):
     """
 
     weight_decay: NonNegative = 0.0
+    elementwise = property(lambda self: self.rule.elementwise)
+    decay_coupling = "λp before the trust ratio"
 
     def step(self, g: Array, s: Any, at: At) -> tuple[Array, Any]:
         u, s = self.rule.step(g, s, at)

@@ -2,8 +2,9 @@
 
 import jax.numpy as jnp
 
+from .._estimates import MomentEstimates
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
-from .._math import abs_sq, adam_ratio, debias, ema
+from .._math import abs_sq, adam_ratio, bias_correction, debias, ema, nesterov_mean
 from .._rule import At, Moments, Rule, Slot, static
 from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
@@ -30,6 +31,9 @@ class AdaBelief(Rule[Moments]):
     eps: NonNegative = 1e-16
     eps_root: NonNegative = 1e-16
     nesterov: bool = static(default=False)
+    elementwise = True
+    eps_place = "√v̂ + ε, v + ε"
+    corrected_averages = "m, v"
     slots = Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True))
 
     def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
@@ -37,8 +41,11 @@ class AdaBelief(Rule[Moments]):
         nu = ema(s.nu, abs_sq(g - mu), self.b2) + self.eps_root
         m_hat = debias(mu, self.b1, at.t)
         if self.nesterov:
-            m_hat = ema(debias(mu, self.b1, at.t + 1), debias(g, self.b1, at.t), self.b1)
+            m_hat = nesterov_mean(mu, g, self.b1, at.t)
         return adam_ratio(m_hat, debias(nu, self.b2, at.t), self.eps), Moments(mu, nu)
+
+    def moment_estimates(self, t: Array) -> MomentEstimates:
+        return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t), self.eps)
 
 
 @named

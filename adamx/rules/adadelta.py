@@ -33,6 +33,9 @@ class AdaDelta(Rule[Accumulators]):
 
     rho: Beta = 0.9
     eps: NonNegative = 1e-6
+    elementwise = True
+    eps_place = "√(v + ε)"
+    corrected_averages = "none"
     slots = Accumulators(nu=Slot(nonnegative=True), nu_delta=Slot(nonnegative=True))
 
     def step(self, g: Array, s: Accumulators, at: At) -> tuple[Array, Accumulators]:

@@ -58,6 +58,8 @@ class Adafactor(Rule[AdafactorMoments]):
     clamped: bool = static(default=False)
     step_size: NonNegative = 1.0
     elementwise = False
+    eps_place = property(lambda self: "max(√v, ε)" if self.clamped else "g² + ε")
+    corrected_averages = "none"
 
     def _slots(self) -> AdafactorMoments:
         mu = Slot() if self.momentum is not None else Slot(init=lambda p, dtype: None)

@@ -34,6 +34,9 @@ class AdaGrad(Rule[SecondMoment]):
     initial_accumulator_value: Initial = 0.1
     eps: NonNegative = 1e-7
     eps_in_sqrt: bool = static(default=True)
+    elementwise = True
+    eps_place = property(lambda self: "√(v + ε)" if self.eps_in_sqrt else "√v + ε")
+    corrected_averages = "none"
 
     def _slots(self) -> SecondMoment:
         start = functools.partial(jnp.full_like, fill_value=self.initial_accumulator_value)

@@ -4,8 +4,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._estimates import MomentEstimates
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
-from .._math import abs_sq, adam_ratio, biased, debias, ema, eps_beside_hat
+from .._math import abs_sq, adam_ratio, bias_correction, biased, debias, ema, eps_beside_hat, nesterov_mean
 from .._rule import At, Moments, Rule, Slot, static
 from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
@@ -37,6 +38,8 @@ class Adam(Rule[Moments]):
     nesterov: bool = static(default=False)
     bias_correction: bool = static(default=True)
     eps_hat: bool = static(default=False)
+    elementwise = True
+    corrected_averages = property(lambda self: "m, v" if self.bias_correction else "none")
     slots = Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True))
 
     def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
@@ -45,11 +48,24 @@ class Adam(Rule[Moments]):
         hat = debias if self.bias_correction else biased
         m_hat, v_hat = hat(mu, self.b1, at.t), hat(nu, self.b2, at.t)
         if self.nesterov:
-            m_hat = ema(hat(mu, self.b1, at.t + 1), hat(g, self.b1, at.t), self.b1)
+            m_hat = nesterov_mean(mu, g, self.b1, at.t, hat)
         eps, eps_root = self.eps, self.eps_root
         if self.eps_hat and self.bias_correction:
             eps, eps_root = eps_beside_hat(eps, self.b2, at.t), debias(eps_root, self.b2, at.t)
         return adam_ratio(m_hat, v_hat, eps, eps_root), Moments(mu, nu)
+
+    def moment_estimates(self, t: Array) -> MomentEstimates:
+        if not self.bias_correction:
+            return MomentEstimates(eps=self.eps)
+        eps = eps_beside_hat(self.eps, self.b2, t) if self.eps_hat else self.eps
+        return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t), eps, (self.b1, self.b2))
+
+    @property
+    def eps_place(self) -> str:
+        """Beside which root ε stands."""
+        if not self.bias_correction:
+            return "√v + ε"
+        return "√v + ε̂" if self.eps_hat else "√v̂ + ε"
 
 
 @named

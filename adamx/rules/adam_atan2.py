@@ -4,8 +4,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._estimates import MomentEstimates
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
-from .._math import abs_sq, debias, ema, sign
+from .._math import abs_sq, bias_correction, debias, ema, sign
 from .._rule import At, Moments, Rule, Slot
 from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
@@ -31,6 +32,9 @@ class AdamAtan2(Rule[Moments]):
     b2: Beta = 0.99
     a: NonNegative = 1.27
     b: NonNegative = 1.0
+    elementwise = True
+    eps_place = "none"
+    corrected_averages = "m, v"
     slots = Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True))
 
     def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
@@ -38,6 +42,9 @@ class AdamAtan2(Rule[Moments]):
         nu = ema(s.nu, abs_sq(g), self.b2)
         m_hat, root = debias(mu, self.b1, at.t), jnp.sqrt(debias(nu, self.b2, at.t))
         return self.a * jnp.arctan2(jnp.abs(m_hat), self.b * root) * sign(m_hat), Moments(mu, nu)
+
+    def moment_estimates(self, t: Array) -> MomentEstimates:
+        return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t))
 
 
 @named

@@ -4,8 +4,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._estimates import MomentEstimates
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
-from .._math import abs_sq, adam_ratio, debias, ema
+from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
 from .._rule import At, Moments, Rule, Slot, static
 from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
@@ -34,6 +35,8 @@ class AdamMini(Rule[Moments]):
     eps: NonNegative = 1e-8
     keep: tuple[int, ...] = static(default=(-1,))
     elementwise = False
+    eps_place = "√v̂ + ε"
+    corrected_averages = "m, v"
 
     def _slots(self) -> Moments:
         return Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(init=self._blocks, nonnegative=True))
@@ -46,6 +49,9 @@ class AdamMini(Rule[Moments]):
         n = max(square.size // max(s.nu.size, 1), 1)
         nu = ema(s.nu, jnp.sum(square, axis=self._averaged(g.ndim), keepdims=True) / n, self.b2)
         return adam_ratio(debias(mu, self.b1, at.t), debias(nu, self.b2, at.t), self.eps), Moments(mu, nu)
+
+    def moment_estimates(self, t: Array) -> MomentEstimates:
+        return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t), self.eps)
 
     def _averaged(self, ndim: int) -> tuple[int, ...]:
         if ndim < 2:

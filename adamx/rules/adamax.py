@@ -4,8 +4,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._estimates import MomentEstimates
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
-from .._math import biased, debias, div_no_nan, ema
+from .._math import bias_correction, biased, debias, div_no_nan, ema
 from .._rule import At, Moments, Rule, Slot, static
 from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
@@ -35,6 +36,9 @@ class AdaMax(Rule[Moments]):
     eps: NonNegative = 1e-8
     eps_outside: bool = static(default=False)
     bias_correction: bool = static(default=True)
+    elementwise = True
+    eps_place = property(lambda self: "ν + ε" if self.eps_outside else "max(β₂ν, abs(g) + ε)")
+    corrected_averages = property(lambda self: "m" if self.bias_correction else "none")
     slots = Moments(mu=Slot(unit=lambda s: s.nu), nu=Slot(nonnegative=True))
 
     def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
@@ -43,6 +47,9 @@ class AdaMax(Rule[Moments]):
         nu = jnp.maximum(self.b2 * s.nu, jnp.abs(g) + inside)
         m_hat = (debias if self.bias_correction else biased)(mu, self.b1, at.t)
         return div_no_nan(m_hat, nu + outside), Moments(mu, nu)
+
+    def moment_estimates(self, t: Array) -> MomentEstimates:
+        return MomentEstimates(bias_correction(self.b1, t) if self.bias_correction else 1.0, is_root=True)
 
 
 @named

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._estimates import MomentEstimates
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
 from .._math import abs_sq, adam_ratio, ema
 from .._rule import At, Rule, Slot
@@ -39,6 +40,9 @@ class AdamX(Rule[RepairedMoments]):
     b1: Beta = 0.9
     b2: Beta = 0.999
     eps: NonNegative = 1e-8
+    elementwise = True
+    eps_place = "√v + ε"
+    corrected_averages = "none"
     slots = RepairedMoments(
         mu=Slot(unit=lambda s: jnp.sqrt(s.nu)),
         nu=Slot(nonnegative=True),
@@ -52,6 +56,9 @@ class AdamX(Rule[RepairedMoments]):
         nu = ema(s.nu, abs_sq(g), self.b2)
         nu_max = jnp.maximum(jnp.square(share / s.share) * s.nu_max, nu)
         return adam_ratio(mu, nu_max, self.eps), RepairedMoments(mu, nu, nu_max, share)
+
+    def moment_estimates(self, t: Array) -> MomentEstimates:
+        return MomentEstimates(eps=self.eps, square="nu_max")
 
 
 @named

@@ -4,8 +4,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._estimates import MomentEstimates
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
-from .._math import abs_sq, adam_ratio, debias, ema
+from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
 from .._rule import At, Rule, Slot
 from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
@@ -44,6 +45,9 @@ class AdEMAMix(Rule[MixedMoments]):
     alpha: NonNegative = 5.0
     eps: NonNegative = 1e-8
     eps_root: NonNegative = 0.0
+    elementwise = True
+    eps_place = "√v̂ + ε"
+    corrected_averages = "fast m, v"
     slots = MixedMoments(
         mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), mu_slow=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True)
     )
@@ -54,6 +58,9 @@ class AdEMAMix(Rule[MixedMoments]):
         mixed = debias(mu, self.b1, at.t) + self.alpha * mu_slow
         u = adam_ratio(mixed, debias(nu, self.b2, at.t), self.eps, self.eps_root)
         return u, MixedMoments(mu, mu_slow, nu)
+
+    def moment_estimates(self, t: Array) -> MomentEstimates:
+        return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t), self.eps)
 
 
 @named

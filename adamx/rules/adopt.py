@@ -42,6 +42,9 @@ class ADOPT(Rule[Moments]):
     nesterov: bool = static(default=False)
     use_clipping: bool = static(default=True)
     clip_value_fn: NonNegative = fourth_root
+    elementwise = True
+    eps_place = "max(√v, ε)"
+    corrected_averages = "none"
     slots = Moments(mu=Slot(unit=lambda s: jnp.ones_like(s.nu)), nu=Slot(nonnegative=True))
 
     def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:

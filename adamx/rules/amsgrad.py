@@ -4,10 +4,11 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._estimates import MomentEstimates
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
-from .._math import abs_sq, adam_ratio, biased, debias, ema, eps_beside_hat
+from .._math import abs_sq, adam_ratio, bias_correction, biased, debias, ema, eps_beside_hat
 from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from .._typing import Array, Beta, NonNegative, Scalar, ScalarOrSchedule
 
 
 class MaxMoments(NamedTuple):
@@ -49,6 +50,7 @@ class AMSGrad(Rule[MaxMoments]):
     bias_correction_nu: bool = static(default=True)
     max_of: str = static(default="corrected", choices=("corrected", "raw"))
     eps_hat: bool = static(default=False)
+    elementwise = True
     slots = MaxMoments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True), nu_max=Slot(nonnegative=True))
 
     def step(self, g: Array, s: MaxMoments, at: At) -> tuple[Array, MaxMoments]:
@@ -61,8 +63,29 @@ class AMSGrad(Rule[MaxMoments]):
             v_hat = hat(nu_max, self.b2, at.t)
         else:
             v_hat = nu_max = jnp.maximum(s.nu_max, hat(nu, self.b2, at.t))
-        eps = eps_beside_hat(self.eps, self.b2, at.t) if self.eps_hat else self.eps
-        return adam_ratio(m_hat, v_hat, eps, self.eps_root), MaxMoments(mu, nu, nu_max)
+        return adam_ratio(m_hat, v_hat, self._eps(at.t), self.eps_root), MaxMoments(mu, nu, nu_max)
+
+    def moment_estimates(self, t: Array) -> MomentEstimates:
+        mean = bias_correction(self.b1, t) if self.bias_correction_mu else 1.0
+        raw = self.bias_correction_nu and self.max_of == "raw"
+        return MomentEstimates(mean, bias_correction(self.b2, t) if raw else 1.0, self._eps(t), square="nu_max")
+
+    @property
+    def eps_place(self) -> str:
+        """Beside which root ε stands."""
+        if self.eps_hat:
+            return "√v + ε̂"
+        return "√v̂ + ε" if self.bias_correction_nu else "√v + ε"
+
+    @property
+    def corrected_averages(self) -> str:
+        """Which moments are, and on which side of the maximum."""
+        mean = ["m"] if self.bias_correction_mu else []
+        square = ["v after max v" if self.max_of == "raw" else "v before max v̂"] if self.bias_correction_nu else []
+        return ", ".join(mean + square) or "none"
+
+    def _eps(self, t: Array) -> Scalar:
+        return eps_beside_hat(self.eps, self.b2, t) if self.eps_hat else self.eps
 
 
 @named

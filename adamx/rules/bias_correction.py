@@ -17,6 +17,7 @@ class BiasCorrection(Rule[tuple[()]]):
 
     b1: Beta = 0.9
     b2: Beta | None = 0.999
+    elementwise = True
 
     def step(self, g: Array, s: tuple[()], at: At) -> tuple[Array, tuple[()]]:
         if self.b2 is None:

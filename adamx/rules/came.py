@@ -48,6 +48,8 @@ class CAME(Rule[CAMEMoments]):
     clipping_threshold: Positive = 1.0
     min_dim_size_to_factor: int = static(default=1)
     elementwise = False
+    eps_place = "g² + ε"
+    corrected_averages = "none"
 
     def _slots(self) -> CAMEMoments:
         factored_only = factor_slots(self._axes)._replace(full=Slot(init=lambda p, dtype: None))

@@ -31,6 +31,9 @@ class LaProp(Rule[Moments]):
     b1: Beta = 0.9
     b2: Beta = 0.999
     eps: NonNegative = 1e-15
+    elementwise = True
+    eps_place = "√v̂ + ε"
+    corrected_averages = "m, v"
     slots = Moments(mu=Slot(unit=lambda s: jnp.ones_like(s.nu)), nu=Slot(nonnegative=True))
 
     def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:

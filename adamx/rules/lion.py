@@ -59,6 +59,9 @@ class Lion(Rule[Momentum]):
     b2: Beta = 0.99
     mode: str = static(default="hard", choices=tuple(SIGNS))
     smooth_beta: NonNegative = 1.0
+    elementwise = True
+    eps_place = "none"
+    corrected_averages = "none"
     slots = Momentum(mu=Slot())
 
     def step(self, g: Array, s: Momentum, at: At) -> tuple[Array, Momentum]:

@@ -4,8 +4,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._estimates import MomentEstimates
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
-from .._math import abs_sq, adam_ratio, debias, ema
+from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
 from .._rule import At, Rule, Slot
 from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 from .adam import Adam, adam
@@ -39,6 +40,9 @@ class NAdam(Rule[ScheduledMoments]):
     b2: Beta = 0.999
     eps: NonNegative = 1e-8
     momentum_decay: NonNegative = 4e-3
+    elementwise = True
+    eps_place = "√v̂ + ε"
+    corrected_averages = "m by its schedule, v"
     slots = ScheduledMoments(
         mu=Slot(unit=lambda s: jnp.sqrt(s.nu)),
         nu=Slot(nonnegative=True),
@@ -52,6 +56,9 @@ class NAdam(Rule[ScheduledMoments]):
         product = s.product * here
         m_bar = mu * (ahead / (1 - product * ahead)) + g * ((1 - here) / (1 - product))
         return adam_ratio(m_bar, debias(nu, self.b2, at.t), self.eps), ScheduledMoments(mu, nu, product)
+
+    def moment_estimates(self, t: Array) -> MomentEstimates:
+        return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t), self.eps)
 
 
 @named

@@ -31,6 +31,8 @@ class NovoGrad(Rule[Moments]):
     eps: NonNegative = 1e-6
     eps_root: NonNegative = 0.0
     weight_decay: NonNegative = 0.0
+    eps_place = "√v + ε"
+    corrected_averages = "none"
     slots = Moments(mu=Slot(), nu=Slot(init=lambda p, dtype: jnp.zeros([], dtype), nonnegative=True))
     elementwise = False
 

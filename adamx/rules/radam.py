@@ -2,8 +2,9 @@
 
 import jax.numpy as jnp
 
+from .._estimates import MomentEstimates
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
-from .._math import abs_sq, adam_ratio, debias, ema, eps_beside_hat, log_beta
+from .._math import abs_sq, adam_ratio, bias_correction, debias, ema, eps_beside_hat, log_beta, nesterov_mean
 from .._rule import At, Moments, Rule, Slot, static
 from .._typing import Array, Beta, NonNegative, Scalar, ScalarOrSchedule
 
@@ -38,6 +39,9 @@ class RAdam(Rule[Moments]):
     nesterov: bool = static(default=False)
     unrectified: str = static(default="sgd", choices=("sgd", "skip"))
     eps_hat: bool = static(default=False)
+    elementwise = True
+    eps_place = property(lambda self: "√v + ε̂" if self.eps_hat else "√v̂ + ε")
+    corrected_averages = "m, v, variance"
     slots = Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True))
 
     def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
@@ -45,15 +49,22 @@ class RAdam(Rule[Moments]):
         nu = ema(s.nu, abs_sq(g), self.b2)
         m_hat = debias(mu, self.b1, at.t)
         if self.nesterov:
-            m_hat = ema(debias(mu, self.b1, at.t + 1), debias(g, self.b1, at.t), self.b1)
-        eps = eps_beside_hat(self.eps, self.b2, at.t) if self.eps_hat else self.eps
+            m_hat = nesterov_mean(mu, g, self.b1, at.t)
         rho, rho_inf = sma_length(self.b2, at.t), 2 / (1 - self.b2) - 1
         rectified = (rho >= self.threshold) & (rho > 4)
         known = jnp.where(rectified, rho, 5.0)
         r = jnp.sqrt((known - 4) / (rho_inf - 4) * ((known - 2) / (rho_inf - 2)) * (rho_inf / known))
-        adapted = r * adam_ratio(m_hat, debias(nu, self.b2, at.t), eps, self.eps_root)
+        adapted = r * adam_ratio(m_hat, debias(nu, self.b2, at.t), self._eps(at.t), self.eps_root)
         plain = m_hat if self.unrectified == "sgd" else 0 * m_hat
         return jnp.where(rectified, adapted, plain), Moments(mu, nu)
+
+    def moment_estimates(self, t: Array) -> MomentEstimates:
+        return MomentEstimates(
+            bias_correction(self.b1, t), bias_correction(self.b2, t), self._eps(t), (self.b1, self.b2)
+        )
+
+    def _eps(self, t: Array) -> Scalar:
+        return eps_beside_hat(self.eps, self.b2, t) if self.eps_hat else self.eps
 
 
 def sma_length(b2: Scalar, t: Array) -> Array:

@@ -53,6 +53,7 @@ class RMSProp(Rule[RMSMoments]):
     nesterov: bool = static(default=False)
     bias_correction: bool = static(default=False)
     step_size: NonNegative = 1.0
+    elementwise = True
 
     def _slots(self) -> RMSMoments:
         start = functools.partial(jnp.full_like, fill_value=self.initial_scale)
@@ -82,6 +83,19 @@ class RMSProp(Rule[RMSMoments]):
             trace = self.momentum * s.trace + u
             u = u + self.momentum * trace if self.nesterov else trace
         return u, RMSMoments(nu, mu, trace)
+
+    @property
+    def eps_place(self) -> str:
+        """In the root or beside it."""
+        v = "v̂" if self.bias_correction else "v"
+        return f"√({v} + ε)" if self.eps_in_sqrt else f"√{v} + ε"
+
+    @property
+    def corrected_averages(self) -> str:
+        """All or none."""
+        if not self.bias_correction:
+            return "none"
+        return "m, v" if self.centered else "v"
 
 
 @named

@@ -10,5 +10,9 @@ class SGD(Rule[tuple[()]]):
     Reference: Robbins & Monro, Annals of Mathematical Statistics 22, 1951.
     """
 
+    elementwise = True
+    eps_place = "none"
+    corrected_averages = "none"
+
     def step(self, g: Array, s: tuple[()], at: At) -> tuple[Array, tuple[()]]:
         return g, s

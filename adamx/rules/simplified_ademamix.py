@@ -32,6 +32,9 @@ class SimplifiedAdEMAMix(Rule[Moments]):
     alpha: NonNegative = 0.0
     eps: NonNegative = 1e-8
     eps_root: NonNegative = 0.0
+    elementwise = True
+    eps_place = "√v̂ + ε"
+    corrected_averages = "v"
     slots = Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True))
 
     def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:

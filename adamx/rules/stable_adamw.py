@@ -4,8 +4,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._estimates import MomentEstimates
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
-from .._math import abs_sq, adam_ratio, debias, ema, rms
+from .._math import abs_sq, adam_ratio, bias_correction, debias, ema, rms
 from .._rule import At, Moments, Rule, Slot
 from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
 
@@ -29,6 +30,8 @@ class StableAdamW(Rule[Moments]):
     b2: Beta = 0.99
     eps: NonNegative = 1e-6
     weight_decay: NonNegative = 0.0
+    eps_place = "√v̂ + ε"
+    corrected_averages = "m, v"
     slots = Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True))
     elementwise = False
 
@@ -39,6 +42,9 @@ class StableAdamW(Rule[Moments]):
         u = adam_ratio(debias(mu, self.b1, at.t), v_hat, self.eps) + at.decay(self.weight_decay)
         lag = rms(adam_ratio(g, jnp.maximum(v_hat, self.eps**2), 0.0))
         return u / jnp.maximum(1, lag), Moments(mu, nu)
+
+    def moment_estimates(self, t: Array) -> MomentEstimates:
+        return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t), self.eps, (self.b1, self.b2))
 
 
 @named

@@ -4,8 +4,9 @@ import functools
 
 import jax.numpy as jnp
 
+from .._estimates import MomentEstimates
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
-from .._math import abs_sq, adam_ratio, debias, ema
+from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
 from .._rule import At, Moments, Rule, Slot
 from .._typing import Array, Beta, Initial, NonNegative, ScalarOrSchedule
 
@@ -33,6 +34,9 @@ class Yogi(Rule[Moments]):
     eps: NonNegative = 1e-3
     eps_root: NonNegative = 0.0
     initial_accumulator_value: Initial = 1e-6
+    elementwise = True
+    eps_place = "√v̂ + ε"
+    corrected_averages = "m, v"
 
     def _slots(self) -> Moments:
         start = functools.partial(jnp.full_like, fill_value=self.initial_accumulator_value)
@@ -46,6 +50,9 @@ class Yogi(Rule[Moments]):
         nu = s.nu - (1 - self.b2) * jnp.sign(s.nu - square) * square
         m_hat, v_hat = debias(mu, self.b1, at.t), debias(nu, self.b2, at.t)
         return adam_ratio(m_hat, v_hat, self.eps, self.eps_root), Moments(mu, nu)
+
+    def moment_estimates(self, t: Array) -> MomentEstimates:
+        return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t), self.eps)
 
 
 @named

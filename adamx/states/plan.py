@@ -86,7 +86,9 @@ def explain(opt: Optimizer, params: Params, grads: Params = None) -> Plan:
                 continue
             leaf = step.leaf
             why = kernels.why_not(engine.kernel, step)
-            forms = {name: format_name(x) for name, x in zip(step.layout.names, leaf.stored, strict=True) if x is not None}
+            forms = {
+                name: format_name(x) for name, x in zip(step.layout.names, leaf.stored, strict=True) if x is not None
+            }
             written = jax.tree.leaves((leaf.p, leaf.stored, leaf.residual))
             plans.append(
                 LeafPlan(

@@ -35,6 +35,7 @@ class ExponentialAverage(Rule[Iterates]):
 
     decay: Beta = 0.999
     debias: bool = static(default=True)
+    elementwise = True
     slots = Iterates(average=Slot(init=jnp.array))
 
     def step(self, g: Array, s: Iterates, at: At) -> tuple[Array, Iterates]:
@@ -51,6 +52,7 @@ class PolyakAverage(Rule[Iterates]):
     Reference: Polyak & Juditsky 1992, as in Kingma & Ba, arXiv:1412.6980, section 7.2.
     """
 
+    elementwise = True
     slots = Iterates(average=Slot(init=jnp.array))
 
     def step(self, g: Array, s: Iterates, at: At) -> tuple[Array, Iterates]:

@@ -38,6 +38,7 @@ class Lookahead(Rule[SlowWeights]):
 
     slow_step_size: NonNegative = 0.5
     sync_period: int = static(default=5)
+    elementwise = True
     slots = SlowWeights(slow=Slot(init=jnp.array))
 
     def step(self, g: Array, s: SlowWeights, at: At) -> tuple[Array, SlowWeights]:

@@ -56,6 +56,7 @@ class ScheduleFree(Modifier):
     r: NonNegative = 0.0
     weight_lr_power: NonNegative = 2.0
     state_dtype: Any = static(default=None)
+    elementwise = property(lambda self: self.rule.elementwise)
 
     def _slots(self) -> ScheduleFreeSlots:
         check_dtype("state_dtype", self.state_dtype)
