@@ -1,5 +1,6 @@
 """What pyproject.toml cannot say: the C++ kernel, built where a compiler is, left out where none is."""
 
+import glob
 import sys
 
 from setuptools import Extension, setup
@@ -28,9 +29,9 @@ else:
     ]
 
 native = Extension(
-    "adamx.kernels._native",
-    sources=["adamx/kernels/native.cc", "adamx/kernels/sums.cc"],
-    depends=["adamx/kernels/native.h"],
+    "adamx.kernels.cpu._native",
+    sources=["adamx/kernels/cpu/step.cc", "adamx/kernels/cpu/sums.cc"],
+    depends=sorted(glob.glob("adamx/kernels/cpu/*.h")),
     include_dirs=include,
     extra_compile_args=flags,
     optional=True,

@@ -74,7 +74,6 @@ from .trajectories.prodigy import Prodigy as Prodigy, prodigy as prodigy
 from .trajectories.dadapt_adam import DAdaptAdam as DAdaptAdam, dadapt_adamw as dadapt_adamw
 
 # isort: on
-from .kernels import programs as _programs  # noqa: F401  # pyright: ignore[reportUnusedImport]  (registers the rules that C++ knows)
 from .modifiers.clipped import ClippedByRMS as ClippedByRMS
 from .rules.bias_correction import BiasCorrection as BiasCorrection
 from .rules.sgd import SGD as SGD

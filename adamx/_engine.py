@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _leaves, kernels
-from ._alike import taken
 from ._check import check_leaf, check_state, leaf_kind
 from ._clip import gradient_factor
 from ._layout import Layout, wide_dtype
@@ -121,7 +120,7 @@ class Engine:
         refuse_step_words("update", extra_args)
         leaves = _leaves.flatten(updates, "grads")
         work = self.prepare(leaves, state, params)
-        return self._finish(leaves, work, taken(work.steps, Step.update, work.total), None)
+        return self._finish(leaves, work, kernels.update(work.steps, work.total), None)
 
     def step(
         self, grads: Params, state: Any, params: Params, clip_norm: Scalar | None, grad_scale: Scalar | None
@@ -131,7 +130,7 @@ class Engine:
             raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")
         leaves = _leaves.flatten(grads, "grads")
         work = self.prepare(leaves, state, params, gradient_factor(leaves.arrays, clip_norm, grad_scale))
-        done = kernels.land(self.kernel, work.steps, work.total)
+        done = kernels.apply(self.kernel, work.steps, work.total)
         return self._finish(leaves, work, done, work.parameters)
 
     def prepare(self, leaves: _leaves.Leaves, state: Any, params: Params, grad_scale: Array | None = None) -> Work:

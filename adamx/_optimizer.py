@@ -58,7 +58,7 @@ def optimizer(
             want float32 gradients). Begin with `adamx.from_master`.
         seed: of the random bits of dithering and of stochastic rounding.
         kernel: who takes the whole step in `Optimizer.step`: "xla", "native" (on CPUs, in one pass over memory; see
-            `adamx.kernels`) or "auto", native wherever it can.
+            `adamx.kernels`) or "auto", native wherever it can: on the platform that the program is lowered for.
 
     Returns:
         An `Optimizer`. Updates have the gradients' dtype.

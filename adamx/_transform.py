@@ -59,7 +59,7 @@ class Optimizer(optax.GradientTransformationExtraArgs):
 
         On a CPU this is one pass over memory where the rule has a kernel: see `adamx.kernels`, `adamx.explain`. Under
         `jit` donate `params` and `state`, which are then changed in place, and return them in the order in which they
-        came. To differentiate through a step, take kernel="xla".
+        came. Its derivatives are of XLA's formulas; kernel="native" has none.
 
         Args:
             grads: the gradients; the tree and shapes of `params`, any floating or complex dtype.

@@ -14,7 +14,7 @@ import adamx
 from adamx._factory import FACTORIES
 from adamx._weights import ROUNDINGS
 
-MISSING = adamx.kernels.calls.missing()
+MISSING = adamx.kernels.cpu.calls.missing()
 product = pytest.mark.product
 NARROW_MODES = [mode for mode, rounding in ROUNDINGS.items() if rounding is not None]
 """How weights narrower than float32 are rounded by the step itself."""

@@ -403,8 +403,8 @@ def test_the_kernel_itself_refuses_what_is_not_as_said(monkeypatch):
         ("formats", np.asarray([0, 4], np.int64), "operands that are not those"),
         ("version", 0, "another version"),
     ):
-        true = kernels.native._attributes
-        monkeypatch.setattr(kernels.native, "_attributes", lambda step, n=name, w=wrong, t=true: t(step) | {n: w})
+        true = kernels.cpu.step._attributes
+        monkeypatch.setattr(kernels.cpu.step, "_attributes", lambda step, n=name, w=wrong, t=true: t(step) | {n: w})
         with pytest.raises(Exception, match=message):
             jax.block_until_ready(jax.jit(lambda *args: opt.step(*args))(params, state, params))
         monkeypatch.undo()

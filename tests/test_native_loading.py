@@ -38,7 +38,7 @@ def told(program: str) -> str:
 
 
 def with_library(path: Path) -> str:
-    return f"import pathlib, adamx\nadamx.kernels.calls.LIBRARY = pathlib.Path({str(path)!r})\n"
+    return f"import pathlib, adamx\nadamx.kernels.cpu.calls.LIBRARY = pathlib.Path({str(path)!r})\n"
 
 
 @needs_native

@@ -12,7 +12,7 @@ import adamx
 from adamx.diagnostics import monitor, read
 from adamx.diagnostics._hats import Numbers
 from adamx.diagnostics._sums import COUNTS, LARGEST, Seen, Sums, table
-from adamx.kernels.calls import VERSION
+from adamx.kernels.cpu.interface import VERSION
 from tests.helpers import needs_native, product, some
 
 pytestmark = pytest.mark.usefixtures("one_device")

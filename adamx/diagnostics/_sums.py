@@ -10,7 +10,6 @@ import numpy as np
 from .. import kernels
 from .._math import abs_sq
 from .._typing import Array, Scalar
-from ..kernels import sums
 from ._hats import Numbers
 
 ROW = 2**15
@@ -40,7 +39,7 @@ class Seen(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Over the elements of a leaf or a group, in the order of sums.cc; `size` counts those that had a gradient at all.
+    """Over the elements of a leaf or a group, in the order of the C++; `size` counts those that had a gradient at all.
 
     While XLA takes them, `COUNTS` are int32, and `LARGEST` the bits of what they are: float32 that are not negative are
     in the order of their bits, NaN above all, and a CPU is done with one in a cycle. Elsewhere all are float32.
@@ -68,24 +67,52 @@ COUNTS = tuple(name for name in Sums._fields if name not in (*ADDED, *LARGEST))
 
 
 def table(seen: Sequence[Seen | None], numbers: Numbers | None, scale: Scalar | None, kernel: str) -> Array:
-    """A row of `Sums` for each leaf, (leaves, sums); zeros for one without a gradient. In C++ where `kernel` allows it.
+    """A row of `Sums` for each leaf, (leaves, sums); zeros for one without a gradient.
 
-    What is not plain would have to be written to memory for that, only to be added up.
+    A backend that `kernel` allows adds up what is plain. What is not would have to be written to memory only for that.
     """
-    in_cxx = kernels.absent(kernel) is None
-    plain = {i: _operands(one, numbers) for i, one in enumerate(seen) if in_cxx and one is not None and one.plain}
-    others = {i: _sums(one, numbers, scale) for i, one in enumerate(seen) if i not in plain}
-    pieces = sums.told(plain, _vector(numbers, scale), len(Sums._fields)) if plain else []
+    plain = [i for i, one in enumerate(seen) if one is not None and one.plain]
+    leaves = [_operands(one, numbers) for i in plain if (one := seen[i]) is not None]
+    reference = _ByXLA(scale is not None, numbers is not None and numbers.eps is not None)
+    rows = kernels.sums(kernel, leaves, _vector(numbers, scale), len(Sums._fields), reference)
+    if rows is None:
+        return _stacked([_sums(one, numbers, scale) for one in seen])
+    others = [i for i in range(len(seen)) if i not in plain]
     if others:
-        pieces.append((list(others), _stacked(list(others.values()))))
-    order = np.concatenate([places for places, _ in pieces])
-    return jnp.concatenate([rows for _, rows in pieces])[np.argsort(order)]
+        rows = jnp.concatenate([rows, _stacked([_sums(seen[i], numbers, scale) for i in others])])
+    return rows[np.argsort([*plain, *others])]
 
 
-def _operands(one: Seen, numbers: Numbers | None) -> sums.Told:
+class _ByXLA(NamedTuple):
+    """The sums of plain leaves where no backend adds them up.
+
+    Attributes:
+        scaled: whether gradients are.
+        compared: whether there is an eps to compare with.
+    """
+
+    scaled: bool
+    compared: bool
+
+    def __call__(self, leaves: Sequence[kernels.Summed], numbers: Array, sums: int) -> Array:
+        """Rows of sums, (leaves, sums)."""
+        del sums
+        scale, root, eps = numbers
+        rows = []
+        for leaf in leaves:
+            mu, nu = leaf.arrays[3:] if leaf.given else (None, None)
+            told = Numbers(root, root, eps if self.compared else None, None, bool(leaf.given & kernels.SQUARE))
+            g, old, new = leaf.arrays[:3]
+            one = Seen(g, old, new, None, mu, nu, True)
+            rows.append(_sums(one, told if leaf.given else None, scale if self.scaled else None))
+        return _stacked(rows)
+
+
+def _operands(one: Seen, numbers: Numbers | None) -> kernels.Summed:
     if numbers is None or one.mu is None or one.nu is None:
-        return sums.Told(0, [one.g, one.old, one.new])
-    return sums.Told(sums.MOMENTS | (sums.SQUARE * numbers.squared), [one.g, one.old, one.new, one.mu, one.nu])
+        return kernels.Summed(0, [one.g, one.old, one.new])
+    given = kernels.MOMENTS | (kernels.SQUARE if numbers.squared else 0)
+    return kernels.Summed(given, [one.g, one.old, one.new, one.mu, one.nu])
 
 
 def _vector(numbers: Numbers | None, scale: Scalar | None) -> Array:

@@ -1,92 +1,170 @@
-"""Who takes the whole step of a leaf: `xla`, the reference, or `native`, one pass over memory in C++.
+"""Backends: who takes the whole step of a leaf. `xla` is the reference, `native` one pass over memory in C++.
 
-A kernel is given leaves' `Step`s: the rule with its hyperparameters resolved, the stored slots, gradient, parameter and
-residual. It says why it cannot take one, if so, and gives the new parameters, the stored slots and the residuals.
-
-What a monitor adds up over a step (`adamx.diagnostics`) may be left to C++ as well, `sums`.
+A backend (`backend.Backend`) is given leaves' `Step`s: the rule with its hyperparameters resolved, the stored slots,
+gradient, parameter and residual. Which of them can take a step is found while tracing; which of these takes it depends
+on the platform, and is decided when the program is lowered (`lowering`). To add one is a folder and a line of
+`BACKENDS`.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal, Protocol, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
-import jax
+import jax.numpy as jnp
 
 from .. import _leaves
 from .._leaf import Landed, Step
-from . import calls, native, xla
+from .._typing import Array
+from . import cpu, xla
+from .backend import MOMENTS as MOMENTS
+from .backend import SQUARE as SQUARE
+from .backend import Backend
+from .backend import Summed as Summed
+from .lowering import Branch, Branches, by_platform
+from .manual import is_manual, varying_alike
+from .operands import Applied, pack, unpack
+from .xla import update as update
+
+BACKENDS: tuple[Backend, ...] = (cpu.BACKEND, xla.BACKEND)
+"""In the order in which they are asked; the last takes everything, everywhere."""
 
 Kernel: TypeAlias = Literal["auto", "xla", "native"]
-"""Who takes the step; "auto" is native wherever it can."""
+"""Who takes the step; "auto" is the first of `BACKENDS` that can, on the platform that the program is lowered for."""
 
-KERNELS = ("auto", "xla", "native")
+KERNELS: tuple[str, ...] = get_args(Kernel)
 
 
-class Backend(Protocol):
-    """One way to take a step."""
+class Choice(NamedTuple):
+    """Who takes a leaf's step.
 
-    def why_not(self, step: Step) -> str | None:
-        """Why it cannot take this step; `None` if it can."""
-        ...
+    Attributes:
+        backend: its name; "none" if `step` raises.
+        why: why those that come before it on this platform do not; "" if there are none.
+    """
 
-    def land(self, steps: Sequence[Step], total: Any) -> list[Landed]:
-        """Of each leaf the new parameter, the slots as they are stored, and the residual."""
-        ...
+    backend: str
+    why: str
 
 
 def available() -> dict[str, str]:
-    """Of every kernel, whether it is there, and if not, why.
+    """Of every backend, whether it is there, and if not, why.
 
     >>> import adamx
     >>> adamx.kernels.available()["xla"]
     'yes'
     """
-    return {"xla": "yes", "native": calls.missing() or "yes"}
+    return {backend.name: backend.missing() or "yes" for backend in reversed(BACKENDS)}
 
 
-def land(name: str, steps: Sequence[Step | None], total: Any) -> list[Landed | None]:
-    """What each leaf's step gives, each taken by its kernel; `None` where there is no step."""
+def choose(name: str, step: Step, platform: str) -> Choice:
+    """Who takes the step under `kernel=name` in a program that is lowered for `platform`."""
+    asked = [backend for backend in BACKENDS if name in ("auto", backend.name)]
+    reasons = [f"kernel={name!r} was asked for"] if name == BACKENDS[-1].name else []
+    for backend in asked:
+        if not backend.runs_on(platform):
+            reasons.append(f"{backend.name} runs on {', '.join(backend.platforms or ())}, not on {platform}")
+        elif (reason := _unsupported_reason(backend, step)) is not None:
+            reasons.append(reason)
+        else:
+            return Choice(backend.name, "; ".join(reasons))
+    return Choice("none", "; ".join(reasons))
+
+
+def apply(name: str, steps: Sequence[Step | None], total: Any) -> list[Landed | None]:
+    """What each leaf's step gives, `None` where there is no step.
+
+    Raises:
+        ValueError: a backend was asked for by name and cannot take a step.
+        NotImplementedError: it does not run on the platform that the program is lowered for.
+    """
     done: list[Landed | None] = [None] * len(steps)
-    chosen = [(i, step, choose(name, step)) for i, step in enumerate(steps) if step is not None]
-    for kernel in (native, xla):
-        mine = [(i, step) for i, step, who in chosen if who is kernel]
-        for (i, _), landed in zip(mine, kernel.land([step for _, step in mine], total), strict=True):
+    groups: dict[tuple[Backend, ...], list[int]] = {}
+    for i, step in enumerate(steps):
+        if step is not None:
+            groups.setdefault(_candidates(name, step), []).append(i)
+    for backends, places in groups.items():
+        for i, landed in zip(places, _apply(backends, [s for i in places if (s := steps[i])], total), strict=True):
             done[i] = landed
     return done
 
 
-def choose(name: str, step: Step) -> Backend:
-    """The kernel for one leaf.
+def _candidates(name: str, step: Step) -> tuple[Backend, ...]:
+    """Those that can take the step on some platform, in order; the first that can everywhere is the last."""
+    found: list[Backend] = []
+    for backend in BACKENDS:
+        if name not in ("auto", backend.name):
+            continue
+        reason = _unsupported_reason(backend, step)
+        if reason is None:
+            found.append(backend)
+            if backend.platforms is None:
+                break
+        elif name == backend.name:
+            raise ValueError(
+                f"kernel={name!r} cannot take the step of {_leaves.show('params', step.leaf.path)}: {reason}. "
+                "kernel='auto' leaves such leaves to XLA"
+            )
+    return tuple(found)
 
-    Raises:
-        ValueError: "native" was asked for and cannot take it.
+
+def _unsupported_reason(backend: Backend, step: Step) -> str | None:
+    return backend.missing() or backend.unsupported_reason(step)
+
+
+def _apply(backends: tuple[Backend, ...], steps: list[Step], total: Any) -> list[Landed]:
+    if backends[0].platforms is None:
+        return backends[0].apply(steps, total)
+    packed, operands, structure = pack(steps, total)
+    branches = tuple(Branch(backend.platforms, Applied(backend, packed)) for backend in backends)
+    return unpack(structure, by_platform(Branches(backends[0].name, branches, structure.num_leaves), operands))
+
+
+def sums(
+    name: str, leaves: Sequence[Summed], numbers: Array, width: int, reference: Callable[..., Array]
+) -> Array | None:
+    """What a step did to leaves, added up by the first backend that does so on the platform; `None` if none does.
+
+    Args:
+        name: of the optimizer's kernel.
+        leaves: what is added up.
+        numbers: three float32 that backends read.
+        width: the number of sums.
+        reference: from the same first three arguments that array, wherever no backend does. It is hashable.
+
+    Returns:
+        A float32 array (leaves, width).
     """
-    if name == "xla":
-        return xla
-    reason = why_not(name, step)
-    if reason is None:
-        return native
-    if name == "native":
-        raise ValueError(
-            f"kernel='native' cannot take the step of {_leaves.show('params', step.leaf.path)}: {reason}. "
-            "kernel='auto' leaves such leaves to XLA"
-        )
-    return xla
+    adding = [
+        (backend, backend.sums.apply)
+        for backend in BACKENDS
+        if name in ("auto", backend.name)
+        and backend.sums is not None
+        and backend.missing() is None
+        and backend.sums.unsupported_reason() is None
+    ]
+    if not adding or not leaves:
+        return None
+    given = tuple(leaf.given for leaf in leaves)
+    sizes = tuple(len(leaf.arrays) for leaf in leaves)
+    arrays = [jnp.zeros((len(leaves), width), jnp.float32), numbers, *(x for leaf in leaves for x in leaf.arrays)]
+    if is_manual():
+        arrays = varying_alike(arrays)
+    branches = [Branch(backend.platforms, _Summing(add, given, sizes, width)) for backend, add in adding]
+    branches.append(Branch(None, _Summing(reference, given, sizes, width)))
+    return by_platform(Branches(name, tuple(branches), 1), arrays)[0]
 
 
-def why_not(name: str, step: Step) -> str | None:
-    """Why the native kernel does not take this leaf's step under `kernel=name`; `None` if it does."""
-    return absent(name) or native.why_not(step)
+class _Summing(NamedTuple):
+    """Sums as a function of flat arrays: one like the result, numbers, those of the leaves."""
 
+    add: Callable[[Sequence[Summed], Array, int], Array]
+    given: tuple[int, ...]
+    sizes: tuple[int, ...]
+    width: int
 
-def absent(name: str) -> str | None:
-    """Why nothing is left to C++ under `kernel=name`; `None` if it may be."""
-    if name == "xla":
-        return "kernel='xla' was asked for"
-    if name == "auto" and jax.default_backend() != "cpu":
-        return f"JAX's default backend is {jax.default_backend()}"
-    if (missing := calls.missing()) is not None:
-        return missing
-    if (devices := jax.device_count("cpu")) > 1 and not calls.is_manual():
-        # XLA would gather what is sharded for a call that it cannot look into.
-        return f"arrays may be spread over {devices} devices: use `jax.shard_map`, where each sees its own"
-    return None
+    def __call__(self, *arrays: Array) -> list[Array]:
+        """The table of sums, alone in a list."""
+        rest = iter(arrays[2:])
+        leaves = [
+            Summed(given, [next(rest) for _ in range(n)]) for given, n in zip(self.given, self.sizes, strict=True)
+        ]
+        return [self.add(leaves, arrays[1], self.width)]

@@ -1,5 +1,6 @@
 """What will step each leaf, how it is stored, and what that costs."""
 
+import collections
 from typing import NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ class LeafPlan(NamedTuple):
 
     Attributes:
         path: where it stands.
-        kernel: "native" or "xla"; "none" where kernel="native" was asked for and cannot take it: `step` raises.
+        kernel: the name of the backend; "none" where one was asked for by name and cannot take it: `step` raises.
         formats: how each slot is stored, by name.
         weights: how the parameter takes the step.
         bytes: read and written by one pass over gradient, parameter, slots and residual.
@@ -47,22 +48,20 @@ class Plan(tuple[LeafPlan, ...]):
         lines = ["  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         total = sum(leaf.bytes for leaf in self)
         lines.append(f"{len(self)} leaves, {total:,} bytes read and written by a step in one pass")
-        reasons: dict[str, int] = {}
-        for leaf in self:
-            if leaf.why:
-                reasons[leaf.why] = reasons.get(leaf.why, 0) + 1
-        who = "nobody" if any(leaf.kernel == "none" for leaf in self) else "XLA"
-        lines += [f"{who} steps {count} of them: {why}" for why, count in reasons.items()]
+        reasons = collections.Counter((leaf.kernel, leaf.why) for leaf in self if leaf.why)
+        who = {"none": "nobody", "xla": "XLA"}
+        lines += [f"{who.get(kernel, kernel)} steps {n} of them: {why}" for (kernel, why), n in reasons.items()]
         return "\n".join(lines)
 
 
-def explain(opt: Optimizer, params: Params, grads: Params = None) -> Plan:
+def explain(opt: Optimizer, params: Params, grads: Params = None, *, platform: str | None = None) -> Plan:
     """Which kernel steps each leaf under `opt.step`, how it is stored, the bytes of a step, and why not faster.
 
     Args:
         opt: from `adamx.optimizer` or one of the factories.
         params: arrays or `jax.ShapeDtypeStruct`s.
         grads: the gradients, if their dtypes are not those of `params`.
+        platform: what the program is lowered for, "cpu", "cuda", "rocm" or "tpu"; JAX's default backend if not given.
 
     Returns:
         A tuple of `LeafPlan`s, largest leaf first, that prints as a table. Nothing is computed or allocated.
@@ -76,6 +75,7 @@ def explain(opt: Optimizer, params: Params, grads: Params = None) -> Plan:
     2 leaves, 4,225,024 bytes read and written by a step in one pass
     XLA steps 2 of them: kernel='xla' was asked for
     """
+    platform = jax.default_backend() if platform is None else platform
     plans: list[LeafPlan] = []
 
     def trace(params: Params, grads: Params) -> None:
@@ -85,7 +85,7 @@ def explain(opt: Optimizer, params: Params, grads: Params = None) -> Plan:
             if step is None:
                 continue
             leaf = step.leaf
-            why = kernels.why_not(engine.kernel, step)
+            choice = kernels.choose(engine.kernel, step, platform)
             forms = {
                 name: format_name(x) for name, x in zip(step.layout.names, leaf.stored, strict=True) if x is not None
             }
@@ -93,12 +93,12 @@ def explain(opt: Optimizer, params: Params, grads: Params = None) -> Plan:
             plans.append(
                 LeafPlan(
                     _leaves.show("params", leaf.path),
-                    ("none" if engine.kernel == "native" else "xla") if why else "native",
+                    choice.backend,
                     forms,
                     engine.weights if leaf.rounding is not None else "nearest",
                     sum(x.size * x.dtype.itemsize for x in (leaf.g, *written, *written)),
                     jnp.size(leaf.g),
-                    why or "",
+                    choice.why,
                 )
             )
 

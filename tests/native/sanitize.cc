@@ -2,9 +2,8 @@
 // `make sanitize`. Buffers are exactly as long as they must be, so that one element too many is found. A large leaf is
 // stepped by several threads, which is what the thread sanitizer is for, and must end as one thread leaves it.
 
-#define ADAMX_WITHOUT_XLA
-#include "../../adamx/kernels/native.cc"
-#include "../../adamx/kernels/sums.cc"
+#include "../../adamx/kernels/cpu/step.h"
+#include "../../adamx/kernels/cpu/sums.h"
 
 #include <cstdio>
 #include <functional>

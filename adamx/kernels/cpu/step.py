@@ -1,78 +1,47 @@
-"""One pass over memory in C++ (`native.cc`), for the rules and formats below, on CPUs."""
+"""A step in C++ (`step.h`): which it takes, and its calls."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._descent import Descent
-from .._leaf import Landed, Step
-from .._rule import At
-from .._typing import Array
-from .._weights import ROUNDINGS
-from ..moments.bfloat16 import Dithered, DitheredMean
-from ..moments.dense import Dense
-from ..moments.int8 import Log, Ratio
-from .calls import SMALL, STEP, VERSION, is_manual, together, varying, varying_alike
+from ..._descent import Descent
+from ..._leaf import Landed, Step
+from ..._rule import At
+from ..._typing import Array
+from ..._weights import ROUNDINGS
+from ...moments.bfloat16 import Dithered, DitheredMean
+from ...moments.dense import Dense
+from ...moments.int8 import Log, Ratio
+from ..manual import is_manual, varying, varying_alike
+from .calls import MAX_SHARED_SIZE, STEP, spread, together
+from .interface import SCALARS, VERSION, Decay, Format, Program, Rounding, Unit, Writer
 
-# The numbers of native.cc's enumerations.
-DECAYS = ("none", "shrink", "l2", "cautious", "proximal")
-UNITS = MappingProxyType({None: 0, "root": 1, "itself": 2})
-WEIGHTS = {id(rounding): i for i, rounding in enumerate(ROUNDINGS.values())}
-
-SCALARS = (
-    *("grad_scale", "learning_rate", "shrink", "weight_decay"),
-    *("first_weight", "first_from_old", "second_weight", "second_from_old"),
-    *("first_correction", "next_correction", "second_correction"),
-    *("eps", "eps_root", "decay_rate", "momentum", "step_size"),
+_ROUNDINGS = {id(rounding): Rounding[name.upper()] for name, rounding in ROUNDINGS.items()}
+_FORMATS = MappingProxyType(
+    {
+        DitheredMean: Format.DITHERED_MEAN,
+        Dithered: Format.FLOAT_CODE,
+        Log: Format.LOG,
+        Ratio: Format.RATIO,
+    }
 )
-"""What the kernel reads, in its order."""
 
 
-class Program(NamedTuple):
-    """How the kernel computes a rule.
-
-    Attributes:
-        rule: its number in native.cc.
-        flags: its variants.
-        scalars: the numbers that it reads, by name; the others are 1 or 0 and not read.
-        unit: what its mean is stored in units of, as the root of the second slot or as that itself.
-    """
-
-    rule: int
-    flags: int
-    scalars: dict[str, Any]
-    unit: str | None = None
-
-
-class Writer(NamedTuple):
-    """What is known of a rule's class.
-
-    Attributes:
-        of: the program of a rule at step t, float32.
-        why_not: why there is none for this rule; `None` if there is.
-    """
-
-    of: Callable[[Any, Array], Program]
-    why_not: Callable[[Any], str | None] = lambda rule: None
-
-
-PROGRAMS: dict[type, Writer] = {}
-"""The rules that the kernel knows. `programs` enters them: rules import the optimizer, which imports this module."""
-
-
-def why_not(step: Step) -> str | None:
+def unsupported_reason(step: Step) -> str | None:
     """Why it cannot take this step; `None` if it can."""
-    rule, leaf = step.rule, step.leaf
+    if (reason := spread()) is not None:
+        return reason
+    rule, leaf, programs = step.rule, step.leaf, _programs()
     if not isinstance(rule, Descent):
         return "it takes whole steps, those of `adamx.optimizer` and the named optimizers"
-    if type(rule.rule) not in PROGRAMS:
-        names = ", ".join(cls.__name__ for cls in PROGRAMS)
+    if type(rule.rule) not in programs:
+        names = ", ".join(cls.__name__ for cls in programs)
         return f"it knows {names}, not {type(rule.rule).__name__}"
-    if (reason := PROGRAMS[type(rule.rule)].why_not(rule.rule)) is not None:
+    if (reason := programs[type(rule.rule)].unsupported_reason(rule.rule)) is not None:
         return reason
     for name, x in (("parameter", leaf.p), ("gradient", leaf.g)):
         if jnp.result_type(x) not in (jnp.float32, jnp.bfloat16):
@@ -87,7 +56,14 @@ def why_not(step: Step) -> str | None:
     return None
 
 
-def land(steps: Sequence[Step], total: Any) -> list[Landed]:
+def _programs() -> Mapping[type, Writer]:
+    """The rules that the library knows, which import the optimizer, which imports this module."""
+    from .programs import PROGRAMS
+
+    return PROGRAMS
+
+
+def apply(steps: Sequence[Step], total: Any) -> list[Landed]:
     """Of each leaf the new parameter, the slots as they are stored, and the residual."""
     del total
     done: list[Landed | None] = [None] * len(steps)
@@ -108,7 +84,7 @@ def _calls(steps: Sequence[Step]) -> list[list[int]]:
         told = tuple(tuple(x) if isinstance(x, np.ndarray) else x for x in _attributes(step).values())
         return (*told, varying([step.leaf.g, *_in_place(step)])) if manual else told
 
-    return together([None if jnp.size(step.leaf.g) > SMALL else kind(step) for step in steps])
+    return together([None if jnp.size(step.leaf.g) > MAX_SHARED_SIZE else kind(step) for step in steps])
 
 
 def _call(steps: Sequence[Step]) -> list[Landed]:
@@ -145,20 +121,20 @@ def _attributes(step: Step) -> dict[str, Any]:
     slots = [i for i, x in enumerate(leaf.stored) if x is not None]
     return {
         "version": VERSION,
-        "rule": program.rule,
-        "flags": program.flags,
-        "decay": _decay(step),
-        "rounding": 0 if leaf.rounding is None else WEIGHTS[id(leaf.rounding)],
+        "rule": int(program.rule),
+        "flags": int(program.flags),
+        "decay": int(_decay(step)),
+        "rounding": int(Rounding.NEAREST if leaf.rounding is None else _ROUNDINGS[id(leaf.rounding)]),
         "formats": np.asarray([_format(step.formats[i]) for i in slots], np.int64),
-        "units": np.asarray([UNITS[program.unit] if step.layout.slots[i].unit else 0 for i in slots], np.int64),
+        "units": np.asarray([program.unit if step.layout.slots[i].unit else Unit.NONE for i in slots], np.int64),
         "turns": np.asarray([step.noise.to(i).turn for i in (*slots, len(step.layout.slots))], np.int64),
     }
 
 
-def _format(form: Any) -> int:
+def _format(form: Any) -> Format:
     if isinstance(form, Dense):
-        return 0 if form.dtype == jnp.float32 else 1
-    return {DitheredMean: 2, Dithered: 3, Log: 4, Ratio: 5}[type(form)]
+        return Format.FLOAT if form.dtype == jnp.float32 else Format.BFLOAT16
+    return _FORMATS[type(form)]
 
 
 def _bits(steps: Sequence[Step]) -> Array:
@@ -170,11 +146,11 @@ def _bits(steps: Sequence[Step]) -> Array:
     return jnp.stack([jnp.broadcast_to(first.now.count.astype(jnp.uint32), keys.shape), keys], axis=1)
 
 
-def _decay(step: Step) -> int:
+def _decay(step: Step) -> Decay:
     kind, here = step.rule.decay, At(step.now.count, None, step.leaf.decays)
     if not here.decays_by(step.rule.weight_decay):
-        return 0
-    return DECAYS.index(kind if kind in DECAYS else "shrink")
+        return Decay.NONE
+    return Decay[kind.upper()] if kind in ("l2", "cautious", "proximal") else Decay.SHRINK
 
 
 def _resolved_once(step: Step) -> tuple[Program, Array]:
@@ -184,7 +160,7 @@ def _resolved_once(step: Step) -> tuple[Program, Array]:
 def _resolved(step: Step) -> tuple[Program, Array]:
     """What is the same for all leaves: the rule's program and the numbers."""
     descent, t = step.rule, step.now.t(np.dtype(np.float32))
-    program = PROGRAMS[type(descent.rule)].of(descent.rule, t)
+    program = _programs()[type(descent.rule)].program(descent.rule, t)
     rate, decay = descent.learning_rate, descent.weight_decay
     shrink: Any = rate
     if descent.decay == "independent":

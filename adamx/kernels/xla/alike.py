@@ -16,9 +16,9 @@ from jax.core import Tracer
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import Literal, jaxpr_as_fun
 
-from ._leaf import Landed, Now, Step
-from ._random import Noise
-from ._typing import Array
+from ..._leaf import Landed, Now, Step
+from ..._random import Noise
+from ..._typing import Array
 
 Take: TypeAlias = Callable[[Step, Any], Landed]
 """How a step is taken, `Step.land` or `Step.update`, given what the rule measured of all leaves."""

@@ -1,4 +1,4 @@
-"""What calls of the C++ library have in common: finding it, who shares a call, and arrays under `shard_map`.
+"""What calls of the C++ library have in common: finding it, where it can be called, and who shares a call.
 
 The library is built when adamx is installed and a C++17 compiler is there. It is loaded when first asked for.
 """
@@ -9,21 +9,19 @@ import sys
 from collections.abc import Hashable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
-from .._typing import Array
+from ..manual import is_manual
+from .interface import VERSION
 
 STEP, SUMS, ANSWER = "adamx_step", "adamx_sums", "adamx_answer"
 """The library's functions by the names that XLA knows them by."""
-VERSION = 2
-"""Of what calls say, as native.h has it: a library that was built from other sources is refused."""
 LIBRARY = Path(__file__).with_name("_native.pyd" if sys.platform == "win32" else "_native.so")
 """Where it is built: it has nothing of Python's, so one is for all of its versions."""
 
-SMALL, TOGETHER = 8192, 64
+MAX_SHARED_SIZE, MAX_SHARED_LEAVES = 8192, 64
 """Leaves of so many elements, which one thread steps, share calls of so many leaves: a call costs more than they do."""
 
 
@@ -60,10 +58,12 @@ def _answer() -> int:
     return int(jax.device_get(call(jax.device_put(np.int32(VERSION), device))))
 
 
-def is_manual() -> bool:
-    """Whether what is being traced sees the arrays of one device only."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return not mesh.empty and set(mesh.manual_axes) == set(mesh.axis_names)
+def spread() -> str | None:
+    """Why what is being traced cannot be given to a call; `None` if it can."""
+    if (devices := jax.device_count("cpu")) > 1 and not is_manual():
+        # XLA would gather what is sharded for a call that it cannot look into.
+        return f"arrays may be spread over {devices} devices: use `jax.shard_map`, where each sees its own"
+    return None
 
 
 def together(kinds: Sequence[Hashable | None]) -> list[list[int]]:
@@ -74,27 +74,8 @@ def together(kinds: Sequence[Hashable | None]) -> list[list[int]]:
         if kind is None:
             calls.append([i])
             continue
-        if len(filling.get(kind, ())) in (0, TOGETHER):
+        if len(filling.get(kind, ())) in (0, MAX_SHARED_LEAVES):
             filling[kind] = []
             calls.append(filling[kind])
         filling[kind].append(i)
     return calls
-
-
-def varying(arrays: Sequence[Array]) -> frozenset[str]:
-    """The axes of a `shard_map` along which one of them differs."""
-    types: list[Any] = [jax.typeof(x) for x in arrays]
-    manual = [getattr(x, "manual_axis_type", x) for x in types]  # before JAX 0.10 the type says it itself
-    return frozenset().union(*(x.varying if hasattr(x, "varying") else x.vma for x in manual))
-
-
-def varying_alike(arrays: Sequence[Array]) -> list[Array]:
-    """The arrays, all said to differ along the same axes."""
-    axes = varying(arrays)
-    lacking = [tuple(sorted(axes - varying([x]))) for x in arrays]
-    return [_cast(x, over) if over else x for x, over in zip(arrays, lacking, strict=True)]
-
-
-def _cast(x: Array, axes: tuple[str, ...]) -> Array:
-    lax: Any = jax.lax  # whose name for it changed in JAX 0.8.2
-    return lax.pcast(x, axes, to="varying") if hasattr(lax, "pcast") else lax.pvary(x, axes)

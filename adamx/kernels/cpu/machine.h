@@ -1,7 +1,7 @@
-// What the C++ of both kernels shares: the compiler's words for what the standard lacks, bits, and work in parts.
+// What steps and sums share: the compiler's words for what the standard lacks, bits, and work in parts.
 
-#ifndef ADAMX_NATIVE_H_
-#define ADAMX_NATIVE_H_
+#ifndef ADAMX_MACHINE_H_
+#define ADAMX_MACHINE_H_
 
 #include <algorithm>
 #include <atomic>
@@ -34,10 +34,6 @@
 #endif
 
 namespace adamx {
-
-// What calls say, and in which order, is adamx/kernels/native.py's and sums.py's, and so is this: it changes when it does.
-constexpr int64_t kVersion = 2;
-constexpr char kOtherVersion[] = "adamx's kernels are of another version than its Python: install adamx again";
 
 constexpr int32_t kInfinite = 0x7F800000;
 

@@ -1,20 +1,23 @@
-"""The rules that `native.cc` knows: of each its number, its variants and the numbers that it reads."""
+"""The rules that the C++ library knows: of each its number, its variants and the numbers that it reads."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
 
-from .._math import bias_correction, debias, eps_beside_hat
-from .._typing import Array
-from ..rules.adagrad import AdaGrad
-from ..rules.adam import Adam
-from ..rules.adamax import AdaMax
-from ..rules.amsgrad import AMSGrad
-from ..rules.lion import Lion
-from ..rules.rmsprop import RMSProp
-from .native import PROGRAMS, Program, Writer
+from ..._math import bias_correction, debias, eps_beside_hat
+from ..._typing import Array
+from ...rules.adagrad import AdaGrad
+from ...rules.adam import Adam
+from ...rules.adamax import AdaMax
+from ...rules.amsgrad import AMSGrad
+from ...rules.lion import Lion
+from ...rules.rmsprop import RMSProp
+from .interface import Flags, Program, Unit, Writer
+from .interface import Rule as Of
 
-NESTEROV, RAW, MOMENTUM = 1, 2, 4
+NONE = Flags(0)
 
 
 def _average(name: str, b: Any) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def _adam(rule: Adam, t: Array) -> Program:
         if rule.eps_hat:
             scalars["eps"] = eps_beside_hat(rule.eps, rule.b2, t)
             scalars["eps_root"] = debias(jnp.asarray(rule.eps_root, jnp.float32), rule.b2, t)
-    return Program(0, NESTEROV * rule.nesterov, scalars, "root")
+    return Program(Of.ADAM, Flags.NESTEROV if rule.nesterov else NONE, scalars, Unit.ROOT)
 
 
 def _amsgrad(rule: AMSGrad, t: Array) -> Program:
@@ -44,7 +47,7 @@ def _amsgrad(rule: AMSGrad, t: Array) -> Program:
         scalars["second_correction"] = corrections["second_correction"]
     if rule.eps_hat:
         scalars["eps"] = eps_beside_hat(rule.eps, rule.b2, t)
-    return Program(1, RAW * (rule.max_of == "raw"), scalars, "root")
+    return Program(Of.AMSGRAD, Flags.RAW if rule.max_of == "raw" else NONE, scalars, Unit.ROOT)
 
 
 def _adamax(rule: AdaMax, t: Array) -> Program:
@@ -52,12 +55,12 @@ def _adamax(rule: AdaMax, t: Array) -> Program:
     scalars = _average("first", rule.b1) | {"decay_rate": rule.b2, "eps_root": inside, "eps": outside}
     if rule.bias_correction:
         scalars["first_correction"] = bias_correction(rule.b1, t)
-    return Program(2, 0, scalars, "itself")
+    return Program(Of.ADAMAX, NONE, scalars, Unit.ITSELF)
 
 
 def _lion(rule: Lion, t: Array) -> Program:
     del t
-    return Program(3, 0, _average("first", rule.b1) | _average("second", rule.b2))
+    return Program(Of.LION, NONE, _average("first", rule.b1) | _average("second", rule.b2))
 
 
 def _rmsprop(rule: RMSProp, t: Array) -> Program:
@@ -66,14 +69,15 @@ def _rmsprop(rule: RMSProp, t: Array) -> Program:
     if rule.bias_correction:
         scalars["second_correction"] = bias_correction(rule.decay, t)
     if rule.momentum is None:
-        return Program(4, 0, scalars)
-    return Program(4, MOMENTUM + NESTEROV * rule.nesterov, scalars | {"momentum": rule.momentum})
+        return Program(Of.RMSPROP, NONE, scalars)
+    flags = Flags.MOMENTUM | Flags.NESTEROV if rule.nesterov else Flags.MOMENTUM
+    return Program(Of.RMSPROP, flags, scalars | {"momentum": rule.momentum})
 
 
 def _adagrad(rule: AdaGrad, t: Array) -> Program:
     del t
     inside, outside = (rule.eps, 0.0) if rule.eps_in_sqrt else (0.0, rule.eps)
-    return Program(5, 0, {"eps_root": inside, "eps": outside})
+    return Program(Of.ADAGRAD, NONE, {"eps_root": inside, "eps": outside})
 
 
 def _corrections(b1: Any, b2: Any, t: Array) -> dict[str, Any]:
@@ -88,11 +92,13 @@ def _plain_only(rule: RMSProp) -> str | None:
     return "it knows RMSProp without `centered`" if rule.centered else None
 
 
-PROGRAMS |= {
-    Adam: Writer(_adam),
-    AMSGrad: Writer(_amsgrad),
-    AdaMax: Writer(_adamax),
-    Lion: Writer(_lion, _hard_only),
-    RMSProp: Writer(_rmsprop, _plain_only),
-    AdaGrad: Writer(_adagrad),
-}
+PROGRAMS: Mapping[type, Writer] = MappingProxyType(
+    {
+        Adam: Writer(_adam),
+        AMSGrad: Writer(_amsgrad),
+        AdaMax: Writer(_adamax),
+        Lion: Writer(_lion, _hard_only),
+        RMSProp: Writer(_rmsprop, _plain_only),
+        AdaGrad: Writer(_adagrad),
+    }
+)

@@ -1,0 +1,115 @@
+"""Steps as flat arrays and what else they are made of, and back."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _leaves
+from .._layout import Layout
+from .._leaf import Landed, Leaf, Now, Step
+from .._random import Noise
+from .._typing import Array
+from .._weights import Rounding
+from .backend import Backend
+from .manual import is_manual, varying, varying_alike
+
+
+class Moved(NamedTuple):
+    """What a step moves: parameter, slots as they are stored, residual."""
+
+    p: Any
+    stored: list[Any]
+    residual: Array | None
+
+
+class Shared(NamedTuple):
+    """What all leaves share: the rule as given, the step's number, a factor, the rule's measure of all leaves."""
+
+    rule: Any
+    step_number: Array
+    grad_scale: Array | None
+    total: Any
+
+
+class Fixed(NamedTuple):
+    """What a leaf brings that is no array."""
+
+    path: _leaves.Path
+    decays: bool
+    rounding: Rounding | None
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Packed:
+    """Steps without their arrays.
+
+    Attributes:
+        leaves: what each brings that is no array.
+        layout: of their slots.
+        tree: the structure of what is moved, of gradients, of keys, leaf by leaf, and of what is shared.
+        constants: the numbers that are no arrays, at their places in the tree; `None` where an array is.
+    """
+
+    leaves: tuple[Fixed, ...]
+    layout: Layout
+    tree: Any
+    constants: tuple[Any, ...]
+
+    def steps(self, arrays: Sequence[Array]) -> tuple[list[Step], Any]:
+        """The steps of these arrays, and the rule's measure of all leaves."""
+        given = iter(arrays)
+        moved, grads, keys, shared = self.tree.unflatten([next(given) if x is None else x for x in self.constants])
+        now = Now(shared.rule, shared.step_number, shared.grad_scale)
+        steps = []
+        for fixed, (p, stored, residual), g, key in zip(self.leaves, moved, grads, keys, strict=True):
+            leaf = Leaf(fixed.path, g, p, stored, fixed.decays, fixed.rounding, residual)
+            steps.append(Step(leaf, self.layout, now, Noise(key, shared.step_number)))
+        return steps, shared.total
+
+
+class Applied(NamedTuple):
+    """Steps by one backend as a function of their arrays, those first that are moved; it gives what they become."""
+
+    backend: Backend
+    packed: Packed
+
+    def __call__(self, *arrays: Array) -> list[Array]:
+        """The leaves' new parameters, slots and residuals."""
+        return jax.tree.leaves([Moved(*landed) for landed in self.backend.apply(*self.packed.steps(arrays))])
+
+
+def pack(steps: Sequence[Step], total: Any) -> tuple[Packed, list[Array], Any]:
+    """The steps without their arrays, the arrays, and the structure of those that are moved, which come first.
+
+    Under `shard_map` what a step gives varies over the devices as all that it is given does.
+    """
+    first = steps[0]
+    shared = Shared(first.now.rule_as_given, first.now.count, first.now.grad_scale, total)
+    moved = [jax.tree.map(jnp.asarray, Moved(leaf.p, leaf.stored, leaf.residual)) for leaf in (s.leaf for s in steps)]
+    grads = [jnp.asarray(step.leaf.g) for step in steps]
+    if is_manual():
+        over = varying([x for x in jax.tree.leaves(shared) if _is_array(x)])
+        pairs = zip(moved, grads, strict=True)
+        moved, grads = map(list, zip(*(_varying_alike(row, g, over) for row, g in pairs), strict=True))
+    values, tree = jax.tree.flatten((moved, grads, [step.noise.key for step in steps], shared))
+    constants = tuple(None if _is_array(x) else x for x in values)
+    fixed = tuple(Fixed(step.leaf.path, step.leaf.decays, step.leaf.rounding) for step in steps)
+    return Packed(fixed, first.layout, tree, constants), [x for x in values if _is_array(x)], jax.tree.structure(moved)
+
+
+def unpack(structure: Any, moved: Sequence[Array]) -> list[Landed]:
+    """What each step gave."""
+    return [tuple(row) for row in structure.unflatten(moved)]
+
+
+def _varying_alike(moved: Moved, g: Array, over: frozenset[str]) -> tuple[Moved, Array]:
+    arrays, tree = jax.tree.flatten((moved, g))
+    return tree.unflatten(varying_alike(arrays, over))
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, (jax.Array, np.ndarray))
