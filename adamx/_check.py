@@ -1,5 +1,6 @@
 """Whether a state belongs to its optimizer, and gradient, parameter and slots of a leaf to each other."""
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -65,6 +66,13 @@ def _check_count(count: Any) -> None:
     # By NumPy: in a branch of `lax.cond` JAX would trace the comparison of a known count, too.
     if known and np.asarray(count) < 0:
         raise ValueError(f"the state's count is {count}, not a number of finished steps: make one with `init(params)`")
+
+
+def leaf_kind(leaf: "Leaf") -> Hashable:
+    """All of a leaf that `check_leaf` looks at: leaves of one kind are checked once."""
+    arrays, tree = jax.tree.flatten((leaf.g, leaf.p, leaf.stored, leaf.residual))
+    forms = ((getattr(x, "shape", None), getattr(x, "dtype", type(x))) for x in arrays)
+    return tree, leaf.rounding, *forms
 
 
 def check_leaf(leaf: "Leaf", layout: Layout) -> None:

@@ -2,18 +2,19 @@
 
 import dataclasses
 import functools
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 
 from . import _leaves, kernels
-from ._check import check_leaf, check_state
+from ._check import check_leaf, check_state, leaf_kind
 from ._clip import gradient_factor
 from ._layout import Layout, wide_dtype
 from ._leaf import Leaf, Now, Step
-from ._math import Varying, log_beta
+from ._math import Varying, compensated_add, log_beta
 from ._names import refuse_step_words
 from ._random import Noise, noise
 from ._rule import Rule, check_value, hyperparameters, replace
@@ -23,16 +24,14 @@ from ._weights import ROUNDINGS, Rounding, is_narrow
 
 
 class LogProduct(NamedTuple):
-    """The running sum of log(b) of a scheduled decay rate, and what its last addition rounded away."""
+    """The running sum of log(b) of a scheduled decay rate, and what its last addition put in too much."""
 
     total: Array
     lost: Array
 
     def plus(self, x: Array) -> "LogProduct":
-        """Kahan's summation: the error does not grow with the number of steps."""
-        y = x - self.lost
-        total = self.total + y
-        return LogProduct(total, (total - self.total) - y)
+        """The sum with one more term."""
+        return LogProduct(*compensated_add(self.total, self.lost, x))
 
 
 class State(NamedTuple):
@@ -146,10 +145,11 @@ class Engine:
             self.check_residuals(state.residuals, leaves._replace(arrays=parameters))
         if self.decay_mask is not None:
             decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays) if params is None else params)
-        count = jnp.asarray(optax.safe_increment(state.count))
+        count = _increment(state.count)
         current, products = _now(self.rule, state, count)
         now = Now(current, count, grad_scale)
         steps: list[Step | None] = []
+        checked: set[Hashable] = set()
         for path, g, p, row, decay, residual in zip(
             leaves.paths, leaves.arrays, parameters, rows, decays, kept, strict=True
         ):
@@ -161,7 +161,9 @@ class Engine:
                 raise ValueError(f"{where} is an array, but its parameter is None: give None for the gradient, too")
             narrow = self.rounding if p is not None and is_narrow(p) else None
             leaf = Leaf(path, g, p, row, decay, narrow, residual)
-            check_leaf(leaf, self.layout)
+            if (kind := leaf_kind(leaf)) not in checked:
+                check_leaf(leaf, self.layout)
+                checked.add(kind)
             steps.append(Step(leaf, self.layout, now, self.noise(path, count)))
         total = _total([step.measure() for step in steps if step is not None]) if self.rule.measures else None
         return Work(steps, total, parameters, rows, kept, State(count, state.slots, products, state.residuals))
@@ -247,6 +249,13 @@ def _with_values(rule: Rule[Any], values: dict[str, Any], products: dict[str, Lo
         if path in products
     }
     return replace(rule, values | varying)
+
+
+def _increment(count: Any) -> Array:
+    """The next step's number; the largest integer stays what it is."""
+    count = jnp.asarray(count)
+    one, last = np.asarray(1, count.dtype), np.asarray(jnp.iinfo(count.dtype).max - 1, count.dtype)
+    return jax.lax.add(jax.lax.min(count, last), one)
 
 
 def _total(measures: list[Any]) -> Any:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._math import parts, whole
+from ._math import dtype_of, parts, whole
 from ._random import Noise
 from ._rule import Rule, Slot
 from ._typing import Array
@@ -134,7 +134,7 @@ def _encoded(layout: Layout, chosen: tuple[Format, ...], values: list[Array | No
 
 def wide_dtype(*arrays: Any) -> np.dtype:
     """The dtype that a leaf is computed in: the widest of its arrays, and at least float32."""
-    dtypes = (jnp.result_type(x) for x in arrays if x is not None)
+    dtypes = (dtype_of(x) for x in arrays if x is not None)
     return functools.reduce(np.promote_types, dtypes, np.dtype(np.float32))
 
 

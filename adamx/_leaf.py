@@ -12,7 +12,7 @@ import numpy as np
 
 from . import _leaves
 from ._layout import Layout, real_dtype, wide_dtype
-from ._math import parts, whole
+from ._math import dtype_of, parts, whole
 from ._random import Noise
 from ._rule import At, Rule
 from ._typing import Array
@@ -115,7 +115,7 @@ class Step:
         if leaf.rounding is not None:
             p = leaf.rounding.master(jnp.asarray(p), leaf.residual)
         p = None if p is None else jnp.asarray(p, self.wide)
-        dtype = None if leaf.p is None else jnp.result_type(leaf.p)
+        dtype = None if leaf.p is None else dtype_of(leaf.p)
         return At(self.now.t(real_dtype(self.wide)), p, leaf.decays, dtype=dtype)
 
     @functools.cached_property
@@ -159,7 +159,7 @@ class Step:
         """
         direction, slots = self.compute(total)
         if self.leaf.rounding is None:
-            return direction.astype(jnp.result_type(self.leaf.g)), self._stored(slots), None
+            return direction.astype(dtype_of(self.leaf.g)), self._stored(slots), None
         new, residual = self._rounded(direction)
         return _change(jnp.asarray(self.leaf.p), new), self._stored(slots), residual
 
@@ -167,7 +167,7 @@ class Step:
         """The new weight, the slots as they are stored, and the weight's residual."""
         direction, slots = self.compute(total)
         if self.leaf.rounding is None:
-            return (self.at.p + direction).astype(jnp.result_type(self.leaf.p)), self._stored(slots), None
+            return (self.at.p + direction).astype(dtype_of(self.leaf.p)), self._stored(slots), None
         new, residual = self._rounded(direction)
         return new, self._stored(slots), residual
 

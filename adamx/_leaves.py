@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ._math import dtype_of
 from ._typing import Array, Params
 from .moments import is_code
 
@@ -121,7 +122,7 @@ def show(name: str, path: Path) -> str:
 
 def _dtype(leaf: Any) -> Any:
     try:
-        return jnp.result_type(leaf)
+        return dtype_of(leaf)
     except (TypeError, ValueError):
         return type(leaf)
 

@@ -1,8 +1,10 @@
 r"""The vocabulary of the rules: arrays in, arrays out, each formula in the form that rounds least."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,21 @@ from ._typing import Array, Scalar
 def abs_sq(x: Array) -> Array:
     """$|x|^2$, real also for complex `x`."""
     return jnp.square(x.real) + jnp.square(x.imag) if jnp.iscomplexobj(x) else jnp.square(x)
+
+
+def dtype_of(x: Any) -> np.dtype:
+    """The dtype that JAX computes with `x` in. `jnp.result_type`, which also knows numbers, takes ten times as long."""
+    return x.dtype if isinstance(x, jax.Array) else jnp.result_type(x)
+
+
+def select(condition: Array, x: Array | float, y: Array | float) -> Array:
+    """`x` where `condition` holds, else `y`: arrays of its shape and of one dtype, or a number in the place of one.
+
+    What `jnp.where` gives for these, traced five times as fast.
+    """
+    like = x if isinstance(x, jax.Array) else y
+    x, y = (a if isinstance(a, jax.Array) else jax.lax.full_like(like, a) for a in (x, y))
+    return jax.lax.select(condition, x, y)
 
 
 def parts(x: Array) -> Array:
@@ -106,9 +123,9 @@ def largest(x: Array, axis: int | None = None, *, keepdims: bool = False) -> Arr
     size = jnp.abs(jax.lax.stop_gradient(x))
     axes = tuple(range(size.ndim)) if axis is None else (axis % size.ndim,)
     first = np.zeros([], size.dtype), np.zeros([], bool)
-    both = lambda a, b: (jnp.maximum(a[0], b[0]), a[1] | b[1])  # noqa: E731
+    both = lambda a, b: (jax.lax.max(a[0], b[0]), jax.lax.bitwise_or(a[1], b[1]))  # noqa: E731
     most, broken = jax.lax.reduce((size, jnp.isnan(size)), first, both, axes)
-    most = jnp.where(broken, jnp.nan, most)
+    most = select(broken, jnp.nan, most)
     return jnp.expand_dims(most, axes) if keepdims else most
 
 
@@ -124,7 +141,7 @@ def div_no_nan(x: Array, y: Array) -> Array:
     float32.
     """
     zero = y == 0
-    return jnp.where(zero, 0 * x, x) / jnp.where(zero, 1, y)
+    return jnp.where(zero, 0 * x, x) / select(zero, 1, y)
 
 
 def log_beta(b: Scalar) -> Scalar:
@@ -140,11 +157,25 @@ def log_beta(b: Scalar) -> Scalar:
 @jax.jit
 def one_minus_exp(x: Array) -> Array:
     """`1 - exp(x)` for x <= 0, within 1e-7 in float32; XLA's `expm1` is 3.3e-7 off around x = -.08."""
-    near = jnp.maximum(x, -0.7)
-    series = jnp.zeros_like(x)
-    for k in range(18, 1, -1):  # .7**19 / 19! is below float64's rounding
-        series = series * near + 1 / math.factorial(k)
-    return jnp.where(x > -0.7, -(near + near * (near * series)), 1 - jnp.exp(x))
+    # In `lax`, whose operations JAX traces five times as fast as those of `jax.numpy`: here are forty.
+    lax, number = jax.lax, functools.partial(jax.lax.full_like, x)
+    near = lax.max(x, number(-0.7))
+    series = number(1 / math.factorial(18))  # .7**19 / 19! is below float64's rounding
+    for k in range(17, 1, -1):
+        series = lax.add(lax.mul(series, near), number(1 / math.factorial(k)))
+    series = lax.neg(lax.add(near, lax.mul(near, lax.mul(near, series))))
+    return lax.select(lax.gt(x, number(-0.7)), series, lax.sub(number(1), lax.exp(x)))
+
+
+def compensated_add(total: Array, lost: Array, x: Array) -> tuple[Array, Array]:
+    """`total - lost` plus `x`: the sum rounded, and what it is too large by (Kahan 1965, Knuth's exact sum of two).
+
+    The error of a sum that is carried as these two does not grow with the number of its terms.
+    """
+    x = x - lost
+    new = total + x
+    added = new - total
+    return new, ((new - added) - total) + (added - x)
 
 
 @jax.tree_util.register_dataclass

@@ -79,9 +79,11 @@ def unit_interval(bits: Array) -> Array:
 
 def _index(shape: tuple[int, ...]) -> Array:
     """The number of each element in row-major order, from iotas that XLA can shard along any axis."""
-    index = jnp.zeros(shape, jnp.uint32)
-    stride = 1
-    for axis in reversed(range(len(shape))):
+    if not shape:
+        return jnp.zeros([], jnp.uint32)
+    *rows, last = range(len(shape))
+    index, stride = jax.lax.broadcasted_iota(jnp.uint32, shape, last), shape[last]
+    for axis in reversed(rows):
         index = index + jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * np.uint32(stride % 2**32)
         stride *= shape[axis]
     return index

@@ -1,6 +1,7 @@
 """What a rule is: the paper's pseudo-code for one array, its hyperparameters as fields, its memory as slots."""
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, dataclass_transform
@@ -199,15 +200,26 @@ class Hyperparameter(NamedTuple):
 
 def hyperparameters(rule: Rule[Any], prefix: str = "") -> Iterator[Hyperparameter]:
     """The numeric fields of a rule and of the rules that it wraps."""
-    annotations = typing.get_type_hints(type(rule), include_extras=True)
+    numeric = _numeric(type(rule))
     for field in dataclasses.fields(typing.cast(Any, rule)):
         value: Any = getattr(rule, field.name)
         if isinstance(value, Rule):
             yield from hyperparameters(value, f"{prefix}{field.name}.")
-        elif (interval := _interval(annotations[field.name])) is not None:
-            if value is None and type(None) in typing.get_args(annotations[field.name]):
-                continue
-            yield Hyperparameter(prefix + field.name, typing.cast(ScalarOrSchedule, value), interval)
+        elif field.name in numeric:
+            interval, optional = numeric[field.name]
+            if value is not None or not optional:
+                yield Hyperparameter(prefix + field.name, typing.cast(ScalarOrSchedule, value), interval)
+
+
+@functools.cache
+def _numeric(kind: type[Rule[Any]]) -> dict[str, tuple[Interval, bool]]:
+    """The numeric fields of a class of rules, by name: the interval of each, and whether it may be `None`."""
+    annotations = typing.get_type_hints(kind, include_extras=True)
+    return {
+        name: (interval, type(None) in typing.get_args(annotation))
+        for name, annotation in annotations.items()
+        if (interval := _interval(annotation)) is not None
+    }
 
 
 def replace(rule: Any, values: dict[str, Any], prefix: str = "") -> Any:

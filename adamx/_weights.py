@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._math import dtype_of
 from ._random import Noise, unit_interval
 from ._typing import Array
 
@@ -151,7 +152,7 @@ def keeps_residuals(rounding: Rounding | None) -> bool:
 
 def is_narrow(p: Any) -> bool:
     """Whether `p` is of a real floating dtype of 16 bits."""
-    dtype = jnp.result_type(p)
+    dtype = dtype_of(p)
     return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits == 16
 
 

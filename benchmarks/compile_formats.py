@@ -2,7 +2,8 @@
 
 `python -m benchmarks.compile_formats [--rounds N]`. All leaves are of ten shapes, matrices of 2^12 to 2^16 elements,
 which are coded; `kernel="xla"`, the path of several devices and accelerators. The first call traces, compiles and
-runs; JAX's caches are emptied before each. Processor seconds stand beside: a busy machine changes them less.
+runs; JAX's caches are emptied before each. Processor seconds, and those of tracing alone, stand beside: a busy machine
+changes them less.
 """
 
 import argparse
@@ -41,16 +42,19 @@ CONTENDERS: dict[str, Callable[[], tuple[Any, Step]]] = {
 }
 
 
-def first_call(make: Callable[[], tuple[Any, Step]], leaves: int) -> tuple[float, float]:
-    """Its seconds, and those of all processors, when nothing is compiled yet."""
+def first_call(make: Callable[[], tuple[Any, Step]], leaves: int) -> tuple[float, float, float]:
+    """Its seconds, those of all processors, and those of tracing alone, when nothing is compiled yet."""
     opt, step = make()
     params = {f"p{i}": jnp.full(SHAPES[i % len(SHAPES)], 0.5) for i in range(leaves)}
     state = jax.block_until_ready(jax.jit(opt.init)(params))
     grads = jax.tree.map(jnp.ones_like, params)
     jax.clear_caches()
     begin, busy = time.perf_counter(), time.process_time()
-    jax.block_until_ready(jax.jit(step, donate_argnums=(0, 1))(params, state, grads))
-    return time.perf_counter() - begin, time.process_time() - busy
+    compiled = jax.jit(step, donate_argnums=(0, 1))
+    compiled.trace(params, state, grads)
+    traced = time.process_time() - busy
+    jax.block_until_ready(compiled(params, state, grads))
+    return time.perf_counter() - begin, time.process_time() - busy, traced
 
 
 def main() -> None:
@@ -62,19 +66,19 @@ def main() -> None:
     console = Console()
     console.print(f"jax {jax.__version__}, {machine()}")
     table = Table(title="first call: medians, ratios to Optax's in the same round")
-    for heading in ("leaves", "contender", "s", "to Optax", "processor s", "to Optax"):
+    for heading in ("leaves", "contender", "s", "to Optax", "processor s", "to Optax", "traced", "to Optax"):
         table.add_column(heading, justify="left" if heading == "contender" else "right")
     results: dict[int, dict[str, Any]] = {}
     first_call(of_optax, 1)  # what JAX makes once in a process
     for leaves in arguments.leaves:
-        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in CONTENDERS}
+        taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in CONTENDERS}
         for _ in range(arguments.rounds):
             for name, make in CONTENDERS.items():
                 taken[name].append(first_call(make, leaves))
         results[leaves] = {}
         for name, rounds in taken.items():
             row = {}
-            for i, which in enumerate(("seconds", "processor")):
+            for i, which in enumerate(("seconds", "processor", "traced")):
                 row[which] = Spread.of(times[i] for times in rounds)._asdict()
                 ratios = (times[i] / of[i] for times, of in zip(rounds, taken["optax"], strict=True))
                 row[f"{which}_to_optax"] = Spread.of(ratios)._asdict()

@@ -1,9 +1,9 @@
 """How long does the first call take, and the later ones, with many leaves? adamx's step beside Optax's, in turns.
 
 `python -m benchmarks.compile_time [--rounds N]`. The first call traces, compiles and runs; JAX's caches are emptied
-before each. Later calls take turns when all are compiled. Leaves have 64 elements, so that what counts is the number of
-leaves. The last contender gives parameters and Optax's state back untouched: what JAX and XLA take for so many arrays,
-whatever is done with them.
+before each; the time of tracing alone stands beside it. Later calls take turns when all are compiled. Leaves have 64
+elements, so that what counts is the number of leaves. The last contender gives parameters and Optax's state back
+untouched: what JAX and XLA take for so many arrays, whatever is done with them.
 """
 
 import argparse
@@ -55,27 +55,34 @@ CONTENDERS: dict[str, Callable[[], tuple[Any, Step]]] = {
 }
 
 
-def ready(make: Callable[[], tuple[Any, Step]], leaves: int) -> Callable[[], None]:
-    """What takes a step at each call, and compiles it at the first."""
+def prepared(make: Callable[[], tuple[Any, Step]], leaves: int) -> tuple[Any, list[Any], Any]:
+    """A jitted step, parameters and state, and gradients."""
     opt, step = make()
     params = {f"p{i}": jnp.full(64, 0.5) for i in range(leaves)}
     grads = {k: x * 0.1 for k, x in params.items()}
     carry = [params, jax.block_until_ready(jax.jit(opt.init)(params))]
-    compiled = jax.jit(step, donate_argnums=(0, 1), keep_unused=True)
+    return jax.jit(step, donate_argnums=(0, 1), keep_unused=True), carry, grads
+
+
+def ready(make: Callable[[], tuple[Any, Step]], leaves: int) -> Callable[[], None]:
+    """What takes a step at each call, and compiles it at the first."""
+    step, carry, grads = prepared(make, leaves)
 
     def call() -> None:
-        carry[:] = jax.block_until_ready(compiled(*carry, grads))
+        carry[:] = jax.block_until_ready(step(*carry, grads))
 
     return call
 
 
-def first_call(make: Callable[[], tuple[Any, Step]], leaves: int) -> float:
-    """Its seconds, when nothing is compiled yet."""
+def first_call(make: Callable[[], tuple[Any, Step]], leaves: int) -> tuple[float, float]:
+    """Seconds of its trace and of all of it, when nothing is compiled yet."""
     jax.clear_caches()
-    call = ready(make, leaves)
+    step, carry, grads = prepared(make, leaves)
     begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
+    step.trace(*carry, grads)
+    traced = time.perf_counter() - begin
+    jax.block_until_ready(step(*carry, grads))
+    return traced, time.perf_counter() - begin
 
 
 def main() -> None:
@@ -87,26 +94,30 @@ def main() -> None:
     console = Console()
     console.print(f"jax {jax.__version__}, {machine()}, native kernel: {adamx.kernels.available()['native']}")
     table = Table(title="medians; ratios to Optax's in the same round")
-    for heading in ("leaves", "contender", "first call, s", "to Optax", "later calls, ms", "to Optax"):
+    headings = ("traced, s", "to Optax", "first call, s", "to Optax", "later calls, ms", "to Optax")
+    for heading in ("leaves", "contender", *headings):
         table.add_column(heading, justify="left" if heading == "contender" else "right")
     results: dict[int, dict[str, Any]] = {}
     for leaves in arguments.leaves:
+        traced: dict[str, list[float]] = {name: [] for name in CONTENDERS}
         first: dict[str, list[float]] = {name: [] for name in CONTENDERS}
         for _ in range(arguments.rounds):
             for name, make in CONTENDERS.items():
-                first[name].append(first_call(make, leaves))
+                for seconds, taken in zip((traced, first), first_call(make, leaves), strict=True):
+                    seconds[name].append(taken)
         later = in_turns({name: ready(make, leaves) for name, make in CONTENDERS.items()}, rounds=4 * arguments.rounds)
         results[leaves] = {}
         for name in CONTENDERS:
             results[leaves][name] = {}
-            for which, seconds in (("first", first), ("later", later)):
+            for which, seconds in (("traced", traced), ("first", first), ("later", later)):
                 row, of_optax = seconds[name], seconds["optax"]
                 results[leaves][name] |= {
                     which: Spread.of(row)._asdict(),
                     f"{which}_to_optax": Spread.of(x / y for x, y in zip(row, of_optax, strict=True))._asdict(),
                 }
-            once, once_to, then, then_to = (result["median"] for result in results[leaves][name].values())
-            table.add_row(f"{leaves:,}", name, f"{once:.2f}", f"{once_to:.2f}", f"{1e3 * then:.2f}", f"{then_to:.2f}")
+            trace, trace_to, once, once_to, *then = (result["median"] for result in results[leaves][name].values())
+            numbers = (trace, trace_to, once, once_to, 1e3 * then[0], then[1])
+            table.add_row(f"{leaves:,}", name, *(f"{x:.2f}" for x in numbers))
     console.print(table)
     write(arguments.output, rounds=arguments.rounds, leaves=results)
     console.print(f"Wrote {arguments.output}")

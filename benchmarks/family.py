@@ -1,10 +1,10 @@
 """What does each optimizer cost, how exact is it, and how far does it get? Every optimizer, one table.
 
 `python -m benchmarks.family [--quick]`. Columns: bytes of state for a float32 parameter of a large matrix; the largest
-error of a float32 step over 1,000 random gradients against the paper's box in extended precision (tests/boxes.py),
-relative to the largest step so far, or for boxes that yield parameters to how far they moved; the time of a jitted step
-of a million parameters relative to Adam's, taken in turns (median); the training loss of the demo's network after 30
-epochs at the customary step size and at the best of nine around it, half a decade apart.
+error of a float32 step over 1,000 random gradients against the paper's box in extended precision
+(tests/reference_cases.py), relative to the largest step so far, or for boxes that yield parameters to how far they
+moved; the time of a jitted step of a million parameters relative to Adam's, taken in turns (median); the training loss
+of the demo's network after 30 epochs at the customary step size and at the best of nine around it, half a decade apart.
 """
 
 import argparse
@@ -31,7 +31,8 @@ from adamx.examples.models import MLP
 from adamx.examples.protocol import Contender, Search, Settings
 from adamx.examples.training import grid_search
 from tests import reference
-from tests.boxes import DIRECTIONS, PARAMETERS
+from tests.helpers import directions
+from tests.reference_cases import DIRECTIONS, PARAMETERS
 
 CUSTOMARY = {
     "adamax": 2e-3,  # the paper
@@ -81,7 +82,8 @@ def error(name: str, steps: int) -> float:
         rule, exact = DIRECTIONS[box]
         wanted = np.asarray(list(exact(grads)))
         scale = np.maximum.accumulate(np.abs(wanted), axis=0)
-        return float(np.max(np.abs(_directions(rule, grads) - wanted) / np.where(scale == 0, 1, scale)))
+        got = np.asarray(directions(rule, jnp.asarray(grads)), np.float64)
+        return float(np.max(np.abs(got - wanted) / np.where(scale == 0, 1, scale)))
     start = np.zeros((8, 8), np.float32)
     if box in PARAMETERS:
         opt, exact = PARAMETERS[box]
@@ -94,12 +96,6 @@ def error(name: str, steps: int) -> float:
         wanted = np.asarray([p for (p,) in exact([[g] for g in grads], [start])])
     moved = np.maximum(np.maximum.accumulate(np.max(np.abs(wanted), axis=(1, 2), keepdims=True)), 1e-30)
     return float(np.max(np.abs(_parameters(opt, grads, start) - wanted) / moved))
-
-
-def _directions(rule: adamx.Rule[Any], grads: np.ndarray) -> np.ndarray:
-    tx = adamx.scale_by(rule)
-    body = lambda state, g: tx.update(g, state)[::-1]  # noqa: E731
-    return np.asarray(jax.jit(lambda gs: jax.lax.scan(body, tx.init(gs[0]), gs)[1])(jnp.asarray(grads)), np.float64)
 
 
 def _parameters(opt: adamx.Optimizer, grads: np.ndarray, start: np.ndarray) -> np.ndarray:

@@ -89,30 +89,19 @@ def stepped(step: Callable[..., Any], init: Callable[[Tree], Any], dtype: Any = 
     return make
 
 
-def of_optax(dtype: Any = jnp.float32) -> Make:
-    opt = optax.adamw(RATE, weight_decay=DECAY)
-
-    def step(grads: Tree, state: Any, params: Tree) -> tuple[Any, Any]:
-        updates, state = opt.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
-
-    return stepped(step, opt.init, dtype)
-
-
-def of_adamx(dtype: Any = jnp.float32, **kwargs: Any) -> Make:
-    opt = adamx.adamw(RATE, weight_decay=DECAY, **kwargs)
-    return stepped(opt.step, opt.init, dtype)
-
-
-def chained_adamx() -> Make:
+def chained(opt: optax.GradientTransformation) -> Make:
     """`update` and `apply_updates`, as in a chain."""
-    opt = adamx.adamw(RATE, weight_decay=DECAY)
 
     def step(grads: Tree, state: Any, params: Tree) -> tuple[Any, Any]:
         updates, state = opt.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
     return stepped(step, opt.init)
+
+
+def of_adamx(dtype: Any = jnp.float32, **kwargs: Any) -> Make:
+    opt = adamx.adamw(RATE, weight_decay=DECAY, **kwargs)
+    return stepped(opt.step, opt.init, dtype)
 
 
 def of_torch(shapes: Shapes) -> Callable[[], None]:
@@ -155,13 +144,13 @@ def compiled_loop() -> Any:
 OPTAX = "optax"
 NARROW = {"dtype": jnp.bfloat16, "weights": "split8", "moments": "int8"}
 CONTENDERS: dict[str, tuple[Make, float]] = {
-    OPTAX: (of_optax(), 28),
+    OPTAX: (chained(optax.adamw(RATE, weight_decay=DECAY)), 28),
     "adamx": (of_adamx(), 28),
     "adamx, moments bfloat16": (of_adamx(moments="bfloat16"), 20),
     "adamx, moments int8": (of_adamx(moments="int8"), 16.1),
     "adamx, bfloat16 weights and gradients, split8, int8": (of_adamx(**NARROW), 12.1),
     "adamx, kernel xla": (of_adamx(kernel="xla"), 28),
-    "adamx, update and apply_updates": (chained_adamx(), 28),
+    "adamx, update and apply_updates": (chained(adamx.adamw(RATE, weight_decay=DECAY)), 28),
     "loop in C": (of_c, 28),
     "torch fused": (of_torch, 28),
 }

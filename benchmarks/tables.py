@@ -84,9 +84,9 @@ def compile_time() -> str:
 
 def compile_formats() -> str:
     """First calls by XLA with coded moments."""
-    results = read("compile_formats")
+    results, keys = read("compile_formats"), ("seconds", "seconds_to_optax", "processor", "processor_to_optax")
     body = (
-        (f"{int(leaves):,} leaves, {name}", *(f"{x['median']:.2f}" for x in row.values()))
+        (f"{int(leaves):,} leaves, {name}", *(f"{row[key]['median']:.2f}" for key in keys))
         for leaves, rows in results["leaves"].items()
         for name, row in rows.items()
     )

@@ -1,18 +1,23 @@
 """The registry that every contract runs over, and the trees and gradients that they run on."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import adamx
 from adamx._factory import FACTORIES
+from adamx._weights import ROUNDINGS
 
 MISSING = adamx.kernels.cpu.calls.missing()
 product = pytest.mark.product
+NARROW_MODES = [mode for mode, rounding in ROUNDINGS.items() if rounding is not None]
+"""How weights narrower than float32 are rounded by the step itself."""
 needs_native = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
 
@@ -151,3 +156,27 @@ def hostile(shape: tuple[int, ...], steps: int, seed: int = 0) -> np.ndarray:
     n = int(np.prod(shape))
     columns = np.concatenate([kinds[i % len(kinds)] for i in range(n)], axis=1)
     return columns.reshape(steps, *shape) * scale
+
+
+def scanned(tx: optax.GradientTransformation, grads: jax.Array) -> jax.Array:
+    """The update of each step; the gradients of the steps are the rows of `grads`."""
+
+    def body(state, g):
+        u, state = tx.update(g, state)
+        return state, u
+
+    return jax.lax.scan(body, tx.init(grads[0]), grads)[1]
+
+
+def directions(rule: adamx.Rule, grads: jax.Array) -> jax.Array:
+    """The direction of each step of a rule; compiled once for each rule, shape and dtype."""
+    try:
+        hash(rule)
+    except TypeError:  # of hyperparameters that are arrays
+        return jax.jit(lambda grads: scanned(adamx.scale_by(rule), grads))(grads)
+    return _directions(rule, grads)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _directions(rule, grads):
+    return scanned(adamx.scale_by(rule), grads)

@@ -9,7 +9,7 @@ import pytest
 import adamx
 from adamx._math import ema
 from tests import reference
-from tests.test_reference import directions
+from tests.helpers import directions
 
 GRADS = np.random.default_rng(0).standard_normal((60, 4, 3))
 

@@ -7,10 +7,9 @@ import pytest
 
 import adamx
 from adamx._math import largest
-from tests.helpers import needs_native, ulp
+from tests.helpers import NARROW_MODES, needs_native, ulp
 
 SHAPE = (64, 128)  # 8,192 elements: from 4,096 on a maximum of floats passes over NaN on CPUs
-NARROW_MODES = ["stochastic", "kahan", "split8", "split16"]
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])

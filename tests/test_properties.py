@@ -7,8 +7,7 @@ import numpy as np
 from hypothesis import given
 
 import adamx
-from tests.helpers import ulp
-from tests.test_reference import directions
+from tests.helpers import directions, ulp
 
 NORMAL = st.floats(2**-20, 2**20, width=32) | st.floats(-(2**20), -(2**-20), width=32) | st.just(0.0)
 STREAMS = hnp.arrays(np.float32, (12, 3), elements=NORMAL)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from benchmarks import quality
 from benchmarks.language_model import Block, Text, Transformer, rotated, standard_library
-from benchmarks.quality import VARIANTS
+from benchmarks.stored_training import VARIANTS, start
 
 TEXT = Text(*(np.frombuffer(text * 40, np.uint8) for text in (b"import this\n", b"import that\n")))
 SETTINGS = replace(quality.QUICK, steps=5, warmup=1, evaluations=2, batch=8, windows=8)
@@ -40,7 +40,7 @@ def test_a_comparison_learns_and_writes_a_figure_and_every_number(tmp_path):
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 def test_every_variant_has_an_optimizer_for_the_model(variant):
     params = nnx.state(Transformer(SETTINGS, rngs=nnx.Rngs(0)))
-    stored, state = jax.eval_shape(lambda p: quality.start(variant, SETTINGS, 0, p), params)
+    stored, state = jax.eval_shape(lambda p: start(variant, SETTINGS, 0, p), params)
     dtype = jnp.float32 if variant.weights is None else jnp.bfloat16
     assert {x.dtype for x in jax.tree.leaves(stored)} == {jnp.dtype(dtype)}
     assert state.count.shape == ()

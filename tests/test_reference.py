@@ -1,7 +1,5 @@
 """Every rule against its paper's box in extended precision (tests/reference), free-running."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,32 +8,12 @@ import pytest
 import adamx
 from adamx._math import bias_correction
 from tests import reference
-from tests.boxes import CANCELLING, DIRECTIONS, PARAMETERS, REAL_ONLY
-from tests.helpers import hostile, some, ulp
+from tests.helpers import directions, hostile, some, ulp
+from tests.reference_cases import CANCELLING, DIRECTIONS, PARAMETERS, REAL_ONLY
 
 # One shape for every test in float32, which then share a program.
 SHARED = np.random.default_rng(0).standard_normal((300, 8, 8)).astype(np.float32)
 every_case = pytest.mark.parametrize("name", DIRECTIONS)
-
-
-def directions(rule, grads):
-    """The direction of each step; compiled once for each rule, shape and dtype."""
-    try:
-        hash(rule)
-    except TypeError:  # of hyperparameters that are arrays
-        return jax.jit(lambda grads: _directions.__wrapped__(rule, grads))(grads)
-    return _directions(rule, grads)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _directions(rule, grads):
-    tx = adamx.scale_by(rule)
-
-    def body(state, g):
-        u, state = tx.update(g, state)
-        return state, u
-
-    return jax.lax.scan(body, tx.init(grads[0]), grads)[1]
 
 
 def worst(got, wanted):

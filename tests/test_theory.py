@@ -12,16 +12,7 @@ import pytest
 
 import adamx
 from adamx import theory
-
-
-def directions(tx, grads):
-    """The direction of each step, the gradients of the steps being the rows of `grads`."""
-
-    def body(state, g):
-        u, state = tx.update(g, state)
-        return state, u
-
-    return jax.lax.scan(body, tx.init(grads[0]), grads)[1]
+from tests.helpers import scanned
 
 
 def trajectory(opt, grads, start):
@@ -36,7 +27,7 @@ def trajectory(opt, grads, start):
     return np.asarray(jax.lax.scan(body, (start, opt.init(start)), jnp.asarray(grads))[1])
 
 
-def hostile(generator, shape):
+def heavy_tailed(generator, shape):
     """Gradients of which some are zero and some enormous, and which grow or shrink as they come."""
     g = generator.standard_cauchy(shape) * np.exp(2 * generator.standard_normal(shape))
     g = np.where(generator.random(shape) < generator.random((*shape[:-2], 1, *shape[-1:])), 0, g)
@@ -69,13 +60,13 @@ def test_no_step_exceeds_the_exact_bound_in_ten_thousand_trials(name, x64):
     b1 = 1 - 10 ** -generator.uniform(0, 2, 100)
     b2 = 1 - 10 ** -generator.uniform(0.1, 4, 100)
     b1[:10] = 0
-    grads = hostile(generator, (100, steps, trials))
+    grads = heavy_tailed(generator, (100, steps, trials))
     noise = np.exp(0.1 * generator.standard_normal((steps, trials // 2)))
     for i in range(100):
         grads[i, :, ::2] = worst(float(b1[i]), float(b2[i]), steps)[:, None] * noise
     t = np.arange(1, steps + 1)
     bounds = np.stack([bound(float(p), float(q), t) for p, q in zip(b1, b2, strict=True)])
-    run = jax.jit(jax.vmap(lambda p, q, g: directions(make(b1=p, b2=q, eps=0.0), g)))
+    run = jax.jit(jax.vmap(lambda p, q, g: scanned(make(b1=p, b2=q, eps=0.0), g)))
     share = np.abs(run(b1, b2, grads)) / bounds[:, :, None]
     assert share.max() <= 1 + 1e-12
     assert share[:, -1].max() > 0.99
@@ -88,7 +79,7 @@ def test_the_exact_bound_is_attained_by_the_worst_gradients(name, b1, b2, t, x64
     make, bound, worst = RULES[name]
     grads = jnp.asarray(worst(b1, b2, t))
     assert grads.shape == (t,) and grads.max() == 1
-    longest = float(jax.jit(lambda g: directions(make(b1=b1, b2=b2, eps=0.0), g)[-1])(grads))
+    longest = float(jax.jit(lambda g: scanned(make(b1=b1, b2=b2, eps=0.0), g)[-1])(grads))
     np.testing.assert_allclose(longest, bound(b1, b2, t), rtol=1e-6)
 
 
@@ -104,13 +95,13 @@ def test_the_papers_bound_and_the_exact_one(b1, b2, paper, exact):
 
 def test_adam_exceeds_the_papers_bound_by_2_29_times(x64):
     grads = jnp.asarray(theory.worst_case_gradients(0.9, 0.999, 8000))
-    longest = float(jax.jit(lambda g: directions(adamx.scale_by_adam(0.9, 0.999, eps=0.0), g)[-1])(grads))
+    longest = float(jax.jit(lambda g: scanned(adamx.scale_by_adam(0.9, 0.999, eps=0.0), g)[-1])(grads))
     assert longest > 2.29 * theory.paper_bound(0.9, 0.999)
 
 
 def test_the_papers_bound_is_that_of_a_lone_gradient(x64):
     lone = jnp.zeros(10_000).at[-1].set(1.0)
-    longest = float(jax.jit(lambda g: directions(adamx.scale_by_adam(eps=0.0), g)[-1])(lone))
+    longest = float(jax.jit(lambda g: scanned(adamx.scale_by_adam(eps=0.0), g)[-1])(lone))
     np.testing.assert_allclose(longest, theory.paper_bound(0.9, 0.999), rtol=1e-4)
 
 
@@ -220,7 +211,7 @@ def test_adam_nears_adagrad_as_b2_goes_to_one_and_without_correction_does_not(x6
 def test_the_uncorrected_step_is_that_of_adam_without_correction(b1, b2, x64):
     curves = theory.bias_curves(b1, b2, 300)
     ones = jnp.ones(300)
-    plain = directions(adamx.scale_by_adam(b1, b2, eps=0.0, bias_correction=False), ones)
+    plain = scanned(adamx.scale_by_adam(b1, b2, eps=0.0, bias_correction=False), ones)
     np.testing.assert_allclose(curves.uncorrected_step, plain, rtol=1e-12)
     np.testing.assert_allclose(curves.correction * plain, 1, rtol=1e-12)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._math import div_no_nan, largest
+from .._math import div_no_nan, largest, select
 from .._random import Noise, unit_interval
 from .._typing import Array
 from .codes import LogCode, RatioCode
@@ -45,15 +45,15 @@ class Log:
         raw = jax.lax.bitcast_convert_type(_grouped(x), jnp.int32) & np.int32(0x7FFFFFFF)  # -0.0 is zero
         exponent = raw >> 23
         zero = exponent == 0
-        low, high = _ends(jnp.where(zero, 255, exponent), jnp.where(zero, 1, exponent))
+        low, high = _ends(select(zero, 255, exponent), select(zero, 1, exponent))
         high = high + 1
         broken = high >= 256
         high = jnp.minimum(high, 256)
         low = jnp.maximum(jnp.minimum(low, high - 1), high - SPAN)
         place = (raw - low * OCTAVE).astype(jnp.float32) * (np.float32(254 / OCTAVE) / (high - low).astype(jnp.float32))
         code = 1 + jnp.clip(jnp.floor(place + _dither(x, noise)), 0, 254).astype(jnp.int32)
-        code = jnp.where(zero & ~broken, 0, code)
-        low = jnp.where(broken, 255, low)
+        code = select(zero & ~broken, 0, code)
+        low = select(broken, 255, low)
         return LogCode(_ungrouped(code, x.shape).astype(jnp.uint8), *(e[..., 0].astype(jnp.uint8) for e in (low, high)))
 
     def decode(self, code: LogCode, unit: Array | None) -> Array:
@@ -65,7 +65,7 @@ class Log:
         # Just below the end, which is a power of two: on it, the group would reach one octave further.
         raw = jnp.minimum(low * OCTAVE + place.astype(jnp.int32), high * OCTAVE - 1)
         x = jax.lax.bitcast_convert_type(raw, jnp.float32)
-        x = jnp.where(low == 255, jnp.nan, jnp.where(step == 0, 0, x))
+        x = jnp.where(low == 255, jnp.nan, select(step == 0, 0, x))
         return _ungrouped(x, code.code.shape)
 
 
@@ -84,10 +84,10 @@ class Ratio:
         ratio = _grouped(x if unit is None else div_no_nan(x, unit))
         top = jax.lax.bitcast_convert_type(largest(ratio, -1, keepdims=True), jnp.int32)
         up = jnp.minimum((top + QUARTER - 1) & -QUARTER, INFINITE - QUARTER)
-        scale = jax.lax.bitcast_convert_type(jnp.where(top < INFINITE, up, top), jnp.float32)
+        scale = jax.lax.bitcast_convert_type(select(top < INFINITE, up, top), jnp.float32)
         place = 254 * div_no_nan(ratio, scale + jnp.abs(ratio))
         code = jnp.clip(jnp.floor(place + _dither(x, noise)), -127, 127)
-        code = jnp.where(jnp.isnan(code), 127, code)
+        code = select(jnp.isnan(code), 127, code)
         return RatioCode(_ungrouped(code, x.shape).astype(jnp.int8), scale[..., 0].astype(jnp.bfloat16))
 
     def decode(self, code: RatioCode, unit: Array | None) -> Array:
@@ -101,7 +101,7 @@ class Ratio:
 def _ends(x: Array, y: Array) -> tuple[Array, Array]:
     """The least of `x` and the largest of `y` in each group, int32, (..., groups, 1); XLA does two in one pass."""
     first = np.int32(np.iinfo(np.int32).max), np.int32(np.iinfo(np.int32).min)
-    both = lambda a, b: (jnp.minimum(a[0], b[0]), jnp.maximum(a[1], b[1]))  # noqa: E731
+    both = lambda a, b: (jax.lax.min(a[0], b[0]), jax.lax.max(a[1], b[1]))  # noqa: E731
     low, high = jax.lax.reduce((x, y), first, both, (x.ndim - 1,))
     return low[..., None], high[..., None]
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from .._math import compensated_add
 from .._typing import Array, Params
 
 
@@ -34,22 +35,24 @@ class RegretMeter(NamedTuple):
 
 
 class Sum(NamedTuple):
-    """A running sum, and what its last addition has rounded away (Kahan 1965, with Knuth's exact sum of two)."""
+    """A running sum, and what its last addition put in too much."""
 
     total: Array
     lost: Array
 
+    @classmethod
+    def zeros_like(cls, x: Array) -> "Sum":
+        """The sum of no terms of the shape and dtype of `x`."""
+        return cls(jnp.zeros_like(x), jnp.zeros_like(x))
+
     @property
     def value(self) -> Array:
         """The sum."""
-        return self.total + self.lost
+        return self.total - self.lost
 
-    def add(self, x: Array) -> "Sum":
-        """The sum with `x` in it."""
-        x = x + self.lost
-        total = self.total + x
-        added = total - self.total
-        return Sum(total, (self.total - (total - added)) + (x - added))
+    def plus(self, x: Array) -> "Sum":
+        """The sum with one more term."""
+        return Sum(*compensated_add(self.total, self.lost, x))
 
 
 class Hindsight(NamedTuple):
@@ -87,11 +90,11 @@ def regret(comparator: Params) -> RegretMeter:
 
     def init(params: Params) -> Sum:
         dtype = jnp.result_type(float, *(leaf.dtype for leaf in map(jnp.asarray, jax.tree.leaves(params))))
-        return Sum(jnp.zeros([], dtype), jnp.zeros([], dtype))
+        return Sum.zeros_like(jnp.zeros([], dtype))
 
     def update(state: Sum, *args: Any) -> tuple[Sum, Array]:
         loss, params = args
-        state = state.add((loss(params) - loss(comparator)).astype(state.total.dtype))
+        state = state.plus((loss(params) - loss(comparator)).astype(state.total.dtype))
         return state, state.value
 
     return RegretMeter(init, update)
@@ -128,16 +131,16 @@ def regret_in_hindsight(low: float, high: float) -> RegretMeter:
 
     def init(params: Params) -> Hindsight:
         point = jnp.asarray(params)
-        none, zeros = jnp.zeros([], point.dtype), jnp.zeros_like(point)
-        return Hindsight(Sum(none, none), Sum(zeros, zeros), Sum(zeros, zeros))
+        paid = Sum.zeros_like(jnp.zeros([], point.dtype))
+        return Hindsight(paid, Sum.zeros_like(point), Sum.zeros_like(point))
 
     def update(state: Hindsight, *args: Any) -> tuple[Hindsight, Array]:
         point, slope, *rest = args
         curvature = rest[0] if rest else jnp.zeros_like(slope)
         state = Hindsight(
-            state.paid.add(jnp.sum(curvature / 2 * point**2 + slope * point)),
-            state.slope.add(slope),
-            state.curvature.add(curvature),
+            state.paid.plus(jnp.sum(curvature / 2 * point**2 + slope * point)),
+            state.slope.plus(slope),
+            state.curvature.plus(curvature),
         )
         a, b = state.curvature.value, state.slope.value
         curved = a > 0
