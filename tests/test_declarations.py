@@ -194,7 +194,5 @@ def test_no_file_names_a_rules_class_but_those_that_define_export_or_list_rules(
         nodes = list(ast.walk(ast.parse(path.read_text())))
         named = {node.id for node in nodes if isinstance(node, ast.Name)}
         named |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-        named |= {
-            alias.name for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names
-        }
+        named |= {node.name for node in nodes if isinstance(node, ast.alias)}
         assert named.isdisjoint(classes), path

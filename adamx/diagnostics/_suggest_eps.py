@@ -23,9 +23,6 @@ HARMLESS = 0.01
 """The share of weights that ε may dominate without mattering."""
 
 DEFAULT = 1e-8
-BEGINNING = State(np.int32(0), (), {})
-"""Stands for the state of an optimizer of which only gradients are given."""
-
 SAMPLE = 2_000_000
 """The largest number of elements of a leaf that quantiles are taken of; of larger leaves, evenly spaced elements."""
 
@@ -125,7 +122,8 @@ def _below(known: np.ndarray, eps: float) -> float:
 def _sizes(source: Any, opt: Optimizer | None, params: Params) -> tuple[np.ndarray, float]:
     r"""All $\sqrt{\hat v}$ or $|g|$ in float64, and the present ε."""
     if not any(isinstance(x, State) for x in jax.tree.leaves(source, is_leaf=lambda x: isinstance(x, State))):
-        return _flat(source), DEFAULT if opt is None else _present(opt, BEGINNING, jnp.float32(jnp.inf))
+        start = State(jnp.zeros([], jnp.int32), (), {})
+        return _flat(source), DEFAULT if opt is None else _present(opt, start, jnp.float32(jnp.inf))
     if opt is None:
         raise ValueError("a state does not know its decay rate: call suggest_eps(state, opt)")
     present, state = _present(opt, only_state(source)), only_state(source)

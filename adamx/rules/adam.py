@@ -60,12 +60,12 @@ class Adam(Rule[Moments]):
         eps = eps_beside_hat(self.eps, self.b2, t) if self.eps_hat else self.eps
         return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t), eps, (self.b1, self.b2))
 
-    @property
-    def eps_place(self) -> str:
-        """Beside which root ε stands."""
+    def _eps_place(self) -> str:
         if not self.bias_correction:
             return "√v + ε"
         return "√v + ε̂" if self.eps_hat else "√v̂ + ε"
+
+    eps_place = property(_eps_place)
 
 
 @named

@@ -70,19 +70,19 @@ class AMSGrad(Rule[MaxMoments]):
         raw = self.bias_correction_nu and self.max_of == "raw"
         return MomentEstimates(mean, bias_correction(self.b2, t) if raw else 1.0, self._eps(t), square="nu_max")
 
-    @property
-    def eps_place(self) -> str:
-        """Beside which root ε stands."""
+    def _eps_place(self) -> str:
         if self.eps_hat:
             return "√v + ε̂"
         return "√v̂ + ε" if self.bias_correction_nu else "√v + ε"
 
-    @property
-    def corrected_averages(self) -> str:
-        """Which moments are, and on which side of the maximum."""
+    eps_place = property(_eps_place)
+
+    def _corrected_averages(self) -> str:
         mean = ["m"] if self.bias_correction_mu else []
         square = ["v after max v" if self.max_of == "raw" else "v before max v̂"] if self.bias_correction_nu else []
         return ", ".join(mean + square) or "none"
+
+    corrected_averages = property(_corrected_averages)
 
     def _eps(self, t: Array) -> Scalar:
         return eps_beside_hat(self.eps, self.b2, t) if self.eps_hat else self.eps

@@ -84,18 +84,18 @@ class RMSProp(Rule[RMSMoments]):
             u = u + self.momentum * trace if self.nesterov else trace
         return u, RMSMoments(nu, mu, trace)
 
-    @property
-    def eps_place(self) -> str:
-        """In the root or beside it."""
+    def _eps_place(self) -> str:
         v = "v̂" if self.bias_correction else "v"
         return f"√({v} + ε)" if self.eps_in_sqrt else f"√{v} + ε"
 
-    @property
-    def corrected_averages(self) -> str:
-        """All or none."""
+    eps_place = property(_eps_place)
+
+    def _corrected_averages(self) -> str:
         if not self.bias_correction:
             return "none"
         return "m, v" if self.centered else "v"
+
+    corrected_averages = property(_corrected_averages)
 
 
 @named
