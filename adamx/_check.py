@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _AS_SAVED = "leave the state out of casts, and restore checkpoints in the dtypes they were saved in"
 
 
-def check_state(state: Any, layout: Layout, varying: set[str], rule: Any) -> None:
+def validate_state(state: Any, layout: Layout, varying: set[str], rule: Any) -> None:
     """Raise unless `state` is one that this optimizer makes: its count, its slots, its products of decay rates.
 
     Args:
@@ -32,7 +32,7 @@ def check_state(state: Any, layout: Layout, varying: set[str], rule: Any) -> Non
     if not all(hasattr(state, name) for name in ("count", "slots", "log_products", "residuals")):
         raise TypeError(f"{type(state).__name__} is not a state from `init(params)`: call update(grads, state, params)")
     _check_count(state.count)
-    check_slots(state, layout, rule)
+    validate_slots(state, layout, rule)
     if set(state.log_products or ()) != varying:
         raise ValueError(
             f"the state is of schedules of {sorted(state.log_products or ())}, the optimizer of {sorted(varying)}: the "
@@ -40,7 +40,7 @@ def check_state(state: Any, layout: Layout, varying: set[str], rule: Any) -> Non
         )
 
 
-def check_slots(state: Any, layout: Layout, rule: Any) -> None:
+def validate_slots(state: Any, layout: Layout, rule: Any) -> None:
     """Raise unless the state's slots are those of `rule`."""
     try:
         layout.tree.flatten_up_to(state.slots)
@@ -69,13 +69,13 @@ def _check_count(count: Any) -> None:
 
 
 def leaf_kind(leaf: "Leaf") -> Hashable:
-    """All of a leaf that `check_leaf` looks at: leaves of one kind are checked once."""
+    """All of a leaf that `validate_leaf` looks at: leaves of one kind are checked once."""
     arrays, tree = jax.tree.flatten((leaf.g, leaf.p, leaf.stored, leaf.residual))
     forms = ((getattr(x, "shape", None), getattr(x, "dtype", type(x))) for x in arrays)
     return tree, leaf.rounding, *forms
 
 
-def check_leaf(leaf: "Leaf", layout: Layout) -> None:
+def validate_leaf(leaf: "Leaf", layout: Layout) -> None:
     """Raise, naming the leaf, unless gradient, parameter, slots and residual belong together."""
     shape, where = jnp.shape(leaf.g), _leaves.show("grads", leaf.path)
     if leaf.p is not None and jnp.shape(leaf.p) != shape:

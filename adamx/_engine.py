@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _leaves, kernels
-from ._check import check_leaf, check_state, leaf_kind
+from ._annotations import Array, DecayRate, Params, Scalar
+from ._check import leaf_kind, validate_leaf, validate_state
 from ._clip import gradient_factor
 from ._layout import Layout, wide_dtype
-from ._leaf import Leaf, Now, Step
+from ._leaf import Leaf, SharedInputs, Step
 from ._math import Varying, compensated_add, log_beta
 from ._names import refuse_step_words
-from ._random import Noise, noise
-from ._rule import Rule, check_value, hyperparameters, replace
-from ._typing import Array, DecayRate, Params, Scalar
+from ._noise import Noise, noise
+from ._rule import Rule, hyperparameters, replace, validate_value
 from ._variables import inside, outside
 from ._weights import ROUNDINGS, Rounding, is_narrow
 
@@ -79,7 +79,7 @@ class Engine:
         layout: its slots, and how each is stored.
         weights: how narrow parameters take the step.
         seed: of the random bits.
-        decay_mask: for which leaves `At.decays` is set.
+        decay_mask: for which leaves `StepContext.decays` is set.
         kernel: who takes the whole step.
     """
 
@@ -142,12 +142,12 @@ class Engine:
         elif self.rounding is not None:
             raise ValueError(f"weights={self.weights!r} rounds the parameters: call `update(grads, state, params)`")
         if self.rounding is not None:
-            self.check_residuals(state.residuals, leaves._replace(arrays=parameters))
+            self.validate_residuals(state.residuals, leaves._replace(arrays=parameters))
         if self.decay_mask is not None:
             decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays) if params is None else params)
         count = _increment(state.count)
         current, products = _now(self.rule, state, count)
-        now = Now(current, count, grad_scale)
+        now = SharedInputs(current, count, grad_scale)
         steps: list[Step | None] = []
         checked: set[Hashable] = set()
         for path, g, p, row, decay, residual in zip(
@@ -162,7 +162,7 @@ class Engine:
             narrow = self.rounding if p is not None and is_narrow(p) else None
             leaf = Leaf(path, g, p, row, decay, narrow, residual)
             if (kind := leaf_kind(leaf)) not in checked:
-                check_leaf(leaf, self.layout)
+                validate_leaf(leaf, self.layout)
                 checked.add(kind)
             steps.append(Step(leaf, self.layout, now, self.noise(path, count)))
         total = _total([step.measure() for step in steps if step is not None]) if self.rule.measures else None
@@ -183,7 +183,7 @@ class Engine:
 
     def rows(self, leaves: _leaves.Leaves, state: Any) -> tuple[list[list[Any]], list[Any]]:
         """Of each leaf, its slots as they are stored and its residual."""
-        check_state(state, self.layout, self.varying, self.rule)
+        validate_state(state, self.layout, self.varying, self.rule)
         slots = self.layout.tree.flatten_up_to(state.slots)
         columns = [_leaves.match(leaves, outside(column), "state") for column in slots]
         rows = [[column[i] for column in columns] for i in range(len(leaves.arrays))]
@@ -196,7 +196,7 @@ class Engine:
         columns = [leaves.rebuild([row[i] for row in rows]) for i in range(len(self.layout.slots))]
         return self.layout.tree.unflatten([inside(column) for column in columns])
 
-    def check_residuals(self, residuals: Any, params: _leaves.Leaves) -> None:
+    def validate_residuals(self, residuals: Any, params: _leaves.Leaves) -> None:
         """Raise, naming a leaf, unless there are residuals where narrow parameters have them."""
         if self.rounding is None or jax.tree.leaves(residuals):
             return
@@ -212,11 +212,11 @@ class Engine:
         return noise(self.seed, _leaves.show("", path), count)
 
 
-def last_step(rule: Rule[Any], state: State) -> Now:
+def last_step(rule: Rule[Any], state: State) -> SharedInputs:
     """What leaves shared in the step that led to `state`; in the first one if none is finished."""
     count = jnp.asarray(state.count)
     number = jnp.maximum(count, 1)
-    return Now(_with_values(rule, _scheduled(rule, number - 1), state.log_products, count), number)
+    return SharedInputs(_with_values(rule, _scheduled(rule, number - 1), state.log_products, count), number)
 
 
 def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, LogProduct]]:
@@ -236,7 +236,7 @@ def _scheduled(rule: Rule[Any], finished: Array) -> dict[str, Any]:
     for path, schedule, interval in hyperparameters(rule):
         if callable(schedule):
             value = schedule(finished)
-            check_value(path.rpartition(".")[2], value, interval)
+            validate_value(path.rpartition(".")[2], value, interval)
             values[path] = jnp.asarray(value, float) if isinstance(interval, DecayRate) else value
     return values
 

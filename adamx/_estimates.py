@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ._typing import Scalar
+from ._annotations import Scalar
 
 
 class MomentEstimates(NamedTuple):

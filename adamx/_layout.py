@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._annotations import Array
 from ._math import dtype_of, parts, whole
-from ._random import Noise
+from ._noise import Noise
 from ._rule import Rule, Slot
-from ._typing import Array
 from .moments import Format, MomentFormats, format_of, format_stored, formats, is_code
 from .moments.dense import Dense
 

@@ -11,16 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _leaves
+from ._annotations import Array
 from ._layout import Layout, real_dtype, wide_dtype
 from ._math import dtype_of, parts, whole
-from ._random import Noise
-from ._rule import At, Rule
-from ._typing import Array
+from ._noise import Noise
+from ._rule import Rule, StepContext
 from ._weights import Rounding
 from .moments import Format, is_code
 from .moments.dense import Dense
 
-Landed = tuple[Array, list[Any], Array | None]
+StepResult = tuple[Array, list[Any], Array | None]
 """What a step gives: the new parameter (or the direction), the slots as they are stored, and the weight's residual."""
 
 
@@ -46,7 +46,7 @@ class Leaf(NamedTuple):
     residual: Array | None
 
 
-class Now:
+class SharedInputs:
     """What all leaves share in one step: the rule with its schedules at their values, the step's number, a factor.
 
     Attributes:
@@ -85,7 +85,7 @@ class Step:
 
     leaf: Leaf
     layout: Layout
-    now: Now
+    shared: SharedInputs
     noise: Noise
 
     @functools.cached_property
@@ -106,23 +106,23 @@ class Step:
     @functools.cached_property
     def rule(self) -> Any:
         """The rule, its numbers in this leaf's precision."""
-        return self.now.rule(real_dtype(self.wide))
+        return self.shared.rule(real_dtype(self.wide))
 
     @functools.cached_property
-    def at(self) -> At:
+    def at(self) -> StepContext:
         """Where the step is taken: from the master of a weight that has one."""
         leaf, p = self.leaf, self.leaf.p
         if leaf.rounding is not None:
             p = leaf.rounding.master(jnp.asarray(p), leaf.residual)
         p = None if p is None else jnp.asarray(p, self.wide)
         dtype = None if leaf.p is None else dtype_of(leaf.p)
-        return At(self.now.t(real_dtype(self.wide)), p, leaf.decays, dtype=dtype)
+        return StepContext(self.shared.t(real_dtype(self.wide)), p, leaf.decays, dtype=dtype)
 
     @functools.cached_property
     def g(self) -> Array:
         """The gradient."""
         g = jnp.asarray(self.leaf.g, self.wide)
-        return g if self.now.grad_scale is None else g * self.now.grad_scale.astype(real_dtype(self.wide))
+        return g if self.shared.grad_scale is None else g * self.shared.grad_scale.astype(real_dtype(self.wide))
 
     @functools.cached_property
     def slots(self) -> Any:
@@ -152,7 +152,7 @@ class Step:
             self._check_shape(name, x, x_old)
         return (whole(direction), tree.unflatten(self.layout.wholes(new))) if apart else (direction, slots)
 
-    def update(self, total: Any) -> Landed:
+    def update(self, total: Any) -> StepResult:
         """The direction in the gradient's dtype, the slots as they are stored, and the weight's residual.
 
         With a rounding the direction is the float32 difference of two weights in their own dtype.
@@ -163,7 +163,7 @@ class Step:
         new, residual = self._rounded(direction)
         return _change(jnp.asarray(self.leaf.p), new), self._stored(slots), residual
 
-    def land(self, total: Any) -> Landed:
+    def apply(self, total: Any) -> StepResult:
         """The new weight, the slots as they are stored, and the weight's residual."""
         direction, slots = self.compute(total)
         if self.leaf.rounding is None:

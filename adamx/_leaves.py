@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ._annotations import Array, Params
 from ._math import dtype_of
-from ._typing import Array, Params
 from .moments import is_code
 
 Path = tuple[Any, ...]

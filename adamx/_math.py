@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from ._typing import Array, Scalar
+from ._annotations import Array, Scalar
 
 
 def abs_sq(x: Array) -> Array:

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from jax.core import Tracer
 
+from ._annotations import ScalarOrSchedule
 from ._decay import Decay
 from ._descent import Descent
 from ._rule import Rule
 from ._transform import Optimizer, scale_by
-from ._typing import ScalarOrSchedule
 from ._weights import Weights
 from .kernels import Kernel
 from .moments import MomentFormats

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ._annotations import Array, DecayRate, Fixed, Interval, Scalar, ScalarOrSchedule
 from ._estimates import MomentEstimates
-from ._names import choose
-from ._typing import Array, DecayRate, Fixed, Interval, Scalar, ScalarOrSchedule
+from ._names import validate_choice
 
 Slots = TypeVar("Slots", bound=tuple)
 
@@ -49,7 +49,7 @@ class Moments(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class At:
+class StepContext:
     """Where a step is taken.
 
     Attributes:
@@ -73,7 +73,7 @@ class At:
             raise ValueError("this transformation reads the parameters: call `update(grads, state, params)`")
         return self.params
 
-    def landed(self, update: Array) -> Array:
+    def params_after(self, update: Array) -> Array:
         """The parameter after `update` has been added, rounded as it will be stored."""
         return (self.p + update).astype(self.dtype).astype(self.p.dtype)
 
@@ -131,7 +131,7 @@ class Rule(Generic[Slots]):
         super().__init_subclass__(**kwargs)
         jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
 
-    def step(self, g: Array, s: Slots, at: At) -> tuple[Array, Slots]:
+    def step(self, g: Array, s: Slots, at: StepContext) -> tuple[Array, Slots]:
         """The direction to subtract, and the new slots, for one array.
 
         Args:
@@ -154,7 +154,7 @@ class Rule(Generic[Slots]):
         """Whether it has a `measure`."""
         return type(self).measure is not Rule.measure
 
-    def measure(self, g: Array, s: Slots, at: At) -> Any:
+    def measure(self, g: Array, s: Slots, at: StepContext) -> Any:
         """What a rule wants to know of all leaves together: scalars of this one, summed into `at.total` for `step`."""
         del g, s, at
 
@@ -180,7 +180,7 @@ class Modifier(Rule[Any]):
         """Whether it has a `measure` of its own, or the inner rule has one."""
         return type(self).measure is not Modifier.measure or self.rule.measures
 
-    def measure(self, g: Array, s: Any, at: At) -> Any:
+    def measure(self, g: Array, s: Any, at: StepContext) -> Any:
         """The inner rule's."""
         return self.rule.measure(g, s, at)
 
@@ -244,16 +244,16 @@ def check(rule: Rule[Any]) -> None:
         if field.metadata.get("static"):
             refuse_traced(field.name, getattr(rule, field.name))
             if field.metadata["choices"]:
-                choose(field.name, getattr(rule, field.name), field.metadata["choices"])
+                validate_choice(field.name, getattr(rule, field.name), field.metadata["choices"])
     for path, value, interval in hyperparameters(rule):
         name = path.rpartition(".")[2]
         if not callable(value):
-            check_value(name, value, interval)
+            validate_value(name, value, interval)
         elif isinstance(interval, Fixed):
             raise TypeError(f"{name} is the same at all steps and cannot follow a schedule: give a number")
 
 
-def check_value(name: str, value: Scalar, interval: Interval) -> None:
+def validate_value(name: str, value: Scalar, interval: Interval) -> None:
     """Raise unless `value` is a scalar in `interval` with digits enough to say so; a traced value has no range yet."""
     dtype = getattr(value, "dtype", None)
     is_array = dtype is not None and any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))
@@ -275,7 +275,7 @@ def check_value(name: str, value: Scalar, interval: Interval) -> None:
         raise ValueError(f"{name} = {value} is outside {interval}")
 
 
-def check_dtype(name: str, dtype: Any) -> None:
+def validate_dtype(name: str, dtype: Any) -> None:
     """Raise unless `dtype` is a real floating one, or `None`."""
     try:
         real = dtype is None or jnp.issubdtype(dtype, jnp.floating)

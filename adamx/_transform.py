@@ -8,11 +8,11 @@ import numpy as np
 import optax
 
 from . import kernels
+from ._annotations import Params, Scalar
 from ._engine import Engine
 from ._layout import Layout
-from ._names import STEP_WORDS, choose, refuse_unknown
-from ._rule import Modifier, Rule, check, check_dtype
-from ._typing import Params, Scalar
+from ._names import STEP_WORDS, refuse_unknown, validate_choice
+from ._rule import Modifier, Rule, check, validate_dtype
 from ._weights import ROUNDINGS, Weights
 from .kernels import Kernel
 from .moments import MomentFormats
@@ -131,8 +131,8 @@ def scale_by(
             see `adamx.optimizer`.
         seed: of the random bits.
         mu_dtype: dtype that `mu` of a real leaf is stored in; `None` for at least float32, as every other slot.
-        decay_mask: for which leaves `At.decays` is set: a tree of booleans, the top of one, or a function of the
-            parameters that returns one; `None` for all.
+        decay_mask: for which leaves `StepContext.decays` is set: a tree of booleans, the top of one, or a function of
+            the parameters that returns one; `None` for all.
         complex_parts: what complex leaves are to the rule: "together", complex numbers, whose second moment is real; or
             "apart", real and imaginary part as real numbers of their own, as in PyTorch.
         kernel: who takes the whole step in `Optimizer.step`; see `adamx.optimizer`.
@@ -151,9 +151,9 @@ def scale_by(
     Array([ 1., -1.,  0.], dtype=float32)
     """
     check(rule)
-    choose("weights", weights, ROUNDINGS)
-    choose("kernel", kernel, kernels.KERNELS)
-    apart = choose("complex_parts", complex_parts, ("together", "apart")) == "apart"
+    validate_choice("weights", weights, ROUNDINGS)
+    validate_choice("kernel", kernel, kernels.KERNELS)
+    apart = validate_choice("complex_parts", complex_parts, ("together", "apart")) == "apart"
     if apart:
         _check_elementwise(rule)
     _check_seed(seed)
@@ -185,6 +185,6 @@ def _check_seed(seed: Any) -> None:
 
 
 def _check_mu_dtype(mu_dtype: Any, rule: Rule[Any], names: Sequence[str]) -> None:
-    check_dtype("mu_dtype", mu_dtype)
+    validate_dtype("mu_dtype", mu_dtype)
     if mu_dtype is not None and not any(name.split(".")[-1] == "mu" for name in names):
         raise ValueError(f"mu_dtype = {mu_dtype!r}, but {type(rule).__name__} keeps no `mu`: leave it out")

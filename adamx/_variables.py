@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from ._typing import Params
+from ._annotations import Params
 from .moments import is_code
 
 
@@ -15,7 +15,7 @@ def is_variable(x: Any) -> bool:
     return kind is not None and isinstance(x, kind)
 
 
-def bare(tree: Any) -> Any:
+def without_variables(tree: Any) -> Any:
     """`tree` without variables, what was in them standing in their places."""
     return jax.tree.map(lambda x: _content(x) if is_variable(x) else x, tree, is_leaf=is_variable)
 

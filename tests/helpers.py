@@ -158,7 +158,7 @@ def hostile(shape: tuple[int, ...], steps: int, seed: int = 0) -> np.ndarray:
     return columns.reshape(steps, *shape) * scale
 
 
-def scanned(tx: optax.GradientTransformation, grads: jax.Array) -> jax.Array:
+def scanned(tx: optax.GradientTransformation, grads: jax.Array) -> Any:
     """The update of each step; the gradients of the steps are the rows of `grads`."""
 
     def body(state, g):

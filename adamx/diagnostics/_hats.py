@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from .._annotations import Array, ScalarOrSchedule
 from .._descent import Descent
 from .._engine import Engine, State, last_step
 from .._estimates import MomentEstimates
 from .._rule import Rule
-from .._typing import Array, ScalarOrSchedule
 from ..theory import update_bound
 
 

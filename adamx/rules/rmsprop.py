@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, Initial, NonNegative, ScalarOrSchedule
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, biased, debias, div_no_nan, ema
-from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, Initial, NonNegative, ScalarOrSchedule
+from .._rule import Rule, Slot, StepContext, static
 
 
 class RMSMoments(NamedTuple):
@@ -66,7 +66,7 @@ class RMSProp(Rule[RMSMoments]):
 
     slots = property(_slots)
 
-    def step(self, g: Array, s: RMSMoments, at: At) -> tuple[Array, RMSMoments]:
+    def step(self, g: Array, s: RMSMoments, at: StepContext) -> tuple[Array, RMSMoments]:
         hat = debias if self.bias_correction else biased
         if self.centered:
             # The average of (g - mean)^2 itself: mean square minus squared mean would cancel all digits of a small one.
