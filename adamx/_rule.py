@@ -1,4 +1,4 @@
-"""What a rule is: the paper's pseudo-code for one array, its hyperparameters as fields, its memory as slots."""
+"""Rules: a paper's pseudo-code for one array, with hyperparameters as fields and state as slots."""
 
 import dataclasses
 import functools
@@ -23,11 +23,11 @@ class Slot:
     """One buffer that a rule keeps for each leaf.
 
     Attributes:
-        init: what it starts as, of any shape; called as `init(p, dtype=...)` with the leaf of the parameters. May
+        init: its initial value, of any shape; called as `init(p, dtype=...)` with the leaf of the parameters. May
             give `None` for a leaf that needs no such buffer.
         nonnegative: whether it is real and never below zero (a second moment), also for complex leaves.
-        unit: what it is naturally measured in, as a function of the slots; `None` for an absolute quantity.
-        dtype: what it is stored in for a real leaf; `None` for at least float32.
+        unit: its natural unit as a function of the slots, used by storage formats; `None` if it has none.
+        dtype: its storage dtype for a real leaf; `None` for at least float32.
     """
 
     init: Callable[..., Array | None] = jnp.zeros_like
@@ -37,12 +37,12 @@ class Slot:
 
     @property
     def like_weights(self) -> bool:
-        """Whether it starts as the parameters: an iterate, no moment, and stored as exactly."""
+        """Whether it starts as the parameters: an iterate rather than a moment, which is never coded."""
         return self.init is jnp.array
 
 
 class Moments(NamedTuple):
-    """The two moments of Adam's kind of rule; as a rule's `slots`, how each is kept."""
+    """The two moments of Adam-like rules: their arrays, or in a rule's `slots` their `Slot`s."""
 
     mu: Any
     nu: Any
@@ -50,7 +50,7 @@ class Moments(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class StepContext:
-    """Where a step is taken.
+    """What a rule's `step` may use besides gradient and slots.
 
     Attributes:
         t: the number of the step, from 1; a real floating scalar of the precision that the rule computes in.
@@ -78,7 +78,7 @@ class StepContext:
         return (self.p + update).astype(self.dtype).astype(self.p.dtype)
 
     def decays_by(self, weight_decay: Scalar) -> bool:
-        """Whether this leaf decays: the mask covers it, and the strength is not plainly 0."""
+        """Whether this leaf decays: the mask covers it, and `weight_decay` is not the Python number 0."""
         return self.decays and not (isinstance(weight_decay, (int, float)) and weight_decay == 0)
 
     def decay(self, weight_decay: Scalar) -> Any:
@@ -87,7 +87,7 @@ class StepContext:
 
 
 def static(*, default: Any, choices: tuple[str, ...] = ()) -> Any:
-    """A field that selects code instead of entering arithmetic: a flag or a name, fixed when the rule is built."""
+    """A field that selects code: a flag or a name, fixed when the rule is built and never traced."""
     return dataclasses.field(default=default, metadata={"static": True, "choices": choices})
 
 
@@ -95,13 +95,13 @@ def static(*, default: Any, choices: tuple[str, ...] = ()) -> Any:
 class Rule(Generic[Slots]):
     """An update rule for one array.
 
-    A subclass is a frozen dataclass without being told so: its annotated fields are the hyperparameters, its `slots` a
-    NamedTuple of `Slot`s (or of such NamedTuples), and `step` is the pseudo-code. Fields annotated `Beta` or
+    A subclass becomes a frozen dataclass without a decorator: its annotated fields are the hyperparameters, its `slots`
+    a NamedTuple of `Slot`s (or of such NamedTuples), and `step` is the pseudo-code. Fields annotated `Beta` or
     `NonNegative` are checked when an optimizer is built from the rule; each may be given as a number, a traced array or
-    a schedule, and `step` always finds a number. A rule is a pytree whose leaves are its hyperparameters.
+    a schedule, and is a number inside `step`. A rule is a pytree whose leaves are its hyperparameters.
 
-    What others want to know of a rule it declares itself; `None` is "unknown", and what depends on it is left out or
-    refused. A `Modifier` passes on what its rule declares, except `elementwise`.
+    A rule declares what diagnostics, presets and backends need to know of it. `None` means unknown: what depends on it
+    is left out or refused. A `Modifier` passes on what its rule declares, except `elementwise`.
 
     Attributes:
         slots: how each buffer is kept.
@@ -155,7 +155,7 @@ class Rule(Generic[Slots]):
         return type(self).measure is not Rule.measure
 
     def measure(self, g: Array, s: Slots, at: StepContext) -> Any:
-        """What a rule wants to know of all leaves together: scalars of this one, summed into `at.total` for `step`."""
+        """Scalars of one leaf whose sum over all leaves `step` finds in `at.total`; `None` if the rule needs none."""
         del g, s, at
 
 
@@ -186,7 +186,7 @@ class Modifier(Rule[Any]):
 
 
 class Hyperparameter(NamedTuple):
-    """One numeric field of a rule: where it stands, its value and the interval that it has to lie in."""
+    """One numeric field of a rule: its path, its value and its allowed interval."""
 
     path: str
     value: ScalarOrSchedule
@@ -235,7 +235,7 @@ def replace(rule: Any, values: dict[str, Any], prefix: str = "") -> Any:
 
 
 def check(rule: Rule[Any]) -> None:
-    """Raise if a rule is none, or one of its hyperparameters cannot be: its type, its precision, its range."""
+    """Raise unless `rule` is a rule whose hyperparameters have valid types, precisions and ranges."""
     if not isinstance(rule, Rule):
         raise TypeError(f"{rule!r} is not a rule: give an instance, such as adamx.Adam(b1=0.9), as the first argument")
     if isinstance(rule, Modifier):
@@ -254,7 +254,7 @@ def check(rule: Rule[Any]) -> None:
 
 
 def validate_value(name: str, value: Scalar, interval: Interval) -> None:
-    """Raise unless `value` is a scalar in `interval` with digits enough to say so; a traced value has no range yet."""
+    """Raise unless `value` is a scalar of sufficient precision in `interval`; a traced value may lie anywhere."""
     dtype = getattr(value, "dtype", None)
     is_array = dtype is not None and any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))
     if isinstance(value, bool) or not (is_array or isinstance(value, (int, float))):
@@ -286,7 +286,7 @@ def validate_dtype(name: str, dtype: Any) -> None:
 
 
 def refuse_traced(name: str, value: Any) -> None:
-    """Raise if `value`, which selects code, has been made an array."""
+    """Raise if `value`, which selects code, is an array."""
     if isinstance(value, jax.Array):
         raise TypeError(
             f"{name} selects code and cannot be an array: with optax.inject_hyperparams name it, "
