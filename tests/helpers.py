@@ -158,7 +158,7 @@ def hostile(shape: tuple[int, ...], steps: int, seed: int = 0) -> np.ndarray:
     return columns.reshape(steps, *shape) * scale
 
 
-def scanned(tx: optax.GradientTransformation, grads: jax.Array) -> jax.Array:
+def scanned(tx: optax.GradientTransformation, grads: jax.Array) -> Any:
     """The update of each step; the gradients of the steps are the rows of `grads`."""
 
     def body(state, g):
@@ -168,7 +168,7 @@ def scanned(tx: optax.GradientTransformation, grads: jax.Array) -> jax.Array:
     return jax.lax.scan(body, tx.init(grads[0]), grads)[1]
 
 
-def directions(rule: adamx.Rule, grads: jax.Array) -> jax.Array:
+def directions(rule: adamx.Rule, grads: jax.Array) -> Any:
     """The direction of each step of a rule; compiled once for each rule, shape and dtype."""
     try:
         hash(rule)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..._descent import Descent
 from ..._leaf import Landed, Step
+from ..._math import dtype_of
 from ..._rule import At
 from ..._typing import Array
 from ..._weights import ROUNDINGS
@@ -44,8 +45,8 @@ def unsupported_reason(step: Step) -> str | None:
     if (reason := programs[type(rule.rule)].unsupported_reason(rule.rule)) is not None:
         return reason
     for name, x in (("parameter", leaf.p), ("gradient", leaf.g)):
-        if jnp.result_type(x) not in (jnp.float32, jnp.bfloat16):
-            return f"the {name} is {jnp.result_type(x)}, and it takes float32 and bfloat16"
+        if dtype_of(x) not in (jnp.float32, jnp.bfloat16):
+            return f"the {name} is {dtype_of(x)}, and it takes float32 and bfloat16"
     if step.wide != np.float32:
         return f"the step is computed in {step.wide}"
     for name, form in zip(step.layout.names, step.formats, strict=True):
@@ -142,7 +143,9 @@ def _bits(steps: Sequence[Step]) -> Array:
     first = steps[0]
     if not first.is_random:
         return jnp.zeros((len(steps), 2), jnp.uint32)
-    keys = jnp.stack([jnp.asarray(step.noise.key).astype(jnp.uint32) for step in steps])
+    keys = [step.noise.key for step in steps]
+    known = not any(isinstance(key, jax.Array) for key in keys)
+    keys = jnp.asarray(np.stack(keys)) if known else jnp.stack(keys)
     return jnp.stack([jnp.broadcast_to(first.now.count.astype(jnp.uint32), keys.shape), keys], axis=1)
 
 

@@ -145,7 +145,16 @@ def _split(closed: Any, own: int) -> tuple[Callable[..., list[Array]], Callable[
     unnamed = jaxpr.debug_info.with_unknown_names()
     first = jaxpr.replace(invars=jaxpr.invars[own:], outvars=between, eqns=outside, debug_info=unnamed)
     then = jaxpr.replace(invars=[*jaxpr.invars[:own], *between], eqns=inside, debug_info=unnamed)
-    return jaxpr_as_fun(closed.replace(jaxpr=first)), jaxpr_as_fun(closed.replace(jaxpr=then))
+    return _as_function(closed.replace(jaxpr=first)), _as_function(closed.replace(jaxpr=then))
+
+
+def _as_function(closed: Any) -> Callable[..., list[Array]]:
+    """What a jaxpr computes, as a function with a name: for one without, JAX prints the whole jaxpr at every trace."""
+
+    def step(*operands: Array) -> list[Array]:
+        return jaxpr_as_fun(closed)(*operands)
+
+    return step
 
 
 def _is_array(x: Any) -> bool:
