@@ -11,19 +11,19 @@ gc.disable()
 
 from . import kernels as kernels
 from . import schedules as schedules
+from ._annotations import Beta as Beta
+from ._annotations import NonNegative as NonNegative
 from ._engine import State as State
 from ._estimates import MomentEstimates as MomentEstimates
 from ._optimizer import optimizer as optimizer
-from ._rule import At as At
 from ._rule import Modifier as Modifier
 from ._rule import Moments as Moments
 from ._rule import Rule as Rule
 from ._rule import Slot as Slot
+from ._rule import StepContext as StepContext
 from ._rule import static as static
 from ._transform import Optimizer as Optimizer
 from ._transform import scale_by as scale_by
-from ._typing import Beta as Beta
-from ._typing import NonNegative as NonNegative
 from .catalogue import describe as describe
 from .catalogue import names as list  # noqa: F401  # pyright: ignore[reportUnusedImport]  (public: adamx.list)
 from .states.bytes import state_bytes as state_bytes

@@ -1,4 +1,4 @@
-"""Whether a state belongs to its optimizer, and gradient, parameter and slots of a leaf to each other."""
+"""Validation that a state belongs to its optimizer, and the gradient, parameter and slots of a leaf to each other."""
 
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 _AS_SAVED = "leave the state out of casts, and restore checkpoints in the dtypes they were saved in"
 
 
-def check_state(state: Any, layout: Layout, varying: set[str], rule: Any) -> None:
-    """Raise unless `state` is one that this optimizer makes: its count, its slots, its products of decay rates.
+def validate_state(state: Any, layout: Layout, varying: set[str], rule: Any) -> None:
+    """Raise unless count, slots and products of decay rates of `state` are those of this optimizer.
 
     Args:
-        state: what the optimizer was called with.
-        layout: of the optimizer's slots.
+        state: the state that the optimizer was called with.
+        layout: the layout of the optimizer's slots.
         varying: the decay rates that follow a schedule.
-        rule: its rule.
+        rule: the optimizer's rule.
     """
     if not all(hasattr(state, name) for name in ("count", "slots", "log_products", "residuals")):
         raise TypeError(f"{type(state).__name__} is not a state from `init(params)`: call update(grads, state, params)")
     _check_count(state.count)
-    check_slots(state, layout, rule)
+    validate_slots(state, layout, rule)
     if set(state.log_products or ()) != varying:
         raise ValueError(
             f"the state is of schedules of {sorted(state.log_products or ())}, the optimizer of {sorted(varying)}: the "
@@ -40,7 +40,7 @@ def check_state(state: Any, layout: Layout, varying: set[str], rule: Any) -> Non
         )
 
 
-def check_slots(state: Any, layout: Layout, rule: Any) -> None:
+def validate_slots(state: Any, layout: Layout, rule: Any) -> None:
     """Raise unless the state's slots are those of `rule`."""
     try:
         layout.tree.flatten_up_to(state.slots)
@@ -63,19 +63,19 @@ def _check_count(count: Any) -> None:
             f"{_AS_SAVED}, and step states that are stacked in `jax.vmap`"
         )
     known = isinstance(count, (int, np.ndarray, np.generic, jax.Array)) and not isinstance(count, Tracer)
-    # By NumPy: in a branch of `lax.cond` JAX would trace the comparison of a known count, too.
+    # NumPy, as inside a branch of `lax.cond` JAX would trace even the comparison of a known count.
     if known and np.asarray(count) < 0:
         raise ValueError(f"the state's count is {count}, not a number of finished steps: make one with `init(params)`")
 
 
 def leaf_kind(leaf: "Leaf") -> Hashable:
-    """All of a leaf that `check_leaf` looks at: leaves of one kind are checked once."""
+    """Everything that `validate_leaf` reads of a leaf, so that leaves of one kind are validated once."""
     arrays, tree = jax.tree.flatten((leaf.g, leaf.p, leaf.stored, leaf.residual))
     forms = ((getattr(x, "shape", None), getattr(x, "dtype", type(x))) for x in arrays)
     return tree, leaf.rounding, *forms
 
 
-def check_leaf(leaf: "Leaf", layout: Layout) -> None:
+def validate_leaf(leaf: "Leaf", layout: Layout) -> None:
     """Raise, naming the leaf, unless gradient, parameter, slots and residual belong together."""
     shape, where = jnp.shape(leaf.g), _leaves.show("grads", leaf.path)
     if leaf.p is not None and jnp.shape(leaf.p) != shape:
@@ -120,7 +120,7 @@ def _check_shape(name: str, where: str, init: Any, x: Any, like: Any, shape: tup
 
 
 def _check_format(name: str, x: Any, form: Format, layout: Layout, i: int, is_complex: bool) -> None:
-    """What is stored is what the optimizer stores, of this leaf or of one that this is a part of."""
+    """Raise unless a slot is stored in the optimizer's format, for this leaf or one that this leaf is a part of."""
     slot, kind = layout.slots[i], layout.formats[i]
     if is_stored_as(x, kind, slot.nonnegative):
         return
@@ -133,7 +133,7 @@ def _check_format(name: str, x: Any, form: Format, layout: Layout, i: int, is_co
             f"{name} is stored as {found} in the state, but the optimizer keeps it in {wanted}: convert the state with "
             "`unpack_state` and `pack_state`"
         )
-    # The state of weights that were or become wider is as wide as these, and stays so.
+    # A state that was made for wider weights stays as wide as it is.
     fits = jnp.issubdtype(x.dtype, jnp.inexact) and wide_dtype(x) == x.dtype
     fits = fits and jnp.iscomplexobj(x) == (is_complex and not layout.real[i])
     if not (x.dtype == own if own is not None else fits):

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._annotations import Above, Array, Scalar
 from ._layout import real_dtype, wide_dtype
 from ._math import abs_sq
-from ._rule import check_value
-from ._typing import Above, Array, Scalar
+from ._rule import validate_value
 
 
 def gradient_factor(grads: list[Any], clip_norm: Scalar | None, grad_scale: Scalar | None) -> Array | None:
@@ -20,10 +20,10 @@ def gradient_factor(grads: list[Any], clip_norm: Scalar | None, grad_scale: Scal
     given = [g for g in grads if g is not None]
     dtype = real_dtype(wide_dtype(*given))
     if grad_scale is not None:
-        check_value("grad_scale", grad_scale, Above(-float("inf"), float("inf")))
+        validate_value("grad_scale", grad_scale, Above(-float("inf"), float("inf")))
     if clip_norm is None:
         return None if grad_scale is None else _opaque(jnp.asarray(grad_scale, dtype))
-    check_value("clip_norm", clip_norm, Above(0.0, float("inf")))
+    validate_value("clip_norm", clip_norm, Above(0.0, float("inf")))
     scale = jnp.asarray(1.0 if grad_scale is None else grad_scale, dtype)
     most = jnp.asarray(clip_norm, dtype) / norm(given, dtype)
     return _opaque(jnp.where(jnp.abs(scale) <= most, scale, jnp.sign(scale) * most))

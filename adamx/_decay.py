@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 
-from ._typing import Array, Scalar
+from ._annotations import Array, Scalar
 
 Decay: TypeAlias = Literal["decoupled", "independent", "cautious", "proximal", "constant", "l2"]
 """The kinds of weight decay: those of `SHRINK`, and L2."""

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from ._annotations import Array, NonNegative
 from ._decay import SHRINK, Decay, Strength
-from ._rule import At, Modifier, static
-from ._typing import Array, NonNegative
+from ._rule import Modifier, StepContext, static
 
 
 class Descent(Modifier):
@@ -22,10 +22,10 @@ class Descent(Modifier):
         """Whether the rule does."""
         return self.rule.measures
 
-    def measure(self, g: Array, s: Any, at: At) -> Any:
+    def measure(self, g: Array, s: Any, at: StepContext) -> Any:
         return self.rule.measure(self._penalised(g, at), s, at)
 
-    def step(self, g: Array, s: Any, at: At) -> tuple[Array, Any]:
+    def step(self, g: Array, s: Any, at: StepContext) -> tuple[Array, Any]:
         direction, s = self.rule.step(self._penalised(g, at), s, at)
         change = self.learning_rate * direction
         if at.decays_by(self.weight_decay) and self.decay != "l2":
@@ -35,6 +35,6 @@ class Descent(Modifier):
             )
         return -change, s
 
-    def _penalised(self, g: Array, at: At) -> Array:
+    def _penalised(self, g: Array, at: StepContext) -> Array:
         g = -g if self.maximize else g
         return g + at.decay(self.weight_decay) if self.decay == "l2" else g

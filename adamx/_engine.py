@@ -1,4 +1,4 @@
-"""Rule -> Optimizer: flatten, count, resolve schedules, step each leaf, unflatten; once, for every rule."""
+"""From a rule for one array to an optimizer of trees: flatten, count, resolve schedules, step each leaf, unflatten."""
 
 import dataclasses
 import functools
@@ -10,38 +10,38 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _leaves, kernels
-from ._check import check_leaf, check_state, leaf_kind
+from ._annotations import Array, DecayRate, Params, Scalar
+from ._check import leaf_kind, validate_leaf, validate_state
 from ._clip import gradient_factor
 from ._layout import Layout, wide_dtype
-from ._leaf import Leaf, Now, Step
+from ._leaf import Leaf, SharedInputs, Step
 from ._math import Varying, compensated_add, log_beta
 from ._names import refuse_step_words
-from ._random import Noise, noise
-from ._rule import Rule, check_value, hyperparameters, replace
-from ._typing import Array, DecayRate, Params, Scalar
+from ._noise import Noise, noise
+from ._rule import Rule, hyperparameters, replace, validate_value
 from ._variables import inside, outside
 from ._weights import ROUNDINGS, Rounding, is_narrow
 
 
 class LogProduct(NamedTuple):
-    """The running sum of log(b) of a scheduled decay rate, and what its last addition put in too much."""
+    """The running sum of log(b) of a scheduled decay rate, and the rounding error of its last addition."""
 
     total: Array
     lost: Array
 
     def plus(self, x: Array) -> "LogProduct":
-        """The sum with one more term."""
+        """The sum after adding `x`."""
         return LogProduct(*compensated_add(self.total, self.lost, x))
 
 
 class State(NamedTuple):
-    """What an optimizer remembers.
+    """The state of an optimizer.
 
     Attributes:
         count: the number of finished steps; int32, shape ().
         slots: the rule's buffers, a NamedTuple of trees shaped like the parameters (`mu`, `nu` ...).
-        residuals: what is kept beside weights narrower than float32, a tree like the parameters; () if nothing is.
-        log_products: for every decay rate that follows a schedule, the logarithm of the product of its values so far.
+        residuals: the rounding errors kept beside 16-bit weights, a tree like the parameters; () if there are none.
+        log_products: for each decay rate that follows a schedule, the log of the product of its values so far.
     """
 
     count: Array  # pyright: ignore[reportIncompatibleMethodOverride]  (the field's usual name)
@@ -50,16 +50,16 @@ class State(NamedTuple):
     residuals: Any = ()
 
 
-class Work(NamedTuple):
-    """One step of all leaves, ready to be taken.
+class PreparedStep(NamedTuple):
+    """One step of all leaves: inputs validated and matched leaf by leaf.
 
     Attributes:
-        steps: each leaf's, `None` for one without a gradient.
-        total: what the rule measured, summed over leaves.
-        parameters: of each leaf, its parameter, if given.
-        rows: of each leaf, its slots as they are stored.
-        kept: of each leaf, its residual.
-        after: the next state but for what the steps give.
+        steps: the step of each leaf; `None` for a leaf without a gradient.
+        total: the rule's `measure`, summed over leaves.
+        parameters: the parameter of each leaf, if given.
+        rows: the stored slots of each leaf.
+        kept: the residual of each leaf.
+        after: the next state, with the old slots and residuals.
     """
 
     steps: list[Step | None]
@@ -72,15 +72,15 @@ class Work(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Engine:
-    """A rule at work on trees: what `init` and `update` of an optimizer belong to.
+    """A rule applied to trees: the object whose methods are `init` and `update` of an optimizer.
 
     Attributes:
         rule: how one array is updated.
-        layout: its slots, and how each is stored.
-        weights: how narrow parameters take the step.
-        seed: of the random bits.
-        decay_mask: for which leaves `At.decays` is set.
-        kernel: who takes the whole step.
+        layout: the rule's slots, and how each is stored.
+        weights: the rounding mode of 16-bit parameters.
+        seed: the seed of the random bits.
+        decay_mask: for which leaves `StepContext.decays` is set.
+        kernel: the backend of `Optimizer.step`.
     """
 
     rule: Rule[Any]
@@ -92,7 +92,7 @@ class Engine:
 
     @property
     def rounding(self) -> Rounding | None:
-        """How narrow parameters are rounded; `None` if that is left to who applies the update."""
+        """How 16-bit parameters are rounded; `None` if the caller rounds them when applying updates."""
         return ROUNDINGS[self.weights]
 
     @functools.cached_property
@@ -116,7 +116,7 @@ class Engine:
         return State(count, self.slots(leaves, rows), products, residuals)
 
     def update(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
-        """What is to be added to the parameters, and the next state."""
+        """The updates to add to the parameters, and the next state."""
         refuse_step_words("update", extra_args)
         leaves = _leaves.flatten(updates, "grads")
         work = self.prepare(leaves, state, params)
@@ -133,8 +133,10 @@ class Engine:
         done = kernels.apply(self.kernel, work.steps, work.total)
         return self._finish(leaves, work, done, work.parameters)
 
-    def prepare(self, leaves: _leaves.Leaves, state: Any, params: Params, grad_scale: Array | None = None) -> Work:
-        """Check everything that came in and make ready each leaf's step."""
+    def prepare(
+        self, leaves: _leaves.Leaves, state: Any, params: Params, grad_scale: Array | None = None
+    ) -> PreparedStep:
+        """Validate all inputs and match them leaf by leaf."""
         rows, kept = self.rows(leaves, state)
         parameters, decays = [None] * len(rows), [True] * len(rows)
         if params is not None:
@@ -142,12 +144,12 @@ class Engine:
         elif self.rounding is not None:
             raise ValueError(f"weights={self.weights!r} rounds the parameters: call `update(grads, state, params)`")
         if self.rounding is not None:
-            self.check_residuals(state.residuals, leaves._replace(arrays=parameters))
+            self.validate_residuals(state.residuals, leaves._replace(arrays=parameters))
         if self.decay_mask is not None:
             decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays) if params is None else params)
         count = _increment(state.count)
         current, products = _now(self.rule, state, count)
-        now = Now(current, count, grad_scale)
+        now = SharedInputs(current, count, grad_scale)
         steps: list[Step | None] = []
         checked: set[Hashable] = set()
         for path, g, p, row, decay, residual in zip(
@@ -162,16 +164,16 @@ class Engine:
             narrow = self.rounding if p is not None and is_narrow(p) else None
             leaf = Leaf(path, g, p, row, decay, narrow, residual)
             if (kind := leaf_kind(leaf)) not in checked:
-                check_leaf(leaf, self.layout)
+                validate_leaf(leaf, self.layout)
                 checked.add(kind)
             steps.append(Step(leaf, self.layout, now, self.noise(path, count)))
         total = _total([step.measure() for step in steps if step is not None]) if self.rule.measures else None
-        return Work(steps, total, parameters, rows, kept, State(count, state.slots, products, state.residuals))
+        return PreparedStep(steps, total, parameters, rows, kept, State(count, state.slots, products, state.residuals))
 
     def _finish(
-        self, leaves: _leaves.Leaves, work: Work, done: list[Any], absent: list[Any] | None
+        self, leaves: _leaves.Leaves, work: PreparedStep, done: list[Any], absent: list[Any] | None
     ) -> tuple[Params, State]:
-        """The trees of what each leaf's step gave; where there was none, what was there before."""
+        """The trees of the steps' results; leaves without a step keep their old values."""
         rows = [was if d is None else d[1] for d, was in zip(done, work.rows, strict=True)]
         first = [None if d is None else d[0] for d in done]
         if absent is not None:
@@ -182,8 +184,8 @@ class Engine:
         return leaves.rebuild(first), work.after._replace(slots=self.slots(leaves, rows), residuals=residuals)
 
     def rows(self, leaves: _leaves.Leaves, state: Any) -> tuple[list[list[Any]], list[Any]]:
-        """Of each leaf, its slots as they are stored and its residual."""
-        check_state(state, self.layout, self.varying, self.rule)
+        """The stored slots of each leaf, and the residual of each leaf."""
+        validate_state(state, self.layout, self.varying, self.rule)
         slots = self.layout.tree.flatten_up_to(state.slots)
         columns = [_leaves.match(leaves, outside(column), "state") for column in slots]
         rows = [[column[i] for column in columns] for i in range(len(leaves.arrays))]
@@ -192,12 +194,12 @@ class Engine:
         return rows, [None] * len(rows)
 
     def slots(self, leaves: _leaves.Leaves, rows: list[list[Any]]) -> Any:
-        """The slots' trees from each leaf's; the inverse of `rows`."""
+        """The trees of slots from the slots of each leaf; the inverse of `rows`."""
         columns = [leaves.rebuild([row[i] for row in rows]) for i in range(len(self.layout.slots))]
         return self.layout.tree.unflatten([inside(column) for column in columns])
 
-    def check_residuals(self, residuals: Any, params: _leaves.Leaves) -> None:
-        """Raise, naming a leaf, unless there are residuals where narrow parameters have them."""
+    def validate_residuals(self, residuals: Any, params: _leaves.Leaves) -> None:
+        """Raise unless the state has residuals for 16-bit parameters whose rounding mode needs them."""
         if self.rounding is None or jax.tree.leaves(residuals):
             return
         for path, p in zip(params.paths, params.arrays, strict=True):
@@ -212,15 +214,15 @@ class Engine:
         return noise(self.seed, _leaves.show("", path), count)
 
 
-def last_step(rule: Rule[Any], state: State) -> Now:
-    """What leaves shared in the step that led to `state`; in the first one if none is finished."""
+def last_step(rule: Rule[Any], state: State) -> SharedInputs:
+    """The shared inputs of the step that led to `state`; of the first step if none is finished."""
     count = jnp.asarray(state.count)
     number = jnp.maximum(count, 1)
-    return Now(_with_values(rule, _scheduled(rule, number - 1), state.log_products, count), number)
+    return SharedInputs(_with_values(rule, _scheduled(rule, number - 1), state.log_products, count), number)
 
 
 def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, LogProduct]]:
-    """The rule with its schedules at their values of this step, and the products of its betas up to it."""
+    """The rule with schedules replaced by their values at this step, and the products of its decay rates up to it."""
     values = _scheduled(rule, state.count)
     products = {
         path: state.log_products[path].plus(jnp.asarray(log_beta(value)))
@@ -231,18 +233,18 @@ def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, Lo
 
 
 def _scheduled(rule: Rule[Any], finished: Array) -> dict[str, Any]:
-    """The values of the hyperparameters that follow a schedule, after so many finished steps."""
+    """The values of hyperparameters that follow a schedule, after `finished` steps."""
     values = {}
     for path, schedule, interval in hyperparameters(rule):
         if callable(schedule):
             value = schedule(finished)
-            check_value(path.rpartition(".")[2], value, interval)
+            validate_value(path.rpartition(".")[2], value, interval)
             values[path] = jnp.asarray(value, float) if isinstance(interval, DecayRate) else value
     return values
 
 
 def _with_values(rule: Rule[Any], values: dict[str, Any], products: dict[str, LogProduct], count: Array) -> Any:
-    """The rule with these values, of which each decay rate knows the product of all up to step `count`."""
+    """The rule with these values; each scheduled decay rate carries the product of its values up to step `count`."""
     varying = {
         path: Varying(value, products[path].total, count.astype(float))
         for path, value in values.items()
@@ -252,7 +254,7 @@ def _with_values(rule: Rule[Any], values: dict[str, Any], products: dict[str, Lo
 
 
 def _increment(count: Any) -> Array:
-    """The next step's number; the largest integer stays what it is."""
+    """The number of the next step, saturating at the largest integer."""
     count = jnp.asarray(count)
     one, last = np.asarray(1, count.dtype), np.asarray(jnp.iinfo(count.dtype).max - 1, count.dtype)
     return jax.lax.add(jax.lax.min(count, last), one)

@@ -1,8 +1,8 @@
-"""How the slots of a rule are read by others: as the moment estimates of Adam."""
+"""How diagnostics read a rule's slots as the bias-corrected moment estimates of Adam."""
 
 from typing import NamedTuple
 
-from ._typing import Scalar
+from ._annotations import Scalar
 
 
 class MomentEstimates(NamedTuple):

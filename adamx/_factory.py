@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar
 
+from ._annotations import ScalarOrSchedule
 from ._decay import Decay as Decay
 from ._optimizer import optimizer as optimizer
 from ._transform import Optimizer as Optimizer
 from ._transform import scale_by as scale_by
-from ._typing import ScalarOrSchedule
 from ._weights import Weights as Weights
 from .kernels import Kernel as Kernel
 from .moments import MomentFormats as MomentFormats

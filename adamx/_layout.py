@@ -1,4 +1,4 @@
-"""How a rule's slots are stored for one leaf: which format each has, and the way there and back."""
+"""How a rule's slots are stored for one leaf: the format of each, encoding and decoding."""
 
 import functools
 from typing import Any, NamedTuple
@@ -7,19 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._annotations import Array
 from ._math import dtype_of, parts, whole
-from ._random import Noise
+from ._noise import Noise
 from ._rule import Rule, Slot
-from ._typing import Array
 from .moments import Format, MomentFormats, format_of, format_stored, formats, is_code
 from .moments.dense import Dense
 
 
 class Layout(NamedTuple):
-    """A rule's slots in order, their dotted names, the structure that holds them, and how each is stored.
+    """A rule's slots in order, their dotted names, the tree that holds them, and how each is stored.
 
-    `real` says which slots of a complex leaf are real. If `apart`, the rule is given its parts as real numbers; a slot
-    that has one number for each of these is complex and holds them as its parts.
+    `real` tells which slots of a complex leaf are real. With `apart`, the rule sees real and imaginary parts as real
+    numbers, and a slot with a number for each part is stored as a complex array.
     """
 
     names: tuple[str, ...]
@@ -53,24 +53,24 @@ class Layout(NamedTuple):
         return chosen
 
     def formats_stored(self, stored: list[Any], wide: np.dtype) -> list[Format]:
-        """The formats of what is stored, whatever part of its leaf one sees (in `vmap` and `shard_map`)."""
+        """The formats of stored slots, also of a part of a leaf (in `vmap` and `shard_map`)."""
         return [
             format_stored(x, kind if self.own_dtype(i) is None else "float32", self.dtype(i, wide))
             for i, (kind, x) in enumerate(zip(self.formats, stored, strict=True))
         ]
 
     def dtype(self, i: int, wide: np.dtype) -> np.dtype:
-        """What slot `i` is decoded to for a leaf that is computed in `wide`."""
+        """The dtype that slot `i` is decoded to, for a leaf that is computed in `wide`."""
         return real_dtype(wide) if self.real[i] else wide
 
     def own_dtype(self, i: int) -> Any:
-        """What slot `i` of a real leaf is stored in if it was given a dtype, `None` otherwise."""
+        """The storage dtype given for slot `i` of a real leaf; `None` if none was given."""
         is_mu = self.mu_dtype is not None and self.names[i].split(".")[-1] == "mu"
         given = self.mu_dtype if is_mu else self.slots[i].dtype
         return None if given is None else jax.dtypes.canonicalize_dtype(given)
 
     def start(self, p: Array, noise: Noise) -> list[Any]:
-        """Each slot's first stored value for a leaf of the parameters."""
+        """The initial stored slots for a leaf of the parameters."""
         wide = wide_dtype(p)
         if self.apart and wide.kind == "c":
             first = self.wholes([slot.init(parts(p), dtype=real_dtype(wide)) for slot in self.slots])
@@ -79,11 +79,11 @@ class Layout(NamedTuple):
         chosen = self.formats_of(jnp.shape(p), [None if x is None else x.shape for x in first], wide)
         if all(isinstance(form, Dense) for form in chosen):
             return self.encode(first, chosen, noise)
-        # Coding constants is done by XLA's compiler itself, at a minute for a large leaf, unless it is kept from it.
+        # Without the barrier XLA's compiler evaluates the encoding of constants itself: a minute for a large leaf.
         return _encoded(self, tuple(chosen), jax.lax.optimization_barrier(first), noise.key, noise.step)
 
     def parts(self, values: list[Array | None]) -> list[Array | None]:
-        """The decoded slots of a complex leaf as the rule is given them if its parts are stepped apart."""
+        """The decoded slots of a complex leaf as real arrays, for a rule that sees the parts apart."""
         return [x if real or x is None else parts(x) for x, real in zip(values, self.real, strict=True)]
 
     def wholes(self, values: list[Array | None]) -> list[Array | None]:
@@ -91,7 +91,7 @@ class Layout(NamedTuple):
         return [x if real or x is None else whole(x) for x, real in zip(values, self.real, strict=True)]
 
     def encode(self, values: list[Array | None], chosen: list[Format], noise: Noise) -> list[Any]:
-        """Slots to what they are stored as, measured in each other where a slot has a unit."""
+        """The stored form of the slots; a slot with a unit is stored as a ratio to it."""
         slots = self.tree.unflatten(values)
         return [
             None if x is None else form.encode(x, self._unit(i, slots, form), noise.to(i))
@@ -99,7 +99,7 @@ class Layout(NamedTuple):
         ]
 
     def decode(self, stored: list[Any], chosen: list[Format], wide: np.dtype) -> Any:
-        """What is stored to the slots themselves, those first that others are measured in."""
+        """The decoded slots; units are decoded before the slots that are measured in them."""
         values: list[Array | None] = [None] * len(stored)
         measured = [slot.unit is not None and is_code(x) for slot, x in zip(self.slots, stored, strict=True)]
         for turn in (False, True):
@@ -110,7 +110,7 @@ class Layout(NamedTuple):
         return self.tree.unflatten(values)
 
     def _unit(self, i: int, slots: Any, form: Format) -> Array | None:
-        """What slot `i` is measured in: its unit is a function of the NamedTuple that it stands in."""
+        """The unit of slot `i`, a function of the NamedTuple that contains the slot."""
         unit = self.slots[i].unit
         if unit is None or not form.has_unit:
             return None
@@ -120,7 +120,7 @@ class Layout(NamedTuple):
 
 
 def _of_elements(slot: Slot) -> bool:
-    """Whether it has a number for each element of a leaf."""
+    """Whether the slot has a number for each element of a leaf."""
     leaf = jax.ShapeDtypeStruct((2, 3), np.float32)
     first = jax.eval_shape(lambda p: slot.init(p, dtype=np.float32), leaf)
     return first is not None and first.shape == leaf.shape
@@ -128,7 +128,7 @@ def _of_elements(slot: Slot) -> bool:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _encoded(layout: Layout, chosen: tuple[Format, ...], values: list[Array | None], key: Any, step: Any) -> list[Any]:
-    """What leaves of one kind are stored as: one program, where operations one by one would be dozens."""
+    """The encoded slots, jitted: one compiled program instead of dozens of eager operations."""
     return layout.encode(values, list(chosen), Noise(key, step))
 
 

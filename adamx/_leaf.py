@@ -1,4 +1,4 @@
-"""One leaf's step: decode and widen what came in, take the rule's step, narrow and encode what goes out."""
+"""The step of one leaf: decode and widen the inputs, apply the rule, narrow and encode the results."""
 
 import contextlib
 import dataclasses
@@ -11,30 +11,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _leaves
+from ._annotations import Array
 from ._layout import Layout, real_dtype, wide_dtype
 from ._math import dtype_of, parts, whole
-from ._random import Noise
-from ._rule import At, Rule
-from ._typing import Array
+from ._noise import Noise
+from ._rule import Rule, StepContext
 from ._weights import Rounding
 from .moments import Format, is_code
 from .moments.dense import Dense
 
-Landed = tuple[Array, list[Any], Array | None]
-"""What a step gives: the new parameter (or the direction), the slots as they are stored, and the weight's residual."""
+StepResult = tuple[Array, list[Any], Array | None]
+"""The result of a leaf's step: the new parameter (or the update), the stored slots, and the weight's residual."""
 
 
 class Leaf(NamedTuple):
-    """What one leaf brings to a step.
+    """The inputs of one leaf's step.
 
     Attributes:
-        path: where it stands in the tree.
-        g: its gradient.
-        p: its parameter, if given.
-        stored: its slots as they are stored.
+        path: the leaf's path in the tree.
+        g: the gradient.
+        p: the parameter, if given.
+        stored: the slots as they are stored.
         decays: whether the weight-decay mask covers it.
-        rounding: how its weight takes the step, if that is not to be left to the caller.
-        residual: what is kept beside the weight for it.
+        rounding: how a 16-bit weight is rounded; `None` for float32, or if the caller rounds.
+        residual: the rounding error kept beside the weight.
     """
 
     path: _leaves.Path
@@ -46,13 +46,13 @@ class Leaf(NamedTuple):
     residual: Array | None
 
 
-class Now:
-    """What all leaves share in one step: the rule with its schedules at their values, the step's number, a factor.
+class SharedInputs:
+    """The inputs of a step that all leaves share: the rule with schedules resolved, the step number, the scale.
 
     Attributes:
-        rule_as_given: the rule, its numbers in the dtypes in which they came.
+        rule_as_given: the rule, its numbers in the dtypes that the caller gave.
         count: the number of the step, from 1.
-        grad_scale: what gradients are multiplied with; `None` for nothing.
+        grad_scale: the factor of all gradients; `None` for 1.
     """
 
     def __init__(self, rule: Rule[Any], count: Array, grad_scale: Array | None = None) -> None:
@@ -61,7 +61,7 @@ class Now:
         self._made: dict[Any, Any] = {}
 
     def rule(self, real: np.dtype) -> Any:
-        """The rule, its numbers in a real dtype; those of Python stay what they are."""
+        """The rule with its arrays cast to a real dtype; Python numbers stay."""
 
         def numbers(x: Any) -> Any:
             return float(x) if isinstance(x, (int, float)) else jnp.asarray(x, real)
@@ -73,7 +73,7 @@ class Now:
         return self.once(("t", real), lambda: self.count.astype(real))
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
-        """`make()`, made for the first leaf that asks and kept for the others."""
+        """`make()`, computed for the first leaf that asks and cached for the others."""
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
@@ -81,11 +81,11 @@ class Now:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One step of one leaf, ready to be taken. What is stored is decoded and widened when it is asked for."""
+    """One step of one leaf. Stored slots are decoded and widened on first use."""
 
     leaf: Leaf
     layout: Layout
-    now: Now
+    shared: SharedInputs
     noise: Noise
 
     @functools.cached_property
@@ -106,23 +106,23 @@ class Step:
     @functools.cached_property
     def rule(self) -> Any:
         """The rule, its numbers in this leaf's precision."""
-        return self.now.rule(real_dtype(self.wide))
+        return self.shared.rule(real_dtype(self.wide))
 
     @functools.cached_property
-    def at(self) -> At:
-        """Where the step is taken: from the master of a weight that has one."""
+    def at(self) -> StepContext:
+        """The context of the step; its parameter is the master weight if there is one."""
         leaf, p = self.leaf, self.leaf.p
         if leaf.rounding is not None:
             p = leaf.rounding.master(jnp.asarray(p), leaf.residual)
         p = None if p is None else jnp.asarray(p, self.wide)
         dtype = None if leaf.p is None else dtype_of(leaf.p)
-        return At(self.now.t(real_dtype(self.wide)), p, leaf.decays, dtype=dtype)
+        return StepContext(self.shared.t(real_dtype(self.wide)), p, leaf.decays, dtype=dtype)
 
     @functools.cached_property
     def g(self) -> Array:
         """The gradient."""
         g = jnp.asarray(self.leaf.g, self.wide)
-        return g if self.now.grad_scale is None else g * self.now.grad_scale.astype(real_dtype(self.wide))
+        return g if self.shared.grad_scale is None else g * self.shared.grad_scale.astype(real_dtype(self.wide))
 
     @functools.cached_property
     def slots(self) -> Any:
@@ -135,12 +135,12 @@ class Step:
             return self.rule.measure(self.g, self.slots, self.at)
 
     def compute(self, total: Any) -> tuple[Array, Any]:
-        """The rule's direction and new slots, `total` being its measure of all leaves, before anything is rounded."""
+        """The rule's direction and new slots before rounding; `total` is the rule's `measure` over all leaves."""
         at = dataclasses.replace(self.at, total=jax.tree.map(lambda x: x.astype(self.at.t.dtype), total))
         tree, g = self.layout.tree, self.g
         old = tree.flatten_up_to(self.slots)
         apart = self.layout.apart and jnp.iscomplexobj(g)
-        if apart:  # to the rule each of the two parts is a real number of its own
+        if apart:  # the rule sees real and imaginary part as two real numbers
             g, old = parts(g), self.layout.parts(old)
             given = None if at.params is None else parts(at.params)
             at = dataclasses.replace(at, params=given, dtype=None if at.dtype is None else real_dtype(at.dtype))
@@ -152,10 +152,10 @@ class Step:
             self._check_shape(name, x, x_old)
         return (whole(direction), tree.unflatten(self.layout.wholes(new))) if apart else (direction, slots)
 
-    def update(self, total: Any) -> Landed:
-        """The direction in the gradient's dtype, the slots as they are stored, and the weight's residual.
+    def update(self, total: Any) -> StepResult:
+        """The update in the gradient's dtype, the stored slots, and the weight's residual.
 
-        With a rounding the direction is the float32 difference of two weights in their own dtype.
+        With a rounding mode, the update is the float32 difference of the new and the old weight.
         """
         direction, slots = self.compute(total)
         if self.leaf.rounding is None:
@@ -163,8 +163,8 @@ class Step:
         new, residual = self._rounded(direction)
         return _change(jnp.asarray(self.leaf.p), new), self._stored(slots), residual
 
-    def land(self, total: Any) -> Landed:
-        """The new weight, the slots as they are stored, and the weight's residual."""
+    def apply(self, total: Any) -> StepResult:
+        """The new weight, the stored slots, and the weight's residual."""
         direction, slots = self.compute(total)
         if self.leaf.rounding is None:
             return (self.at.p + direction).astype(dtype_of(self.leaf.p)), self._stored(slots), None
@@ -176,12 +176,12 @@ class Step:
         return jax.tree.map(lambda new, old: new.astype(old.dtype), codes, self.leaf.stored)
 
     def _rounded(self, direction: Array) -> tuple[Array, Array | None]:
-        """The new weight as its rounding makes it, and what it keeps beside it."""
+        """The rounded new weight, and its residual."""
         rounding, noise = cast(Rounding, self.leaf.rounding), self.noise.to(len(self.layout.slots))
         old = jnp.asarray(self.leaf.p)
         master = (self.at.p + direction).astype(jnp.float32)
         new = rounding.weight(master, old.dtype, noise)
-        # As `optax.apply_updates` makes it of what `update` gives, whichever of the two is called.
+        # Rounded as `optax.apply_updates` rounds the result of `update`, so that `step` and `update` agree.
         landed = (old.astype(jnp.float32) + _change(old, new)).astype(old.dtype)
         return landed, rounding.residual(master, landed, noise)
 
@@ -192,10 +192,10 @@ class Step:
             raise ValueError(f"{rule}.step gave a {name} of shape {shapes[0]} for {where}: it should be {shapes[1]}")
 
     def _promotion(self) -> Any:
-        """Within a complex leaf real and complex numbers mix on purpose; everything else is of one dtype."""
+        """Complex leaves mix real and complex numbers on purpose; everything else is of one dtype."""
         return jax.numpy_dtype_promotion("standard") if jnp.iscomplexobj(self.g) else contextlib.nullcontext()
 
 
 def _change(old: Array, new: Array) -> Array:
-    """From one narrow weight to the next, float32; 0 where both are the same infinity."""
+    """The float32 difference of two 16-bit weights; 0 where both are the same infinity."""
     return jnp.where(new == old, 0, new.astype(jnp.float32) - old.astype(jnp.float32))

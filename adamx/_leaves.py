@@ -1,4 +1,4 @@
-"""A tree as its leaves, by path; and what to say when two trees that belong together do not match."""
+"""Trees as lists of leaves with paths, and errors that name the leaf where two trees differ."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ._annotations import Array, Params
 from ._math import dtype_of
-from ._typing import Array, Params
 from .moments import is_code
 
 Path = tuple[Any, ...]
 
 
 class Leaves(NamedTuple):
-    """The leaves of a tree in order, `None` being one, with their paths and what puts them together again."""
+    """The leaves of a tree in order, `None` included, with their paths and the tree's structure."""
 
     arrays: list[Array | None]
     paths: list[Path]
@@ -30,7 +30,7 @@ def flatten(tree: Params, name: str) -> Leaves:
     """The leaves of `tree`, each a floating array of at least 16 bits, a complex one or `None`.
 
     Raises:
-        TypeError: a leaf is none of these; `name` says what the tree is.
+        TypeError: a leaf is none of these; `name` is the tree's name in the message.
     """
     pairs, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)
     for path, leaf in pairs:
@@ -73,15 +73,15 @@ def match(grads: Leaves, tree: Params, name: str) -> list[Array | None]:
 def covered(
     mask: Any, params: Params, name: str = "the mask", otherwise: str = "leave it out and set weight_decay=0"
 ) -> list[bool]:
-    """For each leaf of `params`, what `mask` says of it.
+    """The value of `mask` for each leaf of `params`.
 
-    Leaves are matched by path, one path being the beginning of the other: a mask may stop early and speak for a
-    subtree, and it may carry one box more than the parameters, as a tree made from `flax.nnx.state` does. `name` is
-    what the caller calls it, `otherwise` what to do where no leaf is meant.
+    Leaves are matched by path, where one path may be a prefix of the other: a mask may have one boolean for a subtree,
+    or one container more than the parameters, as a tree made from `flax.nnx.state` has. `name` and `otherwise` enter
+    the messages: the name of the mask, and what to do if no leaf should be covered.
 
     Raises:
-        ValueError: a leaf is not spoken for, or the mask says yes to none.
-        TypeError: the mask holds something else than booleans.
+        ValueError: the mask has no value for a leaf, or covers no leaf.
+        TypeError: the mask contains something other than booleans.
     """
     tree = mask(params) if callable(mask) else mask
     said: dict[Path, bool] = {}
@@ -102,15 +102,15 @@ def covered(
         answers = set(at_or_above or below[names])
         if leaf is not None and len(answers) != 1:
             raise ValueError(
-                f"{name} does not say yes or no to {show('params', path)}: give a boolean for it or for a subtree "
-                "that holds it"
+                f"{name} has no value for {show('params', path)}: give a boolean for it or for a subtree "
+                "that contains it"
             )
         covers.append(leaf is not None and answers.pop())
     present = [path for path, leaf in pairs if leaf is not None]
     if present and not any(said.values()):
         raise ValueError(
-            f"{name} covers none of the {len(present)} leaves, the first being {show('params', present[0])}: turn it "
-            f"round, or {otherwise}"
+            f"{name} covers none of the {len(present)} leaves, the first being {show('params', present[0])}: invert "
+            f"it, or {otherwise}"
         )
     return covers
 
@@ -133,7 +133,7 @@ def is_none(x: Any) -> bool:
 
 
 def is_stored(x: Any) -> bool:
-    """Whether `x` is what a slot of one leaf is stored as, or absent."""
+    """Whether `x` is the stored slot of one leaf, or absent."""
     return x is None or is_code(x)
 
 

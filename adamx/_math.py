@@ -1,4 +1,4 @@
-r"""The vocabulary of the rules: arrays in, arrays out, each formula in the form that rounds least."""
+r"""Functions that rules are written in, each in the form with the least rounding error."""
 
 import dataclasses
 import functools
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from ._typing import Array, Scalar
+from ._annotations import Array, Scalar
 
 
 def abs_sq(x: Array) -> Array:
@@ -78,7 +78,7 @@ def debias(x: Array, b: Scalar, t: Array) -> Array:
 
 
 def biased(x: Array, b: Scalar, t: Array) -> Array:
-    """`x` itself: what stands in `debias`'s place where nothing is corrected."""
+    """`x` itself: the counterpart of `debias` for averages that are not corrected."""
     del b, t
     return x
 
@@ -95,7 +95,7 @@ def nesterov_mean(
 
 
 def adam_ratio(m_hat: Array, v_hat: Array, eps: Scalar, eps_root: Scalar = 0.0) -> Array:
-    r"""$\hat m / (\sqrt{\hat v + \bar\varepsilon} + \varepsilon)$, the step of Adam's kind; 0 / 0 is 0."""
+    r"""$\hat m / (\sqrt{\hat v + \bar\varepsilon} + \varepsilon)$, the direction of Adam; 0 / 0 is 0."""
     return div_no_nan(m_hat, jnp.sqrt(v_hat + eps_root) + eps)
 
 
@@ -110,15 +110,15 @@ def rms(x: Array) -> Array:
 
 
 def norm(x: Array) -> Array:
-    """The Euclidean length of all elements."""
+    """The Euclidean norm over all elements."""
     return jnp.sqrt(jnp.sum(abs_sq(x)))
 
 
 def largest(x: Array, axis: int | None = None, *, keepdims: bool = False) -> Array:
     """The largest absolute value, NaN if there is one; 0 of no elements.
 
-    NaN is looked for beside: alone, a maximum on a CPU passes over it from 4,096 elements on, and takes two passes.
-    A constant to derivatives: it is what codes are scaled by.
+    NaN is detected separately: on a CPU, XLA's maximum over more than 4,096 elements ignores NaN. Not differentiated,
+    as it only scales codes.
     """
     size = jnp.abs(jax.lax.stop_gradient(x))
     axes = tuple(range(size.ndim)) if axis is None else (axis % size.ndim,)
@@ -181,7 +181,7 @@ def compensated_add(total: Array, lost: Array, x: Array) -> tuple[Array, Array]:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Varying(NDArrayOperatorsMixin):
-    """A decay rate that follows a schedule. Computes like its value; its bias correction knows all values before."""
+    """A decay rate that follows a schedule: computes like its present value, with the product of all values so far."""
 
     value: Array
     log_product: Array

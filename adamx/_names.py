@@ -7,15 +7,15 @@ STEP_WORDS = ("clip_norm", "grad_scale")
 """Keywords of `Optimizer.step` that no `update` reads."""
 
 
-def choose(what: str, name: object, options: Iterable[str]) -> str:
+def validate_choice(what: str, name: object, options: Iterable[str]) -> str:
     """`name`, if it is one of `options`.
 
     Raises:
         ValueError: it is not; the message lists the options, and the nearest if one is near.
 
-    >>> choose("decay", "l2", ["l2", "decoupled"])
+    >>> validate_choice("decay", "l2", ["l2", "decoupled"])
     'l2'
-    >>> choose("decay", "decopled", ["l2", "decoupled"])
+    >>> validate_choice("decay", "decopled", ["l2", "decoupled"])
     Traceback (most recent call last):
         ...
     ValueError: decay = 'decopled': did you mean 'decoupled'? Choose from 'l2', 'decoupled'
@@ -37,7 +37,7 @@ def refuse_unknown(where: str, given: Iterable[str], options: Iterable[str]) -> 
     """
     for name in given:
         try:
-            choose(f"{where}: keyword", name, options)
+            validate_choice(f"{where}: keyword", name, options)
         except ValueError as error:
             raise TypeError(f"{error}; leave out what it does not read") from None
 

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from jax.core import Tracer
 
+from ._annotations import ScalarOrSchedule
 from ._decay import Decay
 from ._descent import Descent
 from ._rule import Rule
 from ._transform import Optimizer, scale_by
-from ._typing import ScalarOrSchedule
 from ._weights import Weights
 from .kernels import Kernel
 from .moments import MomentFormats
@@ -31,7 +31,7 @@ def optimizer(
     seed: int = 0,
     kernel: Kernel = "auto",
 ) -> Optimizer:
-    r"""An optimizer from any rule, yours included.
+    r"""Make an optimizer from any rule, including your own.
 
     $p \leftarrow p - \alpha_t\,u_t - \text{decay}$, where $u_t$ is the rule's direction.
 
@@ -46,17 +46,17 @@ def optimizer(
             step divided by $1+\alpha_t\lambda$), "constant" ($\lambda p$) or "l2" ($\lambda p$ added to the
             gradient).
         lr_max: the largest step size, for "independent"; may be left out when `learning_rate` is a number.
-        maximize: whether to climb: the gradient's sign is turned round, weights decay as ever.
-        mu_dtype: dtype that `mu` is stored in; `None` for at least float32.
-        complex_parts: whether real and imaginary part of complex leaves are stepped "together" or "apart"; see
+        maximize: whether to maximize: the gradient's sign is flipped; weight decay is unchanged.
+        mu_dtype: the storage dtype of `mu`; `None` for at least float32.
+        complex_parts: whether real and imaginary parts of complex leaves are stepped "together" or "apart"; see
             `adamx.scale_by`.
         moments: how slots are stored; see `adamx.scale_by`.
-        weights: how bfloat16 and float16 parameters take the step: "nearest" (left to who applies the update),
-            "stochastic", "kahan" (a compensation in the parameter's dtype), "split8" or "split16" (what rounding took,
-            in 8 or 16 bits). But for "nearest", updates are float32 differences that `optax.apply_updates` lands
-            exactly (transformations that want updates in the gradients' dtype, as `optax.apply_if_finite` does, then
-            want float32 gradients). Begin with `adamx.from_master`.
-        seed: of the random bits of dithering and of stochastic rounding.
+        weights: how bfloat16 and float16 parameters are rounded: "nearest" (by the caller, when updates are applied),
+            "stochastic", "kahan" (with a compensation in the parameter's dtype), "split8" or "split16" (with the
+            rounding error kept in 8 or 16 bits). Except with "nearest", updates are float32 differences that
+            `optax.apply_updates` adds exactly; transformations that need updates in the gradients' dtype, such as
+            `optax.apply_if_finite`, then need float32 gradients. Start with `adamx.from_master`.
+        seed: the seed of the random bits of dithering and stochastic rounding.
         kernel: who takes the whole step in `Optimizer.step`: "xla", "native" (on CPUs, in one pass over memory; see
             `adamx.kernels`) or "auto", native wherever it can: on the platform that the program is lowered for.
 
@@ -93,7 +93,7 @@ def optimizer(
 
 
 def _largest(learning_rate: ScalarOrSchedule, lr_max: Any) -> Any:
-    """The largest step size of the run, which a constant one is itself."""
+    """The largest step size of the run; a constant step size is its own largest."""
     if lr_max is None:
         if callable(learning_rate) or isinstance(learning_rate, Tracer):
             raise ValueError("decay='independent' measures the step size against its largest value: give lr_max=")

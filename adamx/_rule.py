@@ -1,4 +1,4 @@
-"""What a rule is: the paper's pseudo-code for one array, its hyperparameters as fields, its memory as slots."""
+"""Rules: a paper's pseudo-code for one array, with hyperparameters as fields and state as slots."""
 
 import dataclasses
 import functools
@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ._annotations import Array, DecayRate, Fixed, Interval, Scalar, ScalarOrSchedule
 from ._estimates import MomentEstimates
-from ._names import choose
-from ._typing import Array, DecayRate, Fixed, Interval, Scalar, ScalarOrSchedule
+from ._names import validate_choice
 
 Slots = TypeVar("Slots", bound=tuple)
 
@@ -23,11 +23,11 @@ class Slot:
     """One buffer that a rule keeps for each leaf.
 
     Attributes:
-        init: what it starts as, of any shape; called as `init(p, dtype=...)` with the leaf of the parameters. May
+        init: its initial value, of any shape; called as `init(p, dtype=...)` with the leaf of the parameters. May
             give `None` for a leaf that needs no such buffer.
         nonnegative: whether it is real and never below zero (a second moment), also for complex leaves.
-        unit: what it is naturally measured in, as a function of the slots; `None` for an absolute quantity.
-        dtype: what it is stored in for a real leaf; `None` for at least float32.
+        unit: its natural unit as a function of the slots, used by storage formats; `None` if it has none.
+        dtype: its storage dtype for a real leaf; `None` for at least float32.
     """
 
     init: Callable[..., Array | None] = jnp.zeros_like
@@ -37,20 +37,20 @@ class Slot:
 
     @property
     def like_weights(self) -> bool:
-        """Whether it starts as the parameters: an iterate, no moment, and stored as exactly."""
+        """Whether it starts as the parameters: an iterate rather than a moment, which is never coded."""
         return self.init is jnp.array
 
 
 class Moments(NamedTuple):
-    """The two moments of Adam's kind of rule; as a rule's `slots`, how each is kept."""
+    """The two moments of Adam-like rules: their arrays, or in a rule's `slots` their `Slot`s."""
 
     mu: Any
     nu: Any
 
 
 @dataclasses.dataclass(frozen=True)
-class At:
-    """Where a step is taken.
+class StepContext:
+    """What a rule's `step` may use besides gradient and slots.
 
     Attributes:
         t: the number of the step, from 1; a real floating scalar of the precision that the rule computes in.
@@ -73,12 +73,12 @@ class At:
             raise ValueError("this transformation reads the parameters: call `update(grads, state, params)`")
         return self.params
 
-    def landed(self, update: Array) -> Array:
+    def params_after(self, update: Array) -> Array:
         """The parameter after `update` has been added, rounded as it will be stored."""
         return (self.p + update).astype(self.dtype).astype(self.p.dtype)
 
     def decays_by(self, weight_decay: Scalar) -> bool:
-        """Whether this leaf decays: the mask covers it, and the strength is not plainly 0."""
+        """Whether this leaf decays: the mask covers it, and `weight_decay` is not the Python number 0."""
         return self.decays and not (isinstance(weight_decay, (int, float)) and weight_decay == 0)
 
     def decay(self, weight_decay: Scalar) -> Any:
@@ -87,7 +87,7 @@ class At:
 
 
 def static(*, default: Any, choices: tuple[str, ...] = ()) -> Any:
-    """A field that selects code instead of entering arithmetic: a flag or a name, fixed when the rule is built."""
+    """A field that selects code: a flag or a name, fixed when the rule is built and never traced."""
     return dataclasses.field(default=default, metadata={"static": True, "choices": choices})
 
 
@@ -95,13 +95,13 @@ def static(*, default: Any, choices: tuple[str, ...] = ()) -> Any:
 class Rule(Generic[Slots]):
     """An update rule for one array.
 
-    A subclass is a frozen dataclass without being told so: its annotated fields are the hyperparameters, its `slots` a
-    NamedTuple of `Slot`s (or of such NamedTuples), and `step` is the pseudo-code. Fields annotated `Beta` or
+    A subclass becomes a frozen dataclass without a decorator: its annotated fields are the hyperparameters, its `slots`
+    a NamedTuple of `Slot`s (or of such NamedTuples), and `step` is the pseudo-code. Fields annotated `Beta` or
     `NonNegative` are checked when an optimizer is built from the rule; each may be given as a number, a traced array or
-    a schedule, and `step` always finds a number. A rule is a pytree whose leaves are its hyperparameters.
+    a schedule, and is a number inside `step`. A rule is a pytree whose leaves are its hyperparameters.
 
-    What others want to know of a rule it declares itself; `None` is "unknown", and what depends on it is left out or
-    refused. A `Modifier` passes on what its rule declares, except `elementwise`.
+    A rule declares what diagnostics, presets and backends need to know of it. `None` means unknown: what depends on it
+    is left out or refused. A `Modifier` passes on what its rule declares, except `elementwise`.
 
     Attributes:
         slots: how each buffer is kept.
@@ -131,7 +131,7 @@ class Rule(Generic[Slots]):
         super().__init_subclass__(**kwargs)
         jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
 
-    def step(self, g: Array, s: Slots, at: At) -> tuple[Array, Slots]:
+    def step(self, g: Array, s: Slots, at: StepContext) -> tuple[Array, Slots]:
         """The direction to subtract, and the new slots, for one array.
 
         Args:
@@ -154,8 +154,8 @@ class Rule(Generic[Slots]):
         """Whether it has a `measure`."""
         return type(self).measure is not Rule.measure
 
-    def measure(self, g: Array, s: Slots, at: At) -> Any:
-        """What a rule wants to know of all leaves together: scalars of this one, summed into `at.total` for `step`."""
+    def measure(self, g: Array, s: Slots, at: StepContext) -> Any:
+        """Scalars of one leaf whose sum over all leaves `step` finds in `at.total`; `None` if the rule needs none."""
         del g, s, at
 
 
@@ -180,13 +180,13 @@ class Modifier(Rule[Any]):
         """Whether it has a `measure` of its own, or the inner rule has one."""
         return type(self).measure is not Modifier.measure or self.rule.measures
 
-    def measure(self, g: Array, s: Any, at: At) -> Any:
+    def measure(self, g: Array, s: Any, at: StepContext) -> Any:
         """The inner rule's."""
         return self.rule.measure(g, s, at)
 
 
 class Hyperparameter(NamedTuple):
-    """One numeric field of a rule: where it stands, its value and the interval that it has to lie in."""
+    """One numeric field of a rule: its path, its value and its allowed interval."""
 
     path: str
     value: ScalarOrSchedule
@@ -235,7 +235,7 @@ def replace(rule: Any, values: dict[str, Any], prefix: str = "") -> Any:
 
 
 def check(rule: Rule[Any]) -> None:
-    """Raise if a rule is none, or one of its hyperparameters cannot be: its type, its precision, its range."""
+    """Raise unless `rule` is a rule whose hyperparameters have valid types, precisions and ranges."""
     if not isinstance(rule, Rule):
         raise TypeError(f"{rule!r} is not a rule: give an instance, such as adamx.Adam(b1=0.9), as the first argument")
     if isinstance(rule, Modifier):
@@ -244,17 +244,17 @@ def check(rule: Rule[Any]) -> None:
         if field.metadata.get("static"):
             refuse_traced(field.name, getattr(rule, field.name))
             if field.metadata["choices"]:
-                choose(field.name, getattr(rule, field.name), field.metadata["choices"])
+                validate_choice(field.name, getattr(rule, field.name), field.metadata["choices"])
     for path, value, interval in hyperparameters(rule):
         name = path.rpartition(".")[2]
         if not callable(value):
-            check_value(name, value, interval)
+            validate_value(name, value, interval)
         elif isinstance(interval, Fixed):
             raise TypeError(f"{name} is the same at all steps and cannot follow a schedule: give a number")
 
 
-def check_value(name: str, value: Scalar, interval: Interval) -> None:
-    """Raise unless `value` is a scalar in `interval` with digits enough to say so; a traced value has no range yet."""
+def validate_value(name: str, value: Scalar, interval: Interval) -> None:
+    """Raise unless `value` is a scalar of sufficient precision in `interval`; a traced value may lie anywhere."""
     dtype = getattr(value, "dtype", None)
     is_array = dtype is not None and any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))
     if isinstance(value, bool) or not (is_array or isinstance(value, (int, float))):
@@ -275,7 +275,7 @@ def check_value(name: str, value: Scalar, interval: Interval) -> None:
         raise ValueError(f"{name} = {value} is outside {interval}")
 
 
-def check_dtype(name: str, dtype: Any) -> None:
+def validate_dtype(name: str, dtype: Any) -> None:
     """Raise unless `dtype` is a real floating one, or `None`."""
     try:
         real = dtype is None or jnp.issubdtype(dtype, jnp.floating)
@@ -286,7 +286,7 @@ def check_dtype(name: str, dtype: Any) -> None:
 
 
 def refuse_traced(name: str, value: Any) -> None:
-    """Raise if `value`, which selects code, has been made an array."""
+    """Raise if `value`, which selects code, is an array."""
     if isinstance(value, jax.Array):
         raise TypeError(
             f"{name} selects code and cannot be an array: with optax.inject_hyperparams name it, "

@@ -1,4 +1,4 @@
-"""What users hold: an optimizer, the pair of functions of every Optax transformation, with a step of its own."""
+"""`Optimizer`: an Optax gradient transformation that also has `step`, update and apply in one."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -8,30 +8,30 @@ import numpy as np
 import optax
 
 from . import kernels
+from ._annotations import Params, Scalar
 from ._engine import Engine
 from ._layout import Layout
-from ._names import STEP_WORDS, choose, refuse_unknown
-from ._rule import Modifier, Rule, check, check_dtype
-from ._typing import Params, Scalar
+from ._names import STEP_WORDS, refuse_unknown, validate_choice
+from ._rule import Modifier, Rule, check, validate_dtype
 from ._weights import ROUNDINGS, Weights
 from .kernels import Kernel
 from .moments import MomentFormats
 
 
 class Init(Protocol):
-    """Make the state for a tree of parameters."""
+    """Makes the state for a tree of parameters."""
 
     def __call__(self, params: Params) -> Any: ...
 
 
 class Update(Protocol):
-    """Turn gradients into what is added to the parameters, and the state into the next."""
+    """Returns the updates to add to the parameters, and the next state."""
 
     def __call__(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]: ...
 
 
 class Optimizer(optax.GradientTransformationExtraArgs):
-    """An Optax gradient transformation that can also take the whole step.
+    """An Optax gradient transformation with `step`, which updates and applies in one.
 
     It is the pair `(init, update)` of every Optax transformation, and chains, masks, partitions and injects like one.
     """
@@ -42,7 +42,7 @@ class Optimizer(optax.GradientTransformationExtraArgs):
 
     @property
     def engine(self) -> Engine:
-        """What does the work: the rule, how slots are stored, how weights are rounded."""
+        """The rule, the storage of its slots and the rounding of weights, as one object."""
         return engine_of(self)
 
     def step(
@@ -91,13 +91,13 @@ class Optimizer(optax.GradientTransformationExtraArgs):
 
 
 def engine_of(opt: Any) -> Engine:
-    """What does the work of an optimizer.
+    """The `Engine` of an optimizer.
 
     Raises:
-        TypeError: it is not one of adamx's by itself.
+        TypeError: `opt` is not an adamx optimizer.
     """
     engine = getattr(getattr(opt, "update", None), "__self__", None)
-    engine = getattr(engine, "engine", engine)  # a monitor's is that of the optimizer under it
+    engine = getattr(engine, "engine", engine)  # a monitor has the engine of the optimizer that it wraps
     if not isinstance(engine, Engine):
         raise TypeError(
             f"{type(opt).__name__} is not an optimizer of adamx's: give the part of the chain that is, made by "
@@ -117,7 +117,7 @@ def scale_by(
     complex_parts: str = "together",
     kernel: Kernel = "auto",
 ) -> Optimizer:
-    """The rule as a gradient transformation: gradients in, directions of the step out, without a step size.
+    """A rule as a gradient transformation from gradients to the rule's directions, without a step size.
 
     A gradient of `None` leaves its weight and slots alone; steps are counted for all leaves together.
 
@@ -129,13 +129,13 @@ def scale_by(
             finite makes its whole group NaN. Under `shard_map` every shard draws the same random bits.
         weights: how parameters narrower than float32 take the step, for a rule whose direction is their whole change;
             see `adamx.optimizer`.
-        seed: of the random bits.
+        seed: the seed of the random bits.
         mu_dtype: dtype that `mu` of a real leaf is stored in; `None` for at least float32, as every other slot.
-        decay_mask: for which leaves `At.decays` is set: a tree of booleans, the top of one, or a function of the
-            parameters that returns one; `None` for all.
-        complex_parts: what complex leaves are to the rule: "together", complex numbers, whose second moment is real; or
-            "apart", real and imaginary part as real numbers of their own, as in PyTorch.
-        kernel: who takes the whole step in `Optimizer.step`; see `adamx.optimizer`.
+        decay_mask: for which leaves `StepContext.decays` is set: a tree of booleans, the top of one, or a function of
+            the parameters that returns one; `None` for all.
+        complex_parts: how the rule sees complex leaves: "together", as complex numbers with a real second moment, or
+            "apart", real and imaginary parts as independent real numbers, as in PyTorch.
+        kernel: the backend of `Optimizer.step`; see `adamx.optimizer`.
 
     Raises:
         ValueError: a hyperparameter is out of range; `mu_dtype` without a `mu`, or not a real floating dtype; "apart"
@@ -151,9 +151,9 @@ def scale_by(
     Array([ 1., -1.,  0.], dtype=float32)
     """
     check(rule)
-    choose("weights", weights, ROUNDINGS)
-    choose("kernel", kernel, kernels.KERNELS)
-    apart = choose("complex_parts", complex_parts, ("together", "apart")) == "apart"
+    validate_choice("weights", weights, ROUNDINGS)
+    validate_choice("kernel", kernel, kernels.KERNELS)
+    apart = validate_choice("complex_parts", complex_parts, ("together", "apart")) == "apart"
     if apart:
         _check_elementwise(rule)
     _check_seed(seed)
@@ -185,6 +185,6 @@ def _check_seed(seed: Any) -> None:
 
 
 def _check_mu_dtype(mu_dtype: Any, rule: Rule[Any], names: Sequence[str]) -> None:
-    check_dtype("mu_dtype", mu_dtype)
+    validate_dtype("mu_dtype", mu_dtype)
     if mu_dtype is not None and not any(name.split(".")[-1] == "mu" for name in names):
         raise ValueError(f"mu_dtype = {mu_dtype!r}, but {type(rule).__name__} keeps no `mu`: leave it out")

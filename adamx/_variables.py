@@ -1,11 +1,11 @@
-"""Flax NNX's variables: boxes around the leaves of a tree, known here without importing Flax."""
+"""Flax NNX variables around the leaves of a tree, recognized without importing Flax."""
 
 import sys
 from typing import Any
 
 import jax
 
-from ._typing import Params
+from ._annotations import Params
 from .moments import is_code
 
 
@@ -15,22 +15,22 @@ def is_variable(x: Any) -> bool:
     return kind is not None and isinstance(x, kind)
 
 
-def bare(tree: Any) -> Any:
-    """`tree` without variables, what was in them standing in their places."""
+def without_variables(tree: Any) -> Any:
+    """`tree` with each variable replaced by its content."""
     return jax.tree.map(lambda x: _content(x) if is_variable(x) else x, tree, is_leaf=is_variable)
 
 
 def inside(tree: Params) -> Params:
-    """`tree` with codes of variables where there were variables of codes.
+    """`tree` with codes whose arrays are variables in place of variables that contain codes.
 
-    `flax.nnx.update` sets a variable to what stands at its path in another tree, of which nothing but mappings are
-    left there. A code that it walks through stays, and so does one that a condition compares with another step's.
+    `flax.nnx.update` replaces the content of a variable by a nested mapping, which would lose the code's type. It
+    descends into a code of variables instead and keeps its type, as `lax.cond` does.
     """
     return jax.tree.map(_inside, tree, is_leaf=is_variable)
 
 
 def outside(tree: Params) -> Params:
-    """The inverse of `inside`: variables around codes, as around the parameters that these belong to."""
+    """The inverse of `inside`: one variable around each code, as around the parameter that it belongs to."""
     return jax.tree.map(_outside, tree, is_leaf=is_code)
 
 

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._annotations import Array
 from ._math import dtype_of
-from ._random import Noise, unit_interval
-from ._typing import Array
+from ._noise import Noise, unit_interval
 
 
 class Rounding(Protocol):

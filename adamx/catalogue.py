@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ._factory import FACTORIES, Optimizer
-from ._names import choose
+from ._names import validate_choice
 
 
 class Description(NamedTuple):
@@ -80,7 +80,7 @@ def describe(name: str) -> Description:
       seed           0
       kernel         'auto'
     """
-    factory = FACTORIES[choose("optimizer", name, FACTORIES)]
+    factory = FACTORIES[validate_choice("optimizer", name, FACTORIES)]
     headline = inspect.cleandoc(factory.__doc__ or "").split("\n\n")[0].replace("\n", " ")
     found = re.fullmatch(r"(?P<title>.*?) \((?P<reference>[^()]*\d[^()]*)\): (?P<summary>.*)", headline)
     if found is None:

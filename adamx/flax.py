@@ -13,9 +13,9 @@ import optax
 from flax import nnx
 from flax.training import train_state
 
+from ._annotations import Params, Scalar
 from ._names import refuse_step_words
 from ._transform import Optimizer as _Optimizer
-from ._typing import Params, Scalar
 from ._variables import is_variable
 from .states.masters import from_master
 

@@ -9,9 +9,9 @@ import math
 
 import jax.numpy as jnp
 
+from ._annotations import Above, Array, Interval, Schedule
 from ._math import log_beta
-from ._rule import check_value, refuse_traced
-from ._typing import Above, Array, Interval, Schedule
+from ._rule import refuse_traced, validate_value
 
 
 def inverse_sqrt(alpha: float, every: int = 1) -> Schedule:
@@ -31,7 +31,7 @@ def inverse_sqrt(alpha: float, every: int = 1) -> Schedule:
     >>> float(lr(0)), float(lr(9)), float(lr(30))
     (0.5, 0.5, 0.25)
     """
-    check_value("alpha", alpha, Interval(0.0, float("inf")))
+    validate_value("alpha", alpha, Interval(0.0, float("inf")))
     _check_steps("every", every)
 
     def schedule(count: Array) -> Array:
@@ -60,8 +60,8 @@ def decayed_beta(b1: float, decay: float) -> Schedule:
     """
     refuse_traced("b1", b1)
     refuse_traced("b1_decay", decay)
-    check_value("b1", b1, Interval(0.0, 1.0))
-    check_value("decay", decay, Above(0.0, float("inf")))
+    validate_value("b1", b1, Interval(0.0, 1.0))
+    validate_value("decay", decay, Above(0.0, float("inf")))
     if decay > 1:
         raise ValueError(f"decay = {decay} is outside (0, 1]")
 
@@ -86,7 +86,7 @@ def relative_step(largest: float = 1e-2) -> Schedule:
     >>> float(adamx.schedules.relative_step(0.5)(15))
     0.25
     """
-    check_value("largest", largest, Interval(0.0, float("inf")))
+    validate_value("largest", largest, Interval(0.0, float("inf")))
     decaying = inverse_sqrt(1.0)
     return lambda count: jnp.minimum(largest, decaying(count))
 
@@ -107,7 +107,7 @@ def ademamix_alpha(alpha: float, steps: int) -> Schedule:
     >>> float(adamx.schedules.ademamix_alpha(8.0, steps=4)(1))
     4.0
     """
-    check_value("alpha", alpha, Interval(0.0, float("inf")))
+    validate_value("alpha", alpha, Interval(0.0, float("inf")))
     _check_steps("steps", steps)
     return lambda count: alpha * jnp.minimum(1.0, (jnp.asarray(count).astype(float) + 1) / steps)
 
@@ -132,7 +132,7 @@ def ademamix_b3(b3: float, b1: float, steps: int) -> Schedule:
     0.9999
     """
     for name, b in (("b3", b3), ("b1", b1)):
-        check_value(name, b, Above(0.0, 1.0))
+        validate_value(name, b, Above(0.0, 1.0))
     _check_steps("steps", steps)
     first, last = (1 / log_beta(b) for b in (b1, b3))  # f and its inverse cancel but for this
 

@@ -313,7 +313,7 @@ def test_a_gradient_where_no_parameter_was_is_refused():
     ("mask", "message"),
     [
         ({"layer": False}, r"the mask covers none of the 2 leaves, the first being params\['layer'\]\['bias'\]"),
-        ({"layer": {"kernel": True}}, r"does not say yes or no to params\['layer'\]\['bias'\]"),
+        ({"layer": {"kernel": True}}, r"has no value for params\['layer'\]\['bias'\]"),
         (lambda params: jax.tree.map(lambda x: x.ndim > 2, params), r"the mask covers none"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 
 import adamx
 from adamx._factory import FACTORIES
-from adamx._random import noise, unit_interval
+from adamx._noise import noise, unit_interval
 from adamx.moments import is_code
 from adamx.moments.bfloat16 import Dithered
 from adamx.moments.int8 import Log, Ratio

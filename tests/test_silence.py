@@ -81,5 +81,5 @@ def test_narrow_that_means_no_leaf_says_what_to_do_about_narrow():
         adamx.from_master(PARAMS, opt, narrow=False)
     with pytest.raises(TypeError, match=r"narrow\['w'\] = 1 should be True or False"):
         adamx.from_master(PARAMS, opt, narrow={"w": 1})
-    with pytest.raises(ValueError, match=r"^narrow does not say yes or no to params\['w'\]"):
+    with pytest.raises(ValueError, match=r"^narrow has no value for params\['w'\]"):
         adamx.from_master(PARAMS, opt, narrow={})

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import adamx
-from adamx._random import noise
+from adamx._noise import noise
 from adamx._weights import ROUNDINGS
 from tests.helpers import NARROW_MODES, product, ulp
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from .._annotations import Array, ScalarOrSchedule
 from .._descent import Descent
 from .._engine import Engine, State, last_step
 from .._estimates import MomentEstimates
 from .._rule import Rule
-from .._typing import Array, ScalarOrSchedule
 from ..theory import update_bound
 
 
@@ -42,9 +42,9 @@ class Numbers(NamedTuple):
         mean, unit = (jnp.asarray(x, jnp.float32) for x in (estimates.mean_correction, estimates.square_correction))
         unit = unit if estimates.is_root else jnp.sqrt(unit)
         eps = None if estimates.eps is None else jnp.asarray(estimates.eps, jnp.float32)
-        rates, bound = estimates.decay_rates, None
-        if rates is not None and all(isinstance(b, (int, float)) for b in rates):
-            bound = jnp.asarray(update_bound(*rates, t), jnp.float32)
+        bound, (b1, b2) = None, estimates.decay_rates or (None, None)
+        if isinstance(b1, (int, float)) and isinstance(b2, (int, float)):
+            bound = jnp.asarray(update_bound(b1, b2, t), jnp.float32)
         arrays = jax.lax.stop_gradient((unit / mean, 1 / unit, eps, bound))
         return cls(*arrays, not estimates.is_root, estimates.mean, estimates.square)
 

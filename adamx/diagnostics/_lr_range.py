@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from .._annotations import Above, Array, Params
 from .._descent import Descent
-from .._rule import check_value, replace
+from .._rule import replace, validate_value
 from .._transform import Optimizer, engine_of
-from .._typing import Above, Array, Params
 from .drawing import axes, line, save
 
 DIVERGED = 3.0
@@ -112,7 +112,7 @@ def lr_range_test(
         raise ValueError(f"low = {low}, high = {high}: the step size grows from low to high, give 0 < low < high")
     if steps < 10:
         raise ValueError(f"steps = {steps} should be at least 10, to see a slope")
-    check_value("smoothing", smoothing, Above(0.0, 1.0))
+    validate_value("smoothing", smoothing, Above(0.0, 1.0))
     make = _maker(opt)
     sizes = low * (high / low) ** (np.arange(steps) / (steps - 1))
     run = _drawn if isinstance(data, Iterator) else _scanned

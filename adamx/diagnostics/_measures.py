@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
+from .._annotations import Array
 from .._math import largest
-from .._typing import Array
 from ._hats import Numbers
 from ._sums import LARGEST, Sums
 

@@ -9,16 +9,16 @@ import numpy as np
 import optax
 
 from .. import _leaves
+from .._annotations import Array, Params, Scalar, ScalarOrSchedule
 from .._engine import Engine
 from .._names import refuse_step_words
 from .._transform import Optimizer, engine_of
-from .._typing import Array, Params, Scalar, ScalarOrSchedule
-from ..states.parts import only_state
+from ..states.parts import find_state
 from . import _spikes
 from ._groups import Grouping, Groups, grouping
 from ._hats import injected_step_size, numbers_of, step_size_of, value_at
 from ._measures import METRICS, gathered, metrics
-from ._seen import Taken, look
+from ._records import Taken, look
 from ._sums import Sums, table
 
 
@@ -216,7 +216,7 @@ class Monitor:
         grouped = self._grouping(leaves)
         if not grouped.leaves:
             return state.values, state.spikes
-        numbers = None if engine is None else numbers_of(engine, only_state(steps.after))
+        numbers = None if engine is None else numbers_of(engine, find_state(steps.after))
         seen = look(leaves, steps, engine, numbers)
         # XLA fuses an update into the sums; a C++ call would need it in memory and could not be exported.
         kernel = engine.kernel if engine is not None and steps.updates is None else "xla"
@@ -236,7 +236,7 @@ class Monitor:
         """The names of the metrics that this optimizer has, in alphabetical order; nothing is computed."""
 
         def told(inner: Any) -> dict[str, Array]:
-            numbers = None if self.engine is None else numbers_of(self.engine, only_state(inner))
+            numbers = None if self.engine is None else numbers_of(self.engine, find_state(inner))
             none = Sums(*(jnp.zeros(1) for _ in Sums._fields))
             return metrics(none, self._step_size(jnp.zeros([], jnp.int32), inner, inner), numbers)
 
@@ -248,7 +248,7 @@ class Monitor:
         if self.learning_rate is not None:
             found = value_at(self.learning_rate, count)
         elif (found := step_size_of(self.engine)) is not None:
-            found = value_at(found, only_state(before).count)
+            found = value_at(found, find_state(before).count)
         else:
             found = injected_step_size(after)
         return None if found is None else jnp.asarray(found, jnp.float32)

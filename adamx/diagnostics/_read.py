@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from .._typing import Scalar
+from .._annotations import Scalar
 from ._monitor import MonitorState
 from ._spikes import LEAST, Row
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from .._typing import Array
+from .._annotations import Array
 
 DECAY = 0.98
 """Decay rate of the running mean and variance of log-norms; half of their weight is on the last 34 values."""

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from .. import _leaves
+from .._annotations import Array, Params
 from .._engine import Engine
 from .._leaf import Step
 from .._math import largest
 from .._transform import Optimizer, engine_of
-from .._typing import Array, Params
-from .._variables import bare
-from ..states.parts import only_state, part_of
+from .._variables import without_variables
+from ..states.parts import find_state, select_part
 
 
 class Stalled(NamedTuple):
@@ -61,9 +61,9 @@ def stalls(opt: Optimizer, state: Any, grads: Params, params: Params) -> Stalls:
     nearest 1.0 0.0
     stochastic 0.7 1.0
     """
-    engine, own = engine_of(opt), bare(only_state(state))
-    leaves = _leaves.flatten(part_of(grads, engine, own), "grads")
-    work = engine.prepare(leaves, own, part_of(params, engine, own))
+    engine, own = engine_of(opt), without_variables(find_state(state))
+    leaves = _leaves.flatten(select_part(grads, engine, own), "grads")
+    work = engine.prepare(leaves, own, select_part(params, engine, own))
     names = engine.layout.names
     if not any(work.steps):
         raise ValueError("there is no gradient: every leaf is None")
@@ -109,7 +109,7 @@ def _slot_changes(engine: Engine, step: Step, total: Any) -> list[_Change | None
 
 def _weight_change(step: Step, total: Any) -> _Change:
     direction, _ = step.compute(total)
-    landed, _, residual = step.land(total)
+    landed, _, residual = step.apply(total)
     rounding = step.leaf.rounding
     kept = landed.astype(step.at.p.dtype) if rounding is None else rounding.master(landed, residual)
     return _Change.of(step.at.p, step.at.p + direction, kept)

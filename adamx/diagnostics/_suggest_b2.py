@@ -3,8 +3,8 @@ r"""Advice on $\beta_2$: a half-life that is fixed in tokens, whatever the batch
 import math
 from typing import NamedTuple
 
-from .._rule import check_value
-from .._typing import Above
+from .._annotations import Above
+from .._rule import validate_value
 
 
 class B2Advice(NamedTuple):
@@ -51,7 +51,7 @@ def suggest_b2(batch: float, tokens: float, b1: float = 0.9) -> B2Advice:
     Reference: Marek et al., arXiv:2507.07101 (the half-life in tokens held fixed across batch sizes).
     """
     for name, value in (("batch", batch), ("tokens", tokens)):
-        check_value(name, value, Above(0.0, math.inf))
+        validate_value(name, value, Above(0.0, math.inf))
     b2 = 2.0 ** -(batch / tokens)
     steps, window = tokens / batch, -1 / math.expm1(-math.log(2) * batch / tokens)
     reason = (
@@ -76,6 +76,6 @@ def half_life(b2: float, batch: float) -> float:
     >>> round(adamx.diagnostics.half_life(0.999, batch=1))
     693
     """
-    check_value("b2", b2, Above(0.0, 1.0))
-    check_value("batch", batch, Above(0.0, math.inf))
+    validate_value("b2", b2, Above(0.0, 1.0))
+    validate_value("batch", batch, Above(0.0, math.inf))
     return -batch * math.log(2) / math.log(b2)

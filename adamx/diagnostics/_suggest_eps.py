@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _leaves
+from .._annotations import Array, Params
 from .._engine import State
 from .._transform import Optimizer, engine_of
-from .._typing import Array, Params
 from ..moments import is_code
 from ..states.packing import unpack_state
-from ..states.parts import only_state
+from ..states.parts import find_state
 from ._hats import Numbers, moment_estimates, numbers_of
 
 CANDIDATES = tuple(10.0**k for k in range(-16, 1))
@@ -23,9 +23,6 @@ HARMLESS = 0.01
 """The share of weights that ε may dominate without mattering."""
 
 DEFAULT = 1e-8
-BEGINNING = State(np.int32(0), (), {})
-"""Stands for the state of an optimizer of which only gradients are given."""
-
 SAMPLE = 2_000_000
 """The largest number of elements of a leaf that quantiles are taken of; of larger leaves, evenly spaced elements."""
 
@@ -125,12 +122,13 @@ def _below(known: np.ndarray, eps: float) -> float:
 def _sizes(source: Any, opt: Optimizer | None, params: Params) -> tuple[np.ndarray, float]:
     r"""All $\sqrt{\hat v}$ or $|g|$ in float64, and the present ε."""
     if not any(isinstance(x, State) for x in jax.tree.leaves(source, is_leaf=lambda x: isinstance(x, State))):
-        return _flat(source), DEFAULT if opt is None else _present(opt, BEGINNING, jnp.float32(jnp.inf))
+        start = State(jnp.zeros([], jnp.int32), (), {})
+        return _flat(source), DEFAULT if opt is None else _present(opt, start, jnp.float32(jnp.inf))
     if opt is None:
         raise ValueError("a state does not know its decay rate: call suggest_eps(state, opt)")
-    present, state = _present(opt, only_state(source)), only_state(source)
+    present, state = _present(opt, find_state(source)), find_state(source)
     numbers = cast(Numbers, numbers_of(engine_of(opt), state))
-    state = state if params is None else only_state(unpack_state(opt, source, params))
+    state = state if params is None else find_state(unpack_state(opt, source, params))
     divisor = getattr(state.slots, numbers.square)
     if any(is_code(x) for x in jax.tree.leaves(divisor, is_leaf=_leaves.is_stored)):
         raise ValueError("the moments of this state are coded: call suggest_eps(state, opt, params=params)")

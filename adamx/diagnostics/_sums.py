@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import kernels
+from .._annotations import Array, Scalar
 from .._math import abs_sq
-from .._typing import Array, Scalar
 from ._hats import Numbers
 
 ROW = 2**15

@@ -10,7 +10,7 @@ import optax
 
 import adamx
 
-from .._names import choose
+from .._names import validate_choice
 from .protocol import Contender
 
 CONTENDERS = {
@@ -36,5 +36,5 @@ def contenders(names: Iterable[str] = tuple(CONTENDERS)) -> list[Contender]:
     Raises:
         ValueError: a name is unknown; the message lists those known, and the nearest if one is near.
     """
-    chosen = [choose("optimizer", name.strip().lower(), CONTENDERS) for name in names]
+    chosen = [validate_choice("optimizer", name.strip().lower(), CONTENDERS) for name in names]
     return [CONTENDERS[name] for name in dict.fromkeys(chosen)]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._names import choose
+from .._names import validate_choice
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ def load(name: str = "digits", data_dir: Path | str = "data") -> Dataset:
         ValueError: there is no data set of that name, or one of its files is damaged.
         FileNotFoundError: one of its files is not in `data_dir`.
     """
-    return DATASETS[choose("data set", name.strip().lower(), DATASETS)](data_dir)
+    return DATASETS[validate_choice("data set", name.strip().lower(), DATASETS)](data_dir)
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:

@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import jax.numpy as jnp
 
 from .. import _leaves
-from .._leaf import Landed, Step
-from .._typing import Array
+from .._annotations import Array
+from .._leaf import Step, StepResult
 from . import cpu, xla
 from .backend import MOMENTS as MOMENTS
 from .backend import SQUARE as SQUARE
@@ -55,7 +55,7 @@ def available() -> dict[str, str]:
     return {backend.name: backend.missing() or "yes" for backend in reversed(BACKENDS)}
 
 
-def choose(name: str, step: Step, platform: str) -> Choice:
+def choose_backend(name: str, step: Step, platform: str) -> Choice:
     """Who takes the step under `kernel=name` in a program that is lowered for `platform`."""
     asked = [backend for backend in BACKENDS if name in ("auto", backend.name)]
     reasons = [f"kernel={name!r} was asked for"] if name == BACKENDS[-1].name else []
@@ -69,14 +69,14 @@ def choose(name: str, step: Step, platform: str) -> Choice:
     return Choice("none", "; ".join(reasons))
 
 
-def apply(name: str, steps: Sequence[Step | None], total: Any) -> list[Landed | None]:
+def apply(name: str, steps: Sequence[Step | None], total: Any) -> list[StepResult | None]:
     """What each leaf's step gives, `None` where there is no step.
 
     Raises:
         ValueError: a backend was asked for by name and cannot take a step.
         NotImplementedError: it does not run on the platform that the program is lowered for.
     """
-    done: list[Landed | None] = [None] * len(steps)
+    done: list[StepResult | None] = [None] * len(steps)
     groups: dict[tuple[Backend, ...], list[int]] = {}
     for i, step in enumerate(steps):
         if step is not None:
@@ -110,7 +110,7 @@ def _unsupported_reason(backend: Backend, step: Step) -> str | None:
     return backend.missing() or backend.unsupported_reason(step)
 
 
-def _apply(backends: tuple[Backend, ...], steps: list[Step], total: Any) -> list[Landed]:
+def _apply(backends: tuple[Backend, ...], steps: list[Step], total: Any) -> list[StepResult]:
     if backends[0].platforms is None:
         return backends[0].apply(steps, total)
     packed, operands, structure = pack(steps, total)

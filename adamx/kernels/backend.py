@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from .._leaf import Landed, Step
-from .._typing import Array
+from .._annotations import Array
+from .._leaf import Step, StepResult
 
 
 class Summed(NamedTuple):
@@ -51,7 +51,7 @@ class Backend(NamedTuple):
     platforms: tuple[str, ...] | None
     missing: Callable[[], str | None]
     unsupported_reason: Callable[[Step], str | None]
-    apply: Callable[[Sequence[Step], Any], list[Landed]]
+    apply: Callable[[Sequence[Step], Any], list[StepResult]]
     sums: Sums | None = None
 
     def runs_on(self, platform: str) -> bool:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from .._typing import Array
+from .._annotations import Array
 from .manual import varying, varying_alike
 
 Flat: TypeAlias = Callable[..., Sequence[Array]]

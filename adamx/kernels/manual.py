@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from .._typing import Array
+from .._annotations import Array
 
 
 def is_manual() -> bool:

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _leaves
+from .._annotations import Array
 from .._layout import Layout
-from .._leaf import Landed, Leaf, Now, Step
-from .._random import Noise
-from .._typing import Array
+from .._leaf import Leaf, SharedInputs, Step, StepResult
+from .._noise import Noise
 from .._weights import Rounding
 from .backend import Backend
 from .manual import is_manual, varying, varying_alike
@@ -63,7 +63,7 @@ class Packed:
         """The steps of these arrays, and the rule's measure of all leaves."""
         given = iter(arrays)
         moved, grads, keys, shared = self.tree.unflatten([next(given) if x is None else x for x in self.constants])
-        now = Now(shared.rule, shared.step_number, shared.grad_scale)
+        now = SharedInputs(shared.rule, shared.step_number, shared.grad_scale)
         steps = []
         for fixed, (p, stored, residual), g, key in zip(self.leaves, moved, grads, keys, strict=True):
             leaf = Leaf(fixed.path, g, p, stored, fixed.decays, fixed.rounding, residual)
@@ -88,7 +88,7 @@ def pack(steps: Sequence[Step], total: Any) -> tuple[Packed, list[Array], Any]:
     Under `shard_map` what a step gives varies over the devices as all that it is given does.
     """
     first = steps[0]
-    shared = Shared(first.now.rule_as_given, first.now.count, first.now.grad_scale, total)
+    shared = Shared(first.shared.rule_as_given, first.shared.count, first.shared.grad_scale, total)
     moved = [jax.tree.map(jnp.asarray, Moved(leaf.p, leaf.stored, leaf.residual)) for leaf in (s.leaf for s in steps)]
     grads = [jnp.asarray(step.leaf.g) for step in steps]
     if is_manual():
@@ -101,7 +101,7 @@ def pack(steps: Sequence[Step], total: Any) -> tuple[Packed, list[Array], Any]:
     return Packed(fixed, first.layout, tree, constants), [x for x in values if _is_array(x)], jax.tree.structure(moved)
 
 
-def unpack(structure: Any, moved: Sequence[Array]) -> list[Landed]:
+def unpack(structure: Any, moved: Sequence[Array]) -> list[StepResult]:
     """What each step gave."""
     return [tuple(row) for row in structure.unflatten(moved)]
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._annotations import Array, ScalarOrSchedule
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
-from .._rule import At, Modifier, static
-from .._typing import Array, ScalarOrSchedule
+from .._rule import Modifier, StepContext, static
 from ..rules.adam import Adam
 
 
@@ -26,7 +26,7 @@ class Cautious(Modifier):
     normalisation: str = static(default="mean", choices=("mean", "count"))
     elementwise = False
 
-    def step(self, g: Array, s: Any, at: At) -> tuple[Array, Any]:
+    def step(self, g: Array, s: Any, at: StepContext) -> tuple[Array, Any]:
         u, s = self.rule.step(g, s, at)
         agrees = (u * jnp.conj(g)).real > 0
         kept, masked = jnp.sum(agrees, dtype=at.t.dtype), jnp.where(agrees, u, 0 * u)  # 0 * NaN stays visible

@@ -4,9 +4,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Positive
 from .._math import rms
-from .._rule import At, Modifier
-from .._typing import Array, Positive
+from .._rule import Modifier, StepContext
 
 
 class ClippedByRMS(Modifier):
@@ -22,6 +22,6 @@ class ClippedByRMS(Modifier):
     threshold: Positive = 1.0
     elementwise = False
 
-    def step(self, g: Array, s: Any, at: At) -> tuple[Array, Any]:
+    def step(self, g: Array, s: Any, at: StepContext) -> tuple[Array, Any]:
         u, s = self.rule.step(g, s, at)
         return u / jnp.maximum(1, rms(u) / self.threshold), s

@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import norm
-from .._rule import At, Modifier, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from .._rule import Modifier, Rule, Slot, StepContext, static
 from ..rules.adam import Adam
 
 
@@ -46,10 +46,10 @@ class MARS(Modifier):
     elementwise = False
     slots = property(lambda self: _with_previous(self.rule))
 
-    def measure(self, g: Array, s: WithPrevious, at: At) -> Any:
+    def measure(self, g: Array, s: WithPrevious, at: StepContext) -> Any:
         return self.rule.measure(self._corrected(g, s), s.inner, at)
 
-    def step(self, g: Array, s: WithPrevious, at: At) -> tuple[Array, WithPrevious]:
+    def step(self, g: Array, s: WithPrevious, at: StepContext) -> tuple[Array, WithPrevious]:
         u, inner = self.rule.step(self._corrected(g, s), s.inner, at)
         return u, WithPrevious(inner, g)
 
@@ -78,10 +78,10 @@ class Nesterov(Modifier):
     elementwise = property(lambda self: self.rule.elementwise)
     slots = property(lambda self: _with_previous(self.rule))
 
-    def measure(self, g: Array, s: WithPrevious, at: At) -> Any:
+    def measure(self, g: Array, s: WithPrevious, at: StepContext) -> Any:
         return self.rule.measure(g + self.b1 * (g - s.previous), s.inner, at)
 
-    def step(self, g: Array, s: WithPrevious, at: At) -> tuple[Array, WithPrevious]:
+    def step(self, g: Array, s: WithPrevious, at: StepContext) -> tuple[Array, WithPrevious]:
         u, inner = self.rule.step(g + self.b1 * (g - s.previous), s.inner, at)
         return u, WithPrevious(inner, g)
 

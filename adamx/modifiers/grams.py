@@ -4,10 +4,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._annotations import Array, ScalarOrSchedule
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import sign
-from .._rule import At, Modifier
-from .._typing import Array, ScalarOrSchedule
+from .._rule import Modifier, StepContext
 from ..rules.adam import Adam
 
 
@@ -22,7 +22,7 @@ class Grams(Modifier):
 
     elementwise = property(lambda self: self.rule.elementwise)
 
-    def step(self, g: Array, s: Any, at: At) -> tuple[Array, Any]:
+    def step(self, g: Array, s: Any, at: StepContext) -> tuple[Array, Any]:
         u, s = self.rule.step(g, s, at)
         return sign(g) * jnp.abs(u), s
 

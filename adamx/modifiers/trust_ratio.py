@@ -4,10 +4,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._annotations import Array, NonNegative, ScalarOrSchedule
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
 from .._math import norm
-from .._rule import At, Modifier
-from .._typing import Array, NonNegative, ScalarOrSchedule
+from .._rule import Modifier, StepContext
 from ..rules.adam import Adam
 
 
@@ -23,7 +23,7 @@ class Decayed(Modifier):
     elementwise = property(lambda self: self.rule.elementwise)
     decay_coupling = "λp before the trust ratio"
 
-    def step(self, g: Array, s: Any, at: At) -> tuple[Array, Any]:
+    def step(self, g: Array, s: Any, at: StepContext) -> tuple[Array, Any]:
         u, s = self.rule.step(g, s, at)
         return u + at.decay(self.weight_decay), s
 
@@ -41,7 +41,7 @@ class TrustRatio(Modifier):
 
     elementwise = False
 
-    def step(self, g: Array, s: Any, at: At) -> tuple[Array, Any]:
+    def step(self, g: Array, s: Any, at: StepContext) -> tuple[Array, Any]:
         u, s = self.rule.step(g, s, at)
         weight, length = norm(at.p), norm(u)
         plain = (weight == 0) | (length == 0)

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .._names import choose
+from .._names import validate_choice
 from .._rule import Slot
 from .bfloat16 import Dithered, DitheredMean
 from .dense import Dense
@@ -60,13 +60,13 @@ def formats(moments: MomentFormats, names: Sequence[str]) -> list[str]:
         chosen = [moments] * len(names)
     elif isinstance(moments, Mapping):
         for name in moments:
-            choose("slot in moments", name, names)
+            validate_choice("slot in moments", name, names)
         chosen = [moments.get(name, "float32") for name in names]
     else:
         chosen = list(moments)
         if len(chosen) != len(names):
             raise ValueError(f"moments = {moments!r} names {len(chosen)} formats for the slots {', '.join(names)}")
-    return [choose("moments", name, FORMATS) for name in chosen]
+    return [validate_choice("moments", name, FORMATS) for name in chosen]
 
 
 def format_of(name: str, slot: Slot, shape: tuple[int, ...], leaf: tuple[int, ...], dense: np.dtype) -> Format:

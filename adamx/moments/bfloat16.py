@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._random import Noise
-from .._typing import Array
+from .._annotations import Array
+from .._noise import Noise
 from .codes import FloatCode
 
 

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from .._random import Noise
-from .._typing import Array
+from .._annotations import Array
+from .._noise import Noise
 
 
 class Dense(NamedTuple):

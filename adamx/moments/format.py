@@ -1,11 +1,11 @@
 """What every storage format of a slot declares of itself."""
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from .._random import Noise
-from .._typing import Array
+from .._annotations import Array
+from .._noise import Noise
 
 
 class Format(Protocol):
@@ -20,13 +20,16 @@ class Format(Protocol):
         has_unit: whether it stores ratios to the slot's unit; `encode` and `decode` are given `None` otherwise.
     """
 
-    name: ClassVar[str]
-    code: ClassVar[type[Any] | None]
-    group: ClassVar[int]
-    has_unit: ClassVar[bool]
-
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def code(self) -> type[Any] | None: ...  # noqa: D102
     @property
     def dtypes(self) -> tuple[Any, ...]: ...  # noqa: D102
+    @property
+    def group(self) -> int: ...  # noqa: D102
+    @property
+    def has_unit(self) -> bool: ...  # noqa: D102
 
     def encode(self, x: Array, unit: Array | None, noise: Noise) -> Any:
         """The stored form of `x`, as a ratio to `unit` if the format has one."""

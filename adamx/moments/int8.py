@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._annotations import Array
 from .._math import div_no_nan, largest, select
-from .._random import Noise, unit_interval
-from .._typing import Array
+from .._noise import Noise, unit_interval
 from .codes import LogCode, RatioCode
 
 GROUP = 128

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from .._names import choose
+from .._names import validate_choice
 from .._transform import Optimizer
 from .._weights import Weights
 from ..kernels import Kernel
 from ..moments import MomentFormats
-from . import earlier, keras, mlx, mxnet, optax, paddle, pytorch, tensorflow
+from . import historical, keras, mlx, mxnet, optax, paddle, pytorch, tensorflow
 from ._preset import REQUIRED as REQUIRED
 from ._preset import Preset as Preset
 from ._preset import Recipe as Recipe
@@ -26,7 +26,7 @@ def _by_framework(*modules: ModuleType) -> Mapping[str, Mapping[str, Preset]]:
     return {name: {e.optimizer: e for e in entries if e.framework == name} for name in frameworks}
 
 
-PRESETS = _by_framework(pytorch, keras, optax, mlx, paddle, tensorflow, mxnet, earlier)
+PRESETS = _by_framework(pytorch, keras, optax, mlx, paddle, tensorflow, mxnet, historical)
 """Every preset, by framework and optimizer."""
 
 
@@ -84,8 +84,8 @@ def preset(
         ...
     ValueError: argument of keras adam = 'eps': did you mean 'epsilon'? ...
     """
-    choose("framework", framework, PRESETS)
-    choose(f"optimizer of {framework}", optimizer, PRESETS[framework])
+    validate_choice("framework", framework, PRESETS)
+    validate_choice(f"optimizer of {framework}", optimizer, PRESETS[framework])
     return (
         PRESETS[framework][optimizer]
         .recipe(**overrides)
@@ -112,7 +112,7 @@ def table(framework: str | None = None) -> str:
     | bert | adamw | learning_rate=?, weight_decay_rate=0.01, ... epsilon=1e-06 | √v + ε | none | αλp | ... |
     """
     if framework is not None:
-        choose("framework", framework, PRESETS)
+        validate_choice("framework", framework, PRESETS)
     chosen = PRESETS.values() if framework is None else [PRESETS[framework]]
     head = ("framework", "optimizer", "defaults", "ε", "bias corrections", "weight decay", "notes")
     rows = [head, *(_row(entry) for entries in chosen for entry in entries.values())]

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Interval, ScalarOrSchedule, Schedule
 from .._decay import Decay
-from .._names import choose
+from .._names import validate_choice
 from .._optimizer import optimizer
-from .._rule import Rule, check_value
+from .._rule import Rule, validate_value
 from .._transform import Optimizer
-from .._typing import Array, Interval, ScalarOrSchedule, Schedule
 
 
 class _Required:
@@ -82,7 +82,7 @@ class Preset:
                 length than the default.
         """
         for name, value in overrides.items():
-            choose(f"argument of {self.framework} {self.optimizer}", name, self.defaults)
+            validate_choice(f"argument of {self.framework} {self.optimizer}", name, self.defaults)
             default = self.defaults[name]
             if isinstance(default, tuple) and not (isinstance(value, (tuple, list)) and len(value) == len(default)):
                 raise ValueError(f"{name} = {value!r} should be {len(default)} values, as the default {default}")
@@ -105,7 +105,7 @@ def derived(f: Callable[..., Array], **parts: ScalarOrSchedule) -> Schedule:
     """The schedule `f(t, *values)` of the number of finished steps `t` and the values of `parts` at `t`."""
     for name, part in parts.items():
         if not callable(part):
-            check_value(name, part, Interval(0.0, float("inf")))
+            validate_value(name, part, Interval(0.0, float("inf")))
 
     def schedule(count: Array) -> Array:
         values = [part(count) if callable(part) else part for part in parts.values()]

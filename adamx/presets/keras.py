@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any
 
-from .._rule import At, Modifier
-from .._typing import Array, NonNegative
+from .._annotations import Array, NonNegative
+from .._rule import Modifier, StepContext
 from ..modifiers.trust_ratio import TrustRatio
 from ..rules.adadelta import AdaDelta
 from ..rules.adafactor import Adafactor
@@ -30,7 +30,7 @@ class AfterDecay(Modifier):
     learning_rate: NonNegative
     weight_decay: NonNegative
 
-    def step(self, g: Array, s: Any, at: At) -> tuple[Array, Any]:
+    def step(self, g: Array, s: Any, at: StepContext) -> tuple[Array, Any]:
         """The rule's, at the decayed weights."""
         decayed = at.p - self.learning_rate * at.decay(self.weight_decay)
         return self.rule.step(g, s, dataclasses.replace(at, params=decayed))

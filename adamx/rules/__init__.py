@@ -1,1 +1,1 @@
-"""One paper a file. A rule imports `_rule`, `_math` and `_typing`, and at most another rule whose parts it shares."""
+"""One paper a file. A rule imports the core modules, and at most another rule whose parts it shares."""

@@ -2,11 +2,11 @@
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema, nesterov_mean
-from .._rule import At, Moments, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from .._rule import Moments, Rule, Slot, StepContext, static
 
 
 class AdaBelief(Rule[Moments]):
@@ -36,7 +36,7 @@ class AdaBelief(Rule[Moments]):
     corrected_averages = "m, v"
     slots = Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True))
 
-    def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
+    def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
         mu = ema(s.mu, g, self.b1)
         nu = ema(s.nu, abs_sq(g - mu), self.b2) + self.eps_root
         m_hat = debias(mu, self.b1, at.t)

@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
 from .._math import abs_sq, div_no_nan, ema
-from .._rule import At, Rule, Slot
-from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from .._rule import Rule, Slot, StepContext
 
 
 class Accumulators(NamedTuple):
@@ -38,7 +38,7 @@ class AdaDelta(Rule[Accumulators]):
     corrected_averages = "none"
     slots = Accumulators(nu=Slot(nonnegative=True), nu_delta=Slot(nonnegative=True))
 
-    def step(self, g: Array, s: Accumulators, at: At) -> tuple[Array, Accumulators]:
+    def step(self, g: Array, s: Accumulators, at: StepContext) -> tuple[Array, Accumulators]:
         nu = ema(s.nu, abs_sq(g), self.rho)
         u = div_no_nan(jnp.sqrt(s.nu_delta + self.eps) * g, jnp.sqrt(nu + self.eps))
         return u, Accumulators(nu, ema(s.nu_delta, abs_sq(u), self.rho))

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, Positive, ScalarOrSchedule
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, div_no_nan, ema, rms
-from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative, Positive, ScalarOrSchedule
+from .._rule import Rule, Slot, StepContext, static
 from .factored import Axes, factor_slots, factored_axes
 
 
@@ -67,7 +67,7 @@ class Adafactor(Rule[AdafactorMoments]):
 
     slots = property(_slots)
 
-    def step(self, g: Array, s: AdafactorMoments, at: At) -> tuple[Array, AdafactorMoments]:
+    def step(self, g: Array, s: AdafactorMoments, at: StepContext) -> tuple[Array, AdafactorMoments]:
         axes, b2 = self._axes(g.shape), 1 - jnp.maximum(at.t - self.decay_offset, 1) ** -self.decay_rate
         eps = jnp.finfo(g.dtype).eps if self.eps is None else self.eps
         if self.clamped:

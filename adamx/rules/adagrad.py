@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Initial, NonNegative, ScalarOrSchedule
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, div_no_nan
-from .._rule import At, Rule, Slot, static
-from .._typing import Array, Initial, NonNegative, ScalarOrSchedule
+from .._rule import Rule, Slot, StepContext, static
 
 
 class SecondMoment(NamedTuple):
@@ -44,7 +44,7 @@ class AdaGrad(Rule[SecondMoment]):
 
     slots = property(_slots)
 
-    def step(self, g: Array, s: SecondMoment, at: At) -> tuple[Array, SecondMoment]:
+    def step(self, g: Array, s: SecondMoment, at: StepContext) -> tuple[Array, SecondMoment]:
         nu = s.nu + abs_sq(g)
         root = jnp.sqrt(nu + self.eps) if self.eps_in_sqrt else jnp.sqrt(nu) + self.eps
         return div_no_nan(g, root), SecondMoment(nu)

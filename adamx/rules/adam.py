@@ -4,11 +4,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, bias_correction, biased, debias, ema, eps_beside_hat, nesterov_mean
-from .._rule import At, Moments, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from .._rule import Moments, Rule, Slot, StepContext, static
 
 
 class Adam(Rule[Moments]):
@@ -42,7 +42,7 @@ class Adam(Rule[Moments]):
     corrected_averages = property(lambda self: "m, v" if self.bias_correction else "none")
     slots = Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True))
 
-    def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
+    def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
         mu = ema(s.mu, g, self.b1)
         nu = ema(s.nu, abs_sq(g), self.b2)
         hat = debias if self.bias_correction else biased
@@ -60,12 +60,12 @@ class Adam(Rule[Moments]):
         eps = eps_beside_hat(self.eps, self.b2, t) if self.eps_hat else self.eps
         return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t), eps, (self.b1, self.b2))
 
-    @property
-    def eps_place(self) -> str:
-        """Beside which root ε stands."""
+    def _eps_place(self) -> str:
         if not self.bias_correction:
             return "√v + ε"
         return "√v + ε̂" if self.eps_hat else "√v̂ + ε"
+
+    eps_place = property(_eps_place)
 
 
 @named

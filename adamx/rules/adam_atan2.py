@@ -4,11 +4,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, bias_correction, debias, ema, sign
-from .._rule import At, Moments, Rule, Slot
-from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from .._rule import Moments, Rule, Slot, StepContext
 
 
 class AdamAtan2(Rule[Moments]):
@@ -37,7 +37,7 @@ class AdamAtan2(Rule[Moments]):
     corrected_averages = "m, v"
     slots = Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True))
 
-    def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
+    def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
         mu = ema(s.mu, g, self.b1)
         nu = ema(s.nu, abs_sq(g), self.b2)
         m_hat, root = debias(mu, self.b1, at.t), jnp.sqrt(debias(nu, self.b2, at.t))

@@ -4,11 +4,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
-from .._rule import At, Moments, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from .._rule import Moments, Rule, Slot, StepContext, static
 
 
 class AdamMini(Rule[Moments]):
@@ -43,7 +43,7 @@ class AdamMini(Rule[Moments]):
 
     slots = property(_slots)
 
-    def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
+    def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
         mu = ema(s.mu, g, self.b1)
         square = abs_sq(g)
         n = max(square.size // max(s.nu.size, 1), 1)

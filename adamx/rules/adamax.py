@@ -4,11 +4,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
 from .._math import bias_correction, biased, debias, div_no_nan, ema
-from .._rule import At, Moments, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from .._rule import Moments, Rule, Slot, StepContext, static
 
 
 class AdaMax(Rule[Moments]):
@@ -41,7 +41,7 @@ class AdaMax(Rule[Moments]):
     corrected_averages = property(lambda self: "m" if self.bias_correction else "none")
     slots = Moments(mu=Slot(unit=lambda s: s.nu), nu=Slot(nonnegative=True))
 
-    def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
+    def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
         mu = ema(s.mu, g, self.b1)
         inside, outside = (0.0, self.eps) if self.eps_outside else (self.eps, 0.0)
         nu = jnp.maximum(self.b2 * s.nu, jnp.abs(g) + inside)

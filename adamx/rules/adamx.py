@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
 from .._math import abs_sq, adam_ratio, ema
-from .._rule import At, Rule, Slot
-from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from .._rule import Rule, Slot, StepContext
 from ..schedules import decayed_beta
 
 
@@ -50,7 +50,7 @@ class AdamX(Rule[RepairedMoments]):
         share=Slot(init=lambda p, dtype: jnp.ones([], dtype), nonnegative=True),
     )
 
-    def step(self, g: Array, s: RepairedMoments, at: At) -> tuple[Array, RepairedMoments]:
+    def step(self, g: Array, s: RepairedMoments, at: StepContext) -> tuple[Array, RepairedMoments]:
         share = jnp.asarray(1 - self.b1, s.share.dtype)
         mu = ema(s.mu, g, self.b1)
         nu = ema(s.nu, abs_sq(g), self.b2)

@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
-from .._rule import At, Rule, Slot
-from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from .._rule import Rule, Slot, StepContext
 
 
 class AdanMoments(NamedTuple):
@@ -53,7 +53,7 @@ class Adan(Rule[AdanMoments]):
         previous=Slot(unit=lambda s: jnp.sqrt(s.nu)),
     )
 
-    def step(self, g: Array, s: AdanMoments, at: At) -> tuple[Array, AdanMoments]:
+    def step(self, g: Array, s: AdanMoments, at: StepContext) -> tuple[Array, AdanMoments]:
         d = jnp.where(at.t == 1, 0, g - s.previous)
         mu = ema(s.mu, g, self.b1)
         delta = ema(s.delta, d, self.b2)

@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
-from .._rule import At, Rule, Slot
-from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from .._rule import Rule, Slot, StepContext
 
 
 class MixedMoments(NamedTuple):
@@ -52,7 +52,7 @@ class AdEMAMix(Rule[MixedMoments]):
         mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), mu_slow=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True)
     )
 
-    def step(self, g: Array, s: MixedMoments, at: At) -> tuple[Array, MixedMoments]:
+    def step(self, g: Array, s: MixedMoments, at: StepContext) -> tuple[Array, MixedMoments]:
         mu, mu_slow = ema(s.mu, g, self.b1), ema(s.mu_slow, g, self.b3)
         nu = ema(s.nu, abs_sq(g), self.b2)
         mixed = debias(mu, self.b1, at.t) + self.alpha * mu_slow

@@ -4,10 +4,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, div_no_nan, ema, sign
-from .._rule import At, Moments, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from .._rule import Moments, Rule, Slot, StepContext, static
 
 
 def fourth_root(count: Array) -> Array:
@@ -47,7 +47,7 @@ class ADOPT(Rule[Moments]):
     corrected_averages = "none"
     slots = Moments(mu=Slot(unit=lambda s: jnp.ones_like(s.nu)), nu=Slot(nonnegative=True))
 
-    def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
+    def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
         first = at.t == 1
         n = div_no_nan(g, jnp.maximum(jnp.sqrt(s.nu), self.eps))
         if self.use_clipping:

@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, Scalar, ScalarOrSchedule
 from .._estimates import MomentEstimates
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, bias_correction, biased, debias, ema, eps_beside_hat
-from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative, Scalar, ScalarOrSchedule
+from .._rule import Rule, Slot, StepContext, static
 
 
 class MaxMoments(NamedTuple):
@@ -53,7 +53,7 @@ class AMSGrad(Rule[MaxMoments]):
     elementwise = True
     slots = MaxMoments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True), nu_max=Slot(nonnegative=True))
 
-    def step(self, g: Array, s: MaxMoments, at: At) -> tuple[Array, MaxMoments]:
+    def step(self, g: Array, s: MaxMoments, at: StepContext) -> tuple[Array, MaxMoments]:
         mu = ema(s.mu, g, self.b1)
         nu = ema(s.nu, abs_sq(g), self.b2)
         m_hat = (debias if self.bias_correction_mu else biased)(mu, self.b1, at.t)
@@ -70,19 +70,19 @@ class AMSGrad(Rule[MaxMoments]):
         raw = self.bias_correction_nu and self.max_of == "raw"
         return MomentEstimates(mean, bias_correction(self.b2, t) if raw else 1.0, self._eps(t), square="nu_max")
 
-    @property
-    def eps_place(self) -> str:
-        """Beside which root ε stands."""
+    def _eps_place(self) -> str:
         if self.eps_hat:
             return "√v + ε̂"
         return "√v̂ + ε" if self.bias_correction_nu else "√v + ε"
 
-    @property
-    def corrected_averages(self) -> str:
-        """Which moments are, and on which side of the maximum."""
+    eps_place = property(_eps_place)
+
+    def _corrected_averages(self) -> str:
         mean = ["m"] if self.bias_correction_mu else []
         square = ["v after max v" if self.max_of == "raw" else "v before max v̂"] if self.bias_correction_nu else []
         return ", ".join(mean + square) or "none"
+
+    corrected_averages = property(_corrected_averages)
 
     def _eps(self, t: Array) -> Scalar:
         return eps_beside_hat(self.eps, self.b2, t) if self.eps_hat else self.eps

@@ -1,8 +1,8 @@
 """Adam's bias correction as a factor of the step size (arXiv:1412.6980, section 2)."""
 
+from .._annotations import Array, Beta
 from .._math import bias_correction, step_size_correction
-from .._rule import At, Rule
-from .._typing import Array, Beta
+from .._rule import Rule, StepContext
 
 
 class BiasCorrection(Rule[tuple[()]]):
@@ -19,7 +19,7 @@ class BiasCorrection(Rule[tuple[()]]):
     b2: Beta | None = 0.999
     elementwise = True
 
-    def step(self, g: Array, s: tuple[()], at: At) -> tuple[Array, tuple[()]]:
+    def step(self, g: Array, s: tuple[()], at: StepContext) -> tuple[Array, tuple[()]]:
         if self.b2 is None:
             return g / bias_correction(self.b1, at.t), s
         return g * step_size_correction(self.b1, self.b2, at.t), s

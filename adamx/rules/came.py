@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, Positive, ScalarOrSchedule
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, div_no_nan, ema, rms
-from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative, Positive, ScalarOrSchedule
+from .._rule import Rule, Slot, StepContext, static
 from .factored import Axes, factor_slots, factored_axes
 
 
@@ -57,7 +57,7 @@ class CAME(Rule[CAMEMoments]):
 
     slots = property(_slots)
 
-    def step(self, g: Array, s: CAMEMoments, at: At) -> tuple[Array, CAMEMoments]:
+    def step(self, g: Array, s: CAMEMoments, at: StepContext) -> tuple[Array, CAMEMoments]:
         axes = self._axes(g.shape)
         nu = s.nu.towards(abs_sq(g) + self.eps, self.b2, axes)
         u = div_no_nan(g, jnp.sqrt(nu.whole(axes)))

@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Scalar
 from .._math import div_no_nan, ema
 from .._rule import Slot
-from .._typing import Array, Scalar
 
 Axes = tuple[int, int] | None
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, adam_ratio, debias, ema
-from .._rule import At, Moments, Rule, Slot
-from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from .._rule import Moments, Rule, Slot, StepContext
 
 
 class LaProp(Rule[Moments]):
@@ -36,7 +36,7 @@ class LaProp(Rule[Moments]):
     corrected_averages = "m, v"
     slots = Moments(mu=Slot(unit=lambda s: jnp.ones_like(s.nu)), nu=Slot(nonnegative=True))
 
-    def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
+    def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
         nu = ema(s.nu, abs_sq(g), self.b2)
         mu = ema(s.mu, adam_ratio(g, debias(nu, self.b2, at.t), self.eps), self.b1)
         return debias(mu, self.b1, at.t), Moments(mu, nu)

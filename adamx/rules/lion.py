@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, Scalar, ScalarOrSchedule
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
 from .._math import ema, sign
-from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative, Scalar, ScalarOrSchedule
+from .._rule import Rule, Slot, StepContext, static
 
 
 class Momentum(NamedTuple):
@@ -64,7 +64,7 @@ class Lion(Rule[Momentum]):
     corrected_averages = "none"
     slots = Momentum(mu=Slot())
 
-    def step(self, g: Array, s: Momentum, at: At) -> tuple[Array, Momentum]:
+    def step(self, g: Array, s: Momentum, at: StepContext) -> tuple[Array, Momentum]:
         return SIGNS[self.mode](ema(s.mu, g, self.b1), self.smooth_beta), Momentum(ema(s.mu, g, self.b2))
 
 

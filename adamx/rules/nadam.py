@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
-from .._rule import At, Rule, Slot
-from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from .._rule import Rule, Slot, StepContext
 from .adam import Adam, adam
 
 
@@ -49,7 +49,7 @@ class NAdam(Rule[ScheduledMoments]):
         product=Slot(init=lambda p, dtype: jnp.ones([], dtype), nonnegative=True),
     )
 
-    def step(self, g: Array, s: ScheduledMoments, at: At) -> tuple[Array, ScheduledMoments]:
+    def step(self, g: Array, s: ScheduledMoments, at: StepContext) -> tuple[Array, ScheduledMoments]:
         mu = ema(s.mu, g, self.b1)
         nu = ema(s.nu, abs_sq(g), self.b2)
         here, ahead = (self.b1 * (1 - 0.5 * 0.96 ** (t * self.momentum_decay)) for t in (at.t, at.t + 1))

@@ -4,10 +4,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, ema
-from .._rule import At, Moments, Rule, Slot
-from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from .._rule import Moments, Rule, Slot, StepContext
 
 
 class NovoGrad(Rule[Moments]):
@@ -36,7 +36,7 @@ class NovoGrad(Rule[Moments]):
     slots = Moments(mu=Slot(), nu=Slot(init=lambda p, dtype: jnp.zeros([], dtype), nonnegative=True))
     elementwise = False
 
-    def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
+    def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
         square = jnp.sum(abs_sq(g))
         nu = jnp.where(at.t == 1, square, ema(s.nu, square, self.b2))
         n = adam_ratio(g, nu, self.eps, self.eps_root) + at.decay(self.weight_decay)

@@ -2,11 +2,11 @@
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, Scalar, ScalarOrSchedule
 from .._estimates import MomentEstimates
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema, eps_beside_hat, log_beta, nesterov_mean
-from .._rule import At, Moments, Rule, Slot, static
-from .._typing import Array, Beta, NonNegative, Scalar, ScalarOrSchedule
+from .._rule import Moments, Rule, Slot, StepContext, static
 
 
 class RAdam(Rule[Moments]):
@@ -44,7 +44,7 @@ class RAdam(Rule[Moments]):
     corrected_averages = "m, v, variance"
     slots = Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True))
 
-    def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
+    def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
         mu = ema(s.mu, g, self.b1)
         nu = ema(s.nu, abs_sq(g), self.b2)
         m_hat = debias(mu, self.b1, at.t)

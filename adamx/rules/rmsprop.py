@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, Initial, NonNegative, ScalarOrSchedule
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, biased, debias, div_no_nan, ema
-from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, Initial, NonNegative, ScalarOrSchedule
+from .._rule import Rule, Slot, StepContext, static
 
 
 class RMSMoments(NamedTuple):
@@ -66,7 +66,7 @@ class RMSProp(Rule[RMSMoments]):
 
     slots = property(_slots)
 
-    def step(self, g: Array, s: RMSMoments, at: At) -> tuple[Array, RMSMoments]:
+    def step(self, g: Array, s: RMSMoments, at: StepContext) -> tuple[Array, RMSMoments]:
         hat = debias if self.bias_correction else biased
         if self.centered:
             # The average of (g - mean)^2 itself: mean square minus squared mean would cancel all digits of a small one.
@@ -84,18 +84,18 @@ class RMSProp(Rule[RMSMoments]):
             u = u + self.momentum * trace if self.nesterov else trace
         return u, RMSMoments(nu, mu, trace)
 
-    @property
-    def eps_place(self) -> str:
-        """In the root or beside it."""
+    def _eps_place(self) -> str:
         v = "v̂" if self.bias_correction else "v"
         return f"√({v} + ε)" if self.eps_in_sqrt else f"√{v} + ε"
 
-    @property
-    def corrected_averages(self) -> str:
-        """All or none."""
+    eps_place = property(_eps_place)
+
+    def _corrected_averages(self) -> str:
         if not self.bias_correction:
             return "none"
         return "m, v" if self.centered else "v"
+
+    corrected_averages = property(_corrected_averages)
 
 
 @named

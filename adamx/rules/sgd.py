@@ -1,7 +1,7 @@
 """Stochastic gradient descent (Robbins & Monro 1951)."""
 
-from .._rule import At, Rule
-from .._typing import Array
+from .._annotations import Array
+from .._rule import Rule, StepContext
 
 
 class SGD(Rule[tuple[()]]):
@@ -14,5 +14,5 @@ class SGD(Rule[tuple[()]]):
     eps_place = "none"
     corrected_averages = "none"
 
-    def step(self, g: Array, s: tuple[()], at: At) -> tuple[Array, tuple[()]]:
+    def step(self, g: Array, s: tuple[()], at: StepContext) -> tuple[Array, tuple[()]]:
         return g, s

@@ -4,10 +4,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, debias, ema
-from .._rule import At, Moments, Rule, Slot
-from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from .._rule import Moments, Rule, Slot, StepContext
 
 
 class SimplifiedAdEMAMix(Rule[Moments]):
@@ -37,7 +37,7 @@ class SimplifiedAdEMAMix(Rule[Moments]):
     corrected_averages = "v"
     slots = Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True))
 
-    def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
+    def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
         mu = self.b1 * s.mu + g
         nu = ema(s.nu, abs_sq(g), self.b2)
         u = adam_ratio(mu + self.alpha * g, debias(nu, self.b2, at.t), self.eps, self.eps_root)

@@ -4,11 +4,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema, rms
-from .._rule import At, Moments, Rule, Slot
-from .._typing import Array, Beta, NonNegative, ScalarOrSchedule
+from .._rule import Moments, Rule, Slot, StepContext
 
 
 class StableAdamW(Rule[Moments]):
@@ -35,7 +35,7 @@ class StableAdamW(Rule[Moments]):
     slots = Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True))
     elementwise = False
 
-    def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
+    def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
         mu = ema(s.mu, g, self.b1)
         nu = ema(s.nu, abs_sq(g), self.b2)
         v_hat = debias(nu, self.b2, at.t)

@@ -4,11 +4,11 @@ import functools
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, Initial, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
-from .._rule import At, Moments, Rule, Slot
-from .._typing import Array, Beta, Initial, NonNegative, ScalarOrSchedule
+from .._rule import Moments, Rule, Slot, StepContext
 
 
 class Yogi(Rule[Moments]):
@@ -44,7 +44,7 @@ class Yogi(Rule[Moments]):
 
     slots = property(_slots)
 
-    def step(self, g: Array, s: Moments, at: At) -> tuple[Array, Moments]:
+    def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
         mu = ema(s.mu, g, self.b1)
         square = abs_sq(g)
         nu = s.nu - (1 - self.b2) * jnp.sign(s.nu - square) * square

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from .._typing import Params
+from .._annotations import Params
 from .parts import is_state
 
 

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from .. import _leaves
+from .._annotations import Params
 from .._layout import wide_dtype
 from .._transform import Optimizer, engine_of
-from .._typing import Params
-from .._variables import bare
+from .._variables import without_variables
 from .._weights import Rounding, is_narrow, nearest
 from .packing import pack_state
-from .parts import is_state, only_state, part_of, whole_of
+from .parts import find_state, is_state, merge_part, select_part
 
 
 def master_params(opt: Optimizer, state: Any, params: Params) -> Params:
@@ -43,17 +43,17 @@ def master_params(opt: Optimizer, state: Any, params: Params) -> Params:
     >>> adamx.master_params(opt, tx.init(params), params).dtype
     dtype('float32')
     """
-    engine, own = engine_of(opt), bare(only_state(state))
+    engine, own = engine_of(opt), without_variables(find_state(state))
     residuals = own.residuals
-    leaves = _leaves.flatten(part_of(params, engine, own), "params")
-    engine.check_residuals(residuals, leaves)
+    leaves = _leaves.flatten(select_part(params, engine, own), "params")
+    engine.validate_residuals(residuals, leaves)
     if not jax.tree.leaves(residuals):
         masters = [None if p is None else jnp.asarray(p, wide_dtype(p)) for p in leaves.arrays]
     else:
         rounding = cast(Rounding, engine.rounding)
         pairs = zip(leaves.arrays, _leaves.match(leaves, residuals, "residuals"), strict=True)
         masters = [p if p is None or not is_narrow(p) else rounding.master(p, r) for p, r in pairs]
-    return whole_of(leaves.rebuild(masters), params)
+    return merge_part(leaves.rebuild(masters), params)
 
 
 def from_master(
@@ -103,7 +103,7 @@ def from_master(
         if jax.tree.leaves(kept):
             start = start._replace(residuals=leaves.rebuild(kept))
     if state is not None:
-        start = only_state(pack_state(opt, only_state(state)._replace(residuals=start.residuals), rounded))
+        start = find_state(pack_state(opt, find_state(state)._replace(residuals=start.residuals), rounded))
     if getattr(opt.init, "__self__", None) is engine:
         return rounded, start
     # A monitor's state holds the optimizer's.

@@ -6,13 +6,13 @@ from typing import Any
 import jax
 
 from .. import _leaves
-from .._check import check_slots
+from .._annotations import Params
+from .._check import validate_slots
 from .._layout import wide_dtype
 from .._transform import Optimizer, engine_of
-from .._typing import Params
-from .._variables import bare
+from .._variables import without_variables
 from ..moments import is_code, stored_shape
-from .parts import is_masked, is_place, is_state, only_state
+from .parts import find_state, is_masked, is_place, is_state
 
 
 def unpack_state(opt: Optimizer, state: Any, params: Params) -> Any:
@@ -71,7 +71,7 @@ def pack_state(opt: Optimizer, state: Any, params: Params) -> Any:
         dense = [None if x is None else x.astype(wide_dtype(x)) for x in row]
         return engine_of(opt).layout.encode(dense, forms, noise)
 
-    engine_of(opt).check_residuals(only_state(state).residuals, _leaves.flatten(params, "params"))
+    engine_of(opt).validate_residuals(find_state(state).residuals, _leaves.flatten(params, "params"))
     return _with_slots(state, params, opt, encode)
 
 
@@ -99,7 +99,7 @@ def map_slots(f: Callable[..., Any], opt: Optimizer, state: Any, *trees: Any) ->
     >>> specs.slots.nu["w"]
     LogCode(code=P('data',), low=P('data',), high=P('data',))
     """
-    engine, trees = engine_of(opt), tuple(map(bare, trees))
+    engine, trees = engine_of(opt), tuple(map(without_variables, trees))
     layout = engine.layout
 
     def place(x: Any, *leaves: Any) -> Any:
@@ -111,13 +111,13 @@ def map_slots(f: Callable[..., Any], opt: Optimizer, state: Any, *trees: Any) ->
     def of(part: Any) -> Any:
         if not is_state(part):
             return part
-        check_slots(part, layout, engine.rule)
+        validate_slots(part, layout, engine.rule)
         slots = layout.tree.unflatten([column(x) for x in layout.tree.flatten_up_to(part.slots)])
         residuals = column(part.residuals) if jax.tree.leaves(part.residuals) else part.residuals
         return part._replace(slots=slots, residuals=residuals)
 
     if not any(map(is_state, jax.tree.leaves(state, is_leaf=is_state))):
-        only_state(state)  # says which to give
+        find_state(state)  # says which to give
     return jax.tree.map(of, state, is_leaf=is_state)
 
 
@@ -140,5 +140,5 @@ def _with_slots(state: Any, params: Params, opt: Optimizer, change: Any) -> Any:
             new.append(change(row, forms, wide, engine.noise(path, part.count)))
         return part._replace(slots=engine.slots(leaves, new))
 
-    only_state(state)
+    find_state(state)
     return jax.tree.map(of, state, is_leaf=is_state)

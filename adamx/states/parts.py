@@ -6,13 +6,13 @@ import jax
 import optax
 
 from .. import _leaves
-from .._check import check_state
+from .._annotations import Params
+from .._check import validate_state
 from .._engine import Engine, State
-from .._typing import Params
-from .._variables import bare, is_variable
+from .._variables import is_variable, without_variables
 
 
-def only_state(state: Any) -> State:
+def find_state(state: Any) -> State:
     """The one state of adamx's in `state`.
 
     Raises:
@@ -36,21 +36,21 @@ def is_state(x: Any) -> bool:
     return isinstance(x, State)
 
 
-def part_of(tree: Params, engine: Engine, state: State) -> Params:
+def select_part(tree: Params, engine: Engine, state: State) -> Params:
     """`tree` without variables, in which what `optax.masked` kept from the optimizer is left out as in its state."""
-    check_state(state, engine.layout, engine.varying, engine.rule)
+    validate_state(state, engine.layout, engine.varying, engine.rule)
     columns = engine.layout.tree.flatten_up_to(state.slots)
     if jax.tree.leaves(state.residuals):
         columns.append(state.residuals)
-    tree = bare(tree)
+    tree = without_variables(tree)
     if not columns or not any(map(is_masked, jax.tree.leaves(columns[-1], is_leaf=is_place))):
         return tree
     return jax.tree.map(lambda kept, x: kept if is_masked(kept) else x, columns[-1], tree, is_leaf=is_place)
 
 
-def whole_of(part: Params, tree: Params) -> Params:
-    """The inverse of `part_of`: `tree` with the leaves of `part`, those that are not in it as they were."""
-    put = jax.tree.map(lambda x, was: was if is_masked(x) else x, part, bare(tree), is_leaf=is_place)
+def merge_part(part: Params, tree: Params) -> Params:
+    """The inverse of `select_part`: `tree` with the leaves of `part`, those that are not in it as they were."""
+    put = jax.tree.map(lambda x, was: was if is_masked(x) else x, part, without_variables(tree), is_leaf=is_place)
     leaves, structure = jax.tree.leaves(put, is_leaf=_leaves.is_none), jax.tree.structure(tree, is_leaf=_leaves.is_none)
     return structure.unflatten(leaves)
 

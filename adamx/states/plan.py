@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from .. import _leaves, kernels
+from .._annotations import Params
 from .._transform import Optimizer, engine_of
-from .._typing import Params
 from ..moments import format_name
 
 
@@ -85,7 +85,7 @@ def explain(opt: Optimizer, params: Params, grads: Params = None, *, platform: s
             if step is None:
                 continue
             leaf = step.leaf
-            choice = kernels.choose(engine.kernel, step, platform)
+            choice = kernels.choose_backend(engine.kernel, step, platform)
             forms = {
                 name: format_name(x) for name, x in zip(step.layout.names, leaf.stored, strict=True) if x is not None
             }

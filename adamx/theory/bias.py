@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._rule import check_value
-from .._typing import Interval
+from .._annotations import Interval
+from .._rule import validate_value
 
 
 class BiasCurves(NamedTuple):
@@ -53,8 +53,8 @@ def bias_curves(b1: float, b2: float, steps: int) -> BiasCurves:
     >>> curves.uncorrected_step[[0, 999]].round(2), curves.worst[0]
     (array([3.16, 1.26]), 12)
     """
-    check_value("b1", b1, Interval(0.0, 1.0))
-    check_value("b2", b2, Interval(0.0, 1.0))
+    validate_value("b1", b1, Interval(0.0, 1.0))
+    validate_value("b2", b2, Interval(0.0, 1.0))
     if steps != int(steps) or steps < 1:
         raise ValueError(f"steps = {steps} should be a positive whole number")
     t = np.arange(1, steps + 1)

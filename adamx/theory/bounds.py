@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._rule import check_value
-from .._typing import Interval
+from .._annotations import Interval
+from .._rule import validate_value
 
 ADAMAX_PAPER_BOUND = 1.0
 r"""What arXiv:1412.6980, section 7.1, gives as AdaMax's bound on $|\Delta_t|/\alpha$; see `adamax_update_bound`."""
@@ -190,7 +190,7 @@ def _check(b1: float, b2: float) -> None:
     for name, b in (("b1", b1), ("b2", b2)):
         if isinstance(b, jax.Array):
             raise TypeError(f"{name} is a JAX array: bounds are computed from Python numbers, give float({name})")
-        check_value(name, b, Interval(0.0, 1.0))
+        validate_value(name, b, Interval(0.0, 1.0))
 
 
 def _steps(t: Any) -> tuple[Any, Any]:

@@ -10,8 +10,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._rule import check_value
-from .._typing import Above, Interval
+from .._annotations import Above, Interval
+from .._rule import validate_value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ def theorem_4_1(
     """
     g = _gradients(grads)
     _check(alpha, b1, b2, diameter)
-    check_value("decay", decay, Above(0.0, 1.0))
+    validate_value("decay", decay, Above(0.0, 1.0))
     wide = diameter if diameter_inf is None else diameter_inf
     steepest = _largest(g) if g_inf is None else np.full(len(g), float(g_inf))
     gamma = b1**2 / math.sqrt(b2) if b2 > 0 else (math.inf if b1 > 0 else 0.0)
@@ -162,10 +162,10 @@ def _gradients(grads: ArrayLike) -> np.ndarray:
 
 
 def _check(alpha: float, b1: float, b2: float, diameter: float) -> None:
-    check_value("b1", b1, Interval(0.0, 1.0))
-    check_value("b2", b2, Interval(0.0, 1.0))
-    check_value("alpha", alpha, Above(0.0, math.inf))
-    check_value("diameter", diameter, Above(0.0, math.inf))
+    validate_value("b1", b1, Interval(0.0, 1.0))
+    validate_value("b2", b2, Interval(0.0, 1.0))
+    validate_value("alpha", alpha, Above(0.0, math.inf))
+    validate_value("diameter", diameter, Above(0.0, math.inf))
 
 
 def _unmet(power: str, gamma: float, wider: bool = False, steeper: bool = False) -> tuple[str, ...]:

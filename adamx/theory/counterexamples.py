@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .._typing import Array
+from .._annotations import Array
 from .regret import regret_in_hindsight
 
 

@@ -7,10 +7,10 @@ import math
 
 import jax.numpy as jnp
 
+from .._annotations import Above, Array, Interval
 from .._math import bias_correction
-from .._rule import check_value
+from .._rule import validate_value
 from .._transform import Optimizer
-from .._typing import Above, Array, Interval
 from ..rules.adam import adam
 from ..schedules import inverse_sqrt
 
@@ -44,7 +44,7 @@ def adam_as_adagrad(learning_rate: float, eps: float = 0.0, b2: float | None = N
     >>> opt.step(jnp.array([4.0]), state, params)[0].round(6)           # .5 - .5 * 4 / 5
     Array([0.1], dtype=float32)
     """
-    check_value("eps", eps, Interval(0.0, math.inf))
+    validate_value("eps", eps, Interval(0.0, math.inf))
 
     def shrinking(count: Array) -> Array:
         return 1 - 1 / (jnp.asarray(count).astype(float) + 1)
@@ -78,8 +78,8 @@ def adam_as_rmsprop(learning_rate: float, decay: float = 0.9, eps: float = 1e-8)
     >>> opt.step(params, opt.init(params), params)[0].round(6)          # 2 - .5 * 2 / sqrt(.25 * 4)
     Array([1.], dtype=float32)
     """
-    check_value("learning_rate", learning_rate, Interval(0.0, math.inf))
-    check_value("decay", decay, Interval(0.0, 1.0))
+    validate_value("learning_rate", learning_rate, Interval(0.0, math.inf))
+    validate_value("decay", decay, Interval(0.0, 1.0))
 
     def longer_at_first(count: Array) -> Array:
         return learning_rate / jnp.sqrt(bias_correction(decay, jnp.asarray(count).astype(float) + 1))
@@ -113,9 +113,9 @@ def adam_as_sgd(learning_rate: float, momentum: float = 0.0, eps: float = 1e12) 
     >>> opt.step(params, opt.init(params), params)[0]
     Array([ 1.5, -6. ], dtype=float32)
     """
-    check_value("learning_rate", learning_rate, Interval(0.0, math.inf))
-    check_value("momentum", momentum, Interval(0.0, 1.0))
-    check_value("eps", eps, Above(0.0, math.inf))
+    validate_value("learning_rate", learning_rate, Interval(0.0, math.inf))
+    validate_value("momentum", momentum, Interval(0.0, 1.0))
+    validate_value("eps", eps, Above(0.0, math.inf))
 
     def gathering(count: Array) -> Array:
         share = bias_correction(momentum, jnp.asarray(count).astype(float) + 1)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from .._annotations import Array, Params
 from .._math import compensated_add
-from .._typing import Array, Params
 
 
 class Update(Protocol):

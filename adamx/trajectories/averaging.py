@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, Params, ScalarOrSchedule
 from .._math import bias_correction
-from .._rule import At, Rule, Slot, static
+from .._rule import Rule, Slot, StepContext, static
 from .._transform import Optimizer, scale_by
-from .._typing import Array, Beta, Params, ScalarOrSchedule
 
 
 class Iterates(NamedTuple):
@@ -38,12 +38,12 @@ class ExponentialAverage(Rule[Iterates]):
     elementwise = True
     slots = Iterates(average=Slot(init=jnp.array))
 
-    def step(self, g: Array, s: Iterates, at: At) -> tuple[Array, Iterates]:
+    def step(self, g: Array, s: Iterates, at: StepContext) -> tuple[Array, Iterates]:
         if self.debias:
             share = (1 - self.decay) / bias_correction(self.decay, at.t)
         else:
             share = jnp.where(at.t == 1, 1, 1 - self.decay)
-        return g, Iterates(s.average + share * (at.landed(g) - s.average))
+        return g, Iterates(s.average + share * (at.params_after(g) - s.average))
 
 
 class PolyakAverage(Rule[Iterates]):
@@ -55,8 +55,8 @@ class PolyakAverage(Rule[Iterates]):
     elementwise = True
     slots = Iterates(average=Slot(init=jnp.array))
 
-    def step(self, g: Array, s: Iterates, at: At) -> tuple[Array, Iterates]:
-        return g, Iterates(s.average + (at.landed(g) - s.average) / at.t)
+    def step(self, g: Array, s: Iterates, at: StepContext) -> tuple[Array, Iterates]:
+        return g, Iterates(s.average + (at.params_after(g) - s.average) / at.t)
 
 
 def averaging(decay: ScalarOrSchedule | None = ExponentialAverage.decay, *, debias: bool = True) -> Optimizer:

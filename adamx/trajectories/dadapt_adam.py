@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, Initial, NonNegative, ScalarOrSchedule
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
 from .._math import abs_sq, adam_ratio, div_no_nan, ema, step_size_correction
-from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, Initial, NonNegative, ScalarOrSchedule
+from .._rule import Rule, Slot, StepContext, static
 
 
 class DAdaptSlots(NamedTuple):
@@ -67,12 +67,12 @@ class DAdaptAdam(Rule[DAdaptSlots]):
 
     slots = property(_slots)
 
-    def measure(self, g: Array, s: DAdaptSlots, at: At) -> tuple[Array, Array]:
+    def measure(self, g: Array, s: DAdaptSlots, at: StepContext) -> tuple[Array, Array]:
         direction = adam_ratio(s.grad_sum, s.nu, self.eps)
         product = self._step_size(s, at) * jnp.sum((g.conj() * direction).real)
         return product, jnp.sum(jnp.abs(self._grad_sum(g, s, at)))
 
-    def step(self, g: Array, s: DAdaptSlots, at: At) -> tuple[Array, DAdaptSlots]:
+    def step(self, g: Array, s: DAdaptSlots, at: StepContext) -> tuple[Array, DAdaptSlots]:
         step_size, b3 = self._step_size(s, at), self.b2**0.5
         numerator = b3 * s.numerator.real + (1 - b3) * at.total[0]
         d_hat = div_no_nan(numerator, (1 - b3) * at.total[1])
@@ -82,10 +82,10 @@ class DAdaptAdam(Rule[DAdaptSlots]):
         u = adam_ratio(mu, nu, self.eps) + step_size * at.decay(self.weight_decay)
         return u, DAdaptSlots(mu, nu, self._grad_sum(g, s, at), numerator, jnp.maximum(s.d, d_hat))
 
-    def _step_size(self, s: DAdaptSlots, at: At) -> Array:
+    def _step_size(self, s: DAdaptSlots, at: StepContext) -> Array:
         return s.d * self.learning_rate * (step_size_correction(self.b1, self.b2, at.t) if self.bias_correction else 1)
 
-    def _grad_sum(self, g: Array, s: DAdaptSlots, at: At) -> Array:
+    def _grad_sum(self, g: Array, s: DAdaptSlots, at: StepContext) -> Array:
         return ema(s.grad_sum, self._step_size(s, at) * g, self.b2**0.5)
 
 

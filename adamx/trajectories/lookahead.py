@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from .._annotations import Array, NonNegative, Params, Scalar, ScalarOrSchedule
 from .._engine import Engine, State
 from .._names import refuse_step_words
-from .._rule import At, Rule, Slot, refuse_traced, static
+from .._rule import Rule, Slot, StepContext, refuse_traced, static
 from .._transform import Optimizer, engine_of, scale_by
-from .._typing import Array, NonNegative, Params, Scalar, ScalarOrSchedule
 from .._weights import keeps_residuals
 
 
@@ -41,9 +41,9 @@ class Lookahead(Rule[SlowWeights]):
     elementwise = True
     slots = SlowWeights(slow=Slot(init=jnp.array))
 
-    def step(self, g: Array, s: SlowWeights, at: At) -> tuple[Array, SlowWeights]:
+    def step(self, g: Array, s: SlowWeights, at: StepContext) -> tuple[Array, SlowWeights]:
         sync = at.t % self.sync_period == 0
-        ahead = at.landed(g) - s.slow
+        ahead = at.params_after(g) - s.slow
         slow = jnp.where(sync, s.slow + self.slow_step_size * ahead, s.slow)
         return jnp.where(sync, slow - at.p, g), SlowWeights(slow)
 

@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .._annotations import Array, Beta, Initial, NonNegative, ScalarOrSchedule
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
 from .._math import abs_sq, adam_ratio, div_no_nan, ema, step_size_correction
-from .._rule import At, Rule, Slot, static
-from .._typing import Array, Beta, Initial, NonNegative, ScalarOrSchedule
+from .._rule import Rule, Slot, StepContext, static
 
 
 class ProdigySlots(NamedTuple):
@@ -76,11 +76,11 @@ class Prodigy(Rule[ProdigySlots]):
 
     slots = property(_slots)
 
-    def measure(self, g: Array, s: ProdigySlots, at: At) -> tuple[Array, Array]:
+    def measure(self, g: Array, s: ProdigySlots, at: StepContext) -> tuple[Array, Array]:
         product = jnp.sum((g.conj() * (s.start - at.p)).real)
         return s.d / self.d0 * self._step_size(s, at) * product, jnp.sum(jnp.abs(self._grad_sum(g, s, at)))
 
-    def step(self, g: Array, s: ProdigySlots, at: At) -> tuple[Array, ProdigySlots]:
+    def step(self, g: Array, s: ProdigySlots, at: StepContext) -> tuple[Array, ProdigySlots]:
         numerator = self._b3 * s.numerator.real + at.total[0]
         d = jnp.maximum(s.d, self.d_coef * div_no_nan(numerator, at.total[1]))
         mu = ema(s.mu, s.d * g, self.b1)
@@ -92,10 +92,10 @@ class Prodigy(Rule[ProdigySlots]):
     def _b3(self) -> Any:
         return self.b2**0.5 if self.b3 is None else self.b3
 
-    def _step_size(self, s: ProdigySlots, at: At) -> Array:
+    def _step_size(self, s: ProdigySlots, at: StepContext) -> Array:
         return s.d * self.learning_rate * (step_size_correction(self.b1, self.b2, at.t) if self.bias_correction else 1)
 
-    def _grad_sum(self, g: Array, s: ProdigySlots, at: At) -> Array:
+    def _grad_sum(self, g: Array, s: ProdigySlots, at: StepContext) -> Array:
         weight = s.d if self.safeguard_warmup else self._step_size(s, at)
         return self._b3 * s.grad_sum + s.d / self.d0 * weight * g
 

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .._annotations import Array, NonNegative, Params, ScalarOrSchedule, Weight
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
 from .._layout import wide_dtype
 from .._leaves import is_none
 from .._math import div_no_nan
-from .._rule import At, Modifier, Slot, check_dtype, refuse_traced, static
-from .._typing import Array, NonNegative, Params, ScalarOrSchedule, Weight
+from .._rule import Modifier, Slot, StepContext, refuse_traced, static, validate_dtype
 from ..rules.adam import Adam
 from ..rules.rmsprop import RMSProp
 from ..rules.sgd import SGD
@@ -59,7 +59,7 @@ class ScheduleFree(Modifier):
     elementwise = property(lambda self: self.rule.elementwise)
 
     def _slots(self) -> ScheduleFreeSlots:
-        check_dtype("state_dtype", self.state_dtype)
+        validate_dtype("state_dtype", self.state_dtype)
         number = Slot(init=lambda p, dtype: jnp.zeros([], dtype), nonnegative=True)
         b1 = Slot(init=lambda p, dtype: jnp.full([], self.b1, dtype), nonnegative=True)
         z = Slot(init=jnp.array, dtype=self.state_dtype)
@@ -67,10 +67,10 @@ class ScheduleFree(Modifier):
 
     slots = property(_slots)
 
-    def measure(self, g: Array, s: ScheduleFreeSlots, at: At) -> Any:
+    def measure(self, g: Array, s: ScheduleFreeSlots, at: StepContext) -> Any:
         return self.rule.measure(g, s.inner, at)
 
-    def step(self, g: Array, s: ScheduleFreeSlots, at: At) -> tuple[Array, ScheduleFreeSlots]:
+    def step(self, g: Array, s: ScheduleFreeSlots, at: StepContext) -> tuple[Array, ScheduleFreeSlots]:
         u, inner = self.rule.step(g, s.inner, at)
         delta = self.learning_rate * (u + at.decay(self.weight_decay))
         lr_max = jnp.maximum(s.lr_max, self.learning_rate)

@@ -4,7 +4,7 @@ import enum
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..._typing import Array
+from ..._annotations import Array
 
 VERSION = 2
 """A library that was built from sources of another version is refused."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from ..._annotations import Array
 from ..._math import bias_correction, debias, eps_beside_hat
-from ..._typing import Array
 from ...rules.adagrad import AdaGrad
 from ...rules.adam import Adam
 from ...rules.adamax import AdaMax

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..._annotations import Array
 from ..._descent import Descent
-from ..._leaf import Landed, Step
+from ..._leaf import Step, StepResult
 from ..._math import dtype_of
-from ..._rule import At
-from ..._typing import Array
+from ..._rule import StepContext
 from ..._weights import ROUNDINGS
 from ...moments.bfloat16 import Dithered, DitheredMean
 from ...moments.dense import Dense
@@ -64,14 +64,14 @@ def _programs() -> Mapping[type, Writer]:
     return PROGRAMS
 
 
-def apply(steps: Sequence[Step], total: Any) -> list[Landed]:
+def apply(steps: Sequence[Step], total: Any) -> list[StepResult]:
     """Of each leaf the new parameter, the slots as they are stored, and the residual."""
     del total
-    done: list[Landed | None] = [None] * len(steps)
+    done: list[StepResult | None] = [None] * len(steps)
     for call in _calls(steps):
         for i, landed in zip(call, _call([steps[i] for i in call]), strict=True):
             done[i] = landed
-    return cast(list[Landed], done)
+    return cast(list[StepResult], done)
 
 
 def _calls(steps: Sequence[Step]) -> list[list[int]]:
@@ -88,7 +88,7 @@ def _calls(steps: Sequence[Step]) -> list[list[int]]:
     return together([None if jnp.size(step.leaf.g) > MAX_SHARED_SIZE else kind(step) for step in steps])
 
 
-def _call(steps: Sequence[Step]) -> list[Landed]:
+def _call(steps: Sequence[Step]) -> list[StepResult]:
     """The steps of leaves that are stored alike, in one call."""
     leaves, scalars = [step.leaf for step in steps], _resolved_once(steps[0])[1]
     rows, first = [_in_place(step) for step in steps], 2 + len(steps)
@@ -102,7 +102,7 @@ def _call(steps: Sequence[Step]) -> list[Landed]:
         vmap_method="broadcast_all",
     )
     changed = iter(call(*operands, **_attributes(steps[0])))
-    landed: list[Landed] = []
+    landed: list[StepResult] = []
     for leaf, row in zip(leaves, rows, strict=True):
         p, *rest = (next(changed) for _ in row)
         residual = None if leaf.residual is None else rest.pop(0)
@@ -146,23 +146,23 @@ def _bits(steps: Sequence[Step]) -> Array:
     keys = [step.noise.key for step in steps]
     known = not any(isinstance(key, jax.Array) for key in keys)
     keys = jnp.asarray(np.stack(keys)) if known else jnp.stack(keys)
-    return jnp.stack([jnp.broadcast_to(first.now.count.astype(jnp.uint32), keys.shape), keys], axis=1)
+    return jnp.stack([jnp.broadcast_to(first.shared.count.astype(jnp.uint32), keys.shape), keys], axis=1)
 
 
 def _decay(step: Step) -> Decay:
-    kind, here = step.rule.decay, At(step.now.count, None, step.leaf.decays)
+    kind, here = step.rule.decay, StepContext(step.shared.count, None, step.leaf.decays)
     if not here.decays_by(step.rule.weight_decay):
         return Decay.NONE
     return Decay[kind.upper()] if kind in ("l2", "cautious", "proximal") else Decay.SHRINK
 
 
 def _resolved_once(step: Step) -> tuple[Program, Array]:
-    return step.now.once("native", lambda: _resolved(step))
+    return step.shared.once("native", lambda: _resolved(step))
 
 
 def _resolved(step: Step) -> tuple[Program, Array]:
     """What is the same for all leaves: the rule's program and the numbers."""
-    descent, t = step.rule, step.now.t(np.dtype(np.float32))
+    descent, t = step.rule, step.shared.t(np.dtype(np.float32))
     program = _programs()[type(descent.rule)].program(descent.rule, t)
     rate, decay = descent.learning_rate, descent.weight_decay
     shrink: Any = rate
@@ -172,7 +172,7 @@ def _resolved(step: Step) -> tuple[Program, Array]:
         shrink = 1.0
     elif descent.decay == "proximal":
         shrink = rate * decay / (1 + rate * decay)
-    scale = 1.0 if step.now.grad_scale is None else step.now.grad_scale
+    scale = 1.0 if step.shared.grad_scale is None else step.shared.grad_scale
     scale = -scale if descent.maximize else scale
     numbers = dict.fromkeys(SCALARS, 1.0) | {"eps": 0.0, "eps_root": 0.0} | program.scalars
     numbers |= {"grad_scale": scale, "learning_rate": rate, "shrink": shrink, "weight_decay": decay}

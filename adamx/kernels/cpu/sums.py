@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..._typing import Array
+from ..._annotations import Array
 from ..backend import Summed
 from ..manual import is_manual, varying, varying_alike
 from .calls import MAX_SHARED_SIZE, SUMS, together

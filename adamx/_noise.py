@@ -1,7 +1,7 @@
-"""The random bits of the library: a function of seed, leaf, element and step, and of nothing else.
+"""Random bits as a function of seed, leaf path, element index and step number only.
 
-The same bits come on one device and on many, eager and jitted, before and after a restart. They are hashed counters,
-not a generator's stream: a few integer operations per element, which fuse into the step that uses them.
+The bits are the same on one device and on many, eager and jitted, before and after a restart. They are hashed counters
+instead of a generator's stream: a few integer operations per element, which XLA fuses into the step.
 """
 
 import zlib
@@ -11,23 +11,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._typing import Array
+from ._annotations import Array
 
 GOLDEN = np.uint32(0x9E3779B9)
-"""2^32 divided by the golden ratio: its multiples, modulo 2^32, are spread as evenly as can be."""
+"""2^32 divided by the golden ratio: its multiples modulo 2^32 are spread as evenly as possible."""
 
 
 TURNS = (0, 16, 8, 24, 4, 20, 12, 28)
-"""By how many bits each purpose turns an element's hash: what it uses, the upper bits, are then others' lower ones."""
+"""Bit rotations of an element's hash, one for each purpose, as each uses the upper bits."""
 
 
 class Noise(NamedTuple):
-    """Where random bits are drawn.
+    """A source of random bits for one leaf and step.
 
     Attributes:
-        key: of the leaf; uint32, shape ().
-        step: its number; an integer, shape ().
-        turn: by how many bits each element's hash is turned.
+        key: the leaf's key; uint32, shape ().
+        step: the step's number; an integer, shape ().
+        turn: the rotation of each element's hash, in bits.
     """
 
     key: Array
@@ -35,7 +35,7 @@ class Noise(NamedTuple):
     turn: int = TURNS[0]
 
     def to(self, purpose: int) -> "Noise":
-        """The bits of the leaf's `purpose`: the number of a slot, or how many there are for its weight.
+        """The bits for `purpose`: the index of a slot, or the number of slots for the weight.
 
         All purposes share one hash of an element. The upper sixteen bits of the first two are independent, and the
         upper eight of the first four: as many as low-bit codes distinguish.
@@ -62,7 +62,7 @@ class Noise(NamedTuple):
 
 
 def noise(seed: Any, path: str, count: Array) -> Noise:
-    """The noise of the leaf at `path` in step `count`; the key of a seed that is a number costs nothing when traced."""
+    """The noise of the leaf at `path` in step `count`; the key is computed in Python if `seed` is a Python integer."""
     with np.errstate(over="ignore"):
         start = (
             np.uint32(int(seed) % 2**32)

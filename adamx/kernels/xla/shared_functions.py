@@ -16,12 +16,12 @@ from jax.core import Tracer
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import Literal, jaxpr_as_fun
 
-from ..._leaf import Landed, Now, Step
-from ..._random import Noise
-from ..._typing import Array
+from ..._annotations import Array
+from ..._leaf import SharedInputs, Step, StepResult
+from ..._noise import Noise
 
-Take: TypeAlias = Callable[[Step, Any], Landed]
-"""How a step is taken, `Step.land` or `Step.update`, given what the rule measured of all leaves."""
+Take: TypeAlias = Callable[[Step, Any], StepResult]
+"""How a step is taken, `Step.apply` or `Step.update`, given what the rule measured of all leaves."""
 
 
 _CAN_KEEP_APART = jax.__version_info__ >= (0, 9)
@@ -47,7 +47,7 @@ class Shared(NamedTuple):
     total: Any
 
 
-def taken(steps: Sequence[Step | None], take: Take, total: Any) -> list[Landed | None]:
+def taken(steps: Sequence[Step | None], take: Take, total: Any) -> list[StepResult | None]:
     """What `take` gives for each leaf, `None` where there is no step."""
     # What `update` gives is added to the weights outside, in the same loop if XLA sees both.
     kept_apart = take is not Step.update
@@ -57,7 +57,7 @@ def taken(steps: Sequence[Step | None], take: Take, total: Any) -> list[Landed |
         if step is not None:
             groups.setdefault(_kind(step) if programmed else i, []).append(i)
     keys = _opaque_keys([step for group in groups.values() if len(group) > 1 for i in group if (step := steps[i])])
-    done: list[Landed | None] = [None] * len(steps)
+    done: list[StepResult | None] = [None] * len(steps)
     for group in groups.values():
         members = [step for i in group if (step := steps[i])]
         if len(group) == 1:
@@ -92,18 +92,18 @@ class _Outlined:
     """
 
     def __init__(self, first: Step, take: Take, total: Any, kept_apart: bool) -> None:
-        numbers, tree = jax.tree.flatten(first.now.rule_as_given)
+        numbers, tree = jax.tree.flatten(first.shared.rule_as_given)
         constants = [None if _is_array(x) else x for x in numbers]
         given = [x for x in numbers if _is_array(x)]
-        shared = Shared(given, first.now.count, first.now.grad_scale, total)
+        shared = Shared(given, first.shared.count, first.shared.grad_scale, total)
 
-        def step(brought: Brought, shared: Shared) -> Landed:
+        def step(brought: Brought, shared: Shared) -> StepResult:
             numbers = iter(shared.numbers)
             rule = tree.unflatten([next(numbers) if x is None else x for x in constants])
-            now = Now(rule, shared.step_number, shared.grad_scale)
+            now = SharedInputs(rule, shared.step_number, shared.grad_scale)
             leaf = first.leaf._replace(g=brought.g, p=brought.p, stored=brought.stored, residual=brought.residual)
             noise = Noise(brought.key, shared.step_number)
-            return take(dataclasses.replace(first, leaf=leaf, now=now, noise=noise), shared.total)
+            return take(dataclasses.replace(first, leaf=leaf, shared=now, noise=noise), shared.total)
 
         brought = _brought(first)
         closed, out = jax.make_jaxpr(step, return_shape=True)(brought, shared)
@@ -112,7 +112,7 @@ class _Outlined:
         self._out = jax.tree.structure(out)
         self._call = jax.jit(self._on_each_platform if kept_apart and _CAN_KEEP_APART else self._inside)
 
-    def __call__(self, brought: Brought) -> Landed:
+    def __call__(self, brought: Brought) -> StepResult:
         arrays = [jnp.asarray(x) for x in jax.tree.leaves(brought)]
         return self._out.unflatten(self._call(*arrays, *self._numbers))
 
@@ -170,7 +170,7 @@ def _opaque_keys(steps: Sequence[Step]) -> Any:
     keys = [step.noise.key for step in steps]
     if not any(step.is_random for step in steps) or any(isinstance(key, Tracer) for key in keys):
         return iter(keys)
-    count = steps[0].now.count
+    count = steps[0].shared.count
 
     def by_loop() -> list[Any]:
         turned = lambda carry: (carry[0] + 1, [*carry[1][1:], carry[1][0]])  # noqa: E731

@@ -1,4 +1,4 @@
-"""The words that signatures are written in."""
+"""Type aliases of signatures, and the annotations that give a hyperparameter its allowed interval."""
 
 import dataclasses
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Schedule: TypeAlias = Callable[[Any], Any]
 """A hyperparameter that changes: maps the number of finished steps (int32, shape (), from 0) to its value, a Scalar."""
 
 ScalarOrSchedule: TypeAlias = Scalar | Schedule
-"""What every factory takes for a hyperparameter."""
+"""The type of a hyperparameter in every factory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,32 +47,32 @@ class Above(Interval):
 
 
 class Fixed(Interval):
-    """An interval of values that are the same at all steps: no schedule."""
+    """An interval for values that cannot follow a schedule."""
 
 
 class FixedAbove(Fixed, Above):
-    """low < value < high, the same at all steps."""
+    """low < value < high, without a schedule."""
 
 
 class DecayRate(Interval):
-    """The interval of the decay rate of an average, whose schedule the engine keeps the product of."""
+    """The interval of the decay rate of an average; for a schedule the engine keeps the product of its values."""
 
 
 Beta: TypeAlias = Annotated[Any, DecayRate(0.0, 1.0)]
 """A rule's field for the decay rate of an average: a ScalarOrSchedule when the rule is built, a number in `step`.
 
-As a schedule, it is corrected for bias by 1 - b_1 b_2 ... b_t. Through `optax.inject_hyperparams` only its present
-value is known, and 1 - b_t^t is what is taken: give schedules of decay rates to the optimizer itself.
+A schedule is corrected for bias by 1 - b_1 b_2 ... b_t. Through `optax.inject_hyperparams` only the present value is
+known, and the correction is 1 - b_t^t: give schedules of decay rates to the optimizer itself.
 """
 
 NonNegative: TypeAlias = Annotated[Any, Interval(0.0, float("inf"))]
 """A rule's field for a step size, an epsilon, a strength: a ScalarOrSchedule when built, a number in `step`."""
 
 Positive: TypeAlias = Annotated[Any, Above(0.0, float("inf"))]
-"""A rule's field for a threshold that is divided by."""
+"""A rule's field for a number that is divided by."""
 
 Initial: TypeAlias = Annotated[Any, Fixed(0.0, float("inf"))]
-"""A rule's field for what a slot starts with: a number or a traced scalar."""
+"""A rule's field for a slot's initial value: a number or a traced scalar."""
 
 Weight: TypeAlias = Annotated[Any, FixedAbove(0.0, 1.0)]
 """A rule's field for the share of one iterate in another: a number or a traced scalar."""

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _leaves
+from .._annotations import Params, Scalar
 from .._engine import Engine
 from .._layout import wide_dtype
-from .._typing import Params, Scalar
 from .._weights import is_narrow
-from ..states.parts import only_state
+from ..states.parts import find_state
 from ._hats import Numbers
 from ._sums import Seen
 
@@ -66,7 +66,7 @@ def _masters(leaves: _leaves.Leaves, new: list[Any], taken: Taken, engine: Engin
     pairs: list[tuple[Any, Any]] = list(zip(leaves.arrays, new, strict=True))
     if engine is None or (rounding := engine.rounding) is None:
         return pairs
-    before, after = only_state(taken.before).residuals, only_state(taken.after).residuals
+    before, after = find_state(taken.before).residuals, find_state(taken.after).residuals
     if not jax.tree.leaves(after):
         return pairs
     kept = zip(*(_leaves.match(leaves, tree, "residuals") for tree in (before, after)), strict=True)
@@ -80,7 +80,7 @@ def _rows(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, numbers: 
     """Each leaf's slots after the step, as stored; `None` where it is not known which are moments."""
     if numbers is None or engine is None:
         return [None] * len(leaves.arrays)
-    return engine.rows(leaves, only_state(taken.after))[0]
+    return engine.rows(leaves, find_state(taken.after))[0]
 
 
 def _moments(row: Any, wide: np.dtype, engine: Engine | None, numbers: Numbers | None) -> tuple[Any, Any]:
