@@ -443,7 +443,7 @@ def test_what_the_kernel_does_not_take_goes_to_xla_or_is_refused_by_name():
         (adamx.adam(1e-3, kernel="native"), jnp.ones(3, jnp.float16), "parameter is float16"),
         (adamx.adam(1e-3, kernel="native"), jnp.ones(3, jnp.complex64), "parameter is complex64"),
         (adamx.adam(1e-3, kernel="native", mu_dtype=jnp.float16), jnp.ones(3), "mu is stored in float16"),
-        (adamx.scale_by(adamx.Adam(), kernel="native"), jnp.ones(3), "it takes whole steps"),
+        (adamx.scale_by(adamx.Adam(), kernel="native"), jnp.ones(3), "it computes whole steps"),
         (adamx.rmsprop(1e-3, centered=True, kernel="native"), jnp.ones(3), "without `centered`"),
     ]:
         if why is None:

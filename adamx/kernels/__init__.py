@@ -1,9 +1,9 @@
-"""Backends: who takes the whole step of a leaf. `xla` is the reference, `native` one pass over memory in C++.
+"""Backends that compute the step of a leaf: `xla` is the reference, `native` one pass over memory in C++.
 
-A backend (`backend.Backend`) is given leaves' `Step`s: the rule with its hyperparameters resolved, the stored slots,
-gradient, parameter and residual. Which of them can take a step is found while tracing; which of these takes it depends
-on the platform, and is decided when the program is lowered (`lowering`). To add one is a folder and a line of
-`BACKENDS`.
+A backend (`backend.Backend`) receives the `Step`s of leaves: the rule with hyperparameters resolved, stored slots,
+gradient, parameter and residual. Which backends support a step is found while tracing. Which of these computes it
+depends on the platform, and is decided when the program is lowered (`lowering`). To add one, add a folder and a line
+of `BACKENDS`.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,20 +25,20 @@ from .operands import Applied, pack, unpack
 from .xla import update as update
 
 BACKENDS: tuple[Backend, ...] = (cpu.BACKEND, xla.BACKEND)
-"""In the order in which they are asked; the last takes everything, everywhere."""
+"""In order of preference; the last supports every step on every platform."""
 
 Kernel: TypeAlias = Literal["auto", "xla", "native"]
-"""Who takes the step; "auto" is the first of `BACKENDS` that can, on the platform that the program is lowered for."""
+"""The backend of a step; "auto" is the first of `BACKENDS` that supports it on the platform of the program."""
 
 KERNELS: tuple[str, ...] = get_args(Kernel)
 
 
 class Choice(NamedTuple):
-    """Who takes a leaf's step.
+    """The backend of a leaf's step.
 
     Attributes:
         backend: its name; "none" if `step` raises.
-        why: why those that come before it on this platform do not; "" if there are none.
+        why: why the backends before it do not; "" if there are none.
     """
 
     backend: str
@@ -46,7 +46,7 @@ class Choice(NamedTuple):
 
 
 def available() -> dict[str, str]:
-    """Of every backend, whether it is there, and if not, why.
+    """For each backend "yes" if it is available, otherwise the reason why not.
 
     >>> import adamx
     >>> adamx.kernels.available()["xla"]
@@ -56,7 +56,7 @@ def available() -> dict[str, str]:
 
 
 def choose_backend(name: str, step: Step, platform: str) -> Choice:
-    """Who takes the step under `kernel=name` in a program that is lowered for `platform`."""
+    """The backend of a step under `kernel=name` in a program for `platform`."""
     asked = [backend for backend in BACKENDS if name in ("auto", backend.name)]
     reasons = [f"kernel={name!r} was asked for"] if name == BACKENDS[-1].name else []
     for backend in asked:
@@ -70,10 +70,10 @@ def choose_backend(name: str, step: Step, platform: str) -> Choice:
 
 
 def apply(name: str, steps: Sequence[Step | None], total: Any) -> list[StepResult | None]:
-    """What each leaf's step gives, `None` where there is no step.
+    """The results of the steps; `None` where there is no step.
 
     Raises:
-        ValueError: a backend was asked for by name and cannot take a step.
+        ValueError: a backend was asked for by name and does not support a step.
         NotImplementedError: it does not run on the platform that the program is lowered for.
     """
     done: list[StepResult | None] = [None] * len(steps)
@@ -88,7 +88,7 @@ def apply(name: str, steps: Sequence[Step | None], total: Any) -> list[StepResul
 
 
 def _candidates(name: str, step: Step) -> tuple[Backend, ...]:
-    """Those that can take the step on some platform, in order; the first that can everywhere is the last."""
+    """The backends that support the step on some platform, in order, up to the first that runs everywhere."""
     found: list[Backend] = []
     for backend in BACKENDS:
         if name not in ("auto", backend.name):
@@ -121,14 +121,14 @@ def _apply(backends: tuple[Backend, ...], steps: list[Step], total: Any) -> list
 def sums(
     name: str, leaves: Sequence[Summed], numbers: Array, width: int, reference: Callable[..., Array]
 ) -> Array | None:
-    """What a step did to leaves, added up by the first backend that does so on the platform; `None` if none does.
+    """Sums over leaves for diagnostics, by the first backend on the platform that has them; `None` if none has.
 
     Args:
-        name: of the optimizer's kernel.
-        leaves: what is added up.
-        numbers: three float32 that backends read.
+        name: the optimizer's `kernel`.
+        leaves: the arrays to sum over.
+        numbers: three float32 numbers that backends read.
         width: the number of sums.
-        reference: from the same first three arguments that array, wherever no backend does. It is hashable.
+        reference: a hashable function that computes the result on platforms without such a backend.
 
     Returns:
         A float32 array (leaves, width).
@@ -154,7 +154,7 @@ def sums(
 
 
 class _Summing(NamedTuple):
-    """Sums as a function of flat arrays: one like the result, numbers, those of the leaves."""
+    """Sums as a function of flat arrays: one like the result, the numbers, the arrays of the leaves."""
 
     add: Callable[[Sequence[Summed], Array, int], Array]
     given: tuple[int, ...]
@@ -162,7 +162,7 @@ class _Summing(NamedTuple):
     width: int
 
     def __call__(self, *arrays: Array) -> list[Array]:
-        """The table of sums, alone in a list."""
+        """The table of sums, as the only result."""
         rest = iter(arrays[2:])
         leaves = [
             Summed(given, [next(rest) for _ in range(n)]) for given, n in zip(self.given, self.sizes, strict=True)

@@ -1,4 +1,4 @@
-"""What a backend is to the others: a name, where it runs, what it takes, and how it takes it."""
+"""The interface of a backend: its name, its platforms, the steps it supports, and how it computes them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -8,10 +8,10 @@ from .._leaf import Step, StepResult
 
 
 class Summed(NamedTuple):
-    """One leaf whose elements are added up.
+    """The arrays of one leaf whose elements are summed.
 
     Attributes:
-        given: `MOMENTS` if there are moments, plus `SQUARE` if the second one's root is meant; 0 without.
+        given: `MOMENTS` if moments are given, plus `SQUARE` if the second one is to be rooted first; 0 otherwise.
         arrays: gradient, weights before and after, both moments if there are; float32, of one size.
     """
 
@@ -23,11 +23,11 @@ MOMENTS, SQUARE = 1, 2
 
 
 class Sums(NamedTuple):
-    """How a backend adds up what a step did (`adamx.diagnostics`).
+    """A backend's sums over a step's arrays, for `adamx.diagnostics`.
 
     Attributes:
-        unsupported_reason: why it cannot where this is called; `None` if it can.
-        apply: from the leaves, three float32 numbers and the number of sums, a float32 array (leaves, sums).
+        unsupported_reason: why it cannot compute them here; `None` if it can.
+        apply: takes the leaves, three float32 numbers and the number of sums; returns float32 (leaves, sums).
     """
 
     unsupported_reason: Callable[[], str | None]
@@ -35,16 +35,16 @@ class Sums(NamedTuple):
 
 
 class Backend(NamedTuple):
-    """One way to take steps.
+    """One implementation of steps.
 
     Attributes:
-        name: what `kernel=` calls it.
-        platforms: where it runs, by JAX's names: "cpu", "cuda", "rocm", "tpu"; `None` for everywhere.
+        name: its name in `kernel=`.
+        platforms: the platforms it runs on, "cpu", "cuda", "rocm" or "tpu"; `None` for all.
         missing: why it is not available in this process; `None` if it is.
-        unsupported_reason: why it cannot take a step; `None` if it can. Asked while tracing, of shapes and dtypes.
-        apply: from steps that it can take and what the rule measured of all leaves, in the order of the steps the new
-            parameter, the slots as they are stored, and the residual. Called while lowering for one of `platforms`.
-        sums: how it adds up what a step did, if it does.
+        unsupported_reason: why it does not support a step; `None` if it does. Called while tracing.
+        apply: takes steps that it supports and the rule's `measure` over all leaves; returns their results in order.
+            Called while lowering for one of `platforms`.
+        sums: its sums over a step's arrays, if it has them.
     """
 
     name: str
@@ -55,5 +55,5 @@ class Backend(NamedTuple):
     sums: Sums | None = None
 
     def runs_on(self, platform: str) -> bool:
-        """Whether `platform` is one of its."""
+        """Whether it runs on `platform`."""
         return self.platforms is None or platform in self.platforms

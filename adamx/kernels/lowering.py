@@ -1,7 +1,7 @@
-"""One function for each platform: which of them a program gets is decided when it is lowered.
+"""A JAX primitive with an implementation for each platform, chosen when a program is lowered.
 
-`jax.lax.platform_dependent` traces all of its branches, of which XLA's path is by far the longest. Here a primitive
-stands for them, and the one that is needed is traced when it is needed.
+`jax.lax.platform_dependent` traces all of its branches, and XLA's branch is by far the longest. This primitive traces
+only the one that is needed, when it is lowered.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,24 +16,24 @@ from .._annotations import Array
 from .manual import varying, varying_alike
 
 Flat: TypeAlias = Callable[..., Sequence[Array]]
-"""From flat operands to flat results. It is hashable, and equal to one that computes the same."""
+"""A function from arrays to arrays. It is hashable, and equal to another that computes the same."""
 
 
 class Branch(NamedTuple):
-    """What computes the results on some platforms; `None` for all."""
+    """The implementation for some platforms; `None` for all."""
 
     platforms: tuple[str, ...] | None
     function: Flat
 
 
 class Branches(NamedTuple):
-    """All that may compute the results, of which the first that runs on a platform is taken there.
+    """All implementations; on each platform the first that runs there is used.
 
     Attributes:
-        name: what `kernel=` calls the first of them, for an error.
-        branches: in order.
-        results: how many there are. Each has the shape, dtype and sharding of the operand at its place.
-        batched: for each `jax.vmap` around, the axis of each operand: 0, or `None`.
+        name: the name of the first in `kernel=`, for errors.
+        branches: in order of preference.
+        results: the number of results. Result i has the shape, dtype and sharding of operand i.
+        batched: for each enclosing `jax.vmap`, the batch axis of each operand: 0, or `None`.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Branches(NamedTuple):
     batched: tuple[tuple[int | None, ...], ...] = ()
 
     def on(self, platform: str, portable: bool) -> Flat:
-        """The function for a platform; if `portable`, the one that runs everywhere if there is one.
+        """The function for a platform; with `portable`, preferably the one that runs on all platforms.
 
         Raises:
             NotImplementedError: there is none.
@@ -58,7 +58,7 @@ class Branches(NamedTuple):
         )
 
     def everywhere(self) -> Flat:
-        """The function that runs on every platform and can be differentiated.
+        """The function that runs on all platforms and can be differentiated.
 
         Raises:
             NotImplementedError: there is none.
@@ -73,13 +73,13 @@ class Branches(NamedTuple):
 
 
 class _InBatches(NamedTuple):
-    """A function within `jax.vmap`s, comparable."""
+    """A function inside `jax.vmap`s, hashable and comparable."""
 
     function: Flat
     batched: tuple[tuple[int | None, ...], ...]
 
     def __call__(self, *operands: Array) -> Sequence[Array]:
-        """The results of all elements of the batches."""
+        """The results for all batch elements."""
         function = self.function
         for axes in self.batched:
             function = jax.vmap(function, in_axes=axes)
@@ -87,9 +87,9 @@ class _InBatches(NamedTuple):
 
 
 def by_platform(branches: Branches, operands: Sequence[Array]) -> list[Array]:
-    """What the branch of the platform that this is lowered for gives; called eagerly, it is lowered by itself.
+    """The results of the branch for the platform of the program; eager calls are lowered by themselves.
 
-    A program that is exported gets the branch that runs everywhere: another process need not have the others.
+    An exported program gets the branch that runs on all platforms, as another process may not have the others.
     """
     return _by_platform.bind(*operands, branches=branches)
 
@@ -125,7 +125,7 @@ def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches) ->
 
 
 def _varying_as(results: Sequence[Array], operands: Sequence[Array]) -> list[Array]:
-    """The results, said to vary as the operands at their places, whoever computed them."""
+    """The results with the varying axes of the corresponding operands, whichever branch computed them."""
     return [varying_alike([x], varying([y]))[0] for x, y in zip(results, operands, strict=False)]
 
 

@@ -1,4 +1,4 @@
-"""Steps as flat arrays and what else they are made of, and back."""
+"""Steps split into arrays and static parts, and put together again."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from .manual import is_manual, varying, varying_alike
 
 
 class Moved(NamedTuple):
-    """What a step moves: parameter, slots as they are stored, residual."""
+    """The arrays that a step changes: parameter, stored slots, residual."""
 
     p: Any
     stored: list[Any]
@@ -27,7 +27,7 @@ class Moved(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """What all leaves share: the rule as given, the step's number, a factor, the rule's measure of all leaves."""
+    """The inputs that all leaves share: the rule, the step number, the gradient scale, the rule's measure."""
 
     rule: Any
     step_number: Array
@@ -36,7 +36,7 @@ class Shared(NamedTuple):
 
 
 class Fixed(NamedTuple):
-    """What a leaf brings that is no array."""
+    """The static inputs of a leaf."""
 
     path: _leaves.Path
     decays: bool
@@ -45,13 +45,13 @@ class Fixed(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Packed:
-    """Steps without their arrays.
+    """The static part of steps.
 
     Attributes:
-        leaves: what each brings that is no array.
-        layout: of their slots.
-        tree: the structure of what is moved, of gradients, of keys, leaf by leaf, and of what is shared.
-        constants: the numbers that are no arrays, at their places in the tree; `None` where an array is.
+        leaves: the static inputs of each leaf.
+        layout: the layout of the slots.
+        tree: the structure of changed arrays, gradients and keys, leaf by leaf, and of the shared inputs.
+        constants: for each place of the tree a Python number, or `None` where an array is.
     """
 
     leaves: tuple[Fixed, ...]
@@ -60,7 +60,7 @@ class Packed:
     constants: tuple[Any, ...]
 
     def steps(self, arrays: Sequence[Array]) -> tuple[list[Step], Any]:
-        """The steps of these arrays, and the rule's measure of all leaves."""
+        """The steps with these arrays, and the rule's measure over all leaves."""
         given = iter(arrays)
         moved, grads, keys, shared = self.tree.unflatten([next(given) if x is None else x for x in self.constants])
         now = SharedInputs(shared.rule, shared.step_number, shared.grad_scale)
@@ -72,7 +72,7 @@ class Packed:
 
 
 class Applied(NamedTuple):
-    """Steps by one backend as a function of their arrays, those first that are moved; it gives what they become."""
+    """Steps by one backend as a function of flat arrays, changed ones first; returns their new values."""
 
     backend: Backend
     packed: Packed
@@ -83,9 +83,9 @@ class Applied(NamedTuple):
 
 
 def pack(steps: Sequence[Step], total: Any) -> tuple[Packed, list[Array], Any]:
-    """The steps without their arrays, the arrays, and the structure of those that are moved, which come first.
+    """The static part of steps, their arrays (changed ones first), and the structure of the changed ones.
 
-    Under `shard_map` what a step gives varies over the devices as all that it is given does.
+    Under `shard_map` the results of a step vary over the axes that any of its inputs varies over.
     """
     first = steps[0]
     shared = Shared(first.shared.rule_as_given, first.shared.count, first.shared.grad_scale, total)
@@ -102,7 +102,7 @@ def pack(steps: Sequence[Step], total: Any) -> tuple[Packed, list[Array], Any]:
 
 
 def unpack(structure: Any, moved: Sequence[Array]) -> list[StepResult]:
-    """What each step gave."""
+    """The result of each step."""
     return [tuple(row) for row in structure.unflatten(moved)]
 
 

@@ -16,7 +16,7 @@ from .parts import find_state, is_state, merge_part, select_part
 
 
 def master_params(opt: Optimizer, state: Any, params: Params) -> Params:
-    """The float32 weights that narrow parameters and the residuals in `state` stand for.
+    """The float32 master weights of 16-bit parameters, from the residuals in `state`.
 
     Args:
         opt: the optimizer, of a chain or partition the part that is adamx's. With weights="kahan", "split8" or
@@ -59,10 +59,10 @@ def master_params(opt: Optimizer, state: Any, params: Params) -> Params:
 def from_master(
     params: Params, opt: Optimizer, dtype: Any = jnp.bfloat16, state: Any = None, *, narrow: Any = True
 ) -> tuple[Params, Any]:
-    """Narrow parameters, and a state that stands for float32 ones with them: the inverse of `master_params`.
+    """Cast float32 parameters to 16 bits, and make a state with their rounding errors: the inverse of `master_params`.
 
-    Start narrow weights with this rather than with `astype`: what rounding takes from the first weights is then kept,
-    too. A language model that started without it ended .4 % worse (`python -m benchmarks.quality` starts with it).
+    Use this rather than `astype`, so that the rounding errors of the first weights are kept, too. A language model that
+    started without it ended .4 % worse (`python -m benchmarks.quality` starts with it).
 
     Args:
         params: float32 parameters; a leaf of `None` stays, one that is narrower already is left alone.

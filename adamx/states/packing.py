@@ -18,8 +18,8 @@ from .parts import find_state, is_masked, is_place, is_state
 def unpack_state(opt: Optimizer, state: Any, params: Params) -> Any:
     """The state with all slots in at least float32, whatever `opt` stores them in.
 
-    It is what an optimizer of the same rule with `moments="float32"` can go on with, and what plots and checkpoints
-    for other tools want. Nothing is lost: it is exactly what the codes stand for.
+    An optimizer of the same rule with `moments="float32"` can continue from it; use it for plots and checkpoints for
+    other tools. The decoded values are exact.
 
     Args:
         opt: the optimizer whose state it is.
@@ -76,9 +76,9 @@ def pack_state(opt: Optimizer, state: Any, params: Params) -> Any:
 
 
 def map_slots(f: Callable[..., Any], opt: Optimizer, state: Any, *trees: Any) -> Any:
-    """The state with `f` of every array of its slots and residuals, and of the leaves of `trees` at the same place.
+    """Map `f` over every array of a state's slots and residuals, with the corresponding leaves of `trees`.
 
-    What `optax.tree_map_params` is for other states: a coded slot is several arrays, each of which `f` is given.
+    Like `optax.tree_map_params`, but `f` is called with each array of a coded slot.
 
     Args:
         f: called with an array of the state (or whatever stands in its place) and one leaf of each tree.

@@ -13,7 +13,7 @@ from .._variables import is_variable, without_variables
 
 
 def find_state(state: Any) -> State:
-    """The one state of adamx's in `state`.
+    """The only adamx state in `state`.
 
     Raises:
         ValueError: there is none, or there are several.
@@ -32,12 +32,12 @@ def find_state(state: Any) -> State:
 
 
 def is_state(x: Any) -> bool:
-    """Whether `x` is what an optimizer of adamx's remembers."""
+    """Whether `x` is the state of an adamx optimizer."""
     return isinstance(x, State)
 
 
 def select_part(tree: Params, engine: Engine, state: State) -> Params:
-    """`tree` without variables, in which what `optax.masked` kept from the optimizer is left out as in its state."""
+    """`tree` without variables, with the leaves masked that `optax.masked` hides from the optimizer."""
     validate_state(state, engine.layout, engine.varying, engine.rule)
     columns = engine.layout.tree.flatten_up_to(state.slots)
     if jax.tree.leaves(state.residuals):
@@ -49,17 +49,17 @@ def select_part(tree: Params, engine: Engine, state: State) -> Params:
 
 
 def merge_part(part: Params, tree: Params) -> Params:
-    """The inverse of `select_part`: `tree` with the leaves of `part`, those that are not in it as they were."""
+    """The inverse of `select_part`: `tree` with the leaves of `part`, masked ones unchanged."""
     put = jax.tree.map(lambda x, was: was if is_masked(x) else x, part, without_variables(tree), is_leaf=is_place)
     leaves, structure = jax.tree.leaves(put, is_leaf=_leaves.is_none), jax.tree.structure(tree, is_leaf=_leaves.is_none)
     return structure.unflatten(leaves)
 
 
 def is_masked(x: Any) -> bool:
-    """Whether `x` stands where `optax.masked` left a leaf or subtree out."""
+    """Whether `x` is the placeholder of `optax.masked` for a leaf or subtree."""
     return isinstance(x, optax.MaskedNode)
 
 
 def is_place(x: Any) -> bool:
-    """Whether `x` is all that one slot keeps of a leaf, or stands in its place."""
+    """Whether `x` is the stored slot of one leaf, a variable around it, or a placeholder."""
     return is_masked(x) or is_variable(x) or _leaves.is_stored(x)

@@ -23,11 +23,11 @@ class SlowWeights(NamedTuple):
 
 
 class Lookahead(Rule[SlowWeights]):
-    r"""Fast weights take the updates; every $k$ steps slow ones follow, and the fast ones restart from there.
+    r"""Fast weights take the updates; every $k$ steps slow weights move towards them, and the fast ones restart there.
 
     $$\phi \leftarrow \phi + \alpha(\theta - \phi), \quad \theta \leftarrow \phi \qquad \text{if } k \mid t$$
 
-    A rule that is chained after an optimizer: it passes updates through, but for the synchronising steps.
+    A rule to chain after an optimizer: it passes updates through, except in synchronising steps.
 
     Attributes:
         sync_period: $k$; 5 in the paper.
@@ -63,7 +63,7 @@ class LookaheadState(NamedTuple):
 
 
 class Wrapped(Optimizer):
-    """An optimizer with slow weights behind it, with a `step` of its own."""
+    """An optimizer with slow weights, with its own `step`."""
 
     __slots__ = ()
 
@@ -77,14 +77,14 @@ class Wrapped(Optimizer):
         grad_scale: Scalar | None = None,
         **extra_args: Any,
     ) -> tuple[Params, Any]:
-        """The fast optimizer's own step, then the synchronisation; arguments as `adamx.Optimizer.step` has them."""
+        """The fast optimizer's step, then the synchronisation; arguments are those of `adamx.Optimizer.step`."""
         options = {"clip_norm": clip_norm, "grad_scale": grad_scale, **extra_args}
         return _wrapper_of(self).step(grads, state, params, options)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ahead:
-    """What `init` and `update` of a wrapped optimizer belong to.
+    """The object whose methods are `init` and `update` of a wrapped optimizer.
 
     Attributes:
         fast: the optimizer.
@@ -100,7 +100,7 @@ class Ahead:
 
     @property
     def engine(self) -> Engine:
-        """The fast optimizer's."""
+        """The engine of the fast optimizer."""
         return engine_of(self.fast)
 
     def init(self, params: Params) -> LookaheadState:
@@ -109,7 +109,7 @@ class Ahead:
         return self._state(self.fast.init(params), self.sync.init(params))
 
     def update(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
-        """The fast optimizer's updates, but for those that synchronise."""
+        """The fast optimizer's updates, except in synchronising steps."""
         refuse_step_words("update", extra_args)
         _check_params(params)
         fast = optax.with_extra_args_support(self.fast)
@@ -118,14 +118,14 @@ class Ahead:
         return updates, self._after(fast_state, sync, lambda: optax.apply_updates(params, updates))
 
     def step(self, grads: Params, state: Any, params: Params, options: dict[str, Any]) -> tuple[Params, Any]:
-        """The fast optimizer's weights, but for those that synchronise."""
+        """The fast optimizer's weights, except in synchronising steps."""
         _check_params(params)
         params, fast_state = self.fast.step(grads, state.fast_state, params, **options)
         params, sync = self.sync.step(jax.tree.map(jnp.zeros_like, params), _sync_state(state), params)
         return params, self._after(fast_state, sync, lambda: params)
 
     def _after(self, fast_state: Any, sync: State, params: Callable[[], Params]) -> LookaheadState:
-        """The next state, the fast optimizer's being a first one at the new parameters if it is time."""
+        """The next state; in synchronising steps the fast optimizer's state is reset at the new parameters."""
         if self.reset_state:
             now = sync.count % self.sync_period == 0
             anew = self.fast.init(params())
@@ -133,7 +133,7 @@ class Ahead:
         return self._state(fast_state, sync)
 
     def _state(self, fast_state: Any, sync: State) -> LookaheadState:
-        """Both in one, of which the optimizer's is the only `State`: that one is meant by who looks for it."""
+        """Both states in one; the fast optimizer's is the only `State` in it, which tools for states look for."""
         return LookaheadState(fast_state, sync.count, sync.slots)
 
 

@@ -1,4 +1,4 @@
-"""What calls of the C++ library have in common: finding it, where it can be called, and who shares a call.
+"""Calls of the C++ library: loading it, where it can be called, and which leaves share a call.
 
 The library is built when adamx is installed and a C++17 compiler is there. It is loaded when first asked for.
 """
@@ -17,16 +17,16 @@ from ..manual import is_manual
 from .interface import VERSION
 
 STEP, SUMS, ANSWER = "adamx_step", "adamx_sums", "adamx_answer"
-"""The library's functions by the names that XLA knows them by."""
+"""The library's functions by the names they are registered under with XLA."""
 LIBRARY = Path(__file__).with_name("_native.pyd" if sys.platform == "win32" else "_native.so")
-"""Where it is built: it has nothing of Python's, so one is for all of its versions."""
+"""The library's path; it does not use Python's C API, so one build serves all Python versions."""
 
 MAX_SHARED_SIZE, MAX_SHARED_LEAVES = 8192, 64
-"""Leaves of so many elements, which one thread steps, share calls of so many leaves: a call costs more than they do."""
+"""Leaves of at most MAX_SHARED_SIZE elements share calls of up to MAX_SHARED_LEAVES: a call costs more than they do."""
 
 
 def missing() -> str | None:
-    """Why the library is not there; `None` if it is."""
+    """Why the library is not available; `None` if it is."""
     return _load()
 
 
@@ -34,13 +34,13 @@ def missing() -> str | None:
 def _load() -> str | None:
     if not LIBRARY.exists():
         return "it was not built: no C++17 compiler was found when adamx was installed, or it failed"
-    from concurrent.futures import ThreadPoolExecutor  # which `import adamx` has no need of
+    from concurrent.futures import ThreadPoolExecutor  # not needed to import adamx
 
     try:
-        # A thread of its own sees nothing of what is being traced, nor of the mesh and the device that were chosen.
+        # A new thread has no traces, meshes or default devices of the caller.
         with ThreadPoolExecutor(1) as thread:
             answer = thread.submit(_answer).result()
-    except Exception as error:  # whatever the loader or this JAX objects to is the reason
+    except Exception as error:  # any error of the loader or of JAX is the reason
         return f"{LIBRARY.name} cannot be used with jaxlib {version('jaxlib')}: {str(error) or repr(error)}"
     if answer != VERSION:
         return f"{LIBRARY.name} is of version {answer} and adamx's Python asks for {VERSION}: install adamx again"
@@ -48,8 +48,8 @@ def _load() -> str | None:
 
 
 def _answer() -> int:
-    """The version that the library says it has, when JAX calls it."""
-    # What is registered before JAX has started, it looks at when it starts, and does not start if it refuses it.
+    """The version that the library returns when JAX calls it."""
+    # JAX checks handlers that were registered before its backend starts, and does not start if it refuses one.
     device = jax.local_devices(backend="cpu")[0]
     library = ctypes.CDLL(str(LIBRARY))
     for target, symbol in ((STEP, "AdamxStep"), (SUMS, "AdamxSums"), (ANSWER, "AdamxAnswer")):
@@ -59,15 +59,15 @@ def _answer() -> int:
 
 
 def spread() -> str | None:
-    """Why what is being traced cannot be given to a call; `None` if it can."""
+    """Why the traced code cannot call the library; `None` if it can."""
     if (devices := jax.device_count("cpu")) > 1 and not is_manual():
-        # XLA would gather what is sharded for a call that it cannot look into.
+        # XLA would gather sharded arrays for a custom call.
         return f"arrays may be spread over {devices} devices: use `jax.shard_map`, where each sees its own"
     return None
 
 
 def together(kinds: Sequence[Hashable | None]) -> list[list[int]]:
-    """Which leaves share a call: those of one kind, not too many; one of no kind has its own."""
+    """Groups of leaves that share a call: up to MAX_SHARED_LEAVES of one kind; a leaf of kind `None` has its own call."""
     calls: list[list[int]] = []
     filling: dict[Hashable, list[int]] = {}
     for i, kind in enumerate(kinds):

@@ -1,4 +1,4 @@
-"""What calls of the C++ library say, by number and by place; a test compares it with `interface.h`, the C++ of it."""
+"""Enumerations and argument order of the C++ library; a test compares them with `interface.h`."""
 
 import enum
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 from ..._annotations import Array
 
 VERSION = 2
-"""A library that was built from sources of another version is refused."""
+"""A library built from sources of another version is refused."""
 
 
 class Rule(enum.IntEnum):
-    """How slots and direction are computed."""
+    """The rule of a step."""
 
     ADAM = 0
     AMSGRAD = 1
@@ -30,7 +30,7 @@ class Flags(enum.IntFlag):
 
 
 class Decay(enum.IntEnum):
-    """How a weight decays."""
+    """The kind of weight decay."""
 
     NONE = 0
     SHRINK = 1
@@ -40,7 +40,7 @@ class Decay(enum.IntEnum):
 
 
 class Rounding(enum.IntEnum):
-    """How a narrow weight takes its step, by the names of `weights=`."""
+    """The rounding of 16-bit weights, by the names of `weights=`."""
 
     NEAREST = 0
     STOCHASTIC = 1
@@ -50,7 +50,7 @@ class Rounding(enum.IntEnum):
 
 
 class Format(enum.IntEnum):
-    """How a slot is stored."""
+    """The storage format of a slot."""
 
     FLOAT = 0
     BFLOAT16 = 1
@@ -61,7 +61,7 @@ class Format(enum.IntEnum):
 
 
 class Unit(enum.IntEnum):
-    """What a mean is stored in units of: nothing, the root of the second slot, or that itself."""
+    """The unit of a mean: none, the root of the second slot, or the second slot."""
 
     NONE = 0
     ROOT = 1
@@ -74,11 +74,11 @@ SCALARS = (
     *("first_correction", "next_correction", "second_correction"),
     *("eps", "eps_root", "decay_rate", "momentum", "step_size"),
 )
-"""The float32 numbers that a step reads, in their order."""
+"""The float32 numbers that a step reads, in order."""
 
 
 class Program(NamedTuple):
-    """How a rule is computed.
+    """How the library computes a rule.
 
     Attributes:
         rule: which of the library's.
@@ -94,7 +94,7 @@ class Program(NamedTuple):
 
 
 class Writer(NamedTuple):
-    """What is known of a rule's class.
+    """An entry of `PROGRAMS`: how a class of rules is computed, and which instances are not supported.
 
     Attributes:
         program: the program of a rule at step t, float32.

@@ -1,4 +1,4 @@
-"""The rules that the C++ library knows: of each its number, its variants and the numbers that it reads."""
+"""The rules that the C++ library computes: for each its number, its variants and the numbers that it reads."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -21,7 +21,7 @@ NONE = Flags(0)
 
 
 def _average(name: str, b: Any) -> dict[str, Any]:
-    """`_math.ema` as the kernel computes it: from which end, and how far."""
+    """`_math.ema` as the kernel computes it: the end it moves from, and the weight."""
     if isinstance(b, (int, float)):
         return {f"{name}_weight": 1 - b if b >= 0.5 else b, f"{name}_from_old": float(b >= 0.5)}
     b = jnp.asarray(b, jnp.float32)

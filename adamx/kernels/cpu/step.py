@@ -1,4 +1,4 @@
-"""A step in C++ (`step.h`): which it takes, and its calls."""
+"""Steps in C++ (`step.h`): which are supported, and the calls."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -33,12 +33,12 @@ _FORMATS = MappingProxyType(
 
 
 def unsupported_reason(step: Step) -> str | None:
-    """Why it cannot take this step; `None` if it can."""
+    """Why this step is not supported; `None` if it is."""
     if (reason := spread()) is not None:
         return reason
     rule, leaf, programs = step.rule, step.leaf, _programs()
     if not isinstance(rule, Descent):
-        return "it takes whole steps, those of `adamx.optimizer` and the named optimizers"
+        return "it computes whole steps, those of `adamx.optimizer` and the named optimizers"
     if type(rule.rule) not in programs:
         names = ", ".join(cls.__name__ for cls in programs)
         return f"it knows {names}, not {type(rule.rule).__name__}"
@@ -58,14 +58,14 @@ def unsupported_reason(step: Step) -> str | None:
 
 
 def _programs() -> Mapping[type, Writer]:
-    """The rules that the library knows, which import the optimizer, which imports this module."""
+    """The programs of rules, imported late: rules import the optimizer, which imports this module."""
     from .programs import PROGRAMS
 
     return PROGRAMS
 
 
 def apply(steps: Sequence[Step], total: Any) -> list[StepResult]:
-    """Of each leaf the new parameter, the slots as they are stored, and the residual."""
+    """The new parameter, stored slots and residual of each leaf."""
     del total
     done: list[StepResult | None] = [None] * len(steps)
     for call in _calls(steps):
@@ -75,9 +75,9 @@ def apply(steps: Sequence[Step], total: Any) -> list[StepResult]:
 
 
 def _calls(steps: Sequence[Step]) -> list[list[int]]:
-    """Which leaves share a call: a large one has its own, as it may begin when its gradient is there.
+    """Groups of leaves that share a call; a large one has its own, which starts as soon as its gradient is there.
 
-    Under `shard_map` all that comes out of a call varies over the devices as all that went into it does.
+    Under `shard_map` the results of a call vary over all axes that its operands vary over.
     """
     manual = is_manual()
 
@@ -89,7 +89,7 @@ def _calls(steps: Sequence[Step]) -> list[list[int]]:
 
 
 def _call(steps: Sequence[Step]) -> list[StepResult]:
-    """The steps of leaves that are stored alike, in one call."""
+    """The steps of leaves with equal attributes, in one call."""
     leaves, scalars = [step.leaf for step in steps], _resolved_once(steps[0])[1]
     rows, first = [_in_place(step) for step in steps], 2 + len(steps)
     operands = [scalars, _bits(steps), *(jnp.asarray(leaf.g) for leaf in leaves), *(x for row in rows for x in row)]
@@ -97,7 +97,7 @@ def _call(steps: Sequence[Step]) -> list[StepResult]:
         operands = varying_alike(operands)
     call = jax.ffi.ffi_call(
         STEP,
-        operands[first:],  # results are of their types, sharding included
+        operands[first:],  # results have their types and shardings
         input_output_aliases={i: i - first for i in range(first, len(operands))},
         vmap_method="broadcast_all",
     )
@@ -111,13 +111,13 @@ def _call(steps: Sequence[Step]) -> list[StepResult]:
 
 
 def _in_place(step: Step) -> list[Array]:
-    """What a step changes, as the kernel takes it: parameter, residual if any, and every slot's arrays."""
+    """The arrays that a step changes, in the kernel's order: parameter, residual if any, the arrays of each slot."""
     leaf = step.leaf
     return [jnp.asarray(leaf.p), *([] if leaf.residual is None else [leaf.residual]), *jax.tree.leaves(leaf.stored)]
 
 
 def _attributes(step: Step) -> dict[str, Any]:
-    """What is compiled into a call: the rule, how weights decay and are rounded, and how slots are stored."""
+    """The static attributes of a call: the rule, weight decay, rounding, and the storage of slots."""
     leaf, program = step.leaf, _resolved_once(step)[0]
     slots = [i for i, x in enumerate(leaf.stored) if x is not None]
     return {
@@ -139,7 +139,7 @@ def _format(form: Any) -> Format:
 
 
 def _bits(steps: Sequence[Step]) -> Array:
-    """Of each leaf the number of the step and its key, where anything is random."""
+    """The step number and the key of each leaf; zeros if nothing is random."""
     first = steps[0]
     if not first.is_random:
         return jnp.zeros((len(steps), 2), jnp.uint32)
@@ -161,7 +161,7 @@ def _resolved_once(step: Step) -> tuple[Program, Array]:
 
 
 def _resolved(step: Step) -> tuple[Program, Array]:
-    """What is the same for all leaves: the rule's program and the numbers."""
+    """The program of the rule and its numbers, which all leaves share."""
     descent, t = step.rule, step.shared.t(np.dtype(np.float32))
     program = _programs()[type(descent.rule)].program(descent.rule, t)
     rate, decay = descent.learning_rate, descent.weight_decay

@@ -1,4 +1,4 @@
-"""What a step did to its leaves, as sums over their elements, in C++ (`sums.h`)."""
+"""Sums over the arrays of a step, in C++ (`sums.h`)."""
 
 from collections.abc import Hashable, Sequence
 
@@ -14,7 +14,7 @@ from .interface import VERSION
 
 
 def apply(leaves: Sequence[Summed], numbers: Array, sums: int) -> Array:
-    """Of each leaf its row of sums; float32, (leaves, sums)."""
+    """A row of sums for each leaf; float32, (leaves, sums)."""
     manual = is_manual()
 
     def kind(leaf: Summed) -> Hashable:

@@ -1,4 +1,4 @@
-"""The reference: the rule's own formulas, compiled by XLA. It takes every step, everywhere."""
+"""The reference backend: the rule's own formulas, compiled by XLA. Supports every step on every platform."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -9,12 +9,12 @@ from .shared_functions import taken
 
 
 def apply(steps: Sequence[Step], total: Any) -> list[StepResult]:
-    """Of each leaf the new parameter, the slots as they are stored, and the residual."""
+    """The new parameter, stored slots and residual of each leaf."""
     return cast(list[StepResult], taken(steps, Step.apply, total))
 
 
 def update(steps: Sequence[Step | None], total: Any) -> list[StepResult | None]:
-    """Of each leaf the direction, the slots as they are stored, and the residual; `None` where there is no step."""
+    """The update, stored slots and residual of each leaf; `None` where there is no step."""
     return taken(steps, Step.update, total)
 
 

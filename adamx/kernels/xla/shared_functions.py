@@ -1,8 +1,8 @@
-"""Leaves that are alike step alike: they are traced once, and share one function of the program.
+"""Leaves of one kind share one function of the program and are traced once.
 
-The longer a program is, the longer it takes to trace and to compile. Leaves of one shape, whose slots are stored alike,
-differ only in their arrays and in the key of their random bits. What is computed is the same; a float may be rounded
-differently where XLA fuses differently.
+Tracing and compiling take time in proportion to the size of the program. Leaves of one shape with equally stored slots
+differ only in their arrays and in the key of their random bits. Results are the same up to rounding, where XLA fuses
+differently.
 """
 
 import dataclasses
@@ -21,15 +21,15 @@ from ..._leaf import SharedInputs, Step, StepResult
 from ..._noise import Noise
 
 Take: TypeAlias = Callable[[Step, Any], StepResult]
-"""How a step is taken, `Step.apply` or `Step.update`, given what the rule measured of all leaves."""
+"""`Step.apply` or `Step.update`; the second argument is the rule's measure over all leaves."""
 
 
 _CAN_KEEP_APART = jax.__version_info__ >= (0, 9)
-"""Before that JAX cannot differentiate what carries a note to XLA."""
+"""Earlier versions of JAX cannot differentiate operations with XLA metadata."""
 
 
 class Brought(NamedTuple):
-    """What differs from leaf to leaf: the arrays of `Leaf`, and the key of its random bits."""
+    """The inputs that differ from leaf to leaf: the arrays of `Leaf`, and the key of its random bits."""
 
     g: Any
     p: Any
@@ -39,7 +39,7 @@ class Brought(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """What all leaves share: the rule's numbers, the step's number, a factor, the rule's measure."""
+    """The inputs that all leaves share: the rule's numbers, the step number, the gradient scale, the rule's measure."""
 
     numbers: list[Any]
     step_number: Array
@@ -48,8 +48,8 @@ class Shared(NamedTuple):
 
 
 def taken(steps: Sequence[Step | None], take: Take, total: Any) -> list[StepResult | None]:
-    """What `take` gives for each leaf, `None` where there is no step."""
-    # What `update` gives is added to the weights outside, in the same loop if XLA sees both.
+    """The result of `take` for each leaf; `None` where there is no step."""
+    # Updates are added to the weights by the caller, in the same loop if XLA may inline the function.
     kept_apart = take is not Step.update
     groups: dict[Hashable, list[int]] = {}
     programmed = _in_a_program()
@@ -70,7 +70,7 @@ def taken(steps: Sequence[Step | None], take: Take, total: Any) -> list[StepResu
 
 
 def _in_a_program() -> bool:
-    """Whether a program is being made; `jax.vmap` and `jax.grad` alone compute at once, and would compile anew."""
+    """Whether this runs under `jax.jit`; eager `jax.vmap` and `jax.grad` would compile a function at each call."""
     return isinstance(jax.lax.add(np.int32(0), np.int32(0)), Tracer)
 
 
@@ -80,13 +80,13 @@ def _brought(step: Step) -> Brought:
 
 
 def _kind(step: Step) -> Hashable:
-    """What leaves have in common that are alike."""
+    """A key that is equal for leaves of one kind."""
     arrays, tree = jax.tree.flatten(_brought(step))
     return tree, *(jax.typeof(x) for x in arrays), step.leaf.decays, id(step.leaf.rounding)
 
 
 class _Outlined:
-    """The step of one leaf as a function of the arrays of any leaf that is alike.
+    """The step of one leaf as a function of the arrays of any leaf of its kind.
 
     Numbers that do not depend on the leaf, such as bias corrections, are computed once, outside.
     """
@@ -117,7 +117,7 @@ class _Outlined:
         return self._out.unflatten(self._call(*arrays, *self._numbers))
 
     def _on_each_platform(self, *operands: Array) -> list[Array]:
-        """The function; on CPUs one that XLA does not put in the place of each call, whose copies it would optimise."""
+        """The function; on CPUs marked as not inlineable, as XLA would optimise each inlined copy separately."""
         function = jax.jit(self._inside)
 
         def kept(*operands: Array) -> list[Array]:
@@ -128,7 +128,7 @@ class _Outlined:
 
 
 def _split(closed: Any, own: int) -> tuple[Callable[..., list[Array]], Callable[..., list[Array]]]:
-    """A traced function in two: numbers that do not depend on its `own` first arguments, and all else, given these."""
+    """Split a traced function in two: the scalars that do not depend on its first `own` arguments, and the rest."""
     jaxpr = closed.jaxpr
     outside, inside, depends = [], [], set(jaxpr.invars[:own])
     for eqn in jaxpr.eqns:
@@ -149,7 +149,7 @@ def _split(closed: Any, own: int) -> tuple[Callable[..., list[Array]], Callable[
 
 
 def _as_function(closed: Any) -> Callable[..., list[Array]]:
-    """What a jaxpr computes, as a function with a name: for one without, JAX prints the whole jaxpr at every trace."""
+    """A jaxpr as a named function; JAX names an unnamed one by printing the whole jaxpr at every trace."""
 
     def step(*operands: Array) -> list[Array]:
         return jaxpr_as_fun(closed)(*operands)
@@ -162,10 +162,10 @@ def _is_array(x: Any) -> bool:
 
 
 def _opaque_keys(steps: Sequence[Step]) -> Any:
-    """The keys of the leaves' random bits, of which XLA on a CPU does not know that they are constant.
+    """The keys of the leaves' random bits, hidden from constant folding on CPUs.
 
-    It compiles equal loops once, but not those that differ in a constant. The way round is a loop that never runs, as
-    the step's number is not negative; it takes a microsecond.
+    XLA compiles equal loops once, but not loops that differ in a constant. A loop that never runs, as the step number
+    is not negative, hides the constants at the cost of a microsecond.
     """
     keys = [step.noise.key for step in steps]
     if not any(step.is_random for step in steps) or any(isinstance(key, Tracer) for key in keys):
