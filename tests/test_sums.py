@@ -11,7 +11,7 @@ import pytest
 import adamx
 from adamx.diagnostics import monitor, read
 from adamx.diagnostics._hats import Numbers
-from adamx.diagnostics._sums import COUNTS, LARGEST, Seen, Sums, table
+from adamx.diagnostics._sums import COUNTS, LARGEST, LeafRecord, Sums, table
 from adamx.kernels.cpu.interface import VERSION
 from tests.helpers import needs_native, product, some
 
@@ -32,7 +32,9 @@ def seen(size, update, moments, wild=False):
         g[6::100], g[7::100], nu[8::100], mu[8::100], old[9::100] = np.nan, -np.inf, np.inf, np.inf, 3e30
     new, wanted = old + change, np.where(np.arange(size) % 20 == 0, np.float32(1e-9), change)
     g, old, new, wanted, mu, nu = (jnp.asarray(x) for x in (g, old, new, wanted, mu, nu))
-    return Seen(g, old, new, wanted if update else None, mu if moments else None, nu if moments else None, not update)
+    return LeafRecord(
+        g, old, new, wanted if update else None, mu if moments else None, nu if moments else None, not update
+    )
 
 
 def by_hand(leaf, numbers, scale):

@@ -18,7 +18,7 @@ from . import _spikes
 from ._groups import Grouping, Groups, grouping
 from ._hats import injected_step_size, numbers_of, step_size_of, value_at
 from ._measures import METRICS, gathered, metrics
-from ._records import Taken, look
+from ._records import StepRecord, leaf_records
 from ._sums import Sums, table
 
 
@@ -182,7 +182,7 @@ class Monitor:
         refuse_step_words("update", extra_args)
         given, inner = optax.with_extra_args_support(self.opt).update(updates, state.inner, params, **extra_args)
         new = jax.tree.map(_added, params, given, is_leaf=_leaves.is_none)
-        return given, self._after(state, Taken(updates, params, new, given, None, state.inner, inner))
+        return given, self._after(state, StepRecord(updates, params, new, given, None, state.inner, inner))
 
     def step(
         self,
@@ -196,9 +196,9 @@ class Monitor:
         """The step of the optimizer, measured."""
         _check(state)
         new, inner = self.opt.step(grads, state.inner, params, clip_norm=clip_norm, grad_scale=grad_scale, **extra_args)
-        return new, self._after(state, Taken(grads, params, new, None, grad_scale, state.inner, inner))
+        return new, self._after(state, StepRecord(grads, params, new, None, grad_scale, state.inner, inner))
 
-    def _after(self, state: MonitorState, steps: Taken) -> MonitorState:
+    def _after(self, state: MonitorState, steps: StepRecord) -> MonitorState:
         """The next state; measured if this step is one of every `every`."""
         count = jnp.asarray(optax.safe_increment(state.count))
 
@@ -210,17 +210,17 @@ class Monitor:
         values, spikes = told() if self.every == 1 else jax.lax.cond(due, told, lambda: kept)
         return MonitorState(steps.after, count, values, state.groups, state.metrics, spikes)
 
-    def _look(self, state: MonitorState, steps: Taken, count: Array) -> tuple[Array, _spikes.SpikeState]:
+    def _look(self, state: MonitorState, steps: StepRecord, count: Array) -> tuple[Array, _spikes.SpikeState]:
         engine, steps = self.engine, jax.lax.stop_gradient(steps)  # measurements are not differentiated
         leaves = _leaves.flatten(steps.old, "params")
         grouped = self._grouping(leaves)
         if not grouped.leaves:
             return state.values, state.spikes
         numbers = None if engine is None else numbers_of(engine, find_state(steps.after))
-        seen = look(leaves, steps, engine, numbers)
+        records = leaf_records(leaves, steps, engine, numbers)
         # XLA fuses an update into the sums; a C++ call would need it in memory and could not be exported.
         kernel = engine.kernel if engine is not None and steps.updates is None else "xla"
-        rows = table([seen[i] for i in grouped.order], numbers, steps.scale, kernel)
+        rows = table([records[i] for i in grouped.order], numbers, steps.scale, kernel)
         step_size = jax.lax.stop_gradient(self._step_size(state.count, steps.before, steps.after))
         told, by_leaf = metrics(gathered(rows, grouped.member), step_size, numbers), Sums(*rows.T)
         values = jnp.stack([told[name] for name in sorted(state.metrics)], 1)

@@ -13,10 +13,10 @@ from .._layout import wide_dtype
 from .._weights import is_narrow
 from ..states.parts import find_state
 from ._hats import Numbers
-from ._sums import Seen
+from ._sums import LeafRecord
 
 
-class Taken(NamedTuple):
+class StepRecord(NamedTuple):
     """One step of all leaves: the trees that came in and went out.
 
     Attributes:
@@ -38,17 +38,19 @@ class Taken(NamedTuple):
     after: Any
 
 
-def look(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, numbers: Numbers | None) -> list[Seen | None]:
+def leaf_records(
+    leaves: _leaves.Leaves, record: StepRecord, engine: Engine | None, numbers: Numbers | None
+) -> list[LeafRecord | None]:
     """The record of each leaf; `None` for one that is absent or has no gradient."""
-    grads, new = (_leaves.match(leaves, tree, name) for tree, name in ((taken.grads, "grads"), (taken.new, "params")))
+    grads, new = (_leaves.match(leaves, tree, name) for tree, name in ((record.grads, "grads"), (record.new, "params")))
     given: list[Any] = [None] * len(new)
-    if taken.updates is not None:
-        given = _leaves.match(leaves, taken.updates, "updates")
-    masters, rows = _masters(leaves, new, taken, engine), _rows(leaves, taken, engine, numbers)
-    seen: list[Seen | None] = []
+    if record.updates is not None:
+        given = _leaves.match(leaves, record.updates, "updates")
+    masters, rows = _masters(leaves, new, record, engine), _rows(leaves, record, engine, numbers)
+    records: list[LeafRecord | None] = []
     for g, p, update, (old, after), row in zip(grads, leaves.arrays, given, masters, rows, strict=True):
         if g is None or p is None:
-            seen.append(None)
+            records.append(None)
             continue
         wide = wide_dtype(g, p)
         # Where the optimizer rounds weights, the update has been rounded, too; elsewhere it is the exact change.
@@ -57,16 +59,18 @@ def look(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, numbers: N
         stored = [g, p, *jax.tree.leaves(row)]
         plain = not exact and all(x.dtype == jnp.float32 and x.shape == p.shape for x in map(jnp.asarray, stored))
         g, old, after = (jnp.asarray(x, wide) for x in (g, old, after))
-        seen.append(Seen(g, old, after, jnp.asarray(update, wide) if exact else None, mu, nu, plain))
-    return seen
+        records.append(LeafRecord(g, old, after, jnp.asarray(update, wide) if exact else None, mu, nu, plain))
+    return records
 
 
-def _masters(leaves: _leaves.Leaves, new: list[Any], taken: Taken, engine: Engine | None) -> list[tuple[Any, Any]]:
+def _masters(
+    leaves: _leaves.Leaves, new: list[Any], record: StepRecord, engine: Engine | None
+) -> list[tuple[Any, Any]]:
     """Each weight before and after the step, with its residual added."""
     pairs: list[tuple[Any, Any]] = list(zip(leaves.arrays, new, strict=True))
     if engine is None or (rounding := engine.rounding) is None:
         return pairs
-    before, after = find_state(taken.before).residuals, find_state(taken.after).residuals
+    before, after = find_state(record.before).residuals, find_state(record.after).residuals
     if not jax.tree.leaves(after):
         return pairs
     kept = zip(*(_leaves.match(leaves, tree, "residuals") for tree in (before, after)), strict=True)
@@ -76,11 +80,11 @@ def _masters(leaves: _leaves.Leaves, new: list[Any], taken: Taken, engine: Engin
     ]
 
 
-def _rows(leaves: _leaves.Leaves, taken: Taken, engine: Engine | None, numbers: Numbers | None) -> list[Any]:
+def _rows(leaves: _leaves.Leaves, record: StepRecord, engine: Engine | None, numbers: Numbers | None) -> list[Any]:
     """Each leaf's slots after the step, as stored; `None` where it is not known which are moments."""
     if numbers is None or engine is None:
         return [None] * len(leaves.arrays)
-    return engine.rows(leaves, find_state(taken.after))[0]
+    return engine.rows(leaves, find_state(record.after))[0]
 
 
 def _moments(row: Any, wide: np.dtype, engine: Engine | None, numbers: Numbers | None) -> tuple[Any, Any]:

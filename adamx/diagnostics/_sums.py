@@ -16,7 +16,7 @@ ROW = 2**15
 """Longer leaves are summed in rows of so many elements first: float32 stops at 2^24 times what is added."""
 
 
-class Seen(NamedTuple):
+class LeafRecord(NamedTuple):
     r"""One leaf in one step, all in at least float32.
 
     Attributes:
@@ -66,20 +66,20 @@ LARGEST = ("step_max", "ratio_max")
 COUNTS = tuple(name for name in Sums._fields if name not in (*ADDED, *LARGEST))
 
 
-def table(seen: Sequence[Seen | None], numbers: Numbers | None, scale: Scalar | None, kernel: str) -> Array:
+def table(records: Sequence[LeafRecord | None], numbers: Numbers | None, scale: Scalar | None, kernel: str) -> Array:
     """A row of `Sums` for each leaf, (leaves, sums); zeros for one without a gradient.
 
     A backend that `kernel` allows adds up what is plain. What is not would have to be written to memory only for that.
     """
-    plain = [i for i, one in enumerate(seen) if one is not None and one.plain]
-    leaves = [_operands(one, numbers) for i in plain if (one := seen[i]) is not None]
+    plain = [i for i, one in enumerate(records) if one is not None and one.plain]
+    leaves = [_operands(one, numbers) for i in plain if (one := records[i]) is not None]
     reference = _ByXLA(scale is not None, numbers is not None and numbers.eps is not None)
     rows = kernels.sums(kernel, leaves, _vector(numbers, scale), len(Sums._fields), reference)
     if rows is None:
-        return _stacked([_sums(one, numbers, scale) for one in seen])
-    others = [i for i in range(len(seen)) if i not in plain]
+        return _stacked([_sums(one, numbers, scale) for one in records])
+    others = [i for i in range(len(records)) if i not in plain]
     if others:
-        rows = jnp.concatenate([rows, _stacked([_sums(seen[i], numbers, scale) for i in others])])
+        rows = jnp.concatenate([rows, _stacked([_sums(records[i], numbers, scale) for i in others])])
     return rows[np.argsort([*plain, *others])]
 
 
@@ -103,12 +103,12 @@ class _ByXLA(NamedTuple):
             mu, nu = leaf.arrays[3:] if leaf.given else (None, None)
             told = Numbers(root, root, eps if self.compared else None, None, bool(leaf.given & kernels.SQUARE))
             g, old, new = leaf.arrays[:3]
-            one = Seen(g, old, new, None, mu, nu, True)
+            one = LeafRecord(g, old, new, None, mu, nu, True)
             rows.append(_sums(one, told if leaf.given else None, scale if self.scaled else None))
         return _stacked(rows)
 
 
-def _operands(one: Seen, numbers: Numbers | None) -> kernels.Summed:
+def _operands(one: LeafRecord, numbers: Numbers | None) -> kernels.Summed:
     if numbers is None or one.mu is None or one.nu is None:
         return kernels.Summed(0, [one.g, one.old, one.new])
     given = kernels.MOMENTS | (kernels.SQUARE if numbers.squared else 0)
@@ -122,7 +122,7 @@ def _vector(numbers: Numbers | None, scale: Scalar | None) -> Array:
     return jnp.stack([jnp.asarray(x, jnp.float32) for x in told])
 
 
-def _sums(one: Seen | None, numbers: Numbers | None, scale: Scalar | None) -> Sums:
+def _sums(one: LeafRecord | None, numbers: Numbers | None, scale: Scalar | None) -> Sums:
     """Those of one leaf by XLA, in one pass over it."""
     none = Sums(*(jnp.zeros([], jnp.float32 if name in ADDED else jnp.int32) for name in Sums._fields))
     if one is None:

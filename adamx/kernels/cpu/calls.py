@@ -67,7 +67,7 @@ def spread() -> str | None:
 
 
 def together(kinds: Sequence[Hashable | None]) -> list[list[int]]:
-    """Groups of leaves that share a call: up to MAX_SHARED_LEAVES of one kind; a leaf of kind `None` has its own call."""
+    """Groups of leaves that share a call: up to MAX_SHARED_LEAVES of one kind; kind `None` is a call of its own."""
     calls: list[list[int]] = []
     filling: dict[Hashable, list[int]] = {}
     for i, kind in enumerate(kinds):

@@ -52,6 +52,8 @@ def unsupported_reason(step: Step) -> str | None:
     for name, form in zip(step.layout.names, step.formats, strict=True):
         if isinstance(form, Dense) and form.dtype not in (jnp.float32, jnp.bfloat16):
             return f"{name} is stored in {np.dtype(form.dtype)}, and it takes float32 and bfloat16"
+        if not isinstance(form, Dense) and type(form) not in _FORMATS:
+            return f"{name} is stored in {form.name}, which it does not know"
     if np.prod(jnp.shape(leaf.g)) == 0:
         return "there is nothing in it"
     return None
