@@ -25,11 +25,13 @@ def dtype_of(x: Any) -> np.dtype:
 
 
 def select(condition: Array, x: Array | float, y: Array | float) -> Array:
-    """`x` where `condition` holds, else `y`: arrays of its shape and of one dtype, or a number in the place of one.
+    """`jnp.where` for two arrays of one shape and dtype, or for one and a number.
 
-    What `jnp.where` gives for these, traced five times as fast.
+    Where nothing is broadcast it is `lax.select`, which JAX traces five times as fast.
     """
-    like = x if isinstance(x, jax.Array) else y
+    like = jnp.asarray(x if isinstance(x, jax.Array) else y)
+    if condition.shape != like.shape:
+        return jnp.where(condition, x, y)
     x, y = (a if isinstance(a, jax.Array) else jax.lax.full_like(like, a) for a in (x, y))
     return jax.lax.select(condition, x, y)
 
@@ -120,7 +122,7 @@ def largest(x: Array, axis: int | None = None, *, keepdims: bool = False) -> Arr
     NaN is detected separately: on a CPU, XLA's maximum over more than 4,096 elements ignores NaN. Not differentiated,
     as it only scales codes.
     """
-    size = jnp.abs(jax.lax.stop_gradient(x))
+    size = jax.lax.abs(jax.lax.stop_gradient(x))
     axes = tuple(range(size.ndim)) if axis is None else (axis % size.ndim,)
     first = np.zeros([], size.dtype), np.zeros([], bool)
     both = lambda a, b: (jax.lax.max(a[0], b[0]), jax.lax.bitwise_or(a[1], b[1]))  # noqa: E731
@@ -141,7 +143,7 @@ def div_no_nan(x: Array, y: Array) -> Array:
     float32.
     """
     zero = y == 0
-    return jnp.where(zero, 0 * x, x) / select(zero, 1, y)
+    return select(zero, 0 * x, x) / select(zero, 1, y)
 
 
 def log_beta(b: Scalar) -> Scalar:

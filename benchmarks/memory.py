@@ -22,7 +22,6 @@ import adamx
 
 from .machine import machine, write
 
-MIB = 2**20
 CONTENDERS = ("optax", "adamx", "adamx, int8", "adamx, kernel xla", "adamx, int8, kernel xla", "adamx, update")
 
 

@@ -168,7 +168,7 @@ def scanned(tx: optax.GradientTransformation, grads: jax.Array) -> Any:
     return jax.lax.scan(body, tx.init(grads[0]), grads)[1]
 
 
-def directions(rule: adamx.Rule, grads: jax.Array) -> jax.Array:
+def directions(rule: adamx.Rule, grads: jax.Array) -> Any:
     """The direction of each step of a rule; compiled once for each rule, shape and dtype."""
     try:
         hash(rule)

@@ -51,7 +51,7 @@ class Log:
         high = jnp.minimum(high, 256)
         low = jnp.maximum(jnp.minimum(low, high - 1), high - SPAN)
         place = (raw - low * OCTAVE).astype(jnp.float32) * (np.float32(254 / OCTAVE) / (high - low).astype(jnp.float32))
-        code = 1 + jnp.clip(jnp.floor(place + _dither(x, noise)), 0, 254).astype(jnp.int32)
+        code = 1 + jnp.clip(jax.lax.floor(place + _dither(x, noise)), 0, 254).astype(jnp.int32)
         code = select(zero & ~broken, 0, code)
         low = select(broken, 255, low)
         return LogCode(_ungrouped(code, x.shape).astype(jnp.uint8), *(e[..., 0].astype(jnp.uint8) for e in (low, high)))
@@ -85,15 +85,15 @@ class Ratio:
         top = jax.lax.bitcast_convert_type(largest(ratio, -1, keepdims=True), jnp.int32)
         up = jnp.minimum((top + QUARTER - 1) & -QUARTER, INFINITE - QUARTER)
         scale = jax.lax.bitcast_convert_type(select(top < INFINITE, up, top), jnp.float32)
-        place = 254 * div_no_nan(ratio, scale + jnp.abs(ratio))
-        code = jnp.clip(jnp.floor(place + _dither(x, noise)), -127, 127)
+        place = 254 * div_no_nan(ratio, scale + jax.lax.abs(ratio))
+        code = jnp.clip(jax.lax.floor(place + _dither(x, noise)), -127, 127)
         code = select(jnp.isnan(code), 127, code)
         return RatioCode(_ungrouped(code, x.shape).astype(jnp.int8), scale[..., 0].astype(jnp.bfloat16))
 
     def decode(self, code: RatioCode, unit: Array | None) -> Array:
         """The values, float32."""
         place = _grouped(code.code).astype(jnp.float32)
-        ratio = place / (254 - jnp.abs(place)) * code.scale[..., None].astype(jnp.float32)
+        ratio = place / (254 - jax.lax.abs(place)) * code.scale[..., None].astype(jnp.float32)
         x = _ungrouped(ratio, code.code.shape)
         return x if unit is None else x * unit
 
