@@ -4,12 +4,12 @@
 only the one that is needed, when it is lowered.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from .._annotations import Array
@@ -91,20 +91,29 @@ def by_platform(branches: Branches, operands: Sequence[Array]) -> list[Array]:
 
     An exported program gets the branch that runs on all platforms, as another process may not have the others.
     """
-    return _by_platform.bind(*operands, branches=branches)
+    return _primitive().bind(*operands, branches=branches)
 
 
-_by_platform = Primitive("adamx")
-_by_platform.multiple_results = True
+@functools.cache
+def _primitive() -> Any:
+    """The primitive, made when it is first used, as `jax.extend` imports Pallas."""
+    from jax.extend.core import Primitive
+
+    primitive = Primitive("adamx")
+    primitive.multiple_results = True
+    primitive.def_impl(_computed)
+    primitive.def_abstract_eval(_types)
+    mlir.register_lowering(primitive, _lower)
+    batching.primitive_batchers[primitive] = _batch
+    ad.primitive_jvps[primitive] = _differentiate
+    return primitive
 
 
-@_by_platform.def_impl
 def _computed(*operands: Array, branches: Branches) -> list[Array]:
     with jax.disable_jit(False):
         return _jitted(branches, *operands)
 
 
-@_by_platform.def_abstract_eval
 def _types(*operands: Any, branches: Branches) -> list[Any]:
     return [x.update(weak_type=False) for x in operands[: branches.results]]
 
@@ -157,7 +166,4 @@ def _differentiate(primals: Sequence[Array], tangents: Sequence[Any], *, branche
     return results, changes
 
 
-_jitted = jax.jit(lambda branches, *operands: _by_platform.bind(*operands, branches=branches), static_argnums=0)
-mlir.register_lowering(_by_platform, _lower)
-batching.primitive_batchers[_by_platform] = _batch
-ad.primitive_jvps[_by_platform] = _differentiate
+_jitted = jax.jit(lambda branches, *operands: _primitive().bind(*operands, branches=branches), static_argnums=0)

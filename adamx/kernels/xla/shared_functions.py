@@ -13,8 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend.core import Literal, jaxpr_as_fun
 
 from ..._annotations import Array
 from ..._leaf import SharedInputs, Step, StepResult
@@ -118,6 +116,8 @@ class _Outlined:
 
     def _on_each_platform(self, *operands: Array) -> list[Array]:
         """The function; on CPUs marked as not inlineable, as XLA would optimise each inlined copy separately."""
+        from jax.experimental.xla_metadata import set_xla_metadata  # which imports Pallas: a tenth of a second
+
         function = jax.jit(self._inside)
 
         def kept(*operands: Array) -> list[Array]:
@@ -129,6 +129,8 @@ class _Outlined:
 
 def _split(closed: Any, own: int) -> tuple[Callable[..., list[Array]], Callable[..., list[Array]]]:
     """Split a traced function in two: the scalars that do not depend on its first `own` arguments, and the rest."""
+    from jax.extend.core import Literal  # `jax.extend` imports Pallas
+
     jaxpr = closed.jaxpr
     outside, inside, depends = [], [], set(jaxpr.invars[:own])
     for eqn in jaxpr.eqns:
@@ -150,6 +152,7 @@ def _split(closed: Any, own: int) -> tuple[Callable[..., list[Array]], Callable[
 
 def _as_function(closed: Any) -> Callable[..., list[Array]]:
     """A jaxpr as a named function; JAX names an unnamed one by printing the whole jaxpr at every trace."""
+    from jax.extend.core import jaxpr_as_fun
 
     def step(*operands: Array) -> list[Array]:
         return jaxpr_as_fun(closed)(*operands)
