@@ -55,11 +55,6 @@ def constant(p: Array, direction: Array, by: Strength) -> Array:
 
 
 SHRINK: Mapping[str, Callable[[Array, Array, Strength], Array]] = MappingProxyType(
-    {
-        "decoupled": decoupled,
-        "independent": independent,
-        "cautious": cautious,
-        "proximal": proximal,
-        "constant": constant,
-    }
+    {f.__name__: f for f in (decoupled, independent, cautious, proximal, constant)}
 )
+"""Every kind of decay besides L2, by name."""

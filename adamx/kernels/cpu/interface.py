@@ -103,3 +103,7 @@ class Writer(NamedTuple):
 
     program: Callable[[Any, Array], Program]
     unsupported_reason: Callable[[Any], str | None] = lambda rule: None
+
+
+PROGRAMS: dict[type, Writer] = {}
+"""The registry of rules that the library computes, which `programs.py` fills when adamx is imported."""

@@ -1,7 +1,5 @@
 """The rules that the C++ library computes: for each its number, its variants and the numbers that it reads."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,7 +12,7 @@ from ...rules.adamax import AdaMax
 from ...rules.amsgrad import AMSGrad
 from ...rules.lion import Lion
 from ...rules.rmsprop import RMSProp
-from .interface import Flags, Program, Unit, Writer
+from .interface import PROGRAMS, Flags, Program, Unit, Writer
 from .interface import Rule as Of
 
 NONE = Flags(0)
@@ -92,13 +90,11 @@ def _plain_only(rule: RMSProp) -> str | None:
     return "it knows RMSProp without `centered`" if rule.centered else None
 
 
-PROGRAMS: Mapping[type, Writer] = MappingProxyType(
-    {
-        Adam: Writer(_adam),
-        AMSGrad: Writer(_amsgrad),
-        AdaMax: Writer(_adamax),
-        Lion: Writer(_lion, _hard_only),
-        RMSProp: Writer(_rmsprop, _plain_only),
-        AdaGrad: Writer(_adagrad),
-    }
-)
+PROGRAMS |= {
+    Adam: Writer(_adam),
+    AMSGrad: Writer(_amsgrad),
+    AdaMax: Writer(_adamax),
+    Lion: Writer(_lion, _hard_only),
+    RMSProp: Writer(_rmsprop, _plain_only),
+    AdaGrad: Writer(_adagrad),
+}

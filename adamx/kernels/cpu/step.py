@@ -1,6 +1,6 @@
 """Steps in C++ (`step.h`): which are supported, and the calls."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from ...moments.dense import Dense
 from ...moments.int8 import Log, Ratio
 from ..manual import is_manual, varying, varying_alike
 from .calls import MAX_SHARED_SIZE, STEP, spread, together
-from .interface import SCALARS, VERSION, Decay, Format, Program, Rounding, Unit, Writer
+from .interface import PROGRAMS, SCALARS, VERSION, Decay, Format, Program, Rounding, Unit
 
 _ROUNDINGS = {id(rounding): Rounding[name.upper()] for name, rounding in ROUNDINGS.items()}
 _FORMATS = MappingProxyType(
@@ -36,13 +36,13 @@ def unsupported_reason(step: Step) -> str | None:
     """Why this step is not supported; `None` if it is."""
     if (reason := spread()) is not None:
         return reason
-    rule, leaf, programs = step.rule, step.leaf, _programs()
+    rule, leaf = step.rule, step.leaf
     if not isinstance(rule, Descent):
         return "it computes whole steps, those of `adamx.optimizer` and the named optimizers"
-    if type(rule.rule) not in programs:
-        names = ", ".join(cls.__name__ for cls in programs)
+    if type(rule.rule) not in PROGRAMS:
+        names = ", ".join(cls.__name__ for cls in PROGRAMS)
         return f"it knows {names}, not {type(rule.rule).__name__}"
-    if (reason := programs[type(rule.rule)].unsupported_reason(rule.rule)) is not None:
+    if (reason := PROGRAMS[type(rule.rule)].unsupported_reason(rule.rule)) is not None:
         return reason
     for name, x in (("parameter", leaf.p), ("gradient", leaf.g)):
         if dtype_of(x) not in (jnp.float32, jnp.bfloat16):
@@ -57,13 +57,6 @@ def unsupported_reason(step: Step) -> str | None:
     if np.prod(jnp.shape(leaf.g)) == 0:
         return "there is nothing in it"
     return None
-
-
-def _programs() -> Mapping[type, Writer]:
-    """The programs of rules, imported late: rules import the optimizer, which imports this module."""
-    from .programs import PROGRAMS
-
-    return PROGRAMS
 
 
 def apply(steps: Sequence[Step], total: Any) -> list[StepResult]:
@@ -165,7 +158,7 @@ def _resolved_once(step: Step) -> tuple[Program, Array]:
 def _resolved(step: Step) -> tuple[Program, Array]:
     """The program of the rule and its numbers, which all leaves share."""
     descent, t = step.rule, step.shared.t(np.dtype(np.float32))
-    program = _programs()[type(descent.rule)].program(descent.rule, t)
+    program = PROGRAMS[type(descent.rule)].program(descent.rule, t)
     rate, decay = descent.learning_rate, descent.weight_decay
     shrink: Any = rate
     if descent.decay == "independent":
