@@ -100,7 +100,7 @@ def engine_of(opt: Any) -> Engine:
     engine = getattr(engine, "engine", engine)  # a monitor has the engine of the optimizer that it wraps
     if not isinstance(engine, Engine):
         raise TypeError(
-            f"{type(opt).__name__} is not an optimizer of adamx's: give the part of the chain that is, made by "
+            f"{type(opt).__name__} is not an adamx optimizer: give the part of the chain that is, made by "
             "`adamx.optimizer`, `scale_by` or one of the named optimizers"
         )
     return engine

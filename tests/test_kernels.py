@@ -493,5 +493,5 @@ def _wider(slots):
 
 def test_what_is_no_optimizer_of_adamx_is_named():
     chained = optax.chain(optax.clip(1.0), adamx.adam(1e-3))
-    with pytest.raises(TypeError, match=r"is not an optimizer of adamx's: give the part of the chain"):
+    with pytest.raises(TypeError, match=r"is not an adamx optimizer: give the part of the chain"):
         adamx.explain(chained, jnp.ones(3))

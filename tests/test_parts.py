@@ -57,11 +57,11 @@ def test_a_state_in_another_is_read_for_the_leaves_that_it_speaks_for(wrap):
 def test_several_states_are_named_apart():
     tx = WRAPPERS["partition"](OPT)
     state = tx.init(PARAMS)
-    with pytest.raises(ValueError, match=r"2 states.*state\.inner_states\[label\]"):
+    with pytest.raises(ValueError, match=r"2 adamx states.*state\.inner_states\[label\]"):
         adamx.master_params(OPT, state, PARAMS)
     with pytest.raises(ValueError, match=r"state of another rule"):
         adamx.map_slots(lambda x: x, OPT, state)
-    with pytest.raises(ValueError, match=r"0 states.*opt_state"):
+    with pytest.raises(ValueError, match=r"0 adamx states.*opt_state"):
         adamx.map_slots(lambda x: x, OPT, optax.sgd(0.1).init(PARAMS))
     with pytest.raises(TypeError, match=r"give the part of the chain"):
         adamx.master_params(tx, of_w(state), PARAMS)

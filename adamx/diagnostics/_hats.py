@@ -53,7 +53,7 @@ def moment_estimates(engine: Engine, state: State, t: Array | None = None) -> Mo
     """What the rule declares of its moments after the step that led to `state`; `None` if that is unknown.
 
     Args:
-        engine: of an optimizer of adamx's.
+        engine: of an adamx optimizer.
         state: its state.
         t: the number of the step; `None` for the last that is finished.
 
@@ -77,7 +77,7 @@ def numbers_of(engine: Engine, state: State) -> Numbers | None:
 
 
 def step_size_of(engine: Engine | None) -> ScalarOrSchedule | None:
-    """The step size of an optimizer of adamx's; `None` if it is not one number for all elements."""
+    """The step size of an adamx optimizer; `None` if it is not one number for all elements."""
     rule: Rule[Any] | None = None if engine is None else engine.rule
     if not isinstance(rule, Descent):
         return None

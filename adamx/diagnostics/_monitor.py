@@ -111,7 +111,7 @@ def monitor(
     bytes a parameter. Under `shard_map` each device measures its own shard.
 
     Args:
-        opt: the optimizer, one of adamx's or any Optax transformation whose updates are added to the weights.
+        opt: the optimizer, an adamx optimizer or any Optax transformation whose updates are added to the weights.
         groups: how leaves are grouped: `None` by the first key in which their paths differ; an int by that number of
             leading keys (0 for "all" alone); a function maps a path such as "dense/kernel" to the name of its group
             (`None`: only in "all").

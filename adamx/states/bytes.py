@@ -28,7 +28,7 @@ def state_bytes(opt: Any, params: Params) -> StateBytes:
     """The bytes of the state that `opt.init(params)` makes, without making it.
 
     Args:
-        opt: an optimizer, or any Optax transformation that has one of adamx's in it.
+        opt: an optimizer, or any Optax transformation that contains an adamx optimizer.
         params: arrays or `jax.ShapeDtypeStruct`s.
 
     >>> import adamx, jax, jax.numpy as jnp

@@ -27,8 +27,8 @@ def master_params(opt: Optimizer, state: Any, params: Params) -> Params:
             `optimizer.opt_state`; what is returned is in those of the parameters.
 
     Raises:
-        TypeError: `opt` is not an optimizer of adamx's.
-        ValueError: not one state of adamx's in `state`, or one of another optimizer.
+        TypeError: `opt` is not an adamx optimizer.
+        ValueError: not one adamx state in `state`, or one of another optimizer.
 
     >>> import adamx, jax.numpy as jnp
     >>> opt = adamx.adam(1e-3, weights="split16")

@@ -88,8 +88,8 @@ def map_slots(f: Callable[..., Any], opt: Optimizer, state: Any, *trees: Any) ->
         *trees: trees like the parameters, such as these or their shardings.
 
     Raises:
-        TypeError: `opt` is not an optimizer of adamx's.
-        ValueError: no state of adamx's in `state`, or one of another rule.
+        TypeError: `opt` is not an adamx optimizer.
+        ValueError: no adamx state in `state`, or one of another rule.
 
     >>> import adamx, jax, jax.numpy as jnp
     >>> from jax.sharding import PartitionSpec as P

@@ -25,9 +25,7 @@ def find_state(state: Any) -> State:
             if found
             else "of Flax's train state and of an NNX optimizer it is in `opt_state`"
         )
-        raise ValueError(
-            f"there are {len(found)} states of adamx's optimizers in it: give the one that is meant; {cure}"
-        )
+        raise ValueError(f"there are {len(found)} adamx states in it: give the one that is meant; {cure}")
     return found[0]
 
 
