@@ -189,7 +189,7 @@ def test_one_count_and_each_moment_is_found(entry):
         assert optax.tree.get(state, field, default="missing") != "missing"
 
 
-@represented_by_structure
+@first_of_structure
 def test_map_params_reaches_every_slot(entry):
     opt, params = entry.make(1e-2), tree(jnp.float32)
     state = opt.init(params)
@@ -207,7 +207,7 @@ def seven_steps(opt, params):
     return jax.lax.fori_loop(0, 7, body, (params, opt.init(params)))[0]
 
 
-@represented_by_structure
+@first_of_structure
 def test_optimizer_survives_a_map_over_it(entry):
     opt = jax.tree.map(lambda x: x, entry.make(1e-2))
     assert (seven_steps(opt, jnp.ones(2)) < 1).all()

@@ -14,7 +14,7 @@ from adamx._noise import noise, unit_interval
 from adamx.moments import is_code
 from adamx.moments.bfloat16 import Dithered
 from adamx.moments.int8 import Log, Ratio
-from tests.helpers import Entry, product, represented, scanned, some
+from tests.helpers import product, scanned, some
 
 SHAPE = (32, 160)  # a ragged last group
 QUIET = noise(0, "w", jnp.asarray(1))
@@ -24,12 +24,15 @@ def leaves(tree):
     return jax.tree.leaves(tree, is_leaf=is_code)
 
 
-# Of a slot formats know what `make test` trains for each structure in int8, and for these in bfloat16.
-BFLOAT16 = {"adam", "adafactor", "schedule_free_adamw"}
+# What formats know of a slot, these have among them: units, maxima, factors, scalars, iterates.
+TRAINED = {
+    "int8": {"adam", "amsgrad", "adan", "adafactor", "came", "lion", "mars_adamw", "prodigy", "schedule_free_adamw"},
+    "bfloat16": {"adam", "adafactor", "schedule_free_adamw"},
+}
 EVERY = [
-    pytest.param(entry.name, moments, marks=marks if moments == "int8" or entry.name in BFLOAT16 else product)
-    for moments in ("int8", "bfloat16")
-    for (entry,), marks, _ in represented([Entry(name, make) for name, make in FACTORIES.items()], mixing=False)
+    pytest.param(name, moments, marks=() if name in trained else product)
+    for moments, trained in TRAINED.items()
+    for name in FACTORIES
 ]
 
 
