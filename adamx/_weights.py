@@ -57,7 +57,7 @@ class Stochastic:
         other = _neighbour(near, error)
         gap = jnp.abs(other.astype(jnp.float32) - near.astype(jnp.float32))
         cross = unit_interval(noise.uniform(master.shape)) * gap < jnp.abs(error)
-        return jnp.where(cross & jnp.isfinite(other), other, near)
+        return jnp.where(cross & jnp.isfinite(other.astype(jnp.float32)), other, near)
 
     def residual(self, master: Array, p: Array, noise: Noise | None = None) -> None:
         """`None`."""
@@ -127,7 +127,7 @@ class Split:
             code = (size - kept).astype(jnp.float32) / (2**15 // self.limit)
         else:
             code = (master - p.astype(jnp.float32)) / (_spacing(p) / (2 * self.limit))
-        code = jnp.where(jnp.isfinite(master) & jnp.isfinite(p), code, 0)
+        code = jnp.where(jnp.isfinite(master) & jnp.isfinite(p.astype(jnp.float32)), code, 0)
         if noise is None or self.limit > 128:
             code = jnp.round(code)
         else:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from .. import _leaves
 from .._annotations import Array
 from .._leaf import Step, StepResult
-from . import cpu, xla
+from . import cpu, pallas, xla
 from .backend import MOMENTS as MOMENTS
 from .backend import SQUARE as SQUARE
 from .backend import Backend
@@ -24,10 +24,10 @@ from .manual import is_manual, varying_alike
 from .operands import Applied, pack, unpack
 from .xla import update as update
 
-BACKENDS: tuple[Backend, ...] = (cpu.BACKEND, xla.BACKEND)
+BACKENDS: tuple[Backend, ...] = (cpu.BACKEND, pallas.GPU, pallas.TPU, xla.BACKEND)
 """In order of preference; the last supports every step on every platform."""
 
-Kernel: TypeAlias = Literal["auto", "xla", "native"]
+Kernel: TypeAlias = Literal["auto", "xla", "native", "pallas"]
 """The backend of a step; "auto" is the first of `BACKENDS` that supports it on the platform of the program."""
 
 KERNELS: tuple[str, ...] = get_args(Kernel)
@@ -58,14 +58,14 @@ def available() -> dict[str, str]:
 def choose_backend(name: str, step: Step, platform: str) -> Choice:
     """The backend of a step under `kernel=name` in a program for `platform`."""
     asked = [backend for backend in BACKENDS if name in ("auto", backend.name)]
+    here = [backend for backend in asked if backend.runs_on(platform)]
     reasons = [f"kernel={name!r} was asked for"] if name == BACKENDS[-1].name else []
-    for backend in asked:
-        if not backend.runs_on(platform):
-            reasons.append(f"{backend.name} runs on {', '.join(backend.platforms or ())}, not on {platform}")
-        elif (reason := _unsupported_reason(backend, step)) is not None:
-            reasons.append(reason)
-        else:
+    for backend in here:
+        if (reason := _passed_over(name, backend, step)) is None:
             return Choice(backend.name, "; ".join(reasons))
+        reasons.append(reason)
+    if not here:
+        reasons.append(f"{name} runs on {', '.join(p for b in asked for p in b.platforms or ())}, not on {platform}")
     return Choice("none", "; ".join(reasons))
 
 
@@ -88,26 +88,30 @@ def apply(name: str, steps: Sequence[Step | None], total: Any) -> list[StepResul
 
 
 def _candidates(name: str, step: Step) -> tuple[Backend, ...]:
-    """The backends that support the step on some platform, in order, up to the first that runs everywhere."""
+    """The backends that take the step on some platform, in order, up to the first that runs everywhere."""
     found: list[Backend] = []
+    reasons: list[str] = []
     for backend in BACKENDS:
         if name not in ("auto", backend.name):
             continue
-        reason = _unsupported_reason(backend, step)
-        if reason is None:
-            found.append(backend)
-            if backend.platforms is None:
-                break
-        elif name == backend.name:
-            raise ValueError(
-                f"kernel={name!r} cannot take the step of {_leaves.show('params', step.leaf.path)}: {reason}. "
-                "kernel='auto' leaves such leaves to XLA"
-            )
+        if (reason := _passed_over(name, backend, step)) is not None:
+            reasons.append(reason)
+            continue
+        found.append(backend)
+        if backend.platforms is None:
+            break
+    if not found:
+        raise ValueError(
+            f"kernel={name!r} cannot take the step of {_leaves.show('params', step.leaf.path)}: "
+            f"{'; '.join(dict.fromkeys(reasons))}. kernel='auto' leaves such leaves to XLA"
+        )
     return tuple(found)
 
 
-def _unsupported_reason(backend: Backend, step: Step) -> str | None:
-    return backend.missing() or backend.unsupported_reason(step)
+def _passed_over(name: str, backend: Backend, step: Step) -> str | None:
+    """Why a backend does not take a step under `kernel=name`; `None` if it does."""
+    reason = backend.missing() or backend.unsupported_reason(step)
+    return reason if reason is not None or name != "auto" else backend.left_to_xla(step)
 
 
 def _apply(backends: tuple[Backend, ...], steps: list[Step], total: Any) -> list[StepResult]:

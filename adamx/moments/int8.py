@@ -54,13 +54,13 @@ class Log:
         code = 1 + jnp.clip(jax.lax.floor(place + _dither(x, noise)), 0, 254).astype(jnp.int32)
         code = select(zero & ~broken, 0, code)
         low = select(broken, 255, low)
-        return LogCode(_ungrouped(code, x.shape).astype(jnp.uint8), *(e[..., 0].astype(jnp.uint8) for e in (low, high)))
+        return LogCode(_ungrouped(code, x.shape).astype(jnp.uint8), *(_of_groups(e, x.shape).astype(jnp.uint8) for e in (low, high)))
 
     def decode(self, code: LogCode, unit: Array | None) -> Array:
         """The values, float32; NaN in a group that held something that was not finite."""
         del unit
         step = _grouped(code.code).astype(jnp.int32)
-        low, high = (e[..., None].astype(jnp.int32) for e in (code.low, code.high))
+        low, high = (_for_elements(e, code.code.shape).astype(jnp.int32) for e in (code.low, code.high))
         place = ((step - 1) * (high - low)).astype(jnp.float32) * np.float32(OCTAVE / 254)
         # Just below the end, which is a power of two: on it, the group would reach one octave further.
         raw = jnp.minimum(low * OCTAVE + place.astype(jnp.int32), high * OCTAVE - 1)
@@ -88,22 +88,23 @@ class Ratio:
         place = 254 * div_no_nan(ratio, scale + jax.lax.abs(ratio))
         code = jnp.clip(jax.lax.floor(place + _dither(x, noise)), -127, 127)
         code = select(jnp.isnan(code), 127, code)
-        return RatioCode(_ungrouped(code, x.shape).astype(jnp.int8), scale[..., 0].astype(jnp.bfloat16))
+        return RatioCode(_ungrouped(code, x.shape).astype(jnp.int8), _of_groups(scale, x.shape).astype(jnp.bfloat16))
 
     def decode(self, code: RatioCode, unit: Array | None) -> Array:
         """The values, float32."""
         place = _grouped(code.code).astype(jnp.float32)
-        ratio = place / (254 - jax.lax.abs(place)) * code.scale[..., None].astype(jnp.float32)
+        ratio = place / (254 - jax.lax.abs(place)) * _for_elements(code.scale, code.code.shape).astype(jnp.float32)
         x = _ungrouped(ratio, code.code.shape)
         return x if unit is None else x * unit
 
 
 def _ends(x: Array, y: Array) -> tuple[Array, Array]:
     """The least of `x` and the largest of `y` in each group, int32, (..., groups, 1); XLA does two in one pass."""
-    first = np.int32(np.iinfo(np.int32).max), np.int32(np.iinfo(np.int32).min)
+    first = np.float32(np.inf), np.float32(-np.inf)
     both = lambda a, b: (jax.lax.min(a[0], b[0]), jax.lax.max(a[1], b[1]))  # noqa: E731
-    low, high = jax.lax.reduce((x, y), first, both, (x.ndim - 1,))
-    return low[..., None], high[..., None]
+    exact = (x.astype(jnp.float32), y.astype(jnp.float32))  # exponents are; TPU kernels reduce floats only
+    low, high = jax.lax.reduce(exact, first, both, (x.ndim - 1,))
+    return low[..., None].astype(jnp.int32), high[..., None].astype(jnp.int32)
 
 
 def _dither(x: Array, noise: Noise) -> Array:
@@ -112,13 +113,27 @@ def _dither(x: Array, noise: Noise) -> Array:
 
 
 def _grouped(x: Array) -> Array:
-    """(..., n) to (..., groups, 128), the last group filled up with zeros; a short axis is one group of its length."""
-    size = min(GROUP, x.shape[-1])
+    """(..., n) to (..., groups, 128), the last group filled up with zeros; an axis of one group stays as it is."""
+    size = GROUP
+    if x.shape[-1] <= size:
+        return x
     missing = -x.shape[-1] % size
     padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)]) if missing else x
     return padded.reshape(*x.shape[:-1], -1, size)
 
 
+def _of_groups(x: Array, shape: tuple[int, ...]) -> Array:
+    """The numbers of the groups, (..., groups), as they are computed: with an axis of length 1 for the elements."""
+    return x if shape[-1] <= GROUP else x[..., 0]
+
+
+def _for_elements(x: Array, shape: tuple[int, ...]) -> Array:
+    """The numbers of the groups, (..., groups), with an axis of length 1 for the elements; inverse of `_of_groups`."""
+    return x if shape[-1] <= GROUP else x[..., None]
+
+
 def _ungrouped(x: Array, shape: tuple[int, ...]) -> Array:
+    if shape[-1] <= GROUP:
+        return x
     flat = x.reshape(*shape[:-1], -1)
     return flat[..., : shape[-1]] if flat.shape[-1] != shape[-1] else flat
