@@ -5,7 +5,7 @@ bits: one such function serves them all.
 """
 
 import dataclasses
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -48,33 +48,52 @@ class Traced(NamedTuple):
     """A function of own arguments and shared ones, traced and split in two.
 
     Attributes:
-        numbers: scalars that depend on shared arguments only.
-        inside: the rest, a traced function of the own arguments' arrays and these numbers.
+        outside: computes the scalars that depend on scalars only, from the shared arguments and the leaf's scalars.
+        given: the shared arguments' arrays.
+        inside: the rest, a traced function of the own arguments' arrays and the scalars.
         structure: the tree of its results.
     """
 
-    numbers: list[Array]
+    outside: Any
+    given: list[Array]
     inside: Any
     structure: Any
 
+    def scalars(self, of_leaf: Sequence[Any] = ()) -> list[Array]:
+        """What `inside` reads besides the own arguments; `of_leaf` are a leaf's scalars."""
+        return as_function(self.outside)(*self.given, *of_leaf)
 
-def trace(function: Callable[[Any, SharedInputs, Any], Any], own: Any, shared: SharedInputs, total: Any) -> Traced:
-    """`function(own, shared, total)` as a function of the arrays of `own`, which may be shapes; `total` is the measure.
+
+def trace(
+    function: Callable[[Any, SharedInputs, Any, list[Any]], Any],
+    own: Any,
+    shared: SharedInputs,
+    total: Any,
+    of_leaf: Sequence[Any] = (),
+) -> Traced:
+    """`function(own, shared, total, of_leaf)` as a function of the arrays of `own`.
 
     Numbers of Python, such as constant hyperparameters, become constants of the traced function.
+
+    Args:
+        function: what is traced.
+        own: the leaf's arrays, or their shapes.
+        shared: the inputs that all leaves share.
+        total: the rule's measure over all leaves.
+        of_leaf: scalars of the leaf.
     """
     values, tree = jax.tree.flatten((shared.rule_as_given, shared.count, shared.grad_scale, total))
     constants = [None if is_array(x) else x for x in values]
     given = [x for x in values if is_array(x)]
 
-    def flat(own: Any, given: list[Any]) -> Any:
+    def flat(own: Any, given: list[Any], of_leaf: list[Any]) -> Any:
         rest = iter(given)
         rule, count, scale, total = tree.unflatten([next(rest) if x is None else x for x in constants])
-        return function(own, SharedInputs(rule, count, scale), total)
+        return function(own, SharedInputs(rule, count, scale), total, of_leaf)
 
-    closed, out = jax.make_jaxpr(flat, return_shape=True)(own, given)
+    closed, out = jax.make_jaxpr(flat, return_shape=True)(own, given, list(of_leaf))
     outside, inside = _split(closed, len(jax.tree.leaves(own)))
-    return Traced(as_function(outside)(*given), inside, jax.tree.structure(out))
+    return Traced(outside, given, inside, jax.tree.structure(out))
 
 
 def _split(closed: Any, own: int) -> tuple[Any, Any]:

@@ -54,7 +54,10 @@ class Log:
         code = 1 + jnp.clip(jax.lax.floor(place + _dither(x, noise)), 0, 254).astype(jnp.int32)
         code = select(zero & ~broken, 0, code)
         low = select(broken, 255, low)
-        return LogCode(_ungrouped(code, x.shape).astype(jnp.uint8), *(_of_groups(e, x.shape).astype(jnp.uint8) for e in (low, high)))
+        return LogCode(
+            _ungrouped(code, x.shape).astype(jnp.uint8),
+            *(_of_groups(e, x.shape).astype(jnp.uint8) for e in (low, high)),
+        )
 
     def decode(self, code: LogCode, unit: Array | None) -> Array:
         """The values, float32; NaN in a group that held something that was not finite."""

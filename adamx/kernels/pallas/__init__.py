@@ -4,11 +4,10 @@ A kernel's body is the rule's own `step` between the formats' own `decode` and `
 format. To compile on another machine than the one that runs, no device is needed.
 """
 
-import functools
-from collections.abc import Hashable, Sequence
+import importlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,7 +16,6 @@ from ..._math import dtype_of
 from ...moments import stored_shape
 from ...moments.dense import Dense
 from ..backend import Backend
-from ..traced import kind
 
 _DTYPES = (jnp.float32, jnp.bfloat16)
 _MAX_SIZE = 2**31
@@ -25,8 +23,6 @@ _MAX_SIZE = 2**31
 
 def _missing(module: str) -> str | None:
     """Why a part of Pallas is not available; `None` if it is."""
-    import importlib
-
     try:
         importlib.import_module(module)
     except ImportError as error:
@@ -48,7 +44,7 @@ def unsupported_reason(step: Step) -> str | None:
     for name, form, x in zip(step.layout.names, step.formats, leaf.stored, strict=True):
         if isinstance(form, Dense) and form.dtype not in _DTYPES:
             return f"{name} is stored in {np.dtype(form.dtype)}, and kernels take float32 and bfloat16"
-        if x is not None and stored_shape(x) != shape:
+        if x is not None and stored_shape(x) not in (shape, ()):
             return f"{name} is of shape {stored_shape(x)}, not of the leaf's shape {shape}"
     size = int(np.prod(shape))
     if not 0 < size < _MAX_SIZE:
@@ -57,26 +53,30 @@ def unsupported_reason(step: Step) -> str | None:
 
 
 def _left_to_xla_on_gpus(step: Step) -> str | None:
-    """XLA fuses a step into one pass, unless numbers of groups have to be found first."""
-    return None if any(form.group for form in step.formats) else "XLA makes one pass over memory itself"
+    """Why XLA takes a step that a kernel supports: it fuses what has no numbers of groups to find first."""
+    from .call import is_small
+
+    return None if is_small(step) or any(form.group for form in step.formats) else _ONE_PASS
 
 
 def _left_to_xla_on_tpus(step: Step) -> str | None:
-    plain = step.leaf.rounding is None and all(isinstance(form, Dense) for form in step.formats)
-    return "XLA makes one pass over memory itself" if plain else None
+    """Why XLA takes a step that a kernel supports: it fuses what it does not have to lay out anew."""
+    from .call import is_small
+
+    is_plain = step.leaf.rounding is None and all(isinstance(form, Dense) for form in step.formats)
+    return _ONE_PASS if is_plain and not is_small(step) else None
 
 
-def apply(device: str, steps: Sequence[Step], total: Any) -> list[StepResult]:
-    """The new parameter, stored slots and residual of each leaf; leaves of one kind share a kernel."""
-    from .call import Kernel
+_ONE_PASS = "XLA makes one pass over memory itself"
 
-    kernels: dict[Hashable, Kernel] = {}
-    done = []
-    for step in steps:
-        if (like := kind(step)) not in kernels:
-            kernels[like] = Kernel(device, step, total)
-        done.append(kernels[like](step))
-    return done
+
+def _apply(device: str) -> Callable[[Sequence[Step], Any], list[StepResult]]:
+    def apply(steps: Sequence[Step], total: Any) -> list[StepResult]:
+        from . import call
+
+        return call.apply(device, False, steps, total)
+
+    return apply
 
 
 GPU = Backend(
@@ -84,7 +84,7 @@ GPU = Backend(
     ("cuda",),
     lambda: _missing("jax.experimental.pallas.triton"),
     unsupported_reason,
-    functools.partial(apply, "gpu"),
+    _apply("gpu"),
     left_to_xla=_left_to_xla_on_gpus,
 )
 TPU = Backend(
@@ -92,6 +92,6 @@ TPU = Backend(
     ("tpu",),
     lambda: _missing("jax.experimental.pallas.tpu"),
     unsupported_reason,
-    functools.partial(apply, "tpu"),
+    _apply("tpu"),
     left_to_xla=_left_to_xla_on_tpus,
 )

@@ -1,11 +1,11 @@
-"""What the kernels of all devices share: a leaf seen as a matrix of blocks, and the step of one block.
+"""What the kernels of all devices share: the step of one block of a leaf's arrays.
 
 The rule is the kernel: a block is decoded, stepped by the rule's own `step`, encoded. Scalars that do not depend on
 the block, such as bias corrections, are computed once, outside of the kernel, and enter it in two vectors.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ import numpy as np
 
 from ..._annotations import Array
 from ..._leaf import SharedInputs, Step, StepResult
-from ..traced import brought, trace, with_brought
+from ..traced import Traced, brought, trace, with_brought
 from .dialect import in_dialect
 
 
@@ -48,77 +48,47 @@ class View(NamedTuple):
         row, column = (jax.lax.broadcasted_iota(jnp.int32, self.block, axis) for axis in (0, 1))
         return row + i * self.block[0], column + j * self.block[1]
 
+    def index(self, row: Array, column: Array) -> Array:
+        """The number of each element in the leaf, uint32."""
+        return jax.lax.bitcast_convert_type(row * self.columns + column, jnp.uint32)
+
 
 class Scalars(NamedTuple):
-    """The scalars of a step in three vectors, or references to them: kernels take no scalars of different dtypes.
+    """Scalars of several dtypes in two vectors, or references to them, as kernels take them.
 
     Attributes:
         floats: float32.
         integers: int32; unsigned ones by their bits, booleans as 0 and 1.
-        key: the leaf's key of the random bits, int32, by its bits.
     """
 
     floats: Any
     integers: Any
-    key: Any
 
     @classmethod
-    def of(cls, numbers: Sequence[Array]) -> "Scalars":
-        """The vectors that hold the numbers, with no key yet."""
-        floats = [x.astype(jnp.float32) for x in numbers if _is_float(x)]
-        integers = [x.astype(jnp.int32) for x in numbers if not _is_float(x)]
-        return cls(jnp.stack(floats or [jnp.float32(0)]), jnp.stack(integers or [jnp.int32(0)]), None)
+    def of(cls, scalars: Sequence[Array]) -> "Scalars":
+        """The vectors that hold the scalars."""
+        floats = [x.astype(jnp.float32) for x in scalars if _is_float(x)]
+        integers = [x.astype(jnp.int32) for x in scalars if not _is_float(x)]
+        return cls(jnp.stack(floats or [jnp.float32(0)]), jnp.stack(integers or [jnp.int32(0)]))
 
-    def with_key(self, key: Any) -> "Scalars":
-        """The vectors for a leaf; `key` is uint32."""
-        bits = key.view(np.int32) if isinstance(key, np.generic) else jax.lax.bitcast_convert_type(key, jnp.int32)
-        return self._replace(key=jnp.reshape(bits, 1))
-
-    def read(self, like: Sequence[Array]) -> tuple[list[Array], Array]:
-        """The numbers, in the dtypes of `like`, and the key."""
-        floats, integers = iter(range(len(like))), iter(range(len(like)))
-        found = []
+    def read(self, like: Sequence[Any]) -> Iterator[Array]:
+        """The scalars, in the dtypes of `like`."""
+        floats = integers = 0
         for x in like:
             if _is_float(x):
-                found.append(self.floats[next(floats)].astype(x.dtype))
+                yield self.floats[floats].astype(x.dtype)
+                floats += 1
             else:
-                number = self.integers[next(integers)]
-                found.append(number != 0 if x.dtype == jnp.bool_ else number.astype(x.dtype))
-        return found, self.key[0].astype(jnp.uint32)
+                number = self.integers[integers]
+                yield number != 0 if x.dtype == jnp.bool_ else number.astype(x.dtype)
+                integers += 1
 
 
-class BlockProgram(NamedTuple):
-    """The step of one block of any leaf of a kind.
-
-    Attributes:
-        grouped: for each array of a leaf (gradient, parameter, stored slots, residual) whether it has a number for each
-            group instead of one for each element; a block of it then has one column.
-        view: the leaves as matrices.
-        scalars: the scalars that it reads, without a key.
-        step: takes the blocks of the arrays, row and column of each element, and the scalars; returns the new blocks of
-            all arrays but the gradient.
-        structure: the tree of the new arrays.
-    """
-
-    grouped: list[bool]
-    view: View
-    scalars: Scalars
-    step: Callable[[Sequence[Array], tuple[Array, Array], Scalars], list[Array]]
-    structure: Any
-
-    def operands(self, step: Step) -> list[Array]:
-        """The arrays of a leaf as matrices."""
-        (rows, groups), columns = (self.view.rows, self.view.grid[1]), self.view.columns
-        arrays = jax.tree.leaves(brought(step)._replace(key=None))
-        return [
-            jnp.asarray(x).reshape(rows, groups if each else columns)
-            for x, each in zip(arrays, self.grouped, strict=True)
-        ]
-
-    def results(self, step: Step, new: Sequence[Array]) -> StepResult:
-        """The results of a leaf's step."""
-        old = jax.tree.leaves(brought(step)._replace(g=None, key=None))
-        return self.structure.unflatten([x.reshape(was.shape) for x, was in zip(new, old, strict=True)])
+def keys(steps: Sequence[Step]) -> Array:
+    """The keys of the leaves' random bits, int32 by their bits."""
+    if any(isinstance(step.noise.key, jax.Array) for step in steps):
+        return jax.lax.bitcast_convert_type(jnp.stack([jnp.asarray(step.noise.key) for step in steps]), jnp.int32)
+    return jnp.asarray(np.asarray([step.noise.key for step in steps], np.uint32).view(np.int32))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,41 +104,94 @@ class _BlockStep(Step):
         return direction, jax.tree.map(lambda x: jnp.where(self.inside, x, 0), slots)
 
 
+class BlockProgram:
+    """The step of one block of any leaf of a kind.
+
+    Args:
+        step: the step of a leaf of the kind.
+        total: the rule's measure over all leaves.
+        block: the shape of a block.
+        key: the shape of the block's key of random bits: (), or (rows, 1) where its rows are of different leaves.
+        masked: whether blocks are told which of their elements lie in the leaf.
+
+    Attributes:
+        grouped: for each array of a leaf (gradient, parameter, stored slots, residual) whether it has a number for each
+            group instead of one for each element; a block of it then has one column.
+        block: the shape of a block.
+    """
+
+    def __init__(
+        self, step: Step, total: Any, block: tuple[int, int], key: tuple[int, ...] = (), masked: bool = False
+    ) -> None:
+        self.block = block
+        self._blocks = [x is not None for x in _own(step, of_blocks=True)]
+        self.grouped = [each for each, of_blocks in zip(_grouped(step), self._blocks, strict=True) if of_blocks]
+        tree = jax.tree.structure(brought(step)._replace(key=None))
+        dtypes = [x.dtype for x in _own(step, of_blocks=True) if x is not None]
+        shapes = [(block[0], 1) if each else block for each in self.grouped]
+        blocks = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
+        inside = jax.ShapeDtypeStruct(block, jnp.bool_) if masked else None
+
+        def of_block(own: Any, shared: SharedInputs, total: Any, of_leaf: list[Any]) -> StepResult:
+            blocks, key, index, inside = own
+            arrays, scalars = iter(blocks), iter(of_leaf)
+            mine = tree.unflatten([next(arrays if of_blocks else scalars) for of_blocks in self._blocks])
+            here = with_brought(step, mine._replace(key=key), shared, index)
+            fields = {field.name: getattr(here, field.name) for field in dataclasses.fields(Step)}
+            return _BlockStep(**fields, inside=inside).apply(total)
+
+        own = blocks, jax.ShapeDtypeStruct(key, jnp.uint32), jax.ShapeDtypeStruct(block, jnp.uint32), inside
+        self._traced: Traced = trace(of_block, own, step.shared, total, _scalars(step))
+        self._function: Callable[..., list[Array]] = in_dialect(self._traced.inside)
+
+    def step(
+        self, blocks: Sequence[Array], key: Array, index: Array, inside: Array | None, scalars: Scalars
+    ) -> list[Array]:
+        """The new blocks of all arrays but the gradient."""
+        own = [*blocks, key.astype(jnp.uint32), index, *([] if inside is None else [inside])]
+        results = self._function(*own, *scalars.read(self._traced.outside.out_avals))
+        return [x for x, of_blocks in zip(results, self._blocks[1:], strict=True) if of_blocks]
+
+    def scalars(self, step: Step) -> list[Array]:
+        """The scalars that a leaf's blocks read; the same for all leaves if slots have no scalars."""
+        return self._traced.scalars(_scalars(step))
+
+    def operands(self, step: Step) -> list[Array]:
+        """The arrays of a leaf that are cut into blocks: the gradient and those that the step changes."""
+        return [jnp.asarray(x) for x in _own(step, of_blocks=True) if x is not None]
+
+    def results(self, new: Sequence[Array], scalars: Sequence[Array]) -> StepResult:
+        """The results of a leaf's step, from the new arrays and the scalars that the blocks read."""
+        made = dict(zip(self._traced.inside.jaxpr.invars[-len(scalars) :], scalars, strict=True)) if scalars else {}
+        arrays = iter(new)
+        outputs = zip(self._traced.inside.jaxpr.outvars, self._blocks[1:], strict=True)
+        return self._traced.structure.unflatten([next(arrays) if of_blocks else made[v] for v, of_blocks in outputs])
+
+
 def group_of(step: Step) -> int:
     """The number of elements in a group of any slot; 0 if none is grouped."""
     return max((form.group for form in step.formats), default=0)
 
 
-def block_program(step: Step, total: Any, view: View) -> BlockProgram:
-    """The step of a block of a leaf, and of any leaf of its kind."""
-    grouped = [False, False]
-    for form, stored in zip(step.formats, step.leaf.stored, strict=True):
-        grouped += [i > 0 and form.group > 0 for i in range(len(jax.tree.leaves(stored)))]
-    grouped += [False] * (step.leaf.residual is not None)
-    values, tree = jax.tree.flatten(brought(step))
-    block = [
-        jax.ShapeDtypeStruct((view.block[0], 1 if each else view.block[1]), x.dtype)
-        for x, each in zip(values, grouped, strict=False)
+def _grouped(step: Step) -> list[bool]:
+    """For each array of a leaf, in the order of `brought`, whether it has a number for each group."""
+    of_slots = [
+        i > 0 and form.group > 0
+        for form, stored in zip(step.formats, step.leaf.stored, strict=True)
+        for i in range(len(jax.tree.leaves(stored)))
     ]
-    key, index = jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct(view.block, jnp.uint32)
-    inside = jax.ShapeDtypeStruct(view.block, jnp.bool_) if view.is_ragged else None
+    return [False, False, *of_slots, *([] if step.leaf.residual is None else [False])]
 
-    def of_block(own: Any, shared: SharedInputs, total: Any) -> StepResult:
-        arrays, index, inside = own
-        here = with_brought(step, tree.unflatten(arrays), shared, index)
-        fields = {field.name: getattr(here, field.name) for field in dataclasses.fields(Step)}
-        return _BlockStep(**fields, inside=inside).apply(total)
 
-    traced = trace(of_block, ([*block, key], index, inside), step.shared, total)
-    function = in_dialect(traced.inside)
+def _own(step: Step, of_blocks: bool) -> list[Any]:
+    """The arrays of a leaf, with `None` for those that are not cut into blocks: scalar slots; or the other way round."""
+    shape = jnp.shape(step.leaf.g)
+    arrays = jax.tree.leaves(brought(step)._replace(key=None))
+    return [x if (jnp.shape(x) != () or shape == ()) == of_blocks else None for x in arrays]
 
-    def step_block(blocks: Sequence[Array], place: tuple[Array, Array], scalars: Scalars) -> list[Array]:
-        (row, column), (numbers, key) = place, scalars.read(traced.numbers)
-        index = jax.lax.bitcast_convert_type(row * view.columns + column, jnp.uint32)
-        inside = [column < view.columns] if view.is_ragged else []
-        return function(*blocks, key, index, *inside, *numbers)
 
-    return BlockProgram(grouped, view, Scalars.of(traced.numbers), step_block, traced.structure)
+def _scalars(step: Step) -> list[Array]:
+    return [x for x in _own(step, of_blocks=False) if x is not None]
 
 
 def _is_float(x: Any) -> bool:

@@ -1,40 +1,112 @@
-"""A kernel for one kind of leaves, traced once and called for each."""
+"""Kernels for kinds of leaves, each traced once and called for all leaves of its kind."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Hashable, Sequence
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..._annotations import Array
 from ..._leaf import Step, StepResult
+from ..traced import brought, kind
 from . import gpu, tpu
-from .blocks import Scalars, block_program, group_of
+from .blocks import BlockProgram, Scalars, group_of, keys
 
 DEVICES: dict[str, Any] = {"gpu": gpu, "tpu": tpu}
 
+MAX_SHARED_SIZE = 4096
+"""Leaves of fewer elements share kernels: to start one takes longer than such a leaf does."""
 
-class Kernel:
-    """The step of the leaves of one kind, as a function of each leaf's arrays and key.
+
+def apply(device: str, interpret: Any, steps: Sequence[Step], total: Any) -> list[StepResult]:
+    """The new parameter, stored slots and residual of each leaf.
 
     Args:
         device: "gpu" or "tpu".
-        step: the step of a leaf of the kind.
+        interpret: how Pallas interprets the kernels on a CPU: True, or the parameters of the TPU's simulator; False to
+            compile them.
+        steps: the step of each leaf.
         total: the rule's measure over all leaves.
-        interpret: how Pallas interprets the kernel on a CPU: True, or the parameters of the TPU's simulator.
     """
+    parts, done = DEVICES[device], cast(list[StepResult], [None] * len(steps))
+    large: dict[Hashable, list[int]] = {}
+    small: dict[Hashable, list[int]] = {}
+    for i, step in enumerate(steps):
+        if is_small(step):
+            small.setdefault((_stored_alike(step), parts.alike(step)), []).append(i)
+        else:
+            large.setdefault(kind(step), []).append(i)
+    for places in large.values():
+        kernel = Kernel(parts, steps[places[0]], total, interpret)
+        for i in places:
+            done[i] = kernel(steps[i])
+    for places in small.values():
+        together = SharedKernel(parts, steps[places[0]], total, interpret)
+        most = parts.most_together(max(jnp.size(steps[i].leaf.g) for i in places))
+        for start in range(0, len(places), most):
+            some = places[start : start + most]
+            for i, result in zip(some, together([steps[i] for i in some]), strict=True):
+                done[i] = result
+    return done
 
-    def __init__(self, device: str, step: Step, total: Any, interpret: Any = False) -> None:
-        parts = DEVICES[device]
-        self._program = block_program(step, total, parts.view(jnp.shape(step.leaf.g), group_of(step)))
 
-        def adamx_step(operands: list[Array], scalars: Scalars) -> list[Array]:
-            return parts.call(self._program, scalars, operands, interpret)
+def is_small(step: Step) -> bool:
+    """Whether a leaf shares a kernel with others."""
+    has_scalars = any(jnp.shape(x) == () for x in jax.tree.leaves(step.leaf.stored)) and jnp.shape(step.leaf.g) != ()
+    return jnp.size(step.leaf.g) < MAX_SHARED_SIZE and not group_of(step) and not has_scalars
 
-        self._call: Callable[..., list[Array]] = jax.jit(adamx_step)
+
+def _stored_alike(step: Step) -> Hashable:
+    """Equal for leaves that differ in their shapes only."""
+    arrays, tree = jax.tree.flatten(brought(step)._replace(key=None))
+    return tree, *(x.dtype for x in arrays), step.leaf.decays, id(step.leaf.rounding)
+
+
+class Kernel:
+    """The step of the leaves of one kind, each in a call of its own."""
+
+    def __init__(self, parts: Any, step: Step, total: Any, interpret: Any) -> None:
+        view = parts.view(jnp.shape(step.leaf.g), group_of(step))
+        self._program = BlockProgram(step, total, view.block, masked=view.is_ragged and group_of(step) > 0)
+        self._scalars: list[Array] | None = None
+
+        def adamx_step(scalars: Scalars, keys: Array, arrays: list[Array]) -> list[Array]:
+            widths = [view.grid[1] if each else view.columns for each in self._program.grouped]
+            matrices = [x.reshape(view.rows, width) for x, width in zip(arrays, widths, strict=True)]
+            new = parts.call(self._program, view, scalars, keys, matrices, interpret)
+            return [x.reshape(was.shape) for x, was in zip(new, arrays[1:], strict=True)]
+
+        self._call = jax.jit(adamx_step)
 
     def __call__(self, step: Step) -> StepResult:
         """The new parameter, stored slots and residual of a leaf of the kind."""
         program = self._program
-        scalars = program.scalars.with_key(step.noise.key)
-        return program.results(step, self._call(program.operands(step), scalars))
+        scalars = program.scalars(step)
+        return program.results(self._call(Scalars.of(scalars), keys([step]), program.operands(step)), scalars)
+
+
+class SharedKernel:
+    """The step of small leaves that are stored alike, several in a call."""
+
+    def __init__(self, parts: Any, step: Step, total: Any, interpret: Any) -> None:
+        self._parts, self._first, self._total, self._interpret = parts, step, total, interpret
+        self._calls: dict[Hashable, tuple[BlockProgram, Any]] = {}
+
+    def __call__(self, steps: Sequence[Step]) -> list[StepResult]:
+        """The new parameter, stored slots and residual of each leaf."""
+        program, call = self._of(tuple(jnp.shape(step.leaf.g) for step in steps))
+        scalars = program.scalars(self._first)
+        new = call(Scalars.of(scalars), keys(steps), [program.operands(step) for step in steps])
+        return [program.results(arrays, scalars) for arrays in new]
+
+    def _of(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[BlockProgram, Any]:
+        """The program and the call for leaves of these shapes."""
+        if shapes not in self._calls:
+            program = self._parts.program_together(self._first, self._total, shapes)
+
+            def adamx_step(scalars: Scalars, keys: Array, leaves: list[list[Array]]) -> list[list[Array]]:
+                return self._parts.call_together(program, scalars, keys, leaves, self._interpret)
+
+            self._calls[shapes] = program, jax.jit(adamx_step)
+        return self._calls[shapes]

@@ -1,6 +1,7 @@
 """Kernels for NVIDIA GPUs, by Triton: a program takes a few groups, or a run of elements if nothing is grouped."""
 
 import math
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -9,10 +10,14 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
 from ..._annotations import Array
+from ..._leaf import Step
 from .blocks import BlockProgram, Scalars, View
 
 ELEMENTS, WARPS = 1024, 4
 """Of a program: eight elements a thread."""
+
+MAX_TOGETHER = 40
+"""Leaves that share a kernel; compiling one takes time in proportion to their square."""
 
 
 def view(shape: tuple[int, ...], group: int) -> View:
@@ -26,31 +31,107 @@ def view(shape: tuple[int, ...], group: int) -> View:
     return View(size // columns, columns, (ELEMENTS // width, width))
 
 
-def call(program: BlockProgram, scalars: Scalars, operands: list[Array], interpret: Any) -> list[Array]:
-    """The new arrays of a leaf."""
-    view, grouped = program.view, program.grouped
+def call(
+    program: BlockProgram, view: View, scalars: Scalars, keys: Array, operands: list[Array], interpret: Any
+) -> list[Array]:
+    """The new arrays of a leaf; all are matrices, and `keys` has its key."""
     rows, columns = view.block
+    masked = view.is_ragged and any(program.grouped)
 
-    def kernel(floats: Any, integers: Any, key: Any, *refs: Any) -> None:
+    def kernel(floats: Any, integers: Any, keys: Any, *refs: Any) -> None:
         i, j = pl.program_id(0), pl.program_id(1)
-        inputs, outputs = refs[: len(operands)], refs[len(operands) :]
-        places = {False: (pl.ds(i * rows, rows), pl.ds(j * columns, columns)), True: (pl.ds(i * rows, rows), pl.ds(j, 1))}
         row, column = view.place(i, j)
         masks = _masks(view, i, row, column)
-        blocks = [_load(ref.at[places[each]], masks[each]) for ref, each in zip(inputs, grouped, strict=True)]
-        results = program.step(blocks, (row, column), Scalars(floats, integers, key))
-        for ref, new, each in zip(outputs, results, grouped[1:], strict=True):
+        places = {False: (_slice(i, rows), _slice(j, columns)), True: (_slice(i, rows), _slice(j, 1))}
+        blocks = [_load(ref.at[places[each]], masks[each]) for ref, each in zip(refs, program.grouped, strict=False)]
+        inside = column < view.columns if masked else None
+        results = program.step(blocks, keys[0], view.index(row, column), inside, Scalars(floats, integers))
+        for ref, new, each in zip(refs[len(operands) :], results, program.grouped[1:], strict=True):
             plgpu.store(ref.at[places[each]], new, mask=masks[each])
 
+    changed = range(1, len(operands))
+    return _pallas_call(kernel, view.grid, operands, changed, interpret)(*scalars, keys, *operands)
+
+
+def alike(step: Step) -> Hashable:
+    """Equal for small leaves that can share a kernel: all that are stored alike, whatever their shapes."""
+    del step
+    return ()
+
+
+def most_together(size: int) -> int:
+    """How many leaves of at most this size share a kernel."""
+    del size
+    return MAX_TOGETHER
+
+
+def program_together(step: Step, total: Any, leaves: Sequence[tuple[int, ...]]) -> BlockProgram:
+    """The step of a run of elements of one of several leaves of these shapes."""
+    longest = max(math.prod(shape) for shape in leaves)
+    return BlockProgram(step, total, (1, min(ELEMENTS, pl.next_power_of_2(longest))))
+
+
+def call_together(
+    program: BlockProgram, scalars: Scalars, keys: Array, leaves: list[list[Array]], interpret: Any
+) -> list[list[Array]]:
+    """The new arrays of small leaves: a program takes a run of elements of one leaf."""
+    shapes = [leaf[0].shape for leaf in leaves]
+    sizes, n, run = [leaf[0].size for leaf in leaves], len(leaves[0]), program.block[1]
+    changed = [k * n + a for k in range(len(leaves)) for a in range(1, n)]
+    operands = [x.reshape(1, -1) for leaf in leaves for x in leaf]
+
+    def kernel(floats: Any, integers: Any, keys: Any, *refs: Any) -> None:
+        leaf, j = pl.program_id(0), pl.program_id(1)
+        element = jax.lax.broadcasted_iota(jnp.int32, (1, run), 1) + j * run
+
+        def load(k: int) -> Sequence[Array]:
+            return [_load(ref.at[0:1, _slice(j, run)], element < sizes[k]) for ref in refs[k * n : (k + 1) * n]]
+
+        def store(k: int, *new: Array) -> Sequence[Array]:
+            first = len(operands) + k * (n - 1)
+            for ref, x in zip(refs[first : first + n - 1], new, strict=True):
+                plgpu.store(ref.at[0:1, _slice(j, run)], x, mask=element < sizes[k])
+            return []
+
+        index = jax.lax.bitcast_convert_type(element, jnp.uint32)
+        blocks = _of_leaf(leaf, range(len(leaves)), load)
+        _of_leaf(
+            leaf,
+            range(len(leaves)),
+            store,
+            *program.step(blocks, keys[leaf], index, None, Scalars(floats, integers)),
+        )
+
+    grid = len(leaves), -(-max(sizes) // run)
+    results = iter(_pallas_call(kernel, grid, operands, changed, interpret)(*scalars, keys, *operands))
+    return [[next(results).reshape(shape) for _ in range(n - 1)] for shape in shapes]
+
+
+def _of_leaf(leaf: Array, among: range, function: Callable[..., Sequence[Array]], *operands: Array) -> Sequence[Array]:
+    """`function(leaf, *operands)`, found by halving: a chain of choices takes much longer to compile."""
+    if len(among) == 1:
+        return function(among[0], *operands)
+    middle = len(among) // 2
+    lower, upper = among[:middle], among[middle:]
+    return jax.lax.cond(
+        leaf < upper[0],
+        lambda *xs: _of_leaf(leaf, lower, function, *xs),
+        lambda *xs: _of_leaf(leaf, upper, function, *xs),
+        *operands,
+    )
+
+
+def _pallas_call(kernel: Any, grid: Any, operands: Sequence[Array], changed: Sequence[int], interpret: Any) -> Any:
+    """A call whose results take the places of the changed operands."""
     return pl.pallas_call(
         kernel,
-        grid=view.grid,
-        out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands[1:]],
-        input_output_aliases={4 + i: i for i in range(len(operands) - 1)},
+        grid=grid,
+        out_shape=[jax.ShapeDtypeStruct(operands[i].shape, operands[i].dtype) for i in changed],
+        input_output_aliases={3 + i: k for k, i in enumerate(changed)},
         compiler_params=plgpu.CompilerParams(num_warps=WARPS, num_stages=1),
         interpret=interpret,
         name="adamx_step",
-    )(*scalars, *operands)
+    )
 
 
 def _masks(view: View, i: Array, row: Array, column: Array) -> dict[bool, Any]:
@@ -61,6 +142,10 @@ def _masks(view: View, i: Array, row: Array, column: Array) -> dict[bool, Any]:
     groups = jax.lax.broadcasted_iota(jnp.int32, (view.block[0], 1), 0) + i * view.block[0] < view.rows
     elements = row < view.rows
     return {False: elements if in_columns is None else elements & in_columns, True: groups}
+
+
+def _slice(i: Array, length: int) -> Any:
+    return pl.ds(i * length, length)
 
 
 def _load(ref: Any, mask: Any) -> Array:

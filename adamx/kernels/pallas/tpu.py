@@ -1,6 +1,7 @@
 """Kernels for TPUs, by Mosaic: blocks of rows and one group each; the numbers of a row's groups stay in VMEM."""
 
 import math
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import jax
@@ -9,34 +10,40 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from ..._annotations import Array
+from ..._leaf import Step
 from .blocks import BlockProgram, Scalars, View
 
 ROWS, LANES = 256, 128
 """Of a block; without groups it is four times as wide."""
 
+MAX_TOGETHER, MAX_ELEMENTS_TOGETHER = 64, 2**16
+"""Leaves that share a kernel, and their elements, which all are in VMEM at once."""
+
 
 def view(shape: tuple[int, ...], group: int) -> View:
     """How a leaf of this shape is cut into blocks; `group` is the length of a group, 0 if there are none."""
-    columns = shape[-1] if shape else 1
-    rows = math.prod(shape[:-1])
+    rows, columns = _matrix(shape)
     return View(rows, columns, (min(rows, ROWS), min(columns, group or 4 * LANES)))
 
 
-def call(program: BlockProgram, scalars: Scalars, operands: list[Array], interpret: Any) -> list[Array]:
-    """The new arrays of a leaf."""
-    view, grouped = program.view, program.grouped
+def call(
+    program: BlockProgram, view: View, scalars: Scalars, keys: Array, operands: list[Array], interpret: Any
+) -> list[Array]:
+    """The new arrays of a leaf; all are matrices, and `keys` has its key."""
     groups = view.grid[1]
     element = pl.BlockSpec(view.block, lambda i, j: (i, j))
     group = pl.BlockSpec((view.block[0], groups), lambda i, j: (i, 0))
-    specs = [group if each else element for each in grouped]
+    specs = [group if each else element for each in program.grouped]
+    masked = view.is_ragged and any(program.grouped)
 
-    def kernel(floats: Any, integers: Any, key: Any, *refs: Any) -> None:
+    def kernel(floats: Any, integers: Any, keys: Any, *refs: Any) -> None:
         i, j = pl.program_id(0), pl.program_id(1)
-        inputs, outputs = refs[: len(operands)], refs[len(operands) :]
+        row, column = view.place(i, j)
         here = jax.lax.broadcasted_iota(jnp.int32, (view.block[0], groups), 1) == j
-        blocks = [_group(ref, here) if each else ref[...] for ref, each in zip(inputs, grouped, strict=True)]
-        results = program.step(blocks, view.place(i, j), Scalars(floats, integers, key))
-        for ref, new, each in zip(outputs, results, grouped[1:], strict=True):
+        blocks = [_group(ref, here) if each else ref[...] for ref, each in zip(refs, program.grouped, strict=False)]
+        inside = column < view.columns if masked else None
+        results = program.step(blocks, keys[0], view.index(row, column), inside, Scalars(floats, integers))
+        for ref, new, each in zip(refs[len(operands) :], results, program.grouped[1:], strict=True):
             if each and groups > 1:
                 others = jnp.where(j == 0, jnp.zeros(ref.shape, jnp.float32), _wide(ref[...]))
                 new = _narrow(jnp.where(here, _wide(new), others), ref.dtype)
@@ -53,7 +60,64 @@ def call(program: BlockProgram, scalars: Scalars, operands: list[Array], interpr
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
         interpret=interpret,
         name="adamx_step",
-    )(*scalars, *operands)
+    )(*scalars, keys, *operands)
+
+
+def alike(step: Step) -> Hashable:
+    """Equal for small leaves that can share a kernel: those of one shape, which are stacked in VMEM."""
+    return _matrix(jnp.shape(step.leaf.g))
+
+
+def most_together(size: int) -> int:
+    """How many leaves of at most this size share a kernel."""
+    return max(1, min(MAX_TOGETHER, MAX_ELEMENTS_TOGETHER // size))
+
+
+def program_together(step: Step, total: Any, leaves: Sequence[tuple[int, ...]]) -> BlockProgram:
+    """The step of several leaves of these shapes, which are one matrix if seen as `_matrix`, stacked."""
+    rows, columns = _matrix(leaves[0])
+    return BlockProgram(step, total, (len(leaves) * rows, columns), key=(len(leaves) * rows, 1))
+
+
+def call_together(
+    program: BlockProgram, scalars: Scalars, keys: Array, leaves: list[list[Array]], interpret: Any
+) -> list[list[Array]]:
+    """The new arrays of small leaves: they are stacked in VMEM."""
+    shapes, n = [leaf[0].shape for leaf in leaves], len(leaves[0])
+    rows, columns = _matrix(shapes[0])
+    operands = [x.reshape(rows, columns) for leaf in leaves for x in leaf]
+    changed = [k * n + a for k in range(len(leaves)) for a in range(1, n)]
+
+    def kernel(floats: Any, integers: Any, keys: Any, *refs: Any) -> None:
+        inputs, outputs, stacks = refs[: len(operands)], refs[len(operands) : -n], refs[-n:]
+        for i, ref in enumerate(inputs):
+            stacks[i % n][pl.ds(i // n * rows, rows), :] = ref[...]
+        row, column = (jax.lax.broadcasted_iota(jnp.int32, program.block, axis) for axis in (0, 1))
+        index = jax.lax.bitcast_convert_type(row % rows * columns + column, jnp.uint32)
+        blocks = [stack[...] for stack in stacks]
+        new = program.step(blocks, keys[...], index, None, Scalars(floats, integers))
+        for i, ref in enumerate(outputs):
+            first = i // (n - 1) * rows
+            ref[...] = new[i % (n - 1)][first : first + rows]
+
+    smem, vmem = (pl.BlockSpec(memory_space=space) for space in (pltpu.SMEM, pltpu.VMEM))
+    results = iter(
+        pl.pallas_call(
+            kernel,
+            in_specs=[smem, smem, *[vmem] * (1 + len(operands))],
+            out_specs=[vmem] * len(changed),
+            out_shape=[jax.ShapeDtypeStruct(operands[i].shape, operands[i].dtype) for i in changed],
+            scratch_shapes=[pltpu.VMEM(program.block, x.dtype) for x in leaves[0]],
+            input_output_aliases={3 + i: k for k, i in enumerate(changed)},
+            interpret=interpret,
+            name="adamx_step",
+        )(*scalars, jnp.repeat(keys, rows)[:, None], *operands)
+    )
+    return [[next(results).reshape(shape) for _ in range(n - 1)] for shape in shapes]
+
+
+def _matrix(shape: tuple[int, ...]) -> tuple[int, int]:
+    return math.prod(shape[:-1]), shape[-1] if shape else 1
 
 
 def _group(ref: Any, here: Array) -> Array:

@@ -59,11 +59,11 @@ class _Outlined:
     """
 
     def __init__(self, first: Step, take: Take, total: Any, kept_apart: bool) -> None:
-        def step(brought: Brought, shared: SharedInputs, total: Any) -> StepResult:
+        def step(brought: Brought, shared: SharedInputs, total: Any, _: list[Any]) -> StepResult:
             return take(with_brought(first, brought, shared), total)
 
         traced = trace(step, brought(first), first.shared, total)
-        self._numbers, self._out = traced.numbers, traced.structure
+        self._numbers, self._out = traced.scalars(), traced.structure
         self._inside = as_function(traced.inside)
         self._call = jax.jit(self._on_each_platform if kept_apart and _CAN_KEEP_APART else self._inside)
 
