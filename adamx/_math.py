@@ -116,19 +116,17 @@ def norm(x: Array) -> Array:
     return jnp.sqrt(jnp.sum(abs_sq(x)))
 
 
-def largest(x: Array, axis: int | None = None, *, keepdims: bool = False) -> Array:
-    """The largest absolute value, NaN if there is one; 0 of no elements.
+def largest(x: Array, axis: int | None = None) -> Array:
+    """The largest absolute value, NaN if there is one; 0 of no elements. Not differentiated.
 
-    NaN is detected separately: on a CPU, XLA's maximum over more than 4,096 elements ignores NaN. Not differentiated,
-    as it only scales codes.
+    NaN is detected separately: on a CPU, XLA's maximum over more than 4,096 elements ignores NaN.
     """
     size = jax.lax.abs(jax.lax.stop_gradient(x))
     axes = tuple(range(size.ndim)) if axis is None else (axis % size.ndim,)
     first = np.zeros([], size.dtype), np.zeros([], bool)
     both = lambda a, b: (jax.lax.max(a[0], b[0]), jax.lax.bitwise_or(a[1], b[1]))  # noqa: E731
     most, broken = jax.lax.reduce((size, jnp.isnan(size)), first, both, axes)
-    most = select(broken, jnp.nan, most)
-    return jnp.expand_dims(most, axes) if keepdims else most
+    return select(broken, jnp.nan, most)
 
 
 def sign(x: Array) -> Array:
