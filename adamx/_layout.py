@@ -11,7 +11,7 @@ from ._annotations import Array
 from ._math import dtype_of, parts, whole
 from ._noise import Noise
 from ._rule import Rule, Slot
-from .moments import Format, MomentFormats, format_of, format_stored, formats, is_code
+from .moments import Format, MomentFormats, format_of, format_stored, formats, group_largest, is_code
 from .moments.dense import Dense
 
 
@@ -90,12 +90,13 @@ class Layout(NamedTuple):
         """The inverse of `parts`."""
         return [x if real or x is None else whole(x) for x, real in zip(values, self.real, strict=True)]
 
-    def encode(self, values: list[Array | None], chosen: list[Format], noise: Noise) -> list[Any]:
-        """The stored form of the slots; a slot with a unit is stored as a ratio to it."""
-        slots = self.tree.unflatten(values)
+    def encode(self, values: list[Array | None], chosen: list[Format], noise: Noise, largest: Any = None) -> list[Any]:
+        """The stored form of the slots; a slot with a unit is stored as a ratio to it. `largest` if it is known."""
+        units = self.units(values, chosen)
+        largest = group_largest(chosen, values, units) if largest is None else largest
         return [
-            None if x is None else form.encode(x, self._unit(i, slots, form), noise.to(i))
-            for i, (x, form) in enumerate(zip(values, chosen, strict=True))
+            None if x is None else form.encode(x, unit, noise.to(i), groups)
+            for i, (form, x, unit, groups) in enumerate(zip(chosen, values, units, largest, strict=True))
         ]
 
     def decode(self, stored: list[Any], chosen: list[Format], wide: np.dtype) -> Any:
@@ -103,20 +104,20 @@ class Layout(NamedTuple):
         values: list[Array | None] = [None] * len(stored)
         measured = [slot.unit is not None and is_code(x) for slot, x in zip(self.slots, stored, strict=True)]
         for turn in (False, True):
-            slots = self.tree.unflatten(values)
+            units = self.units(values, chosen) if turn else [None] * len(stored)
             for i, (code, form) in enumerate(zip(stored, chosen, strict=True)):
                 if code is not None and measured[i] == turn:
-                    values[i] = form.decode(code, self._unit(i, slots, form)).astype(self.dtype(i, wide))
+                    values[i] = form.decode(code, units[i]).astype(self.dtype(i, wide))
         return self.tree.unflatten(values)
 
-    def _unit(self, i: int, slots: Any, form: Format) -> Array | None:
-        """The unit of slot `i`, a function of the NamedTuple that contains the slot."""
-        unit = self.slots[i].unit
-        if unit is None or not form.has_unit:
-            return None
-        for key in self.paths[i][:-1]:
-            slots = getattr(slots, key.name)
-        return unit(slots)
+    def units(self, values: list[Array | None], chosen: list[Format]) -> list[Array | None]:
+        """The unit of each slot, a function of the NamedTuple that contains it; `None` where the format has none."""
+        found: list[Array | None] = [None] * len(values)
+        for i, (slot, form) in enumerate(zip(self.slots, chosen, strict=True)):
+            if slot.unit is not None and form.has_unit:
+                slots = self.tree.unflatten(values)
+                found[i] = slot.unit(functools.reduce(lambda x, key: getattr(x, key.name), self.paths[i][:-1], slots))
+        return found
 
 
 def _of_elements(slot: Slot) -> bool:

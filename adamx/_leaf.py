@@ -81,12 +81,13 @@ class SharedInputs:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One step of one leaf. Stored slots are decoded and widened on first use."""
+    """One step of one leaf. Stored slots are decoded and widened on first use. `largest` is of `Layout.encode`."""
 
     leaf: Leaf
     layout: Layout
     shared: SharedInputs
     noise: Noise
+    largest: list[Any] | None = None
 
     @functools.cached_property
     def wide(self) -> np.dtype:
@@ -172,7 +173,7 @@ class Step:
         return new, self._stored(slots), residual
 
     def _stored(self, slots: Any) -> list[Any]:
-        codes = self.layout.encode(self.layout.tree.flatten_up_to(slots), self.formats, self.noise)
+        codes = self.layout.encode(self.layout.tree.flatten_up_to(slots), self.formats, self.noise, self.largest)
         return jax.tree.map(lambda new, old: new.astype(old.dtype), codes, self.leaf.stored)
 
     def _rounded(self, direction: Array) -> tuple[Array, Array | None]:

@@ -16,6 +16,7 @@ from .bfloat16 import Dithered, DitheredMean
 from .dense import Dense
 from .format import Format as Format
 from .format import validate_code
+from .groups import group_largest as group_largest
 from .int8 import Log, Ratio
 
 MomentFormat: TypeAlias = Literal["float32", "bfloat16", "int8"]

@@ -18,9 +18,14 @@ class Dithered:
 
     name, code, dtypes, group, has_unit = "bfloat16", FloatCode, (jnp.uint16,), 0, False
 
-    def encode(self, x: Array, unit: Array | None, noise: Noise) -> FloatCode:
+    def sizes(self, x: Array, unit: Array | None) -> tuple[Array, ...]:
+        """Nothing: there are no groups."""
+        del x, unit
+        return ()
+
+    def encode(self, x: Array, unit: Array | None, noise: Noise, largest: tuple[Array, ...] = ()) -> FloatCode:
         """`x`, float32, not negative; what is not finite stays so, and nothing finite becomes infinite."""
-        del unit
+        del unit, largest
         raw = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32) & np.uint32(0x7FFFFFFF)
         up = (raw + (noise.weyl(x.shape) >> np.uint32(17))) >> np.uint32(15)
         code = jnp.where(up >= _INFINITE, raw >> np.uint32(15), up)
@@ -37,9 +42,14 @@ class DitheredMean:
 
     name, code, dtypes, group, has_unit = "bfloat16", None, (jnp.bfloat16,), 0, False
 
-    def encode(self, x: Array, unit: Array | None, noise: Noise) -> Array:
+    def sizes(self, x: Array, unit: Array | None) -> tuple[Array, ...]:
+        """Nothing: there are no groups."""
+        del x, unit
+        return ()
+
+    def encode(self, x: Array, unit: Array | None, noise: Noise, largest: tuple[Array, ...] = ()) -> Array:
         """`x`, float32; what is not finite stays so, and nothing finite becomes infinite."""
-        del unit
+        del unit, largest
         raw = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
         up = (raw + (noise.weyl(x.shape) >> np.uint32(16))) & np.uint32(0xFFFF0000)
         infinite = (up & np.uint32(0x7F800000)) == np.uint32(0x7F800000)

@@ -24,9 +24,14 @@ class Dense(NamedTuple):
         """The one dtype."""
         return (self.dtype,)
 
-    def encode(self, x: Array, unit: Array | None, noise: Noise) -> Array:
+    def sizes(self, x: Array, unit: Array | None) -> tuple[Array, ...]:
+        """Nothing: there are no groups."""
+        del x, unit
+        return ()
+
+    def encode(self, x: Array, unit: Array | None, noise: Noise, largest: tuple[Array, ...] = ()) -> Array:
         """The stored form of `x`."""
-        del unit, noise
+        del unit, noise, largest
         return jnp.asarray(x, self.dtype)
 
     def decode(self, code: Array, unit: Array | None) -> Array:

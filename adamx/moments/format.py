@@ -31,8 +31,18 @@ class Format(Protocol):
     @property
     def has_unit(self) -> bool: ...  # noqa: D102
 
-    def encode(self, x: Array, unit: Array | None, noise: Noise) -> Any:
-        """The stored form of `x`, as a ratio to `unit` if the format has one."""
+    def sizes(self, x: Array, unit: Array | None) -> tuple[Array, ...]:
+        """What `encode` needs to know the largest of in each group of `x`, (..., groups, elements); () without groups.
+
+        They are int32, not negative and below 2^11: exact in float32, the only numbers that some kernels reduce.
+        """
+        ...
+
+    def encode(self, x: Array, unit: Array | None, noise: Noise, largest: tuple[Array, ...]) -> Any:
+        """The stored form of `x`, as a ratio to `unit` if the format has one.
+
+        `largest` are the largest of `sizes` in each group, (..., groups, 1).
+        """
         ...
 
     def decode(self, code: Any, unit: Array | None) -> Array:

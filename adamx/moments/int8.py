@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._annotations import Array
-from .._math import div_no_nan, largest, select
+from .._math import div_no_nan, select
 from .._noise import Noise, unit_interval
 from .codes import LogCode, RatioCode
+from .groups import largest_of
 
 GROUP = 128
 """Elements that share a scale. Groups run along the last axis, so that sharding other axes never cuts one."""
@@ -20,8 +21,11 @@ GROUP = 128
 OCTAVE = 1 << 23
 """From one power of two to the next, in float32's bit patterns."""
 
-QUARTER, INFINITE = OCTAVE // 4, 0x7F800000
+QUARTER = 1 << 21
+"""A quarter of an octave, in float32's bit patterns."""
 
+INFINITE = 0x7F800000
+"""Infinity's bit pattern; those of NaN are larger."""
 
 SPAN = 40
 """At most so many octaves lie between a group's ends: what is dead, or a millionth of the largest gradient, is stored
@@ -39,14 +43,18 @@ class Log:
     name, code, group, has_unit = "int8", LogCode, GROUP, False
     dtypes = (jnp.uint8, jnp.uint8, jnp.uint8)
 
-    def encode(self, x: Array, unit: Array | None, noise: Noise) -> LogCode:
-        """`x`, float32, not negative; subnormal numbers count as zero."""
+    def sizes(self, x: Array, unit: Array | None) -> tuple[Array, ...]:
+        """By how much each exponent lies below 255, and the exponents; zero is left out of both."""
         del unit
-        raw = jax.lax.bitcast_convert_type(_grouped(x), jnp.int32) & np.int32(0x7FFFFFFF)  # -0.0 is zero
-        exponent = raw >> 23
-        zero = exponent == 0
-        low, high = _ends(select(zero, 255, exponent), select(zero, 1, exponent))
-        high = high + 1
+        exponent = _exponent(_magnitude(_grouped(x)))
+        return select(exponent == 0, 0, 255 - exponent), exponent
+
+    def encode(self, x: Array, unit: Array | None, noise: Noise, largest: tuple[Array, ...] | None = None) -> LogCode:
+        """`x`, float32, not negative; subnormal numbers count as zero."""
+        below, high = largest_of(self.sizes(x, unit)) if largest is None else largest
+        raw = _magnitude(_grouped(x))
+        zero = _exponent(raw) == 0
+        low, high = 255 - below, jnp.maximum(high, 1) + 1
         broken = high >= 256
         high = jnp.minimum(high, 256)
         low = jnp.maximum(jnp.minimum(low, high - 1), high - SPAN)
@@ -54,10 +62,8 @@ class Log:
         code = 1 + jnp.clip(jax.lax.floor(place + _dither(x, noise)), 0, 254).astype(jnp.int32)
         code = select(zero & ~broken, 0, code)
         low = select(broken, 255, low)
-        return LogCode(
-            _ungrouped(code, x.shape).astype(jnp.uint8),
-            *(_of_groups(e, x.shape).astype(jnp.uint8) for e in (low, high)),
-        )
+        code = _ungrouped(code, x.shape).astype(jnp.uint8)
+        return LogCode(code, *(_of_groups(e, x.shape).astype(jnp.uint8) for e in (low, high)))
 
     def decode(self, code: LogCode, unit: Array | None) -> Array:
         """The values, float32; NaN in a group that held something that was not finite."""
@@ -82,12 +88,18 @@ class Ratio:
     name, code, group, has_unit = "int8", RatioCode, GROUP, True
     dtypes = (jnp.int8, jnp.bfloat16)
 
-    def encode(self, x: Array, unit: Array | None, noise: Noise) -> RatioCode:
+    def sizes(self, x: Array, unit: Array | None) -> tuple[Array, ...]:
+        """The ratios rounded up, in quarters of an octave."""
+        raw = _magnitude(_ratio(x, unit))
+        quarters = (jnp.minimum(raw, INFINITE + 1) + (QUARTER - 1)) >> 21
+        return (select(raw < INFINITE, jnp.minimum(quarters, INFINITE // QUARTER - 1), quarters),)
+
+    def encode(self, x: Array, unit: Array | None, noise: Noise, largest: tuple[Array, ...] | None = None) -> RatioCode:
         """`x`, float32, measured in `unit`, which is not negative; `None` for 1."""
-        ratio = _grouped(x if unit is None else div_no_nan(x, unit))
-        top = jax.lax.bitcast_convert_type(largest(ratio, -1, keepdims=True), jnp.int32)
-        up = jnp.minimum((top + QUARTER - 1) & -QUARTER, INFINITE - QUARTER)
-        scale = jax.lax.bitcast_convert_type(select(top < INFINITE, up, top), jnp.float32)
+        (quarters,) = largest_of(self.sizes(x, unit)) if largest is None else largest
+        ratio = _ratio(x, unit)
+        scale = jax.lax.bitcast_convert_type(quarters * QUARTER, jnp.float32)
+        scale = select(quarters > INFINITE // QUARTER, jnp.nan, scale)
         place = 254 * div_no_nan(ratio, scale + jax.lax.abs(ratio))
         code = jnp.clip(jax.lax.floor(place + _dither(x, noise)), -127, 127)
         code = select(jnp.isnan(code), 127, code)
@@ -96,18 +108,23 @@ class Ratio:
     def decode(self, code: RatioCode, unit: Array | None) -> Array:
         """The values, float32."""
         place = _grouped(code.code).astype(jnp.float32)
-        ratio = place / (254 - jax.lax.abs(place)) * _for_elements(code.scale, code.code.shape).astype(jnp.float32)
-        x = _ungrouped(ratio, code.code.shape)
+        scale = _for_elements(code.scale, code.code.shape).astype(jnp.float32)
+        x = _ungrouped(place / (254 - jax.lax.abs(place)) * scale, code.code.shape)
         return x if unit is None else x * unit
 
 
-def _ends(x: Array, y: Array) -> tuple[Array, Array]:
-    """The least of `x` and the largest of `y` in each group, int32, (..., groups, 1); XLA does two in one pass."""
-    first = np.float32(np.inf), np.float32(-np.inf)
-    both = lambda a, b: (jax.lax.min(a[0], b[0]), jax.lax.max(a[1], b[1]))  # noqa: E731
-    exact = (x.astype(jnp.float32), y.astype(jnp.float32))  # exponents are; TPU kernels reduce floats only
-    low, high = jax.lax.reduce(exact, first, both, (x.ndim - 1,))
-    return low[..., None].astype(jnp.int32), high[..., None].astype(jnp.int32)
+def _magnitude(x: Array) -> Array:
+    """The bits of a float32 without its sign, int32."""
+    return jax.lax.bitcast_convert_type(x, jnp.int32) & np.int32(0x7FFFFFFF)
+
+
+def _exponent(magnitude: Array) -> Array:
+    """The biased exponent: 0 for zero and subnormal numbers, 255 for what is not finite."""
+    return magnitude >> 23
+
+
+def _ratio(x: Array, unit: Array | None) -> Array:
+    return _grouped(x if unit is None else div_no_nan(x, unit))
 
 
 def _dither(x: Array, noise: Noise) -> Array:
@@ -117,12 +134,19 @@ def _dither(x: Array, noise: Noise) -> Array:
 
 def _grouped(x: Array) -> Array:
     """(..., n) to (..., groups, 128), the last group filled up with zeros; an axis of one group stays as it is."""
-    size = GROUP
-    if x.shape[-1] <= size:
+    if x.shape[-1] <= GROUP:
         return x
-    missing = -x.shape[-1] % size
+    missing = -x.shape[-1] % GROUP
     padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)]) if missing else x
-    return padded.reshape(*x.shape[:-1], -1, size)
+    return padded.reshape(*x.shape[:-1], -1, GROUP)
+
+
+def _ungrouped(x: Array, shape: tuple[int, ...]) -> Array:
+    """The inverse of `_grouped`, for an array of `shape`."""
+    if shape[-1] <= GROUP:
+        return x
+    flat = x.reshape(*shape[:-1], -1)
+    return flat[..., : shape[-1]] if flat.shape[-1] != shape[-1] else flat
 
 
 def _of_groups(x: Array, shape: tuple[int, ...]) -> Array:
@@ -131,12 +155,5 @@ def _of_groups(x: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _for_elements(x: Array, shape: tuple[int, ...]) -> Array:
-    """The numbers of the groups, (..., groups), with an axis of length 1 for the elements; inverse of `_of_groups`."""
+    """The inverse of `_of_groups`."""
     return x if shape[-1] <= GROUP else x[..., None]
-
-
-def _ungrouped(x: Array, shape: tuple[int, ...]) -> Array:
-    if shape[-1] <= GROUP:
-        return x
-    flat = x.reshape(*shape[:-1], -1)
-    return flat[..., : shape[-1]] if flat.shape[-1] != shape[-1] else flat

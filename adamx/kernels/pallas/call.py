@@ -5,7 +5,6 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ..._annotations import Array
 from ..._leaf import Step, StepResult
