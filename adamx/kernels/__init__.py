@@ -118,7 +118,7 @@ def _apply(backends: tuple[Backend, ...], steps: list[Step], total: Any) -> list
     if backends[0].platforms is None:
         return backends[0].apply(steps, total)
     packed, operands, structure = pack(steps, total)
-    branches = tuple(Branch(backend.platforms, Applied(backend, packed)) for backend in backends)
+    branches = tuple(Branch(b.platforms, Applied(b, packed), b.partitionable) for b in backends)
     return unpack(structure, by_platform(Branches(backends[0].name, branches, structure.num_leaves), operands))
 
 

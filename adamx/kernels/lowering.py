@@ -5,6 +5,7 @@ only the one that is needed, when it is lowered.
 """
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -20,10 +21,17 @@ Flat: TypeAlias = Callable[..., Sequence[Array]]
 
 
 class Branch(NamedTuple):
-    """The implementation for some platforms; `None` for all."""
+    """The implementation for some platforms; `None` for all.
+
+    Attributes:
+        platforms: where it runs.
+        function: what it computes.
+        partitionable: whether XLA can partition it over several devices.
+    """
 
     platforms: tuple[str, ...] | None
     function: Flat
+    partitionable: bool = True
 
 
 class Branches(NamedTuple):
@@ -41,16 +49,28 @@ class Branches(NamedTuple):
     results: int
     batched: tuple[tuple[int | None, ...], ...] = ()
 
-    def on(self, platform: str, portable: bool) -> Flat:
-        """The function for a platform; with `portable`, preferably the one that runs on all platforms.
+    def on(self, platform: str, portable: bool, devices: int = 1) -> Branch:
+        """The branch for a platform; with `portable`, preferably the one that runs on all platforms.
+
+        Args:
+            platform: what the program is lowered for.
+            portable: whether the program may be run by another process.
+            devices: how many devices XLA partitions the program over.
 
         Raises:
             NotImplementedError: there is none.
         """
         whole = [branch for branch in self.branches if branch.platforms is None]
-        for branch in whole if portable and whole else self.branches:
-            if branch.platforms is None or platform in branch.platforms:
-                return self._in_batches(branch.function)
+        here = whole if portable and whole else self.branches
+        here = [branch for branch in here if branch.platforms is None or platform in branch.platforms]
+        for branch in here:
+            if branch.partitionable or devices == 1:
+                return branch._replace(function=self._in_batches(branch.function))
+        if here:
+            raise NotImplementedError(
+                f"kernel={self.name!r} cannot be partitioned, and the program's arrays are spread over {devices} "
+                "devices: use `jax.shard_map`, where each sees its own, or kernel='auto'"
+            )
         runs_on = ", ".join(dict.fromkeys(p for branch in self.branches for p in branch.platforms or ()))
         raise NotImplementedError(
             f"kernel={self.name!r} runs on {runs_on}, and the program is lowered for {platform}: "
@@ -120,7 +140,21 @@ def _types(*operands: Any, branches: Branches) -> list[Any]:
 
 def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches) -> Any:
     module: Any = ctx.module_context
-    functions = {p: branches.on(p, module.lowering_parameters.for_export) for p in ctx.platforms or module.platforms}
+    portable, devices = module.lowering_parameters.for_export, _partitions(module.axis_context)
+    chosen = {p: branches.on(p, portable, devices) for p in ctx.platforms or module.platforms}
+    try:
+        return mlir.lower_fun(_of_each({p: branch.function for p, branch in chosen.items()}))(ctx, *operands)
+    except NotImplementedError as error:  # a rule of the user may contain what a kernel cannot do
+        places = [branch.platforms for branch in chosen.values() if branch.platforms is not None]
+        others = tuple(branch for branch in branches.branches if branch.platforms not in places)
+        if not places or not others:
+            raise
+        warnings.warn(f"a step is left to XLA: {error}", stacklevel=2)
+        return _lower(ctx, *operands, branches=branches._replace(branches=others))
+
+
+def _of_each(functions: dict[str, Flat]) -> Flat:
+    """The function that does on each platform what that platform's function does."""
     first, *others = functions.values()
 
     def adamx(*operands: Array) -> Sequence[Array]:
@@ -130,7 +164,14 @@ def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches) ->
         typed = {p: lambda *xs, f=f: _varying_as(f(*xs), xs) for p, f in functions.items()}
         return jax.lax.platform_dependent(*operands, **typed)
 
-    return mlir.lower_fun(of_each_platform if any(f != first for f in others) else adamx)(ctx, *operands)
+    return of_each_platform if any(f != first for f in others) else adamx
+
+
+def _partitions(context: Any) -> int:
+    """Over how many devices XLA partitions the program: 1 inside of a `jax.shard_map` over all mesh axes."""
+    if not hasattr(context, "manual_axes"):
+        return getattr(context, "num_devices", 1)
+    return 1 if set(context.manual_axes) == set(context.mesh.axis_names) else context.mesh.size
 
 
 def _varying_as(results: Sequence[Array], operands: Sequence[Array]) -> list[Array]:

@@ -85,6 +85,7 @@ GPU = Backend(
     lambda: _missing("jax.experimental.pallas.triton"),
     unsupported_reason,
     _apply("gpu"),
+    partitionable=False,
     left_to_xla=_left_to_xla_on_gpus,
 )
 TPU = Backend(
@@ -93,5 +94,6 @@ TPU = Backend(
     lambda: _missing("jax.experimental.pallas.tpu"),
     unsupported_reason,
     _apply("tpu"),
+    partitionable=False,
     left_to_xla=_left_to_xla_on_tpus,
 )

@@ -56,6 +56,8 @@ class View(NamedTuple):
 class Scalars(NamedTuple):
     """Scalars of several dtypes in two vectors, or references to them, as kernels take them.
 
+    The vectors have shape (1, n), of which TPUs allow one more axis, as `jax.vmap` makes it.
+
     Attributes:
         floats: float32.
         integers: int32; unsigned ones by their bits, booleans as 0 and 1.
@@ -69,26 +71,26 @@ class Scalars(NamedTuple):
         """The vectors that hold the scalars."""
         floats = [x.astype(jnp.float32) for x in scalars if _is_float(x)]
         integers = [x.astype(jnp.int32) for x in scalars if not _is_float(x)]
-        return cls(jnp.stack(floats or [jnp.float32(0)]), jnp.stack(integers or [jnp.int32(0)]))
+        return cls(jnp.stack(floats or [jnp.float32(0)])[None], jnp.stack(integers or [jnp.int32(0)])[None])
 
     def read(self, like: Sequence[Any]) -> Iterator[Array]:
         """The scalars, in the dtypes of `like`."""
         floats = integers = 0
         for x in like:
             if _is_float(x):
-                yield self.floats[floats].astype(x.dtype)
+                yield self.floats[0, floats].astype(x.dtype)
                 floats += 1
             else:
-                number = self.integers[integers]
+                number = self.integers[0, integers]
                 yield number != 0 if x.dtype == jnp.bool_ else number.astype(x.dtype)
                 integers += 1
 
 
 def keys(steps: Sequence[Step]) -> Array:
-    """The keys of the leaves' random bits, int32 by their bits."""
+    """The keys of the leaves' random bits, int32 by their bits, (1, leaves)."""
     if any(isinstance(step.noise.key, jax.Array) for step in steps):
-        return jax.lax.bitcast_convert_type(jnp.stack([jnp.asarray(step.noise.key) for step in steps]), jnp.int32)
-    return jnp.asarray(np.asarray([step.noise.key for step in steps], np.uint32).view(np.int32))
+        return jax.lax.bitcast_convert_type(jnp.stack([jnp.asarray(step.noise.key) for step in steps]), jnp.int32)[None]
+    return jnp.asarray(np.asarray([[step.noise.key for step in steps]], np.uint32).view(np.int32))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +168,11 @@ class BlockProgram:
         arrays = iter(new)
         outputs = zip(self._traced.inside.jaxpr.outvars, self._blocks[1:], strict=True)
         return self._traced.structure.unflatten([next(arrays) if of_blocks else made[v] for v, of_blocks in outputs])
+
+
+def types(arrays: Sequence[Array]) -> list[jax.ShapeDtypeStruct]:
+    """Shapes, dtypes and, under `jax.shard_map`, the mesh axes that the arrays vary over."""
+    return jax.eval_shape(lambda *xs: list(xs), *arrays)
 
 
 def group_of(step: Step) -> int:

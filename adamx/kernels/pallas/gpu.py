@@ -11,7 +11,7 @@ from jax.experimental.pallas import triton as plgpu
 
 from ..._annotations import Array
 from ..._leaf import Step
-from .blocks import BlockProgram, Scalars, View
+from .blocks import BlockProgram, Scalars, View, types
 
 ELEMENTS, WARPS = 1024, 4
 """Of a program: eight elements a thread."""
@@ -45,7 +45,7 @@ def call(
         places = {False: (_slice(i, rows), _slice(j, columns)), True: (_slice(i, rows), _slice(j, 1))}
         blocks = [_load(ref.at[places[each]], masks[each]) for ref, each in zip(refs, program.grouped, strict=False)]
         inside = column < view.columns if masked else None
-        results = program.step(blocks, keys[0], view.index(row, column), inside, Scalars(floats, integers))
+        results = program.step(blocks, keys[0, 0], view.index(row, column), inside, Scalars(floats, integers))
         for ref, new, each in zip(refs[len(operands) :], results, program.grouped[1:], strict=True):
             plgpu.store(ref.at[places[each]], new, mask=masks[each])
 
@@ -99,7 +99,7 @@ def call_together(
             leaf,
             range(len(leaves)),
             store,
-            *program.step(blocks, keys[leaf], index, None, Scalars(floats, integers)),
+            *program.step(blocks, keys[0, leaf], index, None, Scalars(floats, integers)),
         )
 
     grid = len(leaves), -(-max(sizes) // run)
@@ -126,7 +126,7 @@ def _pallas_call(kernel: Any, grid: Any, operands: Sequence[Array], changed: Seq
     return pl.pallas_call(
         kernel,
         grid=grid,
-        out_shape=[jax.ShapeDtypeStruct(operands[i].shape, operands[i].dtype) for i in changed],
+        out_shape=types([operands[i] for i in changed]),
         input_output_aliases={3 + i: k for k, i in enumerate(changed)},
         compiler_params=plgpu.CompilerParams(num_warps=WARPS, num_stages=1),
         interpret=interpret,

@@ -11,7 +11,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from ..._annotations import Array
 from ..._leaf import Step
-from .blocks import BlockProgram, Scalars, View
+from .blocks import BlockProgram, Scalars, View, types
 
 ROWS, LANES = 256, 128
 """Of a block; without groups it is four times as wide."""
@@ -42,7 +42,7 @@ def call(
         here = jax.lax.broadcasted_iota(jnp.int32, (view.block[0], groups), 1) == j
         blocks = [_group(ref, here) if each else ref[...] for ref, each in zip(refs, program.grouped, strict=False)]
         inside = column < view.columns if masked else None
-        results = program.step(blocks, keys[0], view.index(row, column), inside, Scalars(floats, integers))
+        results = program.step(blocks, keys[0, 0], view.index(row, column), inside, Scalars(floats, integers))
         for ref, new, each in zip(refs[len(operands) :], results, program.grouped[1:], strict=True):
             if each and groups > 1:
                 others = jnp.where(j == 0, jnp.zeros(ref.shape, jnp.float32), _wide(ref[...]))
@@ -55,7 +55,7 @@ def call(
         grid=view.grid,
         in_specs=[smem, smem, smem, *specs],
         out_specs=specs[1:],
-        out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands[1:]],
+        out_shape=types(operands[1:]),
         input_output_aliases={4 + i: i for i in range(len(operands) - 1)},
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
         interpret=interpret,
@@ -106,12 +106,12 @@ def call_together(
             kernel,
             in_specs=[smem, smem, *[vmem] * (1 + len(operands))],
             out_specs=[vmem] * len(changed),
-            out_shape=[jax.ShapeDtypeStruct(operands[i].shape, operands[i].dtype) for i in changed],
+            out_shape=types([operands[i] for i in changed]),
             scratch_shapes=[pltpu.VMEM(program.block, x.dtype) for x in leaves[0]],
             input_output_aliases={3 + i: k for k, i in enumerate(changed)},
             interpret=interpret,
             name="adamx_step",
-        )(*scalars, jnp.repeat(keys, rows)[:, None], *operands)
+        )(*scalars, jnp.repeat(keys[0], rows)[:, None], *operands)
     )
     return [[next(results).reshape(shape) for _ in range(n - 1)] for shape in shapes]
 
