@@ -145,9 +145,9 @@ def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches) ->
     try:
         return mlir.lower_fun(_of_each({p: branch.function for p, branch in chosen.items()}))(ctx, *operands)
     except NotImplementedError as error:  # a rule of the user may contain what a kernel cannot do
-        places = [branch.platforms for branch in chosen.values() if branch.platforms is not None]
-        others = tuple(branch for branch in branches.branches if branch.platforms not in places)
-        if not places or not others:
+        specific = [branch.platforms for branch in chosen.values() if branch.platforms is not None]
+        others = tuple(branch for branch in branches.branches if branch.platforms not in specific)
+        if not specific or not any(branch.platforms is None for branch in others):
             raise
         warnings.warn(f"a step is left to XLA: {error}", stacklevel=2)
         return _lower(ctx, *operands, branches=branches._replace(branches=others))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ..._annotations import Array
 from ..._leaf import Step, StepResult
+from ..manual import is_manual
 from ..traced import brought, kind
 from . import gpu, tpu
 from .blocks import BlockProgram, Scalars, group_of, keys
@@ -27,6 +28,9 @@ def apply(device: str, interpret: Any, steps: Sequence[Step], total: Any) -> lis
             compile them.
         steps: the step of each leaf.
         total: the rule's measure over all leaves.
+
+    Raises:
+        NotImplementedError: a rule contains an operation that Pallas does not know on this device.
     """
     parts, done = DEVICES[device], cast(list[StepResult], [None] * len(steps))
     large: dict[Hashable, list[int]] = {}
@@ -36,16 +40,19 @@ def apply(device: str, interpret: Any, steps: Sequence[Step], total: Any) -> lis
             small.setdefault((_stored_alike(step), parts.alike(step)), []).append(i)
         else:
             large.setdefault(kind(step), []).append(i)
+    if not interpret and not is_manual():
+        for step in {_stored_alike(step): step for step in steps}.values():
+            Kernel(parts, step, total, interpret).lower(step)
     for places in large.values():
         kernel = Kernel(parts, steps[places[0]], total, interpret)
         for i in places:
             done[i] = kernel(steps[i])
     for places in small.values():
-        together = SharedKernel(parts, steps[places[0]], total, interpret)
-        most = parts.most_together(max(jnp.size(steps[i].leaf.g) for i in places))
-        for start in range(0, len(places), most):
-            some = places[start : start + most]
-            for i, result in zip(some, together([steps[i] for i in some]), strict=True):
+        kernel = SharedKernel(parts, steps[places[0]], total, interpret)
+        together = parts.together(len(places), jnp.size(steps[places[0]].leaf.g))
+        for start in range(0, len(places), together):
+            some = places[start : start + together]
+            for i, result in zip(some, kernel([steps[i] for i in some]), strict=True):
                 done[i] = result
     return done
 
@@ -68,7 +75,7 @@ class Kernel:
     def __init__(self, parts: Any, step: Step, total: Any, interpret: Any) -> None:
         view = parts.view(jnp.shape(step.leaf.g), group_of(step))
         self._program = BlockProgram(step, total, view.block, masked=view.is_ragged and group_of(step) > 0)
-        self._scalars: list[Array] | None = None
+        self._platform = parts.PLATFORM
 
         def adamx_step(scalars: Scalars, keys: Array, arrays: list[Array]) -> list[Array]:
             widths = [view.grid[1] if each else view.columns for each in self._program.grouped]
@@ -84,28 +91,34 @@ class Kernel:
         scalars = program.scalars(step)
         return program.results(self._call(Scalars.of(scalars), keys([step]), program.operands(step)), scalars)
 
+    def lower(self, step: Step) -> None:
+        """Lower the kernel by itself, to find out whether it can be.
+
+        Raises:
+            NotImplementedError: it cannot. When this is found within a program, half of a function is already there.
+        """
+        program = self._program
+        arguments = jax.eval_shape(lambda: (Scalars.of(program.scalars(step)), keys([step]), program.operands(step)))
+        self._call.trace(*arguments).lower(lowering_platforms=(self._platform,))
+
 
 class SharedKernel:
     """The step of small leaves that are stored alike, several in a call."""
 
     def __init__(self, parts: Any, step: Step, total: Any, interpret: Any) -> None:
         self._parts, self._first, self._total, self._interpret = parts, step, total, interpret
-        self._calls: dict[Hashable, tuple[BlockProgram, Any]] = {}
+        self._calls: dict[int, tuple[BlockProgram, Any]] = {}
 
     def __call__(self, steps: Sequence[Step]) -> list[StepResult]:
         """The new parameter, stored slots and residual of each leaf."""
-        program, call = self._of(tuple(jnp.shape(step.leaf.g) for step in steps))
-        scalars = program.scalars(self._first)
-        new = call(Scalars.of(scalars), keys(steps), [program.operands(step) for step in steps])
-        return [program.results(arrays, scalars) for arrays in new]
-
-    def _of(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[BlockProgram, Any]:
-        """The program and the call for leaves of these shapes."""
-        if shapes not in self._calls:
-            program = self._parts.program_together(self._first, self._total, shapes)
+        if len(steps) not in self._calls:
+            program = self._parts.program_together(self._first, self._total, len(steps))
 
             def adamx_step(scalars: Scalars, keys: Array, leaves: list[list[Array]]) -> list[list[Array]]:
                 return self._parts.call_together(program, scalars, keys, leaves, self._interpret)
 
-            self._calls[shapes] = program, jax.jit(adamx_step)
-        return self._calls[shapes]
+            self._calls[len(steps)] = program, jax.jit(adamx_step)
+        program, call = self._calls[len(steps)]
+        scalars = program.scalars(self._first)
+        new = call(Scalars.of(scalars), keys(steps), [program.operands(step) for step in steps])
+        return [program.results(arrays, scalars) for arrays in new]

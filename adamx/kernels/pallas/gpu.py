@@ -13,11 +13,13 @@ from ..._annotations import Array
 from ..._leaf import Step
 from .blocks import BlockProgram, Scalars, View, types
 
+PLATFORM = "cuda"
+
 ELEMENTS, WARPS = 1024, 4
 """Of a program: eight elements a thread."""
 
-MAX_TOGETHER = 40
-"""Leaves that share a kernel; compiling one takes time in proportion to their square."""
+FEWEST_TOGETHER, MOST_TOGETHER, FEW_KERNELS = 16, 40, 50
+"""Leaves that share a kernel: as few as FEW_KERNELS allow, as compiling one takes time in proportion to their square."""
 
 
 def view(shape: tuple[int, ...], group: int) -> View:
@@ -54,21 +56,20 @@ def call(
 
 
 def alike(step: Step) -> Hashable:
-    """Equal for small leaves that can share a kernel: all that are stored alike, whatever their shapes."""
-    del step
-    return ()
+    """Equal for small leaves that can share a kernel: those of one size, so that calls are equal and compiled once."""
+    return jnp.size(step.leaf.g)
 
 
-def most_together(size: int) -> int:
-    """How many leaves of at most this size share a kernel."""
+def together(leaves: int, size: int) -> int:
+    """How many of that many leaves of one size share a kernel."""
     del size
-    return MAX_TOGETHER
+    return max(FEWEST_TOGETHER, min(MOST_TOGETHER, -(-leaves // FEW_KERNELS)))
 
 
-def program_together(step: Step, total: Any, leaves: Sequence[tuple[int, ...]]) -> BlockProgram:
-    """The step of a run of elements of one of several leaves of these shapes."""
-    longest = max(math.prod(shape) for shape in leaves)
-    return BlockProgram(step, total, (1, min(ELEMENTS, pl.next_power_of_2(longest))))
+def program_together(step: Step, total: Any, leaves: int) -> BlockProgram:
+    """The step of a run of elements of one of several leaves of the same size."""
+    del leaves
+    return BlockProgram(step, total, (1, min(ELEMENTS, pl.next_power_of_2(jnp.size(step.leaf.g)))))
 
 
 def call_together(
@@ -76,21 +77,22 @@ def call_together(
 ) -> list[list[Array]]:
     """The new arrays of small leaves: a program takes a run of elements of one leaf."""
     shapes = [leaf[0].shape for leaf in leaves]
-    sizes, n, run = [leaf[0].size for leaf in leaves], len(leaves[0]), program.block[1]
+    size, n, run = leaves[0][0].size, len(leaves[0]), program.block[1]
     changed = [k * n + a for k in range(len(leaves)) for a in range(1, n)]
     operands = [x.reshape(1, -1) for leaf in leaves for x in leaf]
 
     def kernel(floats: Any, integers: Any, keys: Any, *refs: Any) -> None:
         leaf, j = pl.program_id(0), pl.program_id(1)
         element = jax.lax.broadcasted_iota(jnp.int32, (1, run), 1) + j * run
+        inside = element < size if size % run else None
 
         def load(k: int) -> Sequence[Array]:
-            return [_load(ref.at[0:1, _slice(j, run)], element < sizes[k]) for ref in refs[k * n : (k + 1) * n]]
+            return [_load(ref.at[0:1, _slice(j, run)], inside) for ref in refs[k * n : (k + 1) * n]]
 
         def store(k: int, *new: Array) -> Sequence[Array]:
             first = len(operands) + k * (n - 1)
             for ref, x in zip(refs[first : first + n - 1], new, strict=True):
-                plgpu.store(ref.at[0:1, _slice(j, run)], x, mask=element < sizes[k])
+                plgpu.store(ref.at[0:1, _slice(j, run)], x, mask=inside)
             return []
 
         index = jax.lax.bitcast_convert_type(element, jnp.uint32)
@@ -102,7 +104,7 @@ def call_together(
             *program.step(blocks, keys[0, leaf], index, None, Scalars(floats, integers)),
         )
 
-    grid = len(leaves), -(-max(sizes) // run)
+    grid = len(leaves), -(-size // run)
     results = iter(_pallas_call(kernel, grid, operands, changed, interpret)(*scalars, keys, *operands))
     return [[next(results).reshape(shape) for _ in range(n - 1)] for shape in shapes]
 

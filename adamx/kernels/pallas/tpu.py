@@ -1,7 +1,7 @@
 """Kernels for TPUs, by Mosaic: blocks of rows and one group each; the numbers of a row's groups stay in VMEM."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from typing import Any
 
 import jax
@@ -12,6 +12,8 @@ from jax.experimental.pallas import tpu as pltpu
 from ..._annotations import Array
 from ..._leaf import Step
 from .blocks import BlockProgram, Scalars, View, types
+
+PLATFORM = "tpu"
 
 ROWS, LANES = 256, 128
 """Of a block; without groups it is four times as wide."""
@@ -68,15 +70,15 @@ def alike(step: Step) -> Hashable:
     return _matrix(jnp.shape(step.leaf.g))
 
 
-def most_together(size: int) -> int:
-    """How many leaves of at most this size share a kernel."""
-    return max(1, min(MAX_TOGETHER, MAX_ELEMENTS_TOGETHER // size))
+def together(leaves: int, size: int) -> int:
+    """How many of that many leaves of one size share a kernel."""
+    return max(1, min(leaves, MAX_TOGETHER, MAX_ELEMENTS_TOGETHER // size))
 
 
-def program_together(step: Step, total: Any, leaves: Sequence[tuple[int, ...]]) -> BlockProgram:
-    """The step of several leaves of these shapes, which are one matrix if seen as `_matrix`, stacked."""
-    rows, columns = _matrix(leaves[0])
-    return BlockProgram(step, total, (len(leaves) * rows, columns), key=(len(leaves) * rows, 1))
+def program_together(step: Step, total: Any, leaves: int) -> BlockProgram:
+    """The step of so many leaves of one shape, stacked as matrices."""
+    rows, columns = _matrix(jnp.shape(step.leaf.g))
+    return BlockProgram(step, total, (leaves * rows, columns), key=(leaves * rows, 1))
 
 
 def call_together(
