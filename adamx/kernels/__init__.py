@@ -7,7 +7,7 @@ of `BACKENDS`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import jax.numpy as jnp
 
@@ -77,13 +77,16 @@ def apply(name: str, steps: Sequence[Step | None], total: Any) -> list[StepResul
         NotImplementedError: it does not run on the platform that the program is lowered for.
     """
     done: list[StepResult | None] = [None] * len(steps)
-    groups: dict[tuple[Backend, ...], list[int]] = {}
-    for i, step in enumerate(steps):
-        if step is not None:
-            groups.setdefault(_candidates(name, step), []).append(i)
-    for backends, places in groups.items():
-        for i, landed in zip(places, _apply(backends, [s for i in places if (s := steps[i])], total), strict=True):
-            done[i] = landed
+    candidates = {i: _candidates(name, step) for i, step in enumerate(steps) if step is not None}
+    portable = [i for i, backends in candidates.items() if backends[0].platforms is None]
+    others = [i for i in candidates if i not in set(portable)]
+    given = lambda places: [cast(Step, steps[i]) for i in places]  # noqa: E731
+    results = [
+        *(BACKENDS[-1].apply(given(portable), total) if portable else []),
+        *(_by_platform([candidates[i] for i in others], given(others), total) if others else []),
+    ]
+    for i, result in zip([*portable, *others], results, strict=True):
+        done[i] = result
     return done
 
 
@@ -114,12 +117,21 @@ def _passed_over(name: str, backend: Backend, step: Step) -> str | None:
     return reason if reason is not None or name != "auto" else backend.left_to_xla(step)
 
 
-def _apply(backends: tuple[Backend, ...], steps: list[Step], total: Any) -> list[StepResult]:
-    if backends[0].platforms is None:
-        return backends[0].apply(steps, total)
+def _by_platform(candidates: list[tuple[Backend, ...]], steps: list[Step], total: Any) -> list[StepResult]:
+    """The results of steps, each by the first of its backends that runs on the platform."""
     packed, operands, structure = pack(steps, total)
-    branches = tuple(Branch(b.platforms, Applied(b, packed), b.partitionable) for b in backends)
-    return unpack(structure, by_platform(Branches(backends[0].name, branches, structure.num_leaves), operands))
+    platforms = dict.fromkeys(p for backends in candidates for b in backends for p in b.platforms or ())
+    branches = []
+    for platform in (*platforms, None):
+        firsts = [
+            [b for b in backends if b.platforms is None or platform in b.platforms][:1] for backends in candidates
+        ]
+        if all(firsts):
+            chosen = tuple(first for (first,) in firsts)
+            here = None if platform is None else (platform,)
+            branches.append(Branch(here, Applied(chosen, packed), any(b.alone for b in chosen)))
+    name = candidates[0][0].name
+    return unpack(structure, by_platform(Branches(name, tuple(branches), structure.num_leaves), operands))
 
 
 def sums(

@@ -45,7 +45,7 @@ class Backend(NamedTuple):
         apply: takes steps that it supports and the rule's `measure` over all leaves; returns their results in order.
             Called while lowering for one of `platforms`.
         sums: its sums over a step's arrays, if it has them.
-        partitionable: whether XLA can partition its steps over several devices.
+        alone: whether its steps can only be in programs for one platform, not partitioned over several devices.
         left_to_xla: why `kernel="auto"` passes it over although it supports a step; `None` if it does not.
     """
 
@@ -55,7 +55,7 @@ class Backend(NamedTuple):
     unsupported_reason: Callable[[Step], str | None]
     apply: Callable[[Sequence[Step], Any], list[StepResult]]
     sums: Sums | None = None
-    partitionable: bool = True
+    alone: bool = False
     left_to_xla: Callable[[Step], str | None] = lambda step: None
 
     def runs_on(self, platform: str) -> bool:

@@ -26,12 +26,12 @@ class Branch(NamedTuple):
     Attributes:
         platforms: where it runs.
         function: what it computes.
-        partitionable: whether XLA can partition it over several devices.
+        alone: whether it can only be in programs for one platform, not partitioned over several devices.
     """
 
     platforms: tuple[str, ...] | None
     function: Flat
-    partitionable: bool = True
+    alone: bool = False
 
 
 class Branches(NamedTuple):
@@ -49,12 +49,13 @@ class Branches(NamedTuple):
     results: int
     batched: tuple[tuple[int | None, ...], ...] = ()
 
-    def on(self, platform: str, portable: bool, devices: int = 1) -> Branch:
+    def on(self, platform: str, portable: bool, alone: bool = True, devices: int = 1) -> Branch:
         """The branch for a platform; with `portable`, preferably the one that runs on all platforms.
 
         Args:
             platform: what the program is lowered for.
             portable: whether the program may be run by another process.
+            alone: whether the program is for this platform only.
             devices: how many devices XLA partitions the program over.
 
         Raises:
@@ -64,8 +65,10 @@ class Branches(NamedTuple):
         here = whole if portable and whole else self.branches
         here = [branch for branch in here if branch.platforms is None or platform in branch.platforms]
         for branch in here:
-            if branch.partitionable or devices == 1:
+            if not branch.alone or (alone and devices == 1):
                 return branch._replace(function=self._in_batches(branch.function))
+        if here and not alone:
+            raise NotImplementedError(f"kernel={self.name!r} can be in programs for one platform only")
         if here:
             raise NotImplementedError(
                 f"kernel={self.name!r} cannot be partitioned, and the program's arrays are spread over {devices} "
@@ -141,7 +144,8 @@ def _types(*operands: Any, branches: Branches) -> list[Any]:
 def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches) -> Any:
     module: Any = ctx.module_context
     portable, devices = module.lowering_parameters.for_export, _partitions(module.axis_context)
-    chosen = {p: branches.on(p, portable, devices) for p in ctx.platforms or module.platforms}
+    platforms = ctx.platforms or module.platforms
+    chosen = {p: branches.on(p, portable, len(platforms) == 1, devices) for p in platforms}
     try:
         return mlir.lower_fun(_of_each({p: branch.function for p, branch in chosen.items()}))(ctx, *operands)
     except NotImplementedError as error:  # a rule of the user may contain what a kernel cannot do

@@ -72,14 +72,20 @@ class Packed:
 
 
 class Applied(NamedTuple):
-    """Steps by one backend as a function of flat arrays, changed ones first; returns their new values."""
+    """Steps, each by its backend, as a function of flat arrays, changed ones first; returns their new values."""
 
-    backend: Backend
+    backends: tuple[Backend, ...]
     packed: Packed
 
     def __call__(self, *arrays: Array) -> list[Array]:
         """The leaves' new parameters, slots and residuals."""
-        return jax.tree.leaves([Moved(*landed) for landed in self.backend.apply(*self.packed.steps(arrays))])
+        steps, total = self.packed.steps(arrays)
+        done: dict[int, Moved] = {}
+        for backend in dict.fromkeys(self.backends):
+            places = [i for i, mine in enumerate(self.backends) if mine == backend]
+            results = backend.apply([steps[i] for i in places], total)
+            done |= {i: Moved(*result) for i, result in zip(places, results, strict=True)}
+        return jax.tree.leaves([done[i] for i in range(len(steps))])
 
 
 def pack(steps: Sequence[Step], total: Any) -> tuple[Packed, list[Array], Any]:

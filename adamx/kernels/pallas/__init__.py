@@ -1,4 +1,4 @@
-"""One pass over memory on NVIDIA GPUs (Triton) and TPUs (Mosaic): `kernel="pallas"`, for rules that declare `elementwise`.
+"""One pass over memory on NVIDIA GPUs and TPUs, by Triton and Mosaic: `kernel="pallas"`, for `elementwise` rules.
 
 A kernel's body is the rule's own `step` between the formats' own `decode` and `encode`: nothing here knows a rule or a
 format. To compile on another machine than the one that runs, no device is needed.
@@ -85,7 +85,7 @@ GPU = Backend(
     lambda: _missing("jax.experimental.pallas.triton"),
     unsupported_reason,
     _apply("gpu"),
-    partitionable=False,
+    alone=True,
     left_to_xla=_left_to_xla_on_gpus,
 )
 TPU = Backend(
@@ -94,6 +94,6 @@ TPU = Backend(
     lambda: _missing("jax.experimental.pallas.tpu"),
     unsupported_reason,
     _apply("tpu"),
-    partitionable=False,
+    alone=True,
     left_to_xla=_left_to_xla_on_tpus,
 )

@@ -103,7 +103,8 @@ class _BlockStep(Step):
         direction, slots = super().compute(total)
         if self.inside is None:
             return direction, slots
-        return direction, jax.tree.map(lambda x: jnp.where(self.inside, x, 0), slots)
+        blocks = lambda x: jnp.shape(x) == self.inside.shape  # noqa: E731
+        return direction, jax.tree.map(lambda x: jnp.where(self.inside, x, 0) if blocks(x) else x, slots)
 
 
 class BlockProgram:
@@ -191,7 +192,7 @@ def _grouped(step: Step) -> list[bool]:
 
 
 def _own(step: Step, of_blocks: bool) -> list[Any]:
-    """The arrays of a leaf, with `None` for those that are not cut into blocks: scalar slots; or the other way round."""
+    """The arrays of a leaf, with `None` for scalar slots, which are not cut into blocks; or the other way round."""
     shape = jnp.shape(step.leaf.g)
     arrays = jax.tree.leaves(brought(step)._replace(key=None))
     return [x if (jnp.shape(x) != () or shape == ()) == of_blocks else None for x in arrays]

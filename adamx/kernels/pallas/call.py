@@ -77,13 +77,13 @@ class Kernel:
         self._program = BlockProgram(step, total, view.block, masked=view.is_ragged and group_of(step) > 0)
         self._platform = parts.PLATFORM
 
-        def adamx_step(scalars: Scalars, keys: Array, arrays: list[Array]) -> list[Array]:
+        def pallas_step(scalars: Scalars, keys: Array, arrays: list[Array]) -> list[Array]:
             widths = [view.grid[1] if each else view.columns for each in self._program.grouped]
             matrices = [x.reshape(view.rows, width) for x, width in zip(arrays, widths, strict=True)]
             new = parts.call(self._program, view, scalars, keys, matrices, interpret)
             return [x.reshape(was.shape) for x, was in zip(new, arrays[1:], strict=True)]
 
-        self._call = jax.jit(adamx_step)
+        self._call = jax.jit(pallas_step)
 
     def __call__(self, step: Step) -> StepResult:
         """The new parameter, stored slots and residual of a leaf of the kind."""
@@ -114,10 +114,10 @@ class SharedKernel:
         if len(steps) not in self._calls:
             program = self._parts.program_together(self._first, self._total, len(steps))
 
-            def adamx_step(scalars: Scalars, keys: Array, leaves: list[list[Array]]) -> list[list[Array]]:
+            def pallas_step(scalars: Scalars, keys: Array, leaves: list[list[Array]]) -> list[list[Array]]:
                 return self._parts.call_together(program, scalars, keys, leaves, self._interpret)
 
-            self._calls[len(steps)] = program, jax.jit(adamx_step)
+            self._calls[len(steps)] = program, jax.jit(pallas_step)
         program, call = self._calls[len(steps)]
         scalars = program.scalars(self._first)
         new = call(Scalars.of(scalars), keys(steps), [program.operands(step) for step in steps])

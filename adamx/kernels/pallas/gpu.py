@@ -19,7 +19,7 @@ ELEMENTS, WARPS = 1024, 4
 """Of a program: eight elements a thread."""
 
 FEWEST_TOGETHER, MOST_TOGETHER, FEW_KERNELS = 16, 40, 50
-"""Leaves that share a kernel: as few as FEW_KERNELS allow, as compiling one takes time in proportion to their square."""
+"""Leaves that share a kernel: as few as FEW_KERNELS allow, as compiling it takes more than their number's share."""
 
 
 def view(shape: tuple[int, ...], group: int) -> View:
