@@ -101,10 +101,9 @@ class _BlockStep(Step):
 
     def compute(self, total: Any) -> tuple[Array, Any]:
         direction, slots = super().compute(total)
-        if self.inside is None:
+        if (inside := self.inside) is None:
             return direction, slots
-        blocks = lambda x: jnp.shape(x) == self.inside.shape  # noqa: E731
-        return direction, jax.tree.map(lambda x: jnp.where(self.inside, x, 0) if blocks(x) else x, slots)
+        return direction, jax.tree.map(lambda x: jnp.where(inside, x, 0) if x.shape == inside.shape else x, slots)
 
 
 class BlockProgram:
