@@ -22,28 +22,15 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 
-from . import device_steps
-from .device_steps import CONTENDERS, SHAPES
-from .deviceless import TARGETS, compiled, counts, missing
+from .device_steps import CONTENDERS, REFERENCE, SHAPES, Row, measure
+from .deviceless import TARGETS, missing
 from .machine import machine, versions, write
 
 PACKAGES = ("flashoptim-jax", "jax-cuda12-pjrt", "libtpu")
-REFERENCE = next(iter(CONTENDERS))
-
-Row = dict[str, Any]
-
-
-def measure(target: str, case: str, contender: str) -> Row:
-    """Compiled in this process: bytes for each parameter, kernels, and seconds of tracing and compiling."""
-    shapes = SHAPES[case]
-    compiled(CONTENDERS[REFERENCE]({"w": (8, 128)}), target)  # what a process does once
-    found = counts(CONTENDERS[contender](shapes), target, device_steps.large(shapes))
-    each = {k: getattr(found, k) / device_steps.parameters(shapes) for k in ("bytes", "ideal", "temporary")}
-    return found._asdict() | each | {"times": found.bytes / found.ideal}
 
 
 def measured_apart(target: str, case: str, contender: str, limit: float) -> Row:
-    """The same in another process; "failed" and why, if it failed or took longer than `limit` seconds."""
+    """What `measure` finds in another process; "failed" and why, if it failed or took longer than `limit` seconds."""
     command = [sys.executable, "-m", "benchmarks.accelerators", "--case", target, case, contender]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
@@ -75,15 +62,16 @@ def line(row: Row) -> str:
         return f"  {row['failed']}"
     to_optax = f"{row['seconds_to_optax']:10.2f}" if "seconds_to_optax" in row else f"{'–':>10}"
     return (
-        f"{row['ideal']:7.2f} {row['bytes']:7.2f} {row['times']:9.2f} {row['big']:6,} {row['kernels']:8,} "
+        f"{row['ideal']:7.2f} {row['bytes']:7.2f} {row['times']:9.2f} "
+        f"{row['big']:6,} {row['kernels']:8,} {row['scalars']:8,} "
         f"{row['temporary']:10.2f} {row['seconds']:12.1f} {to_optax}"
     )
 
 
 WIDTH = max(map(len, CONTENDERS))
 HEADINGS = (
-    f"{'bytes a parameter':{WIDTH}} {'ideal':>7} {'moved':>7} {'to ideal':>9} {'big':>6} {'kernels':>8} "
-    f"{'temporary':>10} {'compiled, s':>12} {'to Optax':>10}"
+    f"{'bytes a parameter':{WIDTH}} {'ideal':>7} {'moved':>7} {'to ideal':>9} "
+    f"{'big':>6} {'kernels':>8} {'scalars':>8} {'temporary':>10} {'compiled, s':>12} {'to Optax':>10}"
 )
 
 
@@ -115,6 +103,7 @@ def main() -> None:
         print(f"\n{target}, {case}\n{HEADINGS}")
         for name in chosen(arguments.only):
             row = merged([measured_apart(target, case, name, arguments.limit) for _ in range(arguments.rounds)])
+            rows[name] = row
             rows[name] = beside(row, rows.get(REFERENCE, {"failed": ""}))
             print(f"{name:{WIDTH}} {line(rows[name])}", flush=True)
         write(arguments.output, compilers=versions(*PACKAGES), rounds=arguments.rounds, shapes=results)

@@ -15,9 +15,10 @@ from flax import nnx
 import adamx
 import adamx.flax
 
-from .deviceless import Step
+from .deviceless import Step, compiled, counts
 from .step_time import DECAY, RATE, Shapes, transformer
 
+Row = dict[str, Any]
 Make = Callable[[Shapes], Step]
 
 SHAPES: dict[str, Shapes] = {
@@ -142,10 +143,21 @@ CONTENDERS: dict[str, Make] = {
     "adamx, (grads, state, params)": gradients_first,
     "adamx, (grads, state, params), int8": partial(gradients_first, **INT8),
 }
-"""The first is what compiling is measured by."""
 
 if find_spec("flashoptim_jax"):
     CONTENDERS |= {
         "flashoptim-jax, Triton": of_flashoptim(fused=True),
         "flashoptim-jax, XLA": of_flashoptim(fused=False),
     }
+
+REFERENCE = "optax"
+"""Whose time of compiling is the unit."""
+
+
+def measure(target: str, case: str, contender: str) -> Row:
+    """Compiled in this process: bytes for each parameter, kernels, and seconds of tracing and compiling."""
+    shapes = SHAPES[case]
+    compiled(CONTENDERS[REFERENCE]({"w": (8, 128)}), target)  # what a process does once
+    found = counts(CONTENDERS[contender](shapes), target, large(shapes))
+    each = {k: getattr(found, k) / parameters(shapes) for k in ("bytes", "ideal", "temporary")}
+    return found._asdict() | each | {"times": found.bytes / found.ideal}

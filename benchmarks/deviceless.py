@@ -101,6 +101,7 @@ class Counts(NamedTuple):
         ideal: what has to be.
         kernels: how many are started.
         big: those among them that touch an array of at least as many elements as `large`.
+        scalars: instructions of a TPU's scalar unit.
         temporary: bytes set aside beside arguments and results.
         seconds: of tracing, lowering and compiling.
         processor: the same, of all processors.
@@ -110,6 +111,7 @@ class Counts(NamedTuple):
     ideal: int
     kernels: int
     big: int
+    scalars: int
     temporary: int
     seconds: float
     processor: float
@@ -129,12 +131,13 @@ def counts(step: Step, target: str, large: int) -> Counts:
     """Compile a step, and count; `large` is the number of elements from which on an array is large."""
     program, seconds, processor = compiled(step, target)
     work = hlo.work(program.as_text())
-    kernels = [x for x in work if x.kernel]
+    kernels = [x for x in work if x.kind == "kernel"]
     return Counts(
         sum(x.read + x.written for x in work),
         step.ideal(),
         len(kernels),
         sum(x.size >= large for x in kernels),
+        sum(x.kind == "scalar" for x in work),
         program.memory_analysis().temp_size_in_bytes,
         seconds,
         processor,

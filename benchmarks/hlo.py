@@ -11,8 +11,8 @@ TPU's VMEM. What only takes a slice of an array reads the slice. A loop counts a
 
 import math
 import re
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
 
 
 class Array(NamedTuple):
@@ -37,14 +37,14 @@ class Work(NamedTuple):
         read: bytes read from the device's main memory.
         written: bytes written to it.
         size: elements of the largest array that it touches, in whichever memory.
-        kernel: whether it is a kernel; otherwise an asynchronous copy.
+        kind: a "kernel", an asynchronous "copy", or a "scalar", which a TPU's scalar unit computes.
     """
 
     name: str
     read: int
     written: int
     size: int
-    kernel: bool
+    kind: Literal["kernel", "copy", "scalar"]
 
 
 class Instruction(NamedTuple):
@@ -67,6 +67,9 @@ FREE = frozenset(
 )
 """Opcodes of what does nothing when the program runs."""
 
+FREE_CALLS = frozenset({"AllocateBuffer", "ConcatBitcast"})
+"""Targets of custom calls that do nothing either: they name memory, or pieces that lie side by side as a whole."""
+
 SLICES = frozenset({"slice", "dynamic-slice"})
 
 
@@ -74,7 +77,8 @@ def work(text: str) -> list[Work]:
     """What the entry computation of an optimised HLO module does, in order.
 
     Raises:
-        ValueError: there is no entry computation, or a loop whose number of iterations XLA does not know.
+        ValueError: there is no entry computation, a loop whose number of iterations XLA does not know, or a choice
+            between branches.
     """
     computations = dict(_computations(re.sub(r"/\*.*?\*/", "", text)))
     entry = next((name for name in computations if name.startswith("ENTRY ")), None)
@@ -96,6 +100,10 @@ def _of(computation: Computation, computations: dict[str, Computation]) -> Itera
     for name, arrays, opcode, operands, attributes in computation.values():
         if opcode in FREE or opcode.endswith(("-start", "-update")):
             continue
+        if opcode == "custom-call" and _found(r'custom_call_target="([^"]*)"', attributes) in FREE_CALLS:
+            continue
+        if opcode == "conditional":
+            raise ValueError(f"{name}: which branch is taken, the text does not say")
         if opcode == "call":
             yield from inside("to_apply", attributes)
         elif opcode == "while":
@@ -107,16 +115,19 @@ def _of(computation: Computation, computations: dict[str, Computation]) -> Itera
             moved = called("calls", start.attributes) if start.opcode == "async-start" else None
             does = next(reversed(moved.values())).opcode if moved else opcode.removesuffix("-done")
             read = [x for operand in start.operands for x in computation[operand].arrays]
-            yield _work(name, [_part(arrays, read[0])] if does in SLICES else read, arrays, kernel=False)
+            yield _work(name, [_part(arrays, read[0])] if does in SLICES else read, arrays, "copy")
         else:
             inner = called("calls", attributes) if opcode == "fusion" else None
-            yield _work(name, list(_read(computation, operands, opcode, arrays, inner)), arrays)
+            scalar = all(x.size == 1 and not x.main for x in arrays)
+            read = list(_read(computation, operands, opcode, arrays, inner))
+            yield _work(name, read, arrays, "scalar" if scalar else "kernel")
 
 
-def _work(name: str, read: Iterable[Array], written: Iterable[Array], kernel: bool = True) -> Work:
-    read, written = list(read), list(written)
+def _work(
+    name: str, read: Sequence[Array], written: Sequence[Array], kind: Literal["kernel", "copy", "scalar"]
+) -> Work:
     size = max((x.size for x in (*read, *written)), default=0)
-    return Work(name, _in_main(read), _in_main(written), size, kernel)
+    return Work(name, _in_main(read), _in_main(written), size, kind)
 
 
 def _in_main(arrays: Iterable[Array]) -> int:
