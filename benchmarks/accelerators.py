@@ -22,10 +22,11 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 
-from .device_steps import CONTENDERS, REFERENCE, SHAPES, Row, measure
+from .device_steps import CONTENDERS, FEW, REFERENCE, SHAPES, Row, measure
 from .deviceless import TARGETS, missing
 from .machine import machine, versions, write
 
+TIMES = ("seconds", "processor")
 PACKAGES = ("flashoptim-jax", "jax-cuda12-pjrt", "libtpu")
 
 
@@ -46,14 +47,14 @@ def merged(rows: list[Row]) -> Row:
     """One row of several rounds: counts of the last, medians of times."""
     if any("failed" in row for row in rows):
         return next(row for row in rows if "failed" in row)
-    return rows[-1] | {key: median(row[key] for row in rows) for key in ("seconds", "processor")}
+    return rows[-1] | {key: median(row[key] for row in rows) for key in TIMES}
 
 
 def beside(row: Row, reference: Row) -> Row:
-    """The row with its seconds in units of the reference's, where both were compiled."""
+    """The row with its times in units of the reference's, where both were compiled."""
     if "failed" in row or "failed" in reference:
         return row
-    return row | {"seconds_to_optax": row["seconds"] / reference["seconds"]}
+    return row | {f"{key}_to_optax": row[key] / reference[key] for key in TIMES}
 
 
 def line(row: Row) -> str:
@@ -75,9 +76,26 @@ HEADINGS = (
 )
 
 
-def chosen(words: list[str] | None) -> list[str]:
-    """The contenders in whose names one of the words is; all without words."""
-    return [name for name in CONTENDERS if words is None or any(word in name for word in words)]
+def chosen(shape: str, words: list[str] | None) -> list[str]:
+    """The contenders in whose names one of the words is; without words all, or few for many leaves."""
+    if words is None:
+        return list(FEW if len(SHAPES[shape]) > 1000 else CONTENDERS)
+    return [name for name in CONTENDERS if any(word in name for word in words)]
+
+
+def earlier(path: Path) -> dict[str, dict[str, Any]]:
+    """The rows of an earlier run with the same compilers; none where there is no such file.
+
+    Raises:
+        SystemExit: it was another JAX, another compiler or another processor.
+    """
+    if not path.exists():
+        return {}
+    results = json.loads(path.read_text(encoding="utf-8"))
+    jax_then, cpu_then = results["versions"]["jax"], results["machine"]["cpu"]
+    if (results["compilers"], jax_then, cpu_then) != (versions(*PACKAGES), jax.__version__, machine()["cpu"]):
+        raise SystemExit(f"{path} is from other versions or another machine: measure all of it again, without --add")
+    return results["shapes"]
 
 
 def main() -> None:
@@ -87,6 +105,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="WORD", help="contenders in whose names one of these words is")
     parser.add_argument("--rounds", type=int, default=1, help="how often each is compiled; times are medians")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds after which a case is given up")
+    parser.add_argument("--add", action="store_true", help="to what is in the output file, in place of its like")
     parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, default=Path("accelerators.json"), help="the JSON file")
     arguments = parser.parse_args()
@@ -97,15 +116,17 @@ def main() -> None:
     if absent:
         parser.exit(1, "\n".join([*absent.values(), "or leave them out of --targets", ""]))
     print(f"jax {jax.__version__}, {versions(*PACKAGES)}, {machine()}")
-    results: dict[str, dict[str, Any]] = {}
+    results = earlier(arguments.output) if arguments.add else {}
     for case, target in itertools.product(arguments.shapes, arguments.targets):
-        rows = results.setdefault(case, {})[target] = {}
+        rows: dict[str, Row] = results.setdefault(case, {}).setdefault(target, {})
         print(f"\n{target}, {case}\n{HEADINGS}")
-        for name in chosen(arguments.only):
-            row = merged([measured_apart(target, case, name, arguments.limit) for _ in range(arguments.rounds)])
-            rows[name] = row
-            rows[name] = beside(row, rows.get(REFERENCE, {"failed": ""}))
-            print(f"{name:{WIDTH}} {line(rows[name])}", flush=True)
+        taken: dict[str, list[Row]] = {name: [] for name in chosen(case, arguments.only)}
+        for turn, name in itertools.product(range(arguments.rounds), taken):
+            taken[name].append(measured_apart(target, case, name, arguments.limit))
+            if turn + 1 == arguments.rounds:
+                rows[name] = merged(taken[name])
+                rows[name] = beside(rows[name], rows.get(REFERENCE, {"failed": ""}))
+                print(f"{name:{WIDTH}} {line(rows[name])}", flush=True)
         write(arguments.output, compilers=versions(*PACKAGES), rounds=arguments.rounds, shapes=results)
     print(f"Wrote {arguments.output}")
 

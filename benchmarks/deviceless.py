@@ -1,8 +1,8 @@
 """Compile for GPUs and TPUs that are not there, and count what the compiled program does.
 
 The compilers are JAX's plugins, which need no driver and no device: `missing` says what to install. JAX has to be kept
-from looking for devices of theirs: set `JAX_PLATFORMS=cpu` before it is imported. One process at a time can load
-the TPU's. Nothing here tells a speed.
+from looking for devices of theirs: set `JAX_PLATFORMS=cpu` before it is imported. One process at a time can load the
+TPU's, or more with `ALLOW_MULTIPLE_LIBTPU_LOAD=1`. Nothing here tells a speed.
 """
 
 import functools
@@ -48,13 +48,15 @@ INSTALL = f"pip install 'jax[tpu,cuda12-local]=={jax.__version__}'"
 
 
 def missing(target: str) -> str | None:
-    """Why nothing can be compiled for the target; `None` if it can."""
+    """Why nothing can be compiled for the target, and the cure; `None` if it can."""
     plugin = TARGETS[target].plugin
     try:
         found = find_spec(plugin) is not None
     except ModuleNotFoundError:
         found = False
-    return None if found else f"{plugin}, which compiles for {target}, is not installed: {INSTALL}"
+    if not found:
+        return f"{plugin}, which compiles for {target}, is not installed: {INSTALL}"
+    return None if jax.config.jax_platforms == "cpu" else "JAX_PLATFORMS=cpu has to be set before JAX is imported"
 
 
 @functools.cache

@@ -94,6 +94,42 @@ def compile_formats() -> str:
     return "\n\n".join([markdown(heading, body), about(results, "python -m benchmarks.compile_formats")])
 
 
+def accelerators() -> str:
+    """What steps move on GPUs and TPUs, and how long they take to compile, by shapes."""
+    results = read("accelerators")
+    parts = []
+    for shape, targets in results["shapes"].items():
+        names = list(dict.fromkeys(name for rows in targets.values() for name in rows))
+        ideal = {name: row["ideal"] for rows in targets.values() for name, row in rows.items() if "ideal" in row}
+
+        def table(
+            heading: str, cell: Callable[[dict[str, Any]], str], targets=targets, names=names, ideal=ideal
+        ) -> str:
+            body = (
+                (name, f"{ideal[name]:.2f}", *(cell(rows[name]) if name in rows else "" for rows in targets.values()))
+                for name in names
+                if name in ideal
+            )
+            return markdown((heading, "ideal", *targets), body)
+
+        parts.append(table(f"{shape}: bytes a parameter (to the ideal), big kernels of all, temporary", moved))
+        parts.append(table(f"{shape}: compiled in s (to Optax)", compiled))
+    compilers = ", ".join(f"{k} {v}" for k, v in results["compilers"].items() if k != "python")
+    return "\n\n".join([*parts, f"{about(results, 'python -m benchmarks.accelerators')}; {compilers}"])
+
+
+def moved(row: dict[str, Any]) -> str:
+    if "failed" in row:
+        return row["failed"]
+    return f"{row['bytes']:.2f} ({row['times']:.2f}), {row['big']:,} of {row['kernels']:,}, {row['temporary']:.2f}"
+
+
+def compiled(row: dict[str, Any]) -> str:
+    if "failed" in row:
+        return ""
+    return f"{row['seconds']:.1f}" + (f" ({row['seconds_to_optax']:.1f})" if "seconds_to_optax" in row else "")
+
+
 def memory() -> str:
     """Bytes per parameter that are held, and set aside for a step."""
     results = read("memory")
@@ -153,7 +189,17 @@ def claims() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     f.__name__: f
-    for f in (step_time, step_time_short, compile_time, compile_formats, memory, monitor_cost, precision, claims)
+    for f in (
+        step_time,
+        step_time_short,
+        compile_time,
+        compile_formats,
+        accelerators,
+        memory,
+        monitor_cost,
+        precision,
+        claims,
+    )
 }
 
 
