@@ -56,11 +56,12 @@ def missing(target: str) -> str | None:
         found = False
     if not found:
         return f"{plugin}, which compiles for {target}, is not installed: {INSTALL}"
-    return None if jax.config.jax_platforms == "cpu" else "JAX_PLATFORMS=cpu has to be set before JAX is imported"
+    config: Any = jax.config
+    return None if config.jax_platforms == "cpu" else "JAX_PLATFORMS=cpu has to be set before JAX is imported"
 
 
 @functools.cache
-def device(target: str) -> jax.Device:
+def device(target: str) -> Any:
     """A device that programs can be compiled for and not be run on."""
     platform, topology, _, description = TARGETS[target]
     if description is None:
