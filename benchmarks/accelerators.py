@@ -40,7 +40,7 @@ def measured_apart(target: str, case: str, contender: str, limit: float) -> Row:
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
     raised = [line for line in done.stderr.splitlines() if line.partition(":")[0].endswith(("Error", "Exception"))]
-    return {"failed": (raised or [f"exit {done.returncode}"])[-1][:200]}
+    return {"failed": f"fails: {(raised or [f'exit {done.returncode}'])[-1][:200]}"}
 
 
 def merged(rows: list[Row]) -> Row:

@@ -99,33 +99,27 @@ def accelerators() -> str:
     results = read("accelerators")
     parts = []
     for shape, targets in results["shapes"].items():
-        names = list(dict.fromkeys(name for rows in targets.values() for name in rows))
         ideal = {name: row["ideal"] for rows in targets.values() for name, row in rows.items() if "ideal" in row}
-
-        def table(
-            heading: str, cell: Callable[[dict[str, Any]], str], targets=targets, names=names, ideal=ideal
-        ) -> str:
-            body = (
-                (name, f"{ideal[name]:.2f}", *(cell(rows[name]) if name in rows else "" for rows in targets.values()))
-                for name in names
-                if name in ideal
-            )
-            return markdown((heading, "ideal", *targets), body)
-
-        parts.append(table(f"{shape}: bytes a parameter (to the ideal), big kernels of all, temporary", moved))
-        parts.append(table(f"{shape}: compiled in s (to Optax)", compiled))
+        heading = f"{shape}: bytes a parameter (to the ideal), big kernels of all, temporary"
+        body = (
+            (name, f"{least:.2f}", *(moved(rows.get(name)) for rows in targets.values()))
+            for name, least in ideal.items()
+        )
+        parts.append(markdown((heading, "ideal", *targets), body))
+        body = ((name, *(compiled(rows.get(name)) for rows in targets.values())) for name in ideal)
+        parts.append(markdown((f"{shape}: compiled in s (to Optax)", *targets), body))
     compilers = ", ".join(f"{k} {v}" for k, v in results["compilers"].items() if k != "python")
     return "\n\n".join([*parts, f"{about(results, 'python -m benchmarks.accelerators')}; {compilers}"])
 
 
-def moved(row: dict[str, Any]) -> str:
-    if "failed" in row:
-        return row["failed"]
+def moved(row: dict[str, Any] | None) -> str:
+    if row is None or "failed" in row:
+        return row["failed"] if row else ""
     return f"{row['bytes']:.2f} ({row['times']:.2f}), {row['big']:,} of {row['kernels']:,}, {row['temporary']:.2f}"
 
 
-def compiled(row: dict[str, Any]) -> str:
-    if "failed" in row:
+def compiled(row: dict[str, Any] | None) -> str:
+    if row is None or "failed" in row:
         return ""
     return f"{row['seconds']:.1f}" + (f" ({row['seconds_to_optax']:.1f})" if "seconds_to_optax" in row else "")
 

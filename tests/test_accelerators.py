@@ -45,10 +45,11 @@ EACH = (
 CASES = [
     *((target, "4096x4096", contender) for target in ("H100", "v5e") for contender in EACH),
     *((target, "4096x4096", INT8) for target in ("A100", "v6e")),
+    *(("v6e", "4096x4096", f"adamx, bfloat16 weights, {mode}") for mode in ("kahan", "split16")),
     *((target, "GPT-2", contender) for target in ("H100", "v5e") for contender in (INT8, SPLIT)),
     *((target, "2000x64", "adamx") for target in ("H100", "v5e")),
 ]
-"""One of each kind of compiler takes everything, the others what is hardest."""
+"""One of each kind takes everything, the others what is hardest: int8, and what XLA steps in two passes on a v6e."""
 
 
 @pytest.mark.parametrize(("target", "shape", "contender"), CASES)
