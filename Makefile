@@ -13,7 +13,7 @@ NEWER := $(firstword $(shell for v in 3.14 3.13 3.12; do command -v python$$v; \
 PYTEST_ARGS ?= -n auto --dist worksteal
 PYTEST := ADAMX_QUICK=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=600 $(PYTEST_ARGS)
 
-.PHONY: help demo test test-all lint types tests tests-all oldest newest sanitize clean
+.PHONY: help demo test test-all lint types tests tests-all oldest newest test-accelerators sanitize clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -47,6 +47,12 @@ oldest: .venv-oldest/contracts  ## the contracts with the oldest JAX that pyproj
 newest: $(if $(NEWER),.venv-newest/contracts)  ## the contracts with the newest JAX, where a Python 3.12 or later is
 	$(if $(NEWER),.venv-newest/bin/python -m pytest $(PYTEST_ARGS) -W default -m "not product" $(CONTRACTS),@echo "no Python 3.12 or later: not tested with the newest JAX")
 
+# Plugins are not to look for their devices, the processes of a run each load the TPU's compiler, and what is compiled
+# for a device that is not there cannot be kept.
+test-accelerators: .venv-accelerators/accelerators  ## bytes, kernels, memory of steps on GPUs and TPUs, compiled without one (395 MB)
+	JAX_PLATFORMS=cpu ALLOW_MULTIPLE_LIBTPU_LOAD=1 JAX_ENABLE_COMPILATION_CACHE=false \
+	    .venv-accelerators/bin/python -m pytest $(PYTEST_ARGS) -W default tests/test_accelerators.py
+
 sanitize:  ## the native kernel under the address, undefined-behaviour and thread sanitizers
 	@mkdir -p build
 	for kind in address,undefined thread; do \
@@ -54,7 +60,7 @@ sanitize:  ## the native kernel under the address, undefined-behaviour and threa
 	    ./build/sanitize || exit 1; done
 
 clean:  ## remove the virtual environment and caches
-	rm -rf .venv .venv-oldest .venv-newest build dist *.egg-info .cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-newest .venv-accelerators build dist *.egg-info .cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -69,9 +75,20 @@ clean:  ## remove the virtual environment and caches
 .venv-newest/bin/python:
 	$(NEWER) -m venv .venv-newest
 
+.venv-accelerators/bin/python:
+	$(PYTHON) -m venv .venv-accelerators
+
 # They run on the checkout, with the library that .venv's installation compiled: one is for every Python and JAX.
 .venv-%/contracts: pyproject.toml constraints-%.txt .venv/dev | .venv-%/bin/python
-	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-$*.txt \
-	    $$($(BIN)/python -c 'import tomllib as t; p = t.load(open("pyproject.toml", "rb"))["project"]; \
-	    print(*p["dependencies"], *p["optional-dependencies"]["contracts"])')
+	$(call install,$*,$*,contracts)
+
+.venv-accelerators/accelerators: pyproject.toml constraints-newest.txt .venv/dev | .venv-accelerators/bin/python
+	$(call install,accelerators,newest,contracts accelerators)
+
+# Into environment $(1), with constraints $(2), what adamx and its extras $(3) need.
+define install
+	.venv-$(1)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-$(2).txt \
+	    $$($(BIN)/python -c 'import sys, tomllib as t; p = t.load(open("pyproject.toml", "rb"))["project"]; \
+	    print(*p["dependencies"], *(x for extra in sys.argv[1:] for x in p["optional-dependencies"][extra]))' $(3))
 	@touch $@
+endef

@@ -94,6 +94,36 @@ def compile_formats() -> str:
     return "\n\n".join([markdown(heading, body), about(results, "python -m benchmarks.compile_formats")])
 
 
+def accelerators() -> str:
+    """What steps move on GPUs and TPUs, and how long they take to compile, by shapes."""
+    results = read("accelerators")
+    parts = []
+    for shape, targets in results["shapes"].items():
+        ideal = {name: row["ideal"] for rows in targets.values() for name, row in rows.items() if "ideal" in row}
+        heading = f"{shape}: bytes a parameter (to the ideal), big kernels of all, temporary"
+        body = (
+            (name, f"{least:.2f}", *(moved(rows.get(name)) for rows in targets.values()))
+            for name, least in ideal.items()
+        )
+        parts.append(markdown((heading, "ideal", *targets), body))
+        body = ((name, *(compiled(rows.get(name)) for rows in targets.values())) for name in ideal)
+        parts.append(markdown((f"{shape}: compiled in s (to Optax)", *targets), body))
+    compilers = ", ".join(f"{k} {v}" for k, v in results["compilers"].items() if k != "python")
+    return "\n\n".join([*parts, f"{about(results, 'python -m benchmarks.accelerators')}; {compilers}"])
+
+
+def moved(row: dict[str, Any] | None) -> str:
+    if row is None or "failed" in row:
+        return row["failed"] if row else ""
+    return f"{row['bytes']:.2f} ({row['times']:.2f}), {row['big']:,} of {row['kernels']:,}, {row['temporary']:.2f}"
+
+
+def compiled(row: dict[str, Any] | None) -> str:
+    if row is None or "failed" in row:
+        return ""
+    return f"{row['seconds']:.1f}" + (f" ({row['seconds_to_optax']:.1f})" if "seconds_to_optax" in row else "")
+
+
 def memory() -> str:
     """Bytes per parameter that are held, and set aside for a step."""
     results = read("memory")
@@ -153,7 +183,17 @@ def claims() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     f.__name__: f
-    for f in (step_time, step_time_short, compile_time, compile_formats, memory, monitor_cost, precision, claims)
+    for f in (
+        step_time,
+        step_time_short,
+        compile_time,
+        compile_formats,
+        accelerators,
+        memory,
+        monitor_cost,
+        precision,
+        claims,
+    )
 }
 
 

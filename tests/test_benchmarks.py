@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from benchmarks import compile_time, memory, monitor_cost, step_time, tables
+from benchmarks import accelerators, compile_time, memory, monitor_cost, step_time, tables
+from benchmarks.deviceless import Counts
 from benchmarks.machine import Spread, in_turns
 
 pytestmark = pytest.mark.usefixtures("one_device", "loose")
@@ -67,6 +68,46 @@ def test_memory_counts_the_state(name):
     row = memory.measure(name, 1)
     assert row["state"] == pytest.approx(2.03 if "int8" in name else 8, rel=0.01)
     assert row["temporary"] < 1 or "xla" in name
+
+
+@pytest.fixture
+def pretended(monkeypatch, tmp_path):
+    """Rows of accelerators that nobody compiled; the file that they are written to."""
+    seconds = {"optax": 2.0, "adamx": 3.0}
+
+    def row(target, case, name, limit):
+        return (
+            {"failed": "no"}
+            if name not in seconds
+            else dict.fromkeys(Counts._fields, 1) | {"times": 1} | {key: seconds[name] for key in accelerators.TIMES}
+        )
+
+    monkeypatch.setattr(accelerators, "missing", lambda target: None)
+    monkeypatch.setattr(accelerators, "measured_apart", row)
+
+    def run(*argv):
+        monkeypatch.setattr(sys, "argv", ["accelerators", "--output", str(tmp_path / "out.json"), *argv])
+        accelerators.main()
+        return json.loads((tmp_path / "out.json").read_text())["shapes"]
+
+    return run
+
+
+def test_accelerators_measures_what_was_chosen_and_adds_it_to_what_is_there(pretended):
+    first = pretended("--targets", "H100", "--shapes", "2000x64", "--rounds", "2")["2000x64"]["H100"]
+    assert list(first) == list(accelerators.FEW)
+    assert first["adamx"]["seconds_to_optax"] == first["adamx"]["processor_to_optax"] == 1.5
+    assert first["adamx, moments int8"] == {"failed": "no"}
+    both = pretended("--add", "--targets", "v5e", "--shapes", "2000x64", "--only", "optax")["2000x64"]
+    assert both == {"H100": first, "v5e": {"optax": first["optax"]}}
+
+
+def test_accelerators_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(accelerators, "missing", lambda target: f"{target}: install it")
+    monkeypatch.setattr(sys, "argv", ["accelerators", "--targets", "v5e", "H100"])
+    with pytest.raises(SystemExit):
+        accelerators.main()
+    assert capsys.readouterr().err.startswith("v5e: install it\nH100: install it\n")
 
 
 @pytest.mark.parametrize("name", tables.DOCUMENTS)
