@@ -5,12 +5,13 @@ from typing import Any, cast
 
 from ..._leaf import Step, StepResult
 from ..backend import Backend
+from .donation import placed_anywhere
 from .two_passes import taken_by_platform
 
 
 def apply(steps: Sequence[Step], total: Any) -> list[StepResult]:
     """The new parameter, stored slots and residual of each leaf."""
-    return cast(list[StepResult], taken_by_platform(steps, Step.apply, total))
+    return placed_anywhere(steps, cast(list[StepResult], taken_by_platform(steps, Step.apply, total)))
 
 
 def update(steps: Sequence[Step | None], total: Any) -> list[StepResult | None]:
