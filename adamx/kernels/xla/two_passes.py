@@ -7,7 +7,7 @@ and the second computes everything again from the stored inputs. CPUs, which rea
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +22,8 @@ from .shared_functions import Take, in_a_program, taken
 
 ACCELERATORS = ("cuda", "rocm", "tpu")
 
-Steps: TypeAlias = Sequence[Step | None]
 
-
-def taken_by_platform(steps: Steps, take: Take, total: Any) -> list[StepResult | None]:
+def taken_by_platform(steps: Sequence[Step | None], take: Take, total: Any) -> list[StepResult | None]:
     """The result of `take` for each leaf, in two passes on accelerators; `None` where there is no step."""
     given = [step for step in steps if step is not None]
     if not in_a_program() or not any(has_two_passes(step) for step in given):
@@ -92,18 +90,15 @@ class _Way(NamedTuple):
 
     def __call__(self, *arrays: Array) -> list[Array]:
         """The arrays of all results."""
-        return jax.tree.leaves(taken(*self._steps(arrays[self.results :])))
-
-    def _steps(self, arrays: Sequence[Array]) -> tuple[Steps, Take, Any]:
-        steps, total = self.packed.steps(arrays)
-        return steps, self.take, total
+        steps, total = self.packed.steps(arrays[self.results :])
+        return jax.tree.leaves(taken(steps, self.take, total))
 
 
 def _alike(step: Step, take: Take) -> StepResult:
     """Arrays of the types of the step's results."""
     leaf = step.leaf
     if take is not Step.update:
-        return leaf.p, leaf.stored, leaf.residual
+        return cast(Array, leaf.p), leaf.stored, leaf.residual
     return leaf.g if leaf.rounding is None else leaf.g.astype(jnp.float32), leaf.stored, leaf.residual
 
 
