@@ -10,6 +10,8 @@ from adamx import _leaves
 from adamx._leaf import Step
 from adamx.kernels.xla.two_passes import ACCELERATORS, TwoPasses, has_two_passes
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 BARRIER = "stablehlo.optimization_barrier"
 CASES = [
     *(("adamw", (64, 64), "nearest"), ("adamw", (2, 3, 1024), "nearest"), ("adamw", (16, 384), "split8")),
