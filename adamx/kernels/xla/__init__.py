@@ -5,17 +5,18 @@ from typing import Any, cast
 
 from ..._leaf import Step, StepResult
 from ..backend import Backend
-from .shared_functions import taken
+from .donation import placed_anywhere
+from .two_passes import taken_by_platform
 
 
 def apply(steps: Sequence[Step], total: Any) -> list[StepResult]:
     """The new parameter, stored slots and residual of each leaf."""
-    return cast(list[StepResult], taken(steps, Step.apply, total))
+    return placed_anywhere(steps, cast(list[StepResult], taken_by_platform(steps, Step.apply, total)))
 
 
 def update(steps: Sequence[Step | None], total: Any) -> list[StepResult | None]:
     """The update, stored slots and residual of each leaf; `None` where there is no step."""
-    return taken(steps, Step.update, total)
+    return taken_by_platform(steps, Step.update, total)
 
 
 BACKEND = Backend("xla", None, lambda: None, lambda step: None, apply)

@@ -30,7 +30,7 @@ def taken(steps: Sequence[Step | None], take: Take, total: Any) -> list[StepResu
     # Updates are added to the weights by the caller, in the same loop if XLA may inline the function.
     kept_apart = take is not Step.update
     groups: dict[Hashable, list[int]] = {}
-    programmed = _in_a_program()
+    programmed = in_a_program()
     for i, step in enumerate(steps):
         if step is not None:
             groups.setdefault(kind(step) if programmed else i, []).append(i)
@@ -47,7 +47,7 @@ def taken(steps: Sequence[Step | None], take: Take, total: Any) -> list[StepResu
     return done
 
 
-def _in_a_program() -> bool:
+def in_a_program() -> bool:
     """Whether this runs under `jax.jit`; eager `jax.vmap` and `jax.grad` would compile a function at each call."""
     return isinstance(jax.lax.add(np.int32(0), np.int32(0)), Tracer)
 

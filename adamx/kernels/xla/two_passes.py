@@ -1,0 +1,111 @@
+"""The step of a leaf whose slots are coded by groups, as two passes over memory: what GPUs and TPUs do.
+
+An element is encoded by numbers of its whole group, which come out of a reduction. XLA's compilers for accelerators
+write what is needed before and after a reduction to memory, in float32. Here the first pass ends with the reduction,
+and the second computes everything again from the stored inputs. CPUs, which read faster than they compute, do not.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+
+from ..._annotations import Array
+from ..._leaf import Step, StepResult
+from ...moments import group_largest, stored_shape
+from ...moments.int8 import GROUP
+from ..lowering import Branch, Branches, by_platform
+from ..operands import Packed, pack
+from .shared_functions import Take, in_a_program, taken
+
+ACCELERATORS = ("cuda", "rocm", "tpu")
+
+
+def taken_by_platform(steps: Sequence[Step | None], take: Take, total: Any) -> list[StepResult | None]:
+    """The result of `take` for each leaf, in two passes on accelerators; `None` where there is no step."""
+    given = [step for step in steps if step is not None]
+    if not in_a_program() or not any(has_two_passes(step) for step in given):
+        return taken(steps, take, total)
+    packed, arrays, _ = pack(given, total)
+    like = [_alike(step, take) for step in packed.steps(arrays)[0]]
+    operands, structure = jax.tree.flatten(like)
+    ways = [_Way(how, packed, len(operands)) for how in (TwoPasses(take), take)]
+    branches = Branches("xla", (Branch(ACCELERATORS, ways[0]), Branch(None, ways[1])), len(operands))
+    results = iter(structure.unflatten(by_platform(branches, [*operands, *arrays])))
+    return [None if step is None else next(results) for step in steps]
+
+
+def has_two_passes(step: Step) -> bool:
+    """Whether slots have groups, and the rule's step of an element depends on that element alone."""
+    shape = jnp.shape(step.leaf.g)
+    return (
+        any(form.group for form in step.formats)
+        and step.rule.elementwise is True
+        and all(x is None or stored_shape(x) == shape for x in step.leaf.stored)
+        and (shape[-1] < GROUP or shape[-1] % GROUP == 0)
+    )
+
+
+class TwoPasses(NamedTuple):
+    """A step in two passes where it can have them.
+
+    All arrays are seen with the elements of a group along their last axis: XLA's GPU compiler does not fuse across a
+    change of shape.
+
+    Attributes:
+        take: `Step.apply` or `Step.update`.
+    """
+
+    take: Callable[[Step, Any], StepResult]
+
+    def __call__(self, step: Step, total: Any) -> StepResult:
+        """The result of `take`; `total` is the rule's measure over all leaves."""
+        if not has_two_passes(step):
+            return self.take(step, total)
+        *rows, length = jnp.shape(step.leaf.g)
+        groups = max(length // GROUP, 1)
+
+        def by_groups(x: Array) -> Array:
+            return jnp.asarray(x).reshape(*rows, groups, x.shape[-1] // groups)
+
+        leaf = step.leaf
+        inputs = jax.tree.map(by_groups, (leaf.g, leaf.p, leaf.stored, leaf.residual))
+        if jax.device_count() == 1:
+            # Iotas of several axes shard well; but XLA shares them between leaves, and then fuses across leaves.
+            index = jax.lax.iota(jnp.uint32, step.leaf.g.size).reshape(inputs[0].shape)
+            step = dataclasses.replace(step, noise=step.noise._replace(index=index))
+        first = _with(step, inputs)
+        _, slots = first.compute(total)
+        values = first.layout.tree.flatten_up_to(slots)
+        largest = group_largest(first.formats, values, first.layout.units(values, first.formats))
+        # Without the barrier XLA would see that both passes compute the same, and keep it in memory.
+        again = dataclasses.replace(_with(step, jax.lax.optimization_barrier(inputs)), largest=largest)
+        return jax.tree.map(lambda x: x.reshape(*rows, groups * x.shape[-1]), self.take(again, total))
+
+
+class _Way(NamedTuple):
+    """Steps as a function of flat arrays, the first of which only have the types of the results."""
+
+    take: Take
+    packed: Packed
+    results: int
+
+    def __call__(self, *arrays: Array) -> list[Array]:
+        """The arrays of all results."""
+        steps, total = self.packed.steps(arrays[self.results :])
+        return jax.tree.leaves(taken(steps, self.take, total))
+
+
+def _alike(step: Step, take: Take) -> StepResult:
+    """Arrays of the types of the step's results."""
+    leaf = step.leaf
+    if take is not Step.update:
+        return cast(Array, leaf.p), leaf.stored, leaf.residual
+    return leaf.g if leaf.rounding is None else leaf.g.astype(jnp.float32), leaf.stored, leaf.residual
+
+
+def _with(step: Step, inputs: Any) -> Step:
+    g, p, stored, residual = inputs
+    return dataclasses.replace(step, leaf=step.leaf._replace(g=g, p=p, stored=stored, residual=residual))
