@@ -1,4 +1,4 @@
-// One leaf of a step, a block of it, and its random bits.
+// One leaf of a step, a part of it, and its random bits.
 
 #ifndef ADAMX_LEAF_H_
 #define ADAMX_LEAF_H_
@@ -10,7 +10,7 @@
 
 namespace adamx {
 
-constexpr int kGroup = 128;
+constexpr int kGroup = 128;  // every loop is over so many: none has a rest
 constexpr int kSpan = 40;
 constexpr int kBlock = 512;
 constexpr int kGroups = kBlock / kGroup;
@@ -31,6 +31,8 @@ struct Slot {
   uint16_t* scale = nullptr;
   int turn = 0;
 };
+
+// Whole: `g`, `p`, `residual` and the slots' arrays are those of the first element.
 
 struct Leaf {
   Scalars scalars;
@@ -69,47 +71,76 @@ INLINE uint32_t Mixed(uint32_t x) {
   return x ^ (x >> 16);
 }
 
-// A purpose's random bits: an element's hash, turned, to which the step is added.
-
-struct Noise {
-  const uint32_t* RESTRICT hashes;
-  int turn;
-  uint32_t weyl;     // the step's number times the golden ratio
-  uint32_t uniform;  // and it, mixed
-};
-
 INLINE uint32_t Turned(uint32_t hash, int turn) { return (hash << turn) | (hash >> (-turn & 31)); }
-INLINE uint32_t Weyl(Noise noise, int i) { return Turned(noise.hashes[i], noise.turn) + noise.weyl; }
-INLINE uint32_t Uniform(Noise noise, int i) {
-  return Mixed(Turned(noise.hashes[i], noise.turn) + noise.uniform);
-}
-
 INLINE float UnitInterval(uint32_t bits) { return static_cast<float>(static_cast<int32_t>(bits >> 8)) * 0x1p-24f; }
 
 // Arithmetic
 
 INLINE float DivNoNan(float x, float y) { return y == 0 ? 0 * x : x / y; }
 
-// A part of a row: where it begins, and what is worked on there
+// What is worked on: whole groups of a leaf, one after the other in memory. A group that is shorter than the others is a
+// copy, filled up with zeros, which must not be heard of in what the group shares.
 
 struct Block {
-  int64_t at;      // the number of its first element
-  int64_t group;   // of its first group
-  int n;
-  float* g;
-  float* p;
-  float* unit;
-  uint32_t* hashes;
-  float* slots[kSlots];
+  int64_t at;     // the number of the first element in the leaf
+  int groups;
+  int rest;       // elements of the last group, at least 1
+  const void* g;
+  void* p;
+  void* residual;
+  Slot slots[kSlots];
 };
 
-INLINE Noise NoiseOf(const Leaf& leaf, const Block& b, int turn) {
-  return {b.hashes, turn, leaf.count * kGolden, Mixed(leaf.count ^ kGolden)};
+// It in float, and its random bits.
+
+struct Work {
+  alignas(64) float g[kBlock], p[kBlock], unit[kBlock], slots[kSlots][kBlock];
+  alignas(64) uint32_t hashes[kBlock], bits[kBlock];
+};
+
+INLINE void Hash(const Leaf& leaf, const Block& b, uint32_t* RESTRICT hashes) {
+  uint32_t index = static_cast<uint32_t>(b.at);
+  for (int k = 0; k < b.groups; ++k, index += kGroup, hashes += kGroup)
+    for (int i = 0; i < kGroup; ++i) hashes[i] = Mixed((index + static_cast<uint32_t>(i)) ^ leaf.key);
 }
 
-INLINE void Hash(const Leaf& leaf, const Block& b) {
-  const uint32_t index = static_cast<uint32_t>(b.at);
-  for (int i = 0; i < b.n; ++i) b.hashes[i] = Mixed((index + i) ^ leaf.key);
+// The random bits of a purpose: an element's hash, turned, to which the step's number is added, times the golden ratio
+// (a Weyl sequence) or mixed.
+
+template <bool kMixed>
+INLINE void Draw(const uint32_t* RESTRICT hashes, int turn, uint32_t step, uint32_t* RESTRICT bits, int groups) {
+  for (int k = 0; k < groups; ++k, hashes += kGroup, bits += kGroup)
+    for (int i = 0; i < kGroup; ++i) {
+      const uint32_t sum = Turned(hashes[i], turn) + step;
+      bits[i] = kMixed ? Mixed(sum) : sum;
+    }
+}
+
+template <bool kMixed>
+INLINE const uint32_t* Drawn(const Leaf& leaf, const Block& b, Work& work, int turn) {
+  const uint32_t step = kMixed ? Mixed(leaf.count ^ kGolden) : leaf.count * kGolden;
+  switch (turn) {  // known to the compiler, it is one instruction
+    case 0:
+      Draw<kMixed>(work.hashes, 0, step, work.bits, b.groups);
+      break;
+    case 8:
+      Draw<kMixed>(work.hashes, 8, step, work.bits, b.groups);
+      break;
+    case 16:
+      Draw<kMixed>(work.hashes, 16, step, work.bits, b.groups);
+      break;
+    default:
+      Draw<kMixed>(work.hashes, turn, step, work.bits, b.groups);
+  }
+  return work.bits;
+}
+
+INLINE const uint32_t* Weyl(const Leaf& leaf, const Block& b, Work& work, int turn) {
+  return Drawn<false>(leaf, b, work, turn);
+}
+
+INLINE const uint32_t* Uniform(const Leaf& leaf, const Block& b, Work& work, int turn) {
+  return Drawn<true>(leaf, b, work, turn);
 }
 
 }  // namespace adamx

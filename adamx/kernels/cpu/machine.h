@@ -27,6 +27,11 @@
 #define RESTRICT __restrict
 #define PREFETCH(address, written) static_cast<void>(address)
 #endif
+#if defined(__GNUC__) && !defined(__clang__)
+#define ROLLED _Pragma("GCC unroll 1")  // a loop that it would pay little to write out
+#else
+#define ROLLED
+#endif
 #if defined(_WIN32)
 #define EXPORT extern "C" __declspec(dllexport)
 #else

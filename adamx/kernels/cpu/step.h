@@ -56,9 +56,89 @@ inline int64_t BlockCount(const Leaf& leaf) {
 // array before each stage, as all at once would wait for each other.
 
 template <int kWritten>
-INLINE void Fetch(const void* array, int64_t first, int64_t count, int64_t bytes) {
-  const char* at = static_cast<const char*>(array) + first * bytes;
-  for (int64_t i = 0; i < count * bytes; i += 64) PREFETCH(at + i, kWritten);
+INLINE void Fetch(const void* array, int groups, int bytes) {
+  const char* at = static_cast<const char*>(array);
+  for (int i = 0; i < groups * kGroup * bytes; i += 64) PREFETCH(at + i, kWritten);
+}
+
+// Whole groups: to float, moved by their rule, and narrowed again, one stage after the other.
+FOR_EACH_MACHINE void StepGroups(const Leaf& leaf, const Block& b, const Block& next) {
+  Work work;
+  const float* g = leaf.g_narrow ? work.g : static_cast<const float*>(b.g);
+  float* p = leaf.p_narrow ? work.p : static_cast<float*>(b.p);
+  float* x[kSlots];
+  for (int j = 0; j < kSlots; ++j) {
+    const bool lies = j < leaf.slot_count && b.slots[j].format == Format::kFloat;
+    x[j] = lies ? static_cast<float*>(b.slots[j].code) : work.slots[j];
+  }
+  Fetch<0>(next.g, next.groups, leaf.g_narrow ? 2 : 4);
+  if (leaf.p_narrow) LoadWeights(leaf, b, work.p);
+  if (leaf.g_narrow) Widen(b.g, work.g, b.groups);
+  for (bool measured : {false, true})
+    for (int j = 0; j < leaf.slot_count; ++j) {
+      if ((b.slots[j].unit != Unit::kNone) != measured) continue;
+      Decode(b.slots[j], b.groups, x[kNu], x[j]);
+      std::fill(x[j] + (b.groups - 1) * kGroup + b.rest, x[j] + b.groups * kGroup, 0.0f);
+    }
+  Fetch<1>(next.p, next.groups, leaf.p_narrow ? 2 : 4);
+  AdvanceLeaf(leaf, {g, p, {x[0], x[1], x[2]}}, b.groups);
+  for (int j = 0; j < leaf.slot_count; ++j)
+    std::fill(x[j] + (b.groups - 1) * kGroup + b.rest, x[j] + b.groups * kGroup, 0.0f);
+  if (Random(leaf)) Hash(leaf, b, work.hashes);
+  if (leaf.residual != nullptr) Fetch<1>(next.residual, next.groups, leaf.rounding == Rounding::kSplit8 ? 1 : 2);
+  if (leaf.p_narrow) StoreWeights(leaf, b, work.p, work);
+  for (int j = 0; j < leaf.slot_count; ++j) {
+    const Slot& slot = b.slots[j];
+    Fetch<1>(next.slots[j].code, next.groups, StoredAs(slot.format).bytes);
+    const uint32_t* bits = StoredAs(slot.format).random ? Weyl(leaf, b, work, slot.turn) : nullptr;
+    Encode(slot, b.groups, x[kNu], bits, x[j]);
+  }
+}
+
+inline void* Beyond(void* array, int64_t count, int64_t bytes) { return static_cast<char*>(array) + count * bytes; }
+
+// `groups` groups from element `at`, which are those from group number `group`.
+inline Block BlockAt(const Leaf& leaf, int64_t at, int64_t group, int groups) {
+  Block b{at, groups, kGroup, nullptr, nullptr, nullptr, {}};
+  b.g = Beyond(const_cast<void*>(leaf.g), at, leaf.g_narrow ? 2 : 4);
+  b.p = Beyond(leaf.p, at, leaf.p_narrow ? 2 : 4);
+  if (leaf.residual != nullptr) b.residual = Beyond(leaf.residual, at, leaf.rounding == Rounding::kSplit8 ? 1 : 2);
+  for (int j = 0; j < leaf.slot_count; ++j) {
+    Slot& slot = b.slots[j] = leaf.slots[j];
+    slot.code = Beyond(slot.code, at, StoredAs(slot.format).bytes);
+    slot.low += group;
+    slot.high += group;
+    slot.scale += group;
+  }
+  return b;
+}
+
+// A group of which there are only `rest` elements is stepped in a copy that is filled up with zeros.
+inline void StepRest(const Leaf& leaf, const Block& there, int rest) {
+  struct {
+    alignas(64) char arrays[3 + kSlots][kGroup * sizeof(float)];
+  } copy{};
+  Block b = there;
+  b.rest = rest;
+  struct Moved {
+    void* from;
+    size_t bytes;
+  } moved[3 + kSlots];
+  int count = 0;
+  const auto move = [&](void* from, int64_t bytes) -> void* {
+    moved[count] = {from, static_cast<size_t>(rest * bytes)};
+    std::memcpy(copy.arrays[count], from, moved[count].bytes);
+    return copy.arrays[count++];
+  };
+  b.g = move(const_cast<void*>(there.g), leaf.g_narrow ? 2 : 4);
+  b.p = move(there.p, leaf.p_narrow ? 2 : 4);
+  if (leaf.residual != nullptr) b.residual = move(there.residual, leaf.rounding == Rounding::kSplit8 ? 1 : 2);
+  for (int j = 0; j < leaf.slot_count; ++j)
+    b.slots[j].code = move(there.slots[j].code, StoredAs(there.slots[j].format).bytes);
+  Block none = b;
+  none.groups = 0;
+  StepGroups(leaf, b, none);
+  for (int k = 1; k < count; ++k) std::memcpy(moved[k].from, copy.arrays[k], moved[k].bytes);
 }
 
 inline void StepFloats(const Leaf& leaf, int64_t first, int64_t last) {  // in one run over memory
@@ -66,45 +146,25 @@ inline void StepFloats(const Leaf& leaf, int64_t first, int64_t last) {  // in o
   if (begin >= end) return;
   Floats floats{static_cast<const float*>(leaf.g) + begin, static_cast<float*>(leaf.p) + begin, {}};
   for (int j = 0; j < leaf.slot_count; ++j) floats.slots[j] = static_cast<float*>(leaf.slots[j].code) + begin;
-  AdvanceLeaf(leaf, floats, end - begin);
+  const int64_t groups = (end - begin) / kGroup;
+  const int rest = static_cast<int>((end - begin) % kGroup);
+  AdvanceLeaf(leaf, floats, groups);
+  if (rest > 0) StepRest(leaf, BlockAt(leaf, end - rest, 0, 1), rest);
 }
 
-FOR_EACH_MACHINE void StepCodes(const Leaf& leaf, int64_t first, int64_t last) {
+inline void StepCodes(const Leaf& leaf, int64_t first, int64_t last) {
   const Cut cut = CutOf(leaf);
-  alignas(64) float g[kBlock], p[kBlock], unit[kBlock], slots[kSlots][kBlock];
-  alignas(64) uint32_t hashes[kBlock];
   const int64_t groups = (cut.row + kGroup - 1) / kGroup;
   for (int64_t k = first; k < last; ++k) {
     const int64_t line = k / cut.blocks, column = (k - line * cut.blocks) * cut.length;
-    Block b;
-    b.at = line * cut.row + column;
-    b.group = line * groups + column / kGroup;
-    b.n = static_cast<int>(std::min(cut.length, cut.row - column));
-    b.unit = unit;
-    b.hashes = hashes;
-    b.g = leaf.g_narrow ? g : const_cast<float*>(static_cast<const float*>(leaf.g)) + b.at;
-    b.p = leaf.p_narrow ? p : static_cast<float*>(leaf.p) + b.at;
-    for (int j = 0; j < kSlots; ++j) {
-      const bool lies = j < leaf.slot_count && leaf.slots[j].format == Format::kFloat;
-      b.slots[j] = lies ? static_cast<float*>(leaf.slots[j].code) + b.at : slots[j];
+    const int64_t at = line * cut.row + column, group = line * groups + column / kGroup;
+    const int64_t n = std::min(cut.length, cut.row - column);
+    const int whole = static_cast<int>(n / kGroup), rest = static_cast<int>(n % kGroup);
+    if (whole > 0) {
+      const int ahead = k + 1 < last ? static_cast<int>(cut.length / kGroup) : 0;
+      StepGroups(leaf, BlockAt(leaf, at, group, whole), BlockAt(leaf, at + n, group, ahead));
     }
-    const int64_t next = b.at + b.n, count = k + 1 < last ? cut.length : 0;
-    Fetch<0>(leaf.g, next, count, leaf.g_narrow ? 2 : 4);
-    LoadWeights(leaf, b);
-    LoadGradients(leaf, b);
-    for (bool measured : {false, true})
-      for (int j = 0; j < leaf.slot_count; ++j)
-        if ((leaf.slots[j].unit != Unit::kNone) == measured) Decode(leaf.slots[j], b, b.slots[j]);
-    Fetch<1>(leaf.p, next, count, leaf.p_narrow ? 2 : 4);
-    AdvanceLeaf(leaf, {b.g, b.p, {b.slots[0], b.slots[1], b.slots[2]}}, b.n);
-    if (Random(leaf)) Hash(leaf, b);
-    if (leaf.residual != nullptr) Fetch<1>(leaf.residual, next, count, leaf.rounding == Rounding::kSplit8 ? 1 : 2);
-    StoreWeights(leaf, b);
-    for (int j = 0; j < leaf.slot_count; ++j) {
-      const Slot& slot = leaf.slots[j];
-      Fetch<1>(slot.code, next, count, StoredAs(slot.format).bytes);
-      Encode(slot, b, b.slots[j], NoiseOf(leaf, b, slot.turn));
-    }
+    if (rest > 0) StepRest(leaf, BlockAt(leaf, at + whole * kGroup, group + whole, 1), rest);
   }
 }
 
