@@ -28,13 +28,13 @@ class Noise(NamedTuple):
         key: the leaf's key; uint32, shape ().
         step: the step's number; an integer, shape ().
         turn: the rotation of each element's hash, in bits.
-        index: the number of each element in its leaf, uint32; `None` where the array is the whole leaf.
+        elements: the number of each element in its leaf, uint32; `None` where the array is the whole leaf.
     """
 
     key: Array
     step: Array
     turn: int = TURNS[0]
-    index: Array | None = None
+    elements: Array | None = None
 
     def to(self, purpose: int) -> "Noise":
         """The bits for `purpose`: the index of a slot, or the number of slots for the weight.
@@ -57,7 +57,7 @@ class Noise(NamedTuple):
         return self._start(shape) + self.step.astype(jnp.uint32) * GOLDEN
 
     def _start(self, shape: tuple[int, ...]) -> Array:
-        hashed = _mix((_index(shape) if self.index is None else self.index) ^ self.key)
+        hashed = _mix((_index(shape) if self.elements is None else self.elements) ^ self.key)
         if not self.turn:
             return hashed
         return (hashed << np.uint32(self.turn)) | (hashed >> np.uint32(32 - self.turn))

@@ -32,10 +32,10 @@ def brought(step: Step) -> Brought:
     return Brought(leaf.g, leaf.p, leaf.stored, leaf.residual, step.noise.key)
 
 
-def with_brought(step: Step, brought: Brought, shared: SharedInputs, index: Array | None = None) -> Step:
+def with_brought(step: Step, brought: Brought, shared: SharedInputs, elements: Array | None = None) -> Step:
     """The step of another leaf of its kind, or of a part of one whose elements have these indices."""
     leaf = step.leaf._replace(g=brought.g, p=brought.p, stored=brought.stored, residual=brought.residual)
-    return dataclasses.replace(step, leaf=leaf, shared=shared, noise=Noise(brought.key, shared.count, index=index))
+    return dataclasses.replace(step, leaf=leaf, shared=shared, noise=Noise(brought.key, shared.count, elements=elements))
 
 
 def kind(step: Step) -> Hashable:

@@ -48,7 +48,7 @@ class View(NamedTuple):
         row, column = (jax.lax.broadcasted_iota(jnp.int32, self.block, axis) for axis in (0, 1))
         return row + i * self.block[0], column + j * self.block[1]
 
-    def index(self, row: Array, column: Array) -> Array:
+    def number(self, row: Array, column: Array) -> Array:
         """The number of each element in the leaf, uint32."""
         return jax.lax.bitcast_convert_type(row * self.columns + column, jnp.uint32)
 

@@ -47,7 +47,7 @@ def call(
         places = {False: (_slice(i, rows), _slice(j, columns)), True: (_slice(i, rows), _slice(j, 1))}
         blocks = [_load(ref.at[places[each]], masks[each]) for ref, each in zip(refs, program.grouped, strict=False)]
         inside = column < view.columns if masked else None
-        results = program.step(blocks, keys[0, 0], view.index(row, column), inside, Scalars(floats, integers))
+        results = program.step(blocks, keys[0, 0], view.number(row, column), inside, Scalars(floats, integers))
         for ref, new, each in zip(refs[len(operands) :], results, program.grouped[1:], strict=True):
             plgpu.store(ref.at[places[each]], new, mask=masks[each])
 

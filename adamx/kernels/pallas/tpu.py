@@ -44,7 +44,7 @@ def call(
         here = jax.lax.broadcasted_iota(jnp.int32, (view.block[0], groups), 1) == j
         blocks = [_group(ref, here) if each else ref[...] for ref, each in zip(refs, program.grouped, strict=False)]
         inside = column < view.columns if masked else None
-        results = program.step(blocks, keys[0, 0], view.index(row, column), inside, Scalars(floats, integers))
+        results = program.step(blocks, keys[0, 0], view.number(row, column), inside, Scalars(floats, integers))
         for ref, new, each in zip(refs[len(operands) :], results, program.grouped[1:], strict=True):
             if each and groups > 1:
                 others = jnp.where(j == 0, jnp.zeros(ref.shape, jnp.float32), _wide(ref[...]))

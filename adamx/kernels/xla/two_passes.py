@@ -75,7 +75,7 @@ class TwoPasses(NamedTuple):
         if jax.device_count() == 1:
             # Iotas of several axes shard well; but XLA shares them between leaves, and then fuses across leaves.
             index = jax.lax.iota(jnp.uint32, step.leaf.g.size).reshape(inputs[0].shape)
-            step = dataclasses.replace(step, noise=step.noise._replace(index=index))
+            step = dataclasses.replace(step, noise=step.noise._replace(elements=index))
         first = _with(step, inputs)
         _, slots = first.compute(total)
         values = first.layout.tree.flatten_up_to(slots)
