@@ -8,11 +8,11 @@
 
 namespace adamx {
 
-template <Unit kUnit>
+template <Unit kUnit, bool kFuses = false>
 INLINE void DecodeRatios(const Slot& slot, int groups, const float* nu, float* x) {
   const int8_t* code = static_cast<const int8_t*>(slot.code);
   for (int k = 0, at = 0; k < groups; ++k, at += kGroup)
-    DecodeRatio<kUnit>(code + at, Widened(slot.scale[k]), nu + at, x + at);
+    DecodeRatio<kUnit, kFuses>(code + at, Widened(slot.scale[k]), nu + at, x + at);
 }
 
 INLINE void Decode(const Slot& slot, int groups, const float* nu, float* x) {
@@ -35,6 +35,7 @@ INLINE void Decode(const Slot& slot, int groups, const float* nu, float* x) {
     case Format::kRatio:
       if (slot.unit == Unit::kNone) return DecodeRatios<Unit::kNone>(slot, groups, nu, x);
       if (slot.unit == Unit::kItself) return DecodeRatios<Unit::kItself>(slot, groups, nu, x);
+      if (Fuses()) return DecodeRatios<Unit::kRoot, true>(slot, groups, nu, x);
       return DecodeRatios<Unit::kRoot>(slot, groups, nu, x);
   }
 }

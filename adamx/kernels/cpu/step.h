@@ -7,8 +7,8 @@
 #ifndef ADAMX_STEP_H_
 #define ADAMX_STEP_H_
 
+#include "advance.h"
 #include "formats.h"
-#include "rules.h"
 #include "weights.h"
 
 namespace adamx {
