@@ -15,6 +15,7 @@ struct Floats {
   const float* g;
   float* p;
   float* slots[kSlots];
+  bool* ordinary;  // of each group, whether a first and a second moment are; null if nobody asks
 };
 
 template <class How>
@@ -23,7 +24,7 @@ INLINE float Gradient(const How& by, bool l2, float g, float p) {
   return l2 ? gradient + by.s.weight_decay * p : gradient;
 }
 
-// One group's slots; whether quotients may be products.
+// One group's slots; whether what was looked at is ordinary.
 template <class kRule, bool kL2, class How>
 INLINE bool Update(const Constants& s, const Floats& floats) {
   const float *RESTRICT g = floats.g, *RESTRICT p = floats.p;
@@ -37,7 +38,7 @@ INLINE bool Update(const Constants& s, const Floats& floats) {
     if (kRule::slots > 1) y[i] = second;
     if (kRule::slots > 2) z[i] = third;
   }
-  return by.MayMultiply();
+  return by.SawOrdinary();
 }
 
 template <class kRule, Decay kDecay, class How>
@@ -54,7 +55,7 @@ INLINE void Move(const Constants& s, const Floats& floats) {
     x[i] = first;
     if (kRule::slots > 1) y[i] = second;
     if (kRule::slots > 2) z[i] = third;
-    p[i] = Descended<kDecay>(s, p[i], direction);
+    p[i] = Descended<kDecay>(by.s, p[i], direction);
   }
 }
 
@@ -84,16 +85,16 @@ INLINE void MoveBy(Decay decay, const Constants& s, const Floats& floats) {
 }
 
 template <class kRule>
-INLINE void AdvanceGroup(Decay decay, const Constants& s, bool fuses, const Floats& floats) {
+INLINE bool AdvanceGroup(Decay decay, const Constants& s, bool may_multiply, const Floats& floats) {
   const bool raw = s.grad_scale == 1, first = s.first.from_old != 0, second = s.second.from_old != 0;
-  bool multiplies = false;
+  bool ordinary = false;
   if constexpr (kRule::updates)
     Known<true>(raw, [&](auto raw) INLINED {
       Known<kRule::updates_first>(first, [&](auto first) INLINED {
         Known<kRule::updates_second>(second, [&](auto second) INLINED {
           Known<true>(decay == Decay::kL2, [&](auto l2) INLINED {
             using By = How<!raw.value, first.value, second.value, false>;
-            multiplies = Update<kRule, l2.value, By>(s, floats) && fuses;
+            ordinary = Update<kRule, l2.value, By>(s, floats);
           });
         });
       });
@@ -101,21 +102,23 @@ INLINE void AdvanceGroup(Decay decay, const Constants& s, bool fuses, const Floa
   Known<kRule::asks>(raw, [&](auto raw) INLINED {
     Known<kRule::averages_first>(first, [&](auto first) INLINED {
       Known<kRule::averages_second>(second, [&](auto second) INLINED {
-        if (kRule::updates && multiplies)
+        if (kRule::updates && may_multiply && ordinary)
           MoveBy<kRule, How<!raw.value, first.value, second.value, kRule::updates>>(decay, s, floats);
         else
           MoveBy<kRule, How<!raw.value, first.value, second.value, false>>(decay, s, floats);
       });
     });
   });
+  return ordinary;
 }
 
 template <class kRule>
 INLINE void AdvanceBy(const Leaf& leaf, Floats floats, int64_t groups) {
   const Constants s(leaf.scalars);
-  const bool fuses = s.AllowMultiplying();
+  const bool may_multiply = s.AllowMultiplying();
   for (int64_t k = 0; k < groups; ++k) {
-    AdvanceGroup<kRule>(leaf.decay, s, fuses, floats);
+    const bool ordinary = AdvanceGroup<kRule>(leaf.decay, s, may_multiply, floats);
+    if (floats.ordinary != nullptr) floats.ordinary[k] = ordinary;
     floats.g += kGroup;
     floats.p += kGroup;
     for (int j = 0; j < kRule::slots; ++j) floats.slots[j] += kGroup;

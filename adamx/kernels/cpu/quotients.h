@@ -17,7 +17,9 @@ struct Divisor {
 struct Constants : Scalars {
   explicit Constants(const Scalars& s)
       : Scalars(s), of_first(s.first_correction), of_next(s.next_correction), of_second(s.second_correction) {}
-  bool AllowMultiplying() const { return Fuses() && of_first.Allows() && of_next.Allows() && of_second.Allows(); }
+  bool AllowMultiplying() const {
+    return Fuses() && of_first.Allows() && of_next.Allows() && of_second.Allows();
+  }
   Divisor of_first, of_next, of_second;
 };
 
@@ -46,13 +48,17 @@ struct How {
     return near - excess * d.inverse;
   }
 
-  // Beyond 2^-100 to 2^100, what a product is off may be lost: what will be divided is looked at before.
-  INLINE void WillDivide(float x) {
-    const uint32_t size = static_cast<uint32_t>(Bits(x)) << 1;
+  INLINE float Root(float square) const { return std::sqrt(square + s.eps_root) + s.eps; }
+
+  // Beyond 2^-100 to 2^100, what a product is off may be lost, and so may a quick root's rest: what will be divided, or
+  // what a root will be taken of, which must not be negative, is looked at before.
+  INLINE void WillDivide(float x) { Look(static_cast<uint32_t>(Bits(x)) & 0x7FFFFFFFu); }
+  INLINE void WillRoot(float x) { Look(static_cast<uint32_t>(Bits(x))); }
+  INLINE void Look(uint32_t size) {
     least = std::min(least, size - 1);  // zero becomes the largest
     most = std::max(most, size);
   }
-  INLINE bool MayMultiply() const { return least >= ((127u - 100u) << 24) - 1 && most <= (127u + 100u) << 24; }
+  INLINE bool SawOrdinary() const { return least >= ((127u - 100u) << 23) - 1 && most <= (127u + 100u) << 23; }
 
   Constants s;
   uint32_t least = 0xFFFFFFFFu, most = 0;

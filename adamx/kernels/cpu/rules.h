@@ -26,8 +26,6 @@ struct Asks : Defaults {
   static constexpr bool asks = true;
 };
 
-INLINE float Root(const Scalars& s, float square) { return std::sqrt(square + s.eps_root) + s.eps; }
-
 template <bool kNesterovs>
 struct Adam : Defaults {
   static constexpr int slots = 2;
@@ -37,14 +35,14 @@ struct Adam : Defaults {
     mu = by.First(mu, g);
     nu = by.Second(nu, g * g);
     by.WillDivide(mu);
-    by.WillDivide(nu);
+    by.WillRoot(nu);
     if (kNesterovs) by.WillDivide(g);
   }
   template <class How>
   static INLINE float Direction(const How& by, float g, float& mu, float& nu, float&) {
     const float mean = by.Over(mu, kNesterovs ? by.s.of_next : by.s.of_first);
     const float ahead = kNesterovs ? by.First(mean, by.Over(g, by.s.of_first)) : mean;
-    return DivNoNan(ahead, Root(by.s, by.Over(nu, by.s.of_second)));
+    return DivNoNan(ahead, by.Root(by.Over(nu, by.s.of_second)));
   }
 };
 
@@ -57,12 +55,13 @@ struct AMSGrad : Defaults {
     nu = by.Second(nu, g * g);
     if (kRaws) nu_max = Larger(nu_max, nu);
     by.WillDivide(mu);
-    by.WillDivide(kRaws ? nu_max : nu);
+    by.WillRoot(nu);
+    if (kRaws) by.WillDivide(nu_max);
   }
   template <class How>
   static INLINE float Direction(const How& by, float, float& mu, float& nu, float& nu_max) {
     if (!kRaws) nu_max = Larger(nu_max, by.Over(nu, by.s.of_second));
-    return DivNoNan(by.Over(mu, by.s.of_first), Root(by.s, kRaws ? by.Over(nu_max, by.s.of_second) : nu_max));
+    return DivNoNan(by.Over(mu, by.s.of_first), by.Root(kRaws ? by.Over(nu_max, by.s.of_second) : nu_max));
   }
 };
 
@@ -99,11 +98,11 @@ struct RMSProp : Asks {
   template <class How>
   static INLINE void Update(How& by, float g, float& nu, float&, float&) {
     nu = by.Second(nu, g * g);
-    by.WillDivide(nu);
+    by.WillRoot(nu);
   }
   template <class How>
   static INLINE float Direction(const How& by, float g, float& nu, float& trace, float&) {
-    const float direction = by.s.step_size * DivNoNan(g, Root(by.s, by.Over(nu, by.s.of_second)));
+    const float direction = by.s.step_size * DivNoNan(g, by.Root(by.Over(nu, by.s.of_second)));
     if (!kMomenta) return direction;
     trace = by.s.momentum * trace + direction;
     return kNesterovs ? direction + by.s.momentum * trace : trace;
@@ -116,7 +115,7 @@ struct AdaGrad : Asks {
   template <class How>
   static INLINE float Direction(const How& by, float g, float& nu, float&, float&) {
     nu = nu + g * g;
-    return DivNoNan(g, Root(by.s, nu));
+    return DivNoNan(g, by.Root(nu));
   }
 };
 
