@@ -146,8 +146,11 @@ def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches) ->
     portable, devices = module.lowering_parameters.for_export, _partitions(module.axis_context)
     platforms = ctx.platforms or module.platforms
     chosen = {p: branches.on(p, portable, len(platforms) == 1, devices) for p in platforms}
+    function = _of_each({p: branch.function for p, branch in chosen.items()})
     try:
-        return mlir.lower_fun(_of_each({p: branch.function for p, branch in chosen.items()}))(ctx, *operands)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated", DeprecationWarning)
+            return mlir.lower_fun(function)(ctx, *operands)
     except NotImplementedError as error:  # a rule of the user may contain what a kernel cannot do
         specific = [branch.platforms for branch in chosen.values() if branch.platforms is not None]
         others = tuple(branch for branch in branches.branches if branch.platforms not in specific)

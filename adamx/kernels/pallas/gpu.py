@@ -1,5 +1,6 @@
 """Kernels for NVIDIA GPUs, by Triton: a program takes a few groups, or a run of elements if nothing is grouped."""
 
+import contextlib
 import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
+from jax.sharding import AbstractDevice, get_abstract_mesh, use_abstract_mesh
 
 from ..._annotations import Array
 from ..._leaf import Step
@@ -125,7 +127,7 @@ def _of_leaf(leaf: Array, among: range, function: Callable[..., Sequence[Array]]
 
 def _pallas_call(kernel: Any, grid: Any, operands: Sequence[Array], changed: Sequence[int], interpret: Any) -> Any:
     """A call whose results take the places of the changed operands."""
-    return pl.pallas_call(
+    called = pl.pallas_call(
         kernel,
         grid=grid,
         out_shape=types([operands[i] for i in changed]),
@@ -134,6 +136,29 @@ def _pallas_call(kernel: Any, grid: Any, operands: Sequence[Array], changed: Seq
         interpret=interpret,
         name="adamx_step",
     )
+
+    def call(*arguments: Array) -> Any:
+        with contextlib.nullcontext() if interpret else _for_a_gpu():
+            return called(*arguments)
+
+    return call
+
+
+def _for_a_gpu() -> Any:
+    """Within it Triton knows of a GPU, which newer JAX asks for. Where there is none, any: kernels are alike for all.
+
+    Raises:
+        NotImplementedError: the program is over a mesh of other devices.
+    """
+    config: Any = jax.config
+    default, mesh = config.jax_default_device, get_abstract_mesh()
+    device = default if mesh.abstract_device is None else mesh.abstract_device
+    platform = getattr(device, "platform", device) or jax.default_backend()
+    if platform in ("gpu", PLATFORM):
+        return contextlib.nullcontext()
+    if not mesh.empty:
+        raise NotImplementedError(f"Triton compiles for GPUs, and the program's mesh is of {platform} devices")
+    return use_abstract_mesh(mesh.update(abstract_device=AbstractDevice("NVIDIA A100", 108, PLATFORM)))
 
 
 def _masks(view: View, i: Array, row: Array, column: Array) -> dict[bool, Any]:
