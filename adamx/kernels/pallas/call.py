@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from ..._annotations import Array
 from ..._leaf import Step, StepResult
-from ..manual import is_manual
 from ..traced import brought, kind
 from . import gpu, tpu
 from .blocks import BlockProgram, Scalars, group_of, keys
@@ -40,7 +39,7 @@ def apply(device: str, interpret: Any, steps: Sequence[Step], total: Any) -> lis
             small.setdefault((_stored_alike(step), parts.alike(step)), []).append(i)
         else:
             large.setdefault(kind(step), []).append(i)
-    if not interpret and not is_manual():
+    if not interpret:
         for step in {_stored_alike(step): step for step in steps}.values():
             Kernel(parts, step, total, interpret).lower(step)
     for places in large.values():

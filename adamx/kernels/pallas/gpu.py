@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
-from jax.sharding import AbstractDevice, get_abstract_mesh, use_abstract_mesh
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from ..._annotations import Array
 from ..._leaf import Step
@@ -145,20 +145,12 @@ def _pallas_call(kernel: Any, grid: Any, operands: Sequence[Array], changed: Seq
 
 
 def _for_a_gpu() -> Any:
-    """Within it Triton knows of a GPU, which newer JAX asks for. Where there is none, any: kernels are alike for all.
-
-    Raises:
-        NotImplementedError: the program is over a mesh of other devices.
-    """
+    """Within it Triton knows of a GPU, as newer JAX asks. Where there is none, it is any: kernels are alike for all."""
     config: Any = jax.config
-    default, mesh = config.jax_default_device, get_abstract_mesh()
-    device = default if mesh.abstract_device is None else mesh.abstract_device
-    platform = getattr(device, "platform", device) or jax.default_backend()
-    if platform in ("gpu", PLATFORM):
+    default = config.jax_default_device
+    if (getattr(default, "platform", default) or jax.default_backend()) in ("gpu", PLATFORM):
         return contextlib.nullcontext()
-    if not mesh.empty:
-        raise NotImplementedError(f"Triton compiles for GPUs, and the program's mesh is of {platform} devices")
-    return use_abstract_mesh(mesh.update(abstract_device=AbstractDevice("NVIDIA A100", 108, PLATFORM)))
+    return use_abstract_mesh(AbstractMesh((), (), abstract_device=AbstractDevice("NVIDIA A100", 108, PLATFORM)))
 
 
 def _masks(view: View, i: Array, row: Array, column: Array) -> dict[bool, Any]:
