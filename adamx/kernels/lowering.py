@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.core import ShapedArray
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import AbstractMesh, use_abstract_mesh
 
@@ -167,7 +168,7 @@ def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches) ->
 def _without_mesh(ctx: mlir.LoweringRuleContext) -> mlir.LoweringRuleContext:
     """The context of what one device does by itself: its kernels may be for other devices than those of the mesh."""
     given: Sequence[Any] = ctx.avals_in
-    return dataclasses.replace(ctx, avals_in=[jax.core.ShapedArray(x.shape, x.dtype) for x in given])
+    return dataclasses.replace(ctx, avals_in=[ShapedArray(x.shape, x.dtype) for x in given])
 
 
 def _of_each(functions: dict[str, Flat]) -> Flat:
