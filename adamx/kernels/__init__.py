@@ -1,9 +1,9 @@
 """Backends that compute the step of a leaf: `xla` is the reference, `native` and `pallas` make one pass over memory.
 
-`native` does so in C++ on CPUs, `pallas` on NVIDIA GPUs and TPUs, by compiling the rule itself into a kernel. A backend (`backend.Backend`) receives the `Step`s of leaves: the rule with hyperparameters resolved, stored slots,
-gradient, parameter and residual. Which backends support a step is found while tracing. Which of these computes it
-depends on the platform, and is decided when the program is lowered (`lowering`). To add one, add a folder and a line
-of `BACKENDS`.
+`native` does so in C++ on CPUs, `pallas` on NVIDIA GPUs and TPUs, by compiling the rule itself into a kernel. A backend
+(`backend.Backend`) receives the `Step`s of leaves: the rule with hyperparameters resolved, stored slots, gradient,
+parameter and residual. Which backends support a step is found while tracing. Which of these computes it depends on the
+platform, and is decided when the program is lowered (`lowering`). To add one, add a folder and a line of `BACKENDS`.
 """
 
 from collections.abc import Callable, Sequence
