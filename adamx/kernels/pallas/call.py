@@ -11,7 +11,7 @@ from ..._leaf import Step, StepResult
 from ..manual import is_manual
 from ..traced import brought, kind
 from . import gpu, tpu
-from .blocks import BlockProgram, Scalars, group_of, keys
+from .blocks import BlockProgram, Scalars, group_of, has_scalars, keys
 
 DEVICES: dict[str, Any] = {"gpu": gpu, "tpu": tpu}
 
@@ -59,8 +59,7 @@ def apply(device: str, interpret: Any, steps: Sequence[Step], total: Any) -> lis
 
 def is_small(step: Step) -> bool:
     """Whether a leaf shares a kernel with others."""
-    has_scalars = any(jnp.shape(x) == () for x in jax.tree.leaves(step.leaf.stored)) and jnp.shape(step.leaf.g) != ()
-    return jnp.size(step.leaf.g) < MAX_SHARED_SIZE and not group_of(step) and not has_scalars
+    return jnp.size(step.leaf.g) < MAX_SHARED_SIZE and not group_of(step) and not has_scalars(step)
 
 
 def _stored_alike(step: Step) -> Hashable:
