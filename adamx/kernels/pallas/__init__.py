@@ -56,7 +56,7 @@ def _left_to_xla_on_gpus(step: Step) -> str | None:
     """Why XLA takes a step that a kernel supports: it fuses what has no numbers of groups to find first."""
     from .call import is_small
 
-    return None if is_small(step) or any(form.group for form in step.formats) else _ONE_PASS
+    return None if is_small("gpu", step) or any(form.group for form in step.formats) else _ONE_PASS
 
 
 def _left_to_xla_on_tpus(step: Step) -> str | None:
@@ -64,7 +64,7 @@ def _left_to_xla_on_tpus(step: Step) -> str | None:
     from .call import is_small
 
     is_plain = step.leaf.rounding is None and all(isinstance(form, Dense) for form in step.formats)
-    return _ONE_PASS if is_plain and not is_small(step) else None
+    return _ONE_PASS if is_plain and not is_small("tpu", step) else None
 
 
 _ONE_PASS = "XLA makes one pass over memory itself"

@@ -19,7 +19,7 @@ ROWS, LANES = 256, 128
 """Of a block; without groups it is four times as wide."""
 
 MAX_TOGETHER, MAX_ELEMENTS_TOGETHER = 64, 2**16
-"""Leaves that share a kernel, and their elements, which all are in VMEM at once."""
+"""Leaves that share a kernel, and their elements, which all are in VMEM at once, rows filled up to LANES."""
 
 
 def view(shape: tuple[int, ...], group: int) -> View:
@@ -70,9 +70,10 @@ def alike(step: Step) -> Hashable:
     return _matrix(jnp.shape(step.leaf.g))
 
 
-def together(leaves: int, size: int) -> int:
-    """How many of that many leaves of one size share a kernel."""
-    return max(1, min(leaves, MAX_TOGETHER, MAX_ELEMENTS_TOGETHER // size))
+def together(leaves: int, shape: tuple[int, ...]) -> int:
+    """How many of that many leaves of one shape share a kernel; 0 if VMEM has no room for one."""
+    rows, columns = _matrix(shape)
+    return min(leaves, MAX_TOGETHER, MAX_ELEMENTS_TOGETHER // (rows * -(-columns // LANES) * LANES))
 
 
 def program_together(step: Step, total: Any, leaves: int) -> BlockProgram:
