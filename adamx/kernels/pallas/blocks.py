@@ -5,6 +5,7 @@ the block, such as bias corrections, are computed once, outside of the kernel, a
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -156,8 +157,14 @@ class BlockProgram:
         return [x for x, of_blocks in zip(results, self._blocks[1:], strict=True) if of_blocks]
 
     def scalars(self, step: Step) -> list[Array]:
-        """The scalars that a leaf's blocks read; the same for all leaves if slots have no scalars."""
-        return self._traced.scalars(_scalars(step))
+        """The scalars that a leaf's blocks read; the same for all leaves, and computed once, if no slot is a scalar."""
+        if of_leaf := _scalars(step):
+            return self._traced.scalars(of_leaf)
+        return self._shared_scalars
+
+    @functools.cached_property
+    def _shared_scalars(self) -> list[Array]:
+        return self._traced.scalars()
 
     def operands(self, step: Step) -> list[Array]:
         """The arrays of a leaf that are cut into blocks: the gradient and those that the step changes."""
