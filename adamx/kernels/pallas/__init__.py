@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,9 +21,14 @@ from ..backend import Backend
 _DTYPES = (jnp.float32, jnp.bfloat16)
 _MAX_SIZE = 2**31
 
+_OLDEST = (0, 10)
+"""The JAX whose Mosaic compiles all formats: others fail when a program is compiled, too late to leave it to XLA."""
+
 
 def _missing(module: str) -> str | None:
     """Why a part of Pallas is not available; `None` if it is."""
+    if jax.__version_info__ < _OLDEST:
+        return f"this is JAX {jax.__version__}, and kernels are for {'.'.join(map(str, _OLDEST))} or later"
     try:
         importlib.import_module(module)
     except ImportError as error:

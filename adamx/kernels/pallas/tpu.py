@@ -45,9 +45,10 @@ def call(
         blocks = [_group(ref, here) if each else ref[...] for ref, each in zip(refs, program.grouped, strict=False)]
         inside = column < view.columns if masked else None
         results = program.step(blocks, keys[0, 0], view.number(row, column), inside, Scalars(floats, integers))
-        for ref, new, each in zip(refs[len(operands) :], results, program.grouped[1:], strict=True):
-            if each and groups > 1:
-                others = jnp.where(j == 0, jnp.zeros(ref.shape, jnp.float32), _wide(ref[...]))
+        changed = zip(refs[1 : len(operands)], refs[len(operands) :], results, program.grouped[1:], strict=True)
+        for old, ref, new, each in changed:
+            if each and groups > 1:  # later groups keep their old numbers: interpreters show them to the next block
+                others = jnp.where(j == 0, _wide(old[...]), _wide(ref[...]))
                 new = _narrow(jnp.where(here, _wide(new), others), ref.dtype)
             ref[...] = new
 
