@@ -67,10 +67,12 @@ def _left_to_xla_on_gpus(step: Step) -> str | None:
 
 def _left_to_xla_on_tpus(step: Step) -> str | None:
     """Why XLA takes a step that a kernel supports: it fuses what it does not have to lay out anew."""
-    from .call import is_small
+    from . import call, tpu
 
+    if call.is_small("tpu", step):
+        return tpu.why_not_together(step)
     is_plain = step.leaf.rounding is None and all(isinstance(form, Dense) for form in step.formats)
-    return _ONE_PASS if is_plain and not is_small("tpu", step) else None
+    return _ONE_PASS if is_plain else tpu.why_not_alone(jnp.shape(step.leaf.g))
 
 
 _ONE_PASS = "XLA makes one pass over memory itself"

@@ -111,9 +111,7 @@ class Kernel:
         """Lower the kernel by itself."""
         program = self._program
         arguments = jax.eval_shape(lambda: (Scalars.of(program.scalars(step)), keys([step]), program.operands(step)))
-        plain = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arguments)
-        with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):  # also inside of `jax.shard_map`
-            self._call.trace(*plain).lower(lowering_platforms=(self._platform,))
+        self._call.trace(*arguments).lower(lowering_platforms=(self._platform,))
 
 
 class SharedKernel:

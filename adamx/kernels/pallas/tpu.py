@@ -11,6 +11,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from ..._annotations import Array
 from ..._leaf import Step
+from ..traced import brought
 from .blocks import BlockProgram, Scalars, View, types
 
 PLATFORM = "tpu"
@@ -20,6 +21,9 @@ ROWS, LANES = 256, 128
 
 MAX_TOGETHER, MAX_ELEMENTS_TOGETHER = 64, 2**16
 """Leaves that share a kernel, and their elements, which all are in VMEM at once, rows filled up to LANES."""
+
+FEWEST_COLUMNS, MOST_GROUPS = 9, 1024
+"""Of rows that blocks are cut from: arrays of fewer columns lie transposed, and each block walks its row's groups."""
 
 
 def view(shape: tuple[int, ...], group: int) -> View:
@@ -75,6 +79,27 @@ def together(leaves: int, shape: tuple[int, ...]) -> int:
     """How many of that many leaves of one shape share a kernel; 0 if VMEM has no room for one."""
     rows, columns = _matrix(shape)
     return min(leaves, MAX_TOGETHER, MAX_ELEMENTS_TOGETHER // (rows * -(-columns // LANES) * LANES))
+
+
+def why_not_together(step: Step) -> str | None:
+    """Why small leaves are better not stacked: XLA would copy each of their arrays to lay it out for a kernel."""
+    shape = jnp.shape(step.leaf.g)
+    rows, columns = _matrix(shape)
+    if any(x.dtype != jnp.float32 for x in jax.tree.leaves(brought(step)._replace(key=None))):
+        return "small arrays of other dtypes than float32 would be copied to be stacked"
+    if len(shape) > 2 or columns < min(rows, LANES):
+        return "small arrays of more than two axes, or of more rows than columns, would be copied to be stacked"
+    return None
+
+
+def why_not_alone(shape: tuple[int, ...]) -> str | None:
+    """Why a leaf of this shape is better not cut into blocks."""
+    rows, columns = _matrix(shape)
+    if columns < min(rows, FEWEST_COLUMNS):
+        return f"rows of {columns} elements would be filled up to {LANES} for a kernel"
+    if columns > MOST_GROUPS * LANES:
+        return f"rows of {columns} elements are too long for a kernel"
+    return None
 
 
 def program_together(step: Step, total: Any, leaves: int) -> BlockProgram:
