@@ -341,8 +341,10 @@ def test_a_rule_with_derivatives_of_its_own(platform):
         ((64, 16), {}, "more rows than columns, would be copied"),
         ((3, 3, 3, 16), {}, "more than two axes"),
         ((1000, 4), {}, "one pass over memory itself"),  # of 128 columns in VMEM: too large to share
-        ((4096, 16), {"moments": "int8"}, ""),
-        ((4096, 8), {"moments": "int8"}, "rows of 8 elements would be filled up to 128"),
+        ((2048, 1024), {"moments": "int8"}, ""),
+        ((4096, 16), {"moments": "int8"}, r"(4096, 16) lie transposed and would be copied"),
+        ((2048, 10000), {"moments": "bfloat16"}, r"(2048, 10000) lie transposed and would be copied"),
+        ((2048, 10000), {"moments": "int8"}, ""),  # which XLA takes in more than two passes
         ((2**18,), {"moments": "int8"}, "rows of 262144 elements are too long"),
     ],
 )

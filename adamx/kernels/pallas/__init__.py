@@ -72,7 +72,7 @@ def _left_to_xla_on_tpus(step: Step) -> str | None:
     if call.is_small("tpu", step):
         return tpu.why_not_together(step)
     is_plain = step.leaf.rounding is None and all(isinstance(form, Dense) for form in step.formats)
-    return _ONE_PASS if is_plain else tpu.why_not_alone(jnp.shape(step.leaf.g))
+    return _ONE_PASS if is_plain else tpu.why_not_alone(step)
 
 
 _ONE_PASS = "XLA makes one pass over memory itself"
