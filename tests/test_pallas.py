@@ -116,6 +116,23 @@ def test_every_rule_that_keeps_elements_apart(name, device, interpreted):
     check_same(MAKERS[name], {"w": ODD["w"], "b": (7,)}, steps=2, moments="int8")
 
 
+class Counts(adamx.Rule):
+    """A rule with two slots for a whole leaf: the number of its steps, and a constant."""
+
+    slots = adamx.Moments(*(adamx.Slot(init=lambda p, dtype: jnp.zeros([], dtype)) for _ in range(2)))
+    elementwise = True
+
+    def step(self, g, s, at):
+        return g / (1 + s.mu), adamx.Moments(s.mu + 1, jnp.float32(3))
+
+
+@pytest.mark.parametrize("device", PLATFORMS)
+@pytest.mark.parametrize("make", [adamx.adamx, lambda *args, **options: adamx.optimizer(Counts(), *args, **options)])
+def test_slots_for_a_whole_leaf_also_where_it_is_a_scalar(make, device, interpreted):
+    interpreted(device)
+    check_same(make, {"scalar": (), "one": (1,), "b": (7,)}, steps=2)
+
+
 WAYS = [
     (moments, weights)
     for moments in ("float32", "bfloat16", "int8")
@@ -289,6 +306,53 @@ def test_a_rule_that_kernels_cannot_do_is_left_to_xla_with_a_warning():
             assert "pallas_step" not in lowered(adamx.optimizer(Special(), RATE, moments="int8"), params, platform)
         with pytest.raises(NotImplementedError, match="digamma"):
             lowered(adamx.optimizer(Special(), RATE, moments="int8", kernel="pallas"), params, platform)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS.values())
+def test_whatever_pallas_raises_the_step_is_left_to_xla(platform):
+    class Table(adamx.Adam):
+        def step(self, g, s, at):
+            return g * np.full(g.shape, 2.0, np.float32), s
+
+    params = tree({"w": ODD["w"]}, 0)
+    with pytest.warns(UserWarning, match="a step is left to XLA: Pallas cannot compile Table: .*constants"):
+        assert "pallas_step" not in lowered(adamx.optimizer(Table(), RATE, moments="int8"), params, platform)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS.values())
+def test_a_rule_with_derivatives_of_its_own(platform):
+    cubed = jax.custom_vjp(lambda x: x * x * x)
+    cubed.defvjp(lambda x: (cubed(x), x), lambda x, dy: (3 * x * x * dy,))
+
+    class Cubed(adamx.Adam):
+        def step(self, g, s, at):
+            return super().step(cubed(g), s, at)
+
+    opt = adamx.optimizer(Cubed(), RATE, moments="int8")
+    assert "pallas_step" in lowered(opt, tree({"w": ODD["w"]}, 0), platform)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "why"),
+    [
+        ((1024,), {}, ""),
+        ((16, 128), {}, ""),
+        ((1024,), {"mu_dtype": jnp.bfloat16}, "other dtypes than float32 would be copied"),
+        ((64, 16), {}, "more rows than columns, would be copied"),
+        ((3, 3, 3, 16), {}, "more than two axes"),
+        ((1000, 4), {}, "one pass over memory itself"),  # of 128 columns in VMEM: too large to share
+        ((2048, 1024), {"moments": "int8"}, ""),
+        ((4096, 16), {"moments": "int8"}, r"(4096, 16) lie transposed and would be copied"),
+        ((2048, 10000), {"moments": "bfloat16"}, r"(2048, 10000) lie transposed and would be copied"),
+        ((2048, 10000), {"moments": "int8"}, ""),  # which XLA takes in more than two passes
+        ((2**18,), {"moments": "int8"}, "rows of 262144 elements are too long"),
+    ],
+)
+def test_auto_leaves_to_xla_what_tpus_lay_out_otherwise(shape, options, why):
+    params = {"w": jax.ShapeDtypeStruct(shape, jnp.float32)}
+    (plan,) = adamx.explain(adamx.adamw(RATE, **options), params, platform="tpu")
+    assert plan.kernel == ("xla" if why else "pallas")
+    assert why in plan.why
 
 
 @pytest.mark.devices

@@ -62,15 +62,17 @@ def _left_to_xla_on_gpus(step: Step) -> str | None:
     """Why XLA takes a step that a kernel supports: it fuses what has no numbers of groups to find first."""
     from .call import is_small
 
-    return None if is_small(step) or any(form.group for form in step.formats) else _ONE_PASS
+    return None if is_small("gpu", step) or any(form.group for form in step.formats) else _ONE_PASS
 
 
 def _left_to_xla_on_tpus(step: Step) -> str | None:
     """Why XLA takes a step that a kernel supports: it fuses what it does not have to lay out anew."""
-    from .call import is_small
+    from . import call, tpu
 
+    if call.is_small("tpu", step):
+        return tpu.why_not_together(step)
     is_plain = step.leaf.rounding is None and all(isinstance(form, Dense) for form in step.formats)
-    return _ONE_PASS if is_plain and not is_small(step) else None
+    return _ONE_PASS if is_plain else tpu.why_not_alone(step)
 
 
 _ONE_PASS = "XLA makes one pass over memory itself"

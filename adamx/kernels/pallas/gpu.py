@@ -62,9 +62,9 @@ def alike(step: Step) -> Hashable:
     return jnp.size(step.leaf.g)
 
 
-def together(leaves: int, size: int) -> int:
-    """How many of that many leaves of one size share a kernel."""
-    del size
+def together(leaves: int, shape: tuple[int, ...]) -> int:
+    """How many of that many leaves of one shape share a kernel."""
+    del shape
     return max(FEWEST_TOGETHER, min(MOST_TOGETHER, -(-leaves // FEW_KERNELS)))
 
 
