@@ -30,7 +30,7 @@ FOR_EACH_MACHINE bool PlacesAgree() {
 FOR_EACH_MACHINE bool QuotientsAgree() {
   for (int i = 0; i < 10000000 && Fuses(); ++i) {
     Scalars scalars{};
-    scalars.first_correction = i % 2 ? 1 / (1 + std::fabs(Any(20))) : std::min(1.0f, Float((127 - i % 24) * kOctave - i));
+    scalars.first_correction = i % 2 ? 1 / (1 + std::fabs(Any(20))) : Float((127 - i % 24) * kOctave - i % kOctave);
     const Constants s(scalars);
     if (!s.of_first.Allows()) continue;
     // A quotient is hard to round where it is a float and a half: such a one's numerator is near that of this.

@@ -41,16 +41,18 @@ INLINE bool Update(const Constants& s, const Floats& floats) {
   return by.SawOrdinary();
 }
 
-template <class kRule, Decay kDecay, class How>
-INLINE void Move(const Constants& s, const Floats& floats) {
+// Weights, and what slots are not updated yet, of one group or of many.
+template <class kRule, Decay kDecay, class How, bool kUpdates>
+INLINE void Move(const Constants& s, const Floats& floats, int64_t n) {
   const float* RESTRICT g = floats.g;
   float* RESTRICT p = floats.p;
   float *RESTRICT x = floats.slots[0], *RESTRICT y = floats.slots[1], *RESTRICT z = floats.slots[2];
-  const How by(s);
+  How by(s);
   ROLLED
-  for (int i = 0; i < kGroup; ++i) {
-    const float gradient = kRule::asks ? Gradient(by, kDecay == Decay::kL2, g[i], p[i]) : 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const float gradient = kRule::asks || kUpdates ? Gradient(by, kDecay == Decay::kL2, g[i], p[i]) : 0;
     float first = x[i], second = kRule::slots > 1 ? y[i] : 0, third = kRule::slots > 2 ? z[i] : 0;
+    if constexpr (kUpdates) kRule::Update(by, gradient, first, second, third);
     const float direction = kRule::Direction(by, gradient, first, second, third);
     x[i] = first;
     if (kRule::slots > 1) y[i] = second;
@@ -72,15 +74,15 @@ template <class kRule, class How>
 INLINE void MoveBy(Decay decay, const Constants& s, const Floats& floats) {
   switch (decay) {
     case Decay::kNone:
-      return Move<kRule, Decay::kNone, How>(s, floats);
+      return Move<kRule, Decay::kNone, How, false>(s, floats, kGroup);
     case Decay::kShrink:
-      return Move<kRule, Decay::kShrink, How>(s, floats);
+      return Move<kRule, Decay::kShrink, How, false>(s, floats, kGroup);
     case Decay::kL2:
-      return Move<kRule, Decay::kL2, How>(s, floats);
+      return Move<kRule, Decay::kL2, How, false>(s, floats, kGroup);
     case Decay::kCautious:
-      return Move<kRule, Decay::kCautious, How>(s, floats);
+      return Move<kRule, Decay::kCautious, How, false>(s, floats, kGroup);
     case Decay::kProximal:
-      return Move<kRule, Decay::kProximal, How>(s, floats);
+      return Move<kRule, Decay::kProximal, How, false>(s, floats, kGroup);
   }
 }
 
@@ -112,9 +114,25 @@ INLINE bool AdvanceGroup(Decay decay, const Constants& s, bool may_multiply, con
   return ordinary;
 }
 
+// From memory, all at once is faster: its bandwidth is what counts, and long streams have more of it. False if this is
+// of the kinds that are not so common as to be worth the compiler's time.
+template <class kRule>
+INLINE bool AdvanceStream(Decay decay, const Constants& s, const Floats& floats, int64_t n) {
+  if constexpr (kRule::updates) {
+    if (s.first.from_old == 0 || s.second.from_old == 0 || decay > Decay::kShrink) return false;
+    Known<true>(s.grad_scale == 1, [&](auto raw) INLINED {
+      using By = How<!raw.value, true, true, false>;
+      if (decay == Decay::kNone) Move<kRule, Decay::kNone, By, true>(s, floats, n);
+      else Move<kRule, Decay::kShrink, By, true>(s, floats, n);
+    });
+  }
+  return kRule::updates;
+}
+
 template <class kRule>
 INLINE void AdvanceBy(const Leaf& leaf, Floats floats, int64_t groups) {
   const Constants s(leaf.scalars);
+  if (floats.ordinary == nullptr && AdvanceStream<kRule>(leaf.decay, s, floats, groups * kGroup)) return;
   const bool may_multiply = s.AllowMultiplying();
   for (int64_t k = 0; k < groups; ++k) {
     const bool ordinary = AdvanceGroup<kRule>(leaf.decay, s, may_multiply, floats);

@@ -1,7 +1,7 @@
 // The codes of slots: a group to float and back.
 //
-// What is quick is not right for every float: it says so, and then the group is done again with care. Codes come out the
-// same.
+// What is quick is not right for every float: it says so, and then the group is done again with care. Codes come out
+// the same.
 
 #ifndef ADAMX_CODES_H_
 #define ADAMX_CODES_H_
@@ -26,6 +26,7 @@ INLINE bool EncodeMeanQuickly(const float* RESTRICT x, const uint32_t* RESTRICT 
 
 INLINE void EncodeMean(const float* RESTRICT x, const uint32_t* RESTRICT bits, uint16_t* RESTRICT code) {
   if (EncodeMeanQuickly(x, bits, code)) return;
+  ROLLED
   for (int i = 0; i < kGroup; ++i) {
     const uint32_t raw = static_cast<uint32_t>(Bits(x[i])), size = raw & 0x7FFFFFFFu;
     const uint32_t down = raw >> 16, up = (raw + (bits[i] >> 16)) >> 16;
@@ -52,6 +53,7 @@ INLINE bool EncodeFloatCodeQuickly(const float* RESTRICT x, const uint32_t* REST
 
 INLINE void EncodeFloatCode(const float* RESTRICT x, const uint32_t* RESTRICT bits, uint16_t* RESTRICT code) {
   if (EncodeFloatCodeQuickly(x, bits, code)) return;
+  ROLLED
   for (int i = 0; i < kGroup; ++i) {
     const uint32_t raw = static_cast<uint32_t>(Bits(x[i])) & 0x7FFFFFFFu;
     const uint32_t down = raw >> 15, up = (raw + (bits[i] >> 17)) >> 15;
@@ -134,8 +136,8 @@ INLINE int32_t ScaleOf(int32_t top) {
   return top < kInfinite ? std::min((top + kQuarter - 1) & -kQuarter, kInfinite - kQuarter) : top;
 }
 
-// By what approximates the roots and is off by less than kDoubt: with codes so far from where they change, they are right.
-// In places of 2^-20 of a code, which leaves room for the 127 codes and their sign.
+// By what approximates the roots and is off by less than kDoubt: with codes so far from where they change, they are
+// right. In places of 2^-20 of a code, which leaves room for the 127 codes and their sign.
 constexpr int kPlaces = 20;
 constexpr int32_t kDoubt = 128;
 
@@ -161,7 +163,7 @@ INLINE bool EncodeRatioQuickly(const float* RESTRICT ratios, float scale, const 
   const float inverse = 1.41421356f / scale;
   int32_t nearest = 0x7FFFFFFF;
   for (int i = 0; i < kGroup; ++i) {
-    const float part = ratios[i] * inverse, divisor = 1 + std::fabs(part);  // from 1 to 2, whose inverse is nearly a parabola
+    const float part = ratios[i] * inverse, divisor = 1 + std::fabs(part);  // from 1 to 2: its inverse is like a parabola
     const float first = (0.32323232f * divisor - 1.4545455f) * divisor + 2.1212121f, lack = 1 - divisor * first;
     const float near = part * first, nearer = near + near * lack, quotient = nearer + nearer * (lack * lack);
     const int32_t place = static_cast<int32_t>(quotient * (254.0f * (1 << kPlaces)));
@@ -177,12 +179,14 @@ INLINE void EncodeRatioCarefully(const float* RESTRICT x, const float* RESTRICT 
                                  int8_t* RESTRICT code, uint16_t& scale_out) {
   alignas(64) float ratios[kGroup];
   int32_t top = 0;
+  ROLLED
   for (int i = 0; i < kGroup; ++i) {
     ratios[i] = kUnit == Unit::kNone ? x[i] : DivNoNan(x[i], UnitOf<kUnit>(nu[i]));
     top = std::max(top, Bits(ratios[i]) & 0x7FFFFFFF);
   }
   const int32_t up = ScaleOf(top);
   const float scale = up == 0 ? 1.0f : Float(up);  // beside zeros any will do
+  ROLLED
   for (int i = 0; i < kGroup; ++i) {
     const float place = 254.0f * (ratios[i] / (scale + std::fabs(ratios[i])));
     const float dithered = place + UnitInterval(bits[i]) + 128.0f;  // cut off, it is rounded down

@@ -58,7 +58,8 @@ INLINE void EncodeRatios(const Slot& slot, int groups, const float* nu, const bo
   alignas(64) float ratios[kBlock];
   float scales[kGroups];
   if (kUnit == Unit::kRoot)
-    for (int k = 0, at = 0; k < groups; ++k, at += kGroup) scales[k] = ordinary[k] ? RatiosOf(x + at, nu + at, ratios + at) : 0;
+    for (int k = 0, at = 0; k < groups; ++k, at += kGroup)
+      scales[k] = ordinary[k] ? RatiosOf(x + at, nu + at, ratios + at) : 0;
   for (int k = 0, at = 0; k < groups; ++k, at += kGroup) {
     const bool done = kUnit == Unit::kRoot && scales[k] != 0 &&
                       EncodeRatioQuickly(ratios + at, scales[k], bits + at, code + at);

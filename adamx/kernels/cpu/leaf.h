@@ -78,8 +78,8 @@ INLINE float UnitInterval(uint32_t bits) { return static_cast<float>(static_cast
 
 INLINE float DivNoNan(float x, float y) { return y == 0 ? 0 * x : x / y; }
 
-// What is worked on: whole groups of a leaf, one after the other in memory. A group that is shorter than the others is a
-// copy, filled up with zeros, which must not be heard of in what the group shares.
+// What is worked on: whole groups of a leaf, one after the other in memory. A group that is shorter than the others is
+// a copy, filled up with zeros, which must not be heard of in what the group shares.
 
 struct Block {
   int64_t at;     // the number of the first element in the leaf

@@ -1,5 +1,5 @@
-// Division by a number that all elements are divided by, as bias corrections are: three multiplications take a third of a
-// division's time, and are rounded as it is.
+// Division by a number that all elements are divided by, as bias corrections are: three multiplications take a third of
+// a division's time, and are rounded as it is.
 
 #ifndef ADAMX_QUOTIENTS_H_
 #define ADAMX_QUOTIENTS_H_
@@ -29,8 +29,8 @@ INLINE float Averaged(float old, float now, float weight) {
   return base + weight * (other - base);
 }
 
-// What rules do with their constants. Whether gradients are scaled, and which way averages go, is known to the compiler:
-// it fuses products and sums otherwise where it is not.
+// What rules do with their constants. Whether gradients are scaled, and which way averages go, is known to the
+// compiler: it fuses products and sums otherwise where it is not.
 template <bool kScales, bool kFirstFromOld, bool kSecondFromOld, bool kMultiplies>
 struct How {
   explicit How(const Constants& constants) : s(constants) {}

@@ -1,8 +1,9 @@
 // One step of Adam's family on one leaf, in one pass over memory.
 //
-// A leaf is cut into blocks that fit the first-level cache. A block is widened to float, moved by its rule, and narrowed
-// again, one stage after the other; float arrays are worked on where they lie, and a leaf that has no others in one run.
-// Every stage computes what the Python does, operation by operation, products and sums fused as XLA fuses them.
+// A leaf is cut into blocks of whole groups that fit the first-level cache. A block is widened to float, moved by its
+// rule, and narrowed again, one stage after the other; float arrays are worked on where they lie, and a leaf that has
+// no others in one run. Every stage computes what the Python does, operation by operation, products and sums fused as
+// XLA fuses them.
 
 #ifndef ADAMX_STEP_H_
 #define ADAMX_STEP_H_
@@ -153,6 +154,7 @@ inline void StepFloats(const Leaf& leaf, int64_t first, int64_t last) {  // in o
 }
 
 inline void StepCodes(const Leaf& leaf, int64_t first, int64_t last) {
+  if (first >= last) return;
   const Cut cut = CutOf(leaf);
   const int64_t groups = (cut.row + kGroup - 1) / kGroup;
   struct Place {

@@ -93,6 +93,7 @@ INLINE void LoadWeights(const Leaf& leaf, const Block& b, float* RESTRICT x) {
 // One group's new weights in bfloat16, and what is kept beside them.
 
 INLINE void StoreNearest(const float* RESTRICT x, uint16_t* RESTRICT p, uint32_t* RESTRICT kept) {
+  ROLLED
   for (int i = 0; i < kGroup; ++i) {
     kept[i] = NearestFinite(x[i]);  // once more, for loops that write one width only
     p[i] = static_cast<uint16_t>(kept[i]);
@@ -104,12 +105,14 @@ INLINE void StoreKahan(const float* RESTRICT x, const uint32_t* RESTRICT bits, u
   alignas(64) uint32_t kept[kGroup];
   alignas(64) float rests[kGroup];
   StoreNearest(x, p, kept);
+  ROLLED
   for (int i = 0; i < kGroup; ++i) rests[i] = Finite(x[i]) ? x[i] - Widened(kept[i]) : 0.0f;
+  ROLLED
   for (int i = 0; i < kGroup; ++i) lost[i] = static_cast<uint16_t>(Stochastic(rests[i], bits[i]));
 }
 
-// What is finite, and stays so, needs no care: its sign is the same in the weight and in what is left beside it. False if
-// something is not.
+// What is finite, and stays so, needs no care: its sign is the same in the weight and in what is left beside it. False
+// if something is not.
 INLINE bool StoreSplit8Quickly(const float* RESTRICT x, const uint32_t* RESTRICT bits, uint16_t* RESTRICT p,
                                int8_t* RESTRICT code) {
   int32_t most = 0;
@@ -130,12 +133,14 @@ INLINE void StoreSplit8(const float* RESTRICT x, const uint32_t* RESTRICT bits, 
                         int8_t* RESTRICT code) {
   alignas(64) uint32_t kept[kGroup];
   StoreNearest(x, p, kept);
+  ROLLED
   for (int i = 0; i < kGroup; ++i) code[i] = static_cast<int8_t>(DitheredResidual(x[i], kept[i], bits[i]));
 }
 
 INLINE void StoreSplit16(const float* RESTRICT x, uint16_t* RESTRICT p, int16_t* RESTRICT code) {
   alignas(64) uint32_t kept[kGroup];
   StoreNearest(x, p, kept);
+  ROLLED
   for (int i = 0; i < kGroup; ++i) code[i] = static_cast<int16_t>(ExactResidual(x[i], kept[i]));
 }
 
