@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.core import ShapedArray
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import AbstractMesh, use_abstract_mesh
 
@@ -150,12 +151,11 @@ def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches) ->
     chosen = {p: branches.on(p, portable, len(platforms) == 1, devices) for p in platforms}
     lowered = mlir.lower_fun(_of_each({p: branch.function for p, branch in chosen.items()}))
     try:
-        with warnings.catch_warnings():
+        if not any(branch.alone for branch in chosen.values()):
+            return lowered(ctx, *operands)
+        with use_abstract_mesh(AbstractMesh((), ())), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated", DeprecationWarning)
-            if not any(branch.alone for branch in chosen.values()):
-                return lowered(ctx, *operands)
-            with use_abstract_mesh(AbstractMesh((), ())):
-                return lowered(_without_mesh(ctx), *operands)
+            return lowered(_without_mesh(ctx), *operands)
     except NotImplementedError as error:  # a rule of the user may contain what a kernel cannot do
         specific = [branch.platforms for branch in chosen.values() if branch.platforms is not None]
         others = tuple(branch for branch in branches.branches if branch.platforms not in specific)
@@ -168,7 +168,7 @@ def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches) ->
 def _without_mesh(ctx: mlir.LoweringRuleContext) -> mlir.LoweringRuleContext:
     """The context of what one device does by itself: its kernels may be for other devices than those of the mesh."""
     given: Sequence[Any] = ctx.avals_in
-    return dataclasses.replace(ctx, avals_in=[jax.core.ShapedArray(x.shape, x.dtype) for x in given])
+    return dataclasses.replace(ctx, avals_in=[ShapedArray(x.shape, x.dtype) for x in given])
 
 
 def _of_each(functions: dict[str, Flat]) -> Flat:
