@@ -179,8 +179,11 @@ class BlockProgram:
         for v, of_blocks in zip(self._traced.inside.jaxpr.outvars, self._blocks[1:], strict=True):
             if of_blocks:
                 found.append(next(arrays))
+            elif isinstance(v, Literal):
+                aval: Any = v.aval
+                found.append(jnp.asarray(v.val, aval.dtype))
             else:
-                found.append(jnp.asarray(v.val) if isinstance(v, Literal) else made[v])
+                found.append(made[v])
         return self._traced.structure.unflatten(found)
 
 
