@@ -53,8 +53,9 @@ test-accelerators: .venv-accelerators/accelerators  ## bytes, kernels, memory of
 	JAX_PLATFORMS=cpu ALLOW_MULTIPLE_LIBTPU_LOAD=1 JAX_ENABLE_COMPILATION_CACHE=false \
 	    .venv-accelerators/bin/python -m pytest $(PYTEST_ARGS) -W default tests/test_accelerators.py
 
-sanitize:  ## the native kernel under the address, undefined-behaviour and thread sanitizers
+sanitize:  ## the native kernel under the address, undefined-behaviour and thread sanitizers; quick loops beside careful ones
 	@mkdir -p build
+	$(CXX) -std=c++17 -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math tests/native/quick.cc -o build/quick && ./build/quick
 	for kind in address,undefined thread; do \
 	    $(CXX) -std=c++17 -O1 -g -pthread -fsanitize=$$kind -fno-sanitize-recover=all tests/native/sanitize.cc -o build/sanitize && \
 	    ./build/sanitize || exit 1; done
