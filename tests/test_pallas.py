@@ -345,7 +345,8 @@ def test_a_rule_with_derivatives_of_its_own(platform):
         ((4096, 16), {"moments": "int8"}, r"(4096, 16) lie transposed and would be copied"),
         ((2048, 10000), {"moments": "bfloat16"}, r"(2048, 10000) lie transposed and would be copied"),
         ((2048, 10000), {"moments": "int8"}, ""),  # which XLA takes in more than two passes
-        ((2**18,), {"moments": "int8"}, "rows of 262144 elements are too long"),
+        ((2**18,), {"moments": "int8"}, "arrays of 1 rows would be cut into blocks of less than a tile"),
+        ((8, 2**18), {"moments": "int8"}, "rows of 262144 elements are too long"),
     ],
 )
 def test_auto_leaves_to_xla_what_tpus_lay_out_otherwise(shape, options, why):
