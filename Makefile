@@ -3,7 +3,7 @@ BIN := .venv/bin
 # Reproducible versions. `make test CONSTRAINTS=` takes the newest that pyproject.toml allows.
 CONSTRAINTS ?= constraints-newest.txt
 # Under other JAX versions than this Python's newest, what depends on JAX and not on the platform.
-CONTRACTS := tests/test_contracts.py tests/test_alike.py tests/test_flax.py tests/test_kernels.py tests/test_sums.py tests/test_backends.py tests/test_native_loading.py
+CONTRACTS := tests/test_contracts.py tests/test_alike.py tests/test_flax.py tests/test_kernels.py tests/test_sums.py tests/test_backends.py tests/test_pallas.py tests/test_native_loading.py
 # A Python whose newest JAX is the newest of all: 3.12 or later, on the path or pyenv's.
 NEWER := $(firstword $(shell for v in 3.14 3.13 3.12; do command -v python$$v; \
     for root in "$${PYENV_ROOT:-$$HOME/.pyenv}" "$$(dirname "$$(dirname "$$(command -v python3)")")"; do \
@@ -53,8 +53,9 @@ test-accelerators: .venv-accelerators/accelerators  ## bytes, kernels, memory of
 	JAX_PLATFORMS=cpu ALLOW_MULTIPLE_LIBTPU_LOAD=1 JAX_ENABLE_COMPILATION_CACHE=false \
 	    .venv-accelerators/bin/python -m pytest $(PYTEST_ARGS) -W default tests/test_accelerators.py
 
-sanitize:  ## the native kernel under the address, undefined-behaviour and thread sanitizers
+sanitize:  ## the native kernel under the address, undefined-behaviour and thread sanitizers; quick loops beside careful ones
 	@mkdir -p build
+	$(CXX) -std=c++17 -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math tests/native/quick.cc -o build/quick && ./build/quick
 	for kind in address,undefined thread; do \
 	    $(CXX) -std=c++17 -O1 -g -pthread -fsanitize=$$kind -fno-sanitize-recover=all tests/native/sanitize.cc -o build/sanitize && \
 	    ./build/sanitize || exit 1; done

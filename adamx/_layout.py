@@ -37,7 +37,7 @@ class Layout(NamedTuple):
         pairs, tree = jax.tree_util.tree_flatten_with_path(rule.slots)
         names = tuple(jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in pairs)
         paths, slots = tuple(path for path, _ in pairs), tuple(slot for _, slot in pairs)
-        real = tuple(not _of_elements(slot) if apart else slot.nonnegative for slot in slots)
+        real = tuple(not of_elements(slot) if apart else slot.nonnegative for slot in slots)
         return cls(names, paths, slots, tree, tuple(formats(moments, names)), mu_dtype, real, apart)
 
     def formats_of(self, leaf: tuple[int, ...], shapes: list[tuple[int, ...] | None], wide: np.dtype) -> list[Format]:
@@ -120,7 +120,8 @@ class Layout(NamedTuple):
         return found
 
 
-def _of_elements(slot: Slot) -> bool:
+@functools.cache
+def of_elements(slot: Slot) -> bool:
     """Whether the slot has a number for each element of a leaf."""
     leaf = jax.ShapeDtypeStruct((2, 3), np.float32)
     first = jax.eval_shape(lambda p: slot.init(p, dtype=np.float32), leaf)

@@ -57,8 +57,8 @@ def optimizer(
             `optax.apply_updates` adds exactly; transformations that need updates in the gradients' dtype, such as
             `optax.apply_if_finite`, then need float32 gradients. Start with `adamx.from_master`.
         seed: the seed of the random bits of dithering and stochastic rounding.
-        kernel: who takes the whole step in `Optimizer.step`: "xla", "native" (on CPUs, in one pass over memory; see
-            `adamx.kernels`) or "auto", native wherever it can: on the platform that the program is lowered for.
+        kernel: who takes the whole step in `Optimizer.step`: "xla", "native" (on CPUs), "pallas" (on NVIDIA GPUs and
+            TPUs; both in one pass over memory) or "auto": what is best for a leaf on the program's platform.
 
     Returns:
         An `Optimizer`. Updates have the gradients' dtype.

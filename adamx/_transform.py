@@ -57,9 +57,9 @@ class Optimizer(optax.GradientTransformationExtraArgs):
     ) -> tuple[Params, Any]:
         """Update and apply in one; a weight's change is added in at least float32 and rounded once.
 
-        On a CPU this is one pass over memory where the rule has a kernel: see `adamx.kernels`, `adamx.explain`. Under
-        `jit` donate `params` and `state`, which are then changed in place, and return them in the order in which they
-        came. Its derivatives are of XLA's formulas; kernel="native" has none.
+        This is one pass over memory where the rule has a kernel: see `adamx.kernels`, `adamx.explain`. Under `jit`
+        donate `params` and `state`, which are then changed in place, and return them in the order in which they came.
+        Its derivatives are of XLA's formulas; kernel="native" and "pallas" have none.
 
         Args:
             grads: the gradients; the tree and shapes of `params`, any floating or complex dtype.
@@ -77,7 +77,7 @@ class Optimizer(optax.GradientTransformationExtraArgs):
 
         Raises:
             TypeError: a keyword that is not read.
-            ValueError: trees or shapes do not match; kernel="native" cannot take a leaf's step.
+            ValueError: trees or shapes do not match; the kernel asked for cannot take a leaf's step.
 
         >>> import adamx, jax.numpy as jnp
         >>> opt = adamx.adam(learning_rate=0.5)

@@ -33,35 +33,36 @@ def about(results: dict[str, Any], command: str) -> str:
 
 
 def step_time() -> str:
-    """Milliseconds, the ratio to Optax's, and GB/s, of every case."""
-    results = read("step_time")
-    parts = []
-    for case, rows in results["cases"].items():
-        body = (
-            (
-                name,
-                f"{row['milliseconds']['median']:.1f}",
-                f"{row['to_optax']['median']:.2f} ({row['to_optax']['low']:.2f}–{row['to_optax']['high']:.2f})",
-                f"{row['gigabytes_per_second']:.0f}",
-            )
-            for name, row in rows.items()
-        )
-        parts.append(markdown((case, "ms", "to Optax (middle half)", "GB/s"), body))
-    return "\n\n".join([*parts, about(results, "python -m benchmarks.step_time --full")])
+    """Milliseconds of a step, the ratio to Optax's and GB/s, of every case: a table for each make of processor."""
+    return "\n\n".join(
+        of_processor(path.stem, lambda row: f"{row['milliseconds']['median']:.1f} ms, {ratio(row)}, {speed(row)}")
+        for path in sorted(RESULTS.glob("step_time_*.json"))
+    )
 
 
 def step_time_short() -> str:
-    """The ratio to Optax's of a large leaf, a transformer and many leaves."""
-    results = read("step_time")
-    cases = {name: rows for name, rows in results["cases"].items() if not name.startswith("1 M")}
-    names = list(next(iter(cases.values())))
-    body = ((name, *(f"{rows[name]['to_optax']['median']:.2f}" for rows in cases.values())) for name in names)
-    return "\n\n".join(
-        [
-            markdown(("time of a step, to Optax's", *cases), body),
-            about(results, "python -m benchmarks.step_time --full"),
-        ]
-    )
+    """The ratio to Optax's of every case but the smallest, for each make of processor."""
+    return "\n\n".join(of_processor(path.stem, ratio, "1 M") for path in sorted(RESULTS.glob("step_time_*.json")))
+
+
+def of_processor(name: str, cell: Callable[[dict[str, Any]], str], without: str | None = None) -> str:
+    """A table of contenders by cases, leaving out the cases whose names begin with `without`."""
+    results = read(name)
+    cases = {
+        case: rows for case, rows in results["cases"].items() if without is None or not case.startswith(f"{without} ")
+    }
+    contenders = dict.fromkeys(contender for rows in cases.values() for contender in rows)
+    body = ((each, *(cell(rows[each]) if each in rows else "" for rows in cases.values())) for each in contenders)
+    heading = ("a step, and its time to Optax's", *cases)
+    return "\n\n".join([markdown(heading, body), about(results, "python -m benchmarks.step_time --full")])
+
+
+def ratio(row: dict[str, Any]) -> str:
+    return f"{row['to_optax']['median']:.2f}"
+
+
+def speed(row: dict[str, Any]) -> str:
+    return f"{row['gigabytes_per_second']:.0f} GB/s"
 
 
 def compile_time() -> str:

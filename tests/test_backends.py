@@ -29,6 +29,12 @@ def text(opt, *platforms: str) -> str:
     return traced(opt).lower(lowering_platforms=platforms).as_text()
 
 
+def left_to_xla(why: str | None) -> str | None:
+    """Why, with this JAX: as told, or for want of Pallas."""
+    found = kernels.available()["pallas"]
+    return why if found == "yes" else found
+
+
 @pytest.mark.parametrize("moments", ["float32", "int8"])
 @pytest.mark.parametrize("platform", OTHERS)
 def test_lowered_for_another_platform_a_step_is_not_in_cxx(platform, moments):
@@ -168,7 +174,7 @@ def test_a_backend_is_a_line_of_the_registry(monkeypatch):
     assert by_path["params['b']"].kernel == "xla" and "it takes large leaves" in by_path["params['b']"].why
     elsewhere = {leaf.path: leaf for leaf in adamx.explain(opt, PARAMS, platform="tpu")}
     assert elsewhere["params['w']"].kernel == "xla"
-    assert elsewhere["params['w']"].why == "XLA makes one pass over memory itself"
+    assert elsewhere["params['w']"].why == left_to_xla("XLA makes one pass over memory itself")
 
 
 def test_a_backend_for_another_platform_is_taken_there_only(monkeypatch):
@@ -184,8 +190,9 @@ def test_a_backend_for_another_platform_is_taken_there_only(monkeypatch):
 @needs_native
 def test_explain_tells_of_another_platform():
     plan = adamx.explain(adamx.adam(1e-2), PARAMS, platform="tpu")
-    assert {leaf.path: leaf.kernel for leaf in plan} == {"params['w']": "xla", "params['b']": "pallas"}
-    assert "XLA steps 1 of them: XLA makes one pass over memory itself" in str(plan)
+    small = "pallas" if left_to_xla(None) is None else "xla"
+    assert {leaf.path: leaf.kernel for leaf in plan} == {"params['w']": "xla", "params['b']": small}
+    assert left_to_xla("XLA steps 1 of them: XLA makes one pass over memory itself") in str(plan)
     elsewhere = adamx.explain(adamx.adam(1e-2, kernel="native"), PARAMS, platform="tpu")
     assert {(leaf.kernel, leaf.why) for leaf in elsewhere} == {("none", "native runs on cpu, not on tpu")}
     assert {leaf.kernel for leaf in adamx.explain(adamx.adam(1e-2), PARAMS, platform="cpu")} == {"native"}

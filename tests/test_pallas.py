@@ -5,13 +5,16 @@ No device is needed: kernels are interpreted. `make test-accelerators` compiles 
 
 import functools
 import itertools
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
-from jax.sharding import AxisType
+from jax.experimental.pallas import triton as plgpu
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_mesh
 from jax.sharding import PartitionSpec as P
 
 import adamx
@@ -23,6 +26,7 @@ from tests.helpers import SoftSign, product, some
 
 RATE = 1e-2
 PLATFORMS = {"gpu": "cuda", "tpu": "tpu"}
+ABSENT = {"cuda": ("NVIDIA H100", 132), "tpu": ("TPU v5 lite", 1)}
 ODD = {"w": (33, 160), "thin": (1, 5000), "cube": (3, 15, 129), "row": (4500,), "narrow": (70, 65)}
 SMALL = {f"b{i}": (7,) for i in range(3)} | {"c": (3, 5), "d": (3, 5), "scalar": ()}
 
@@ -51,6 +55,19 @@ def tree(shapes, seed, dtype=jnp.float32):
         name: jnp.asarray(rng.standard_normal(shape) * 10.0 ** rng.uniform(-6, 0, shape), dtype)
         for name, shape in shapes.items()
     }
+
+
+@pytest.fixture
+def older_jax(monkeypatch):
+    """As if this JAX were one whose Pallas is not taken."""
+    monkeypatch.setattr(pallas, "_OLDEST", (99, 1))
+
+
+@pytest.fixture(autouse=True)
+def there(request):
+    """Nothing to test with a JAX whose Pallas is not taken but that it is not."""
+    if "older_jax" not in request.fixturenames and (reason := kernels.available()["pallas"]) != "yes":
+        pytest.skip(reason)
 
 
 @pytest.fixture
@@ -103,6 +120,23 @@ REPRESENTATIVES = {"gpu": ("adam", "radam", "of_a_user"), "tpu": ("adam", "lion"
 def test_every_rule_that_keeps_elements_apart(name, device, interpreted):
     interpreted(device)
     check_same(MAKERS[name], {"w": ODD["w"], "b": (7,)}, steps=2, moments="int8")
+
+
+class Counts(adamx.Rule):
+    """A rule with two slots for a whole leaf: the number of its steps, and a constant."""
+
+    slots = adamx.Moments(*(adamx.Slot(init=lambda p, dtype: jnp.zeros([], dtype)) for _ in range(2)))
+    elementwise = True
+
+    def step(self, g, s, at):
+        return g / (1 + s.mu), adamx.Moments(s.mu + 1, jnp.float32(3))
+
+
+@pytest.mark.parametrize("device", PLATFORMS)
+@pytest.mark.parametrize("make", [adamx.adamx, lambda *args, **options: adamx.optimizer(Counts(), *args, **options)])
+def test_slots_for_a_whole_leaf_also_where_it_is_a_scalar(make, device, interpreted):
+    interpreted(device)
+    check_same(make, {"scalar": (), "one": (1,), "b": (7,)}, steps=2)
 
 
 WAYS = [
@@ -223,6 +257,18 @@ def test_auto_takes_kernels_where_they_are_better(moments, weights, platform, ta
 
 
 @pytest.mark.parametrize("platform", PLATFORMS.values())
+def test_with_older_jax_all_is_left_to_xla(platform, older_jax):
+    why = f"this is JAX {jax.__version__}, and kernels are for 99.1 or later"
+    params, opt = tree({"w": ODD["w"]}, 0), adamx.adamw(RATE, moments="int8")
+    assert kernels.available()["pallas"] == why
+    assert "pallas_step" not in lowered(opt, params, platform)
+    (plan,) = adamx.explain(opt, params, platform=platform)
+    assert (plan.kernel, plan.why) == ("xla", why)
+    with pytest.raises(ValueError, match=why):
+        lowered(adamx.adamw(RATE, moments="int8", kernel="pallas"), params, platform)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS.values())
 def test_small_leaves_share_kernels(platform):
     shapes = {f"b{i}": (64,) for i in range(200)}
     found = lowered(adamx.adamw(RATE), tree(shapes, 0), platform)
@@ -255,18 +301,69 @@ def test_dtypes_and_shapes_that_kernels_do_not_take(dtype, shape, why):
         jax.eval_shape(opt.step, params, opt.init(params), params)
 
 
-def test_a_rule_that_kernels_cannot_do_is_left_to_xla_with_a_warning():
-    class Special(adamx.Adam):
-        def step(self, g, s, at):
-            direction, s = super().step(g, s, at)
-            return jax.scipy.special.digamma(1 + jnp.abs(direction)), s
+class Special(adamx.Adam):
+    """A rule with an operation that kernels do not know."""
 
+    def step(self, g, s, at):
+        direction, s = super().step(g, s, at)
+        return jax.scipy.special.digamma(1 + jnp.abs(direction)), s
+
+
+def test_a_rule_that_kernels_cannot_do_is_left_to_xla_with_a_warning():
     params = tree({"w": ODD["w"]}, 0)
     for platform in PLATFORMS.values():
         with pytest.warns(UserWarning, match="a step is left to XLA: .*digamma"):
             assert "pallas_step" not in lowered(adamx.optimizer(Special(), RATE, moments="int8"), params, platform)
         with pytest.raises(NotImplementedError, match="digamma"):
             lowered(adamx.optimizer(Special(), RATE, moments="int8", kernel="pallas"), params, platform)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS.values())
+def test_whatever_pallas_raises_the_step_is_left_to_xla(platform):
+    class Table(adamx.Adam):
+        def step(self, g, s, at):
+            return g * np.full(g.shape, 2.0, np.float32), s
+
+    params = tree({"w": ODD["w"]}, 0)
+    with pytest.warns(UserWarning, match="a step is left to XLA: Pallas cannot compile Table: .*constants"):
+        assert "pallas_step" not in lowered(adamx.optimizer(Table(), RATE, moments="int8"), params, platform)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS.values())
+def test_a_rule_with_derivatives_of_its_own(platform):
+    cubed = jax.custom_vjp(lambda x: x * x * x)
+    cubed.defvjp(lambda x: (cubed(x), x), lambda x, dy: (3 * x * x * dy,))
+
+    class Cubed(adamx.Adam):
+        def step(self, g, s, at):
+            return super().step(cubed(g), s, at)
+
+    opt = adamx.optimizer(Cubed(), RATE, moments="int8")
+    assert "pallas_step" in lowered(opt, tree({"w": ODD["w"]}, 0), platform)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "why"),
+    [
+        ((1024,), {}, ""),
+        ((16, 128), {}, ""),
+        ((1024,), {"mu_dtype": jnp.bfloat16}, "other dtypes than float32 would be copied"),
+        ((64, 16), {}, "more rows than columns, would be copied"),
+        ((3, 3, 3, 16), {}, "more than two axes"),
+        ((1000, 4), {}, "one pass over memory itself"),  # of 128 columns in VMEM: too large to share
+        ((2048, 1024), {"moments": "int8"}, ""),
+        ((4096, 16), {"moments": "int8"}, r"(4096, 16) lie transposed and would be copied"),
+        ((2048, 10000), {"moments": "bfloat16"}, r"(2048, 10000) lie transposed and would be copied"),
+        ((2048, 10000), {"moments": "int8"}, ""),  # which XLA takes in more than two passes
+        ((2**18,), {"moments": "int8"}, "arrays of 1 rows would be cut into blocks of less than a tile"),
+        ((8, 2**18), {"moments": "int8"}, "rows of 262144 elements are too long"),
+    ],
+)
+def test_auto_leaves_to_xla_what_tpus_lay_out_otherwise(shape, options, why):
+    params = {"w": jax.ShapeDtypeStruct(shape, jnp.float32)}
+    (plan,) = adamx.explain(adamx.adamw(RATE, **options), params, platform="tpu")
+    assert plan.kernel == ("xla" if why else "pallas")
+    assert why in plan.why
 
 
 @pytest.mark.devices
@@ -281,8 +378,35 @@ def test_on_several_devices_kernels_are_for_shard_map(platform):
     with pytest.raises(NotImplementedError, match=r"spread over 4 devices: use `jax\.shard_map`"):
         lowered(adamx.adamw(RATE, moments="int8", kernel="pallas"), spread, platform)
 
-    def steps(params):
-        return opt.step(params, opt.init(params), params)[0]
+    def mapped(opt):
+        step = lambda params: opt.step(params, opt.init(params), params)[0]  # noqa: E731
+        function = jax.jit(jax.shard_map(step, mesh=mesh, in_specs=(specs,), out_specs=specs))
+        return function.trace(spread).lower(lowering_platforms=(platform,)).as_text()
 
-    mapped = jax.jit(jax.shard_map(steps, mesh=mesh, in_specs=(specs,), out_specs=specs))
-    assert "pallas_step" in mapped.trace(spread).lower(lowering_platforms=(platform,)).as_text()
+    assert "pallas_step" in mapped(opt)
+    with pytest.warns(UserWarning, match="a step is left to XLA: .*digamma"):
+        assert "pallas_step" not in mapped(adamx.optimizer(Special(), RATE, moments="int8"))
+
+
+def test_triton_is_used_without_its_warning_which_others_get():
+    """Newer JAX warns of it whoever lowers it."""
+
+    def others(x):
+        copy = lambda x, y: plgpu.store(y.at[:], plgpu.load(x.at[:]))  # noqa: E731
+        types = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return pl.pallas_call(copy, out_shape=types, compiler_params=plgpu.CompilerParams())(x)
+
+    def heard(function, *arguments):
+        absent = AbstractMesh((), (), abstract_device=AbstractDevice(*ABSENT["cuda"], "cuda"))
+        with warnings.catch_warnings(record=True) as caught, use_abstract_mesh(absent):
+            warnings.simplefilter("always")
+            text = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+        return text, [str(w.message) for w in caught]
+
+    before = heard(others, jnp.ones(128))
+    params = tree({"w": ODD["w"]}, 0)
+    opt = adamx.adamw(RATE, moments="int8")
+    text, of_step = heard(opt.step, params, opt.init(params), params)
+    assert "pallas_step" in text and not of_step
+    after = heard(lambda x: others(x + 1), jnp.ones(128))
+    assert after[1] == before[1]

@@ -1,9 +1,9 @@
-"""Backends that compute the step of a leaf: `xla` is the reference, `native` one pass over memory in C++.
+"""Backends that compute the step of a leaf: `xla` is the reference, `native` and `pallas` make one pass over memory.
 
-A backend (`backend.Backend`) receives the `Step`s of leaves: the rule with hyperparameters resolved, stored slots,
-gradient, parameter and residual. Which backends support a step is found while tracing. Which of these computes it
-depends on the platform, and is decided when the program is lowered (`lowering`). To add one, add a folder and a line
-of `BACKENDS`.
+`native` does so in C++ on CPUs, `pallas` on NVIDIA GPUs and TPUs, by compiling the rule itself into a kernel. A backend
+(`backend.Backend`) receives the `Step`s of leaves: the rule with hyperparameters resolved, stored slots, gradient,
+parameter and residual. Which backends support a step is found while tracing. Which of these computes it depends on the
+platform, and is decided when the program is lowered (`lowering`). To add one, add a folder and a line of `BACKENDS`.
 """
 
 from collections.abc import Callable, Sequence
@@ -67,6 +67,12 @@ def choose_backend(name: str, step: Step, platform: str) -> Choice:
     if not here:
         reasons.append(f"{name} runs on {', '.join(p for b in asked for p in b.platforms or ())}, not on {platform}")
     return Choice("none", "; ".join(reasons))
+
+
+def order_matters(name: str, step: Step, platform: str) -> bool:
+    """Whether a program that takes donated slots before the parameter and returns them after it copies arrays."""
+    cured = platform == "tpu" or (name == "xla" and xla.is_placed_anywhere(platform))
+    return not cured and xla.stored_like_parameter(step)
 
 
 def apply(name: str, steps: Sequence[Step | None], total: Any) -> list[StepResult | None]:

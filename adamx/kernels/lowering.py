@@ -4,6 +4,7 @@
 only the one that is needed, when it is lowered.
 """
 
+import dataclasses
 import functools
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,7 +12,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.core import ShapedArray
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import AbstractMesh, use_abstract_mesh
 
 from .._annotations import Array
 from .manual import varying, varying_alike
@@ -146,8 +149,13 @@ def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches) ->
     portable, devices = module.lowering_parameters.for_export, _partitions(module.axis_context)
     platforms = ctx.platforms or module.platforms
     chosen = {p: branches.on(p, portable, len(platforms) == 1, devices) for p in platforms}
+    lowered = mlir.lower_fun(_of_each({p: branch.function for p, branch in chosen.items()}))
     try:
-        return mlir.lower_fun(_of_each({p: branch.function for p, branch in chosen.items()}))(ctx, *operands)
+        if not any(branch.alone for branch in chosen.values()):
+            return lowered(ctx, *operands)
+        with use_abstract_mesh(AbstractMesh((), ())), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated", DeprecationWarning)
+            return lowered(_without_mesh(ctx), *operands)
     except NotImplementedError as error:  # a rule of the user may contain what a kernel cannot do
         specific = [branch.platforms for branch in chosen.values() if branch.platforms is not None]
         others = tuple(branch for branch in branches.branches if branch.platforms not in specific)
@@ -155,6 +163,12 @@ def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches) ->
             raise
         warnings.warn(f"a step is left to XLA: {error}", stacklevel=2)
         return _lower(ctx, *operands, branches=branches._replace(branches=others))
+
+
+def _without_mesh(ctx: mlir.LoweringRuleContext) -> mlir.LoweringRuleContext:
+    """The context of what one device does by itself: its kernels may be for other devices than those of the mesh."""
+    given: Sequence[Any] = ctx.avals_in
+    return dataclasses.replace(ctx, avals_in=[ShapedArray(x.shape, x.dtype) for x in given])
 
 
 def _of_each(functions: dict[str, Flat]) -> Flat:

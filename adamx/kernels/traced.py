@@ -35,7 +35,8 @@ def brought(step: Step) -> Brought:
 def with_brought(step: Step, brought: Brought, shared: SharedInputs, elements: Array | None = None) -> Step:
     """The step of another leaf of its kind, or of a part of one whose elements have these indices."""
     leaf = step.leaf._replace(g=brought.g, p=brought.p, stored=brought.stored, residual=brought.residual)
-    return dataclasses.replace(step, leaf=leaf, shared=shared, noise=Noise(brought.key, shared.count, elements=elements))
+    noise = Noise(brought.key, shared.count, elements=elements)
+    return dataclasses.replace(step, leaf=leaf, shared=shared, noise=noise)
 
 
 def kind(step: Step) -> Hashable:

@@ -22,7 +22,9 @@ class LeafPlan(NamedTuple):
         weights: how the parameter takes the step.
         bytes: read and written by one pass over gradient, parameter, slots and residual.
         size: the number of its elements.
-        why: why it is on the slow path; "" if it is not.
+        why: why the backends before this one do not take it; "" if there are none.
+        order_matters: whether some of its slots are stored like its parameter. Donated, they are copied if a jitted
+            function takes the state before the parameters and returns it after them.
     """
 
     path: str
@@ -32,6 +34,7 @@ class LeafPlan(NamedTuple):
     bytes: int
     size: int
     why: str
+    order_matters: bool
 
 
 class Plan(tuple[LeafPlan, ...]):
@@ -51,6 +54,9 @@ class Plan(tuple[LeafPlan, ...]):
         reasons = collections.Counter((leaf.kernel, leaf.why) for leaf in self if leaf.why)
         who = {"none": "nobody", "xla": "XLA"}
         lines += [f"{who.get(kernel, kernel)} steps {n} of them: {why}" for (kernel, why), n in reasons.items()]
+        if n := sum(leaf.order_matters for leaf in self):
+            copied = "1 leaf is" if n == 1 else f"{n} leaves are"
+            lines.append(f"donate the parameters before the state: in the other order {copied} copied")
         return "\n".join(lines)
 
 
@@ -74,6 +80,7 @@ def explain(opt: Optimizer, params: Params, grads: Params = None, *, platform: s
     params['b']  xla     mu:float32 nu:float32  nearest  28.00
     2 leaves, 4,225,024 bytes read and written by a step in one pass
     XLA steps 2 of them: kernel='xla' was asked for
+    donate the parameters before the state: in the other order 1 leaf is copied
     """
     platform = jax.default_backend() if platform is None else platform
     plans: list[LeafPlan] = []
@@ -99,6 +106,7 @@ def explain(opt: Optimizer, params: Params, grads: Params = None, *, platform: s
                     sum(x.size * x.dtype.itemsize for x in (leaf.g, *written, *written)),
                     jnp.size(leaf.g),
                     choice.why,
+                    kernels.order_matters(choice.backend, step, platform),
                 )
             )
 

@@ -8,11 +8,11 @@
 
 namespace adamx {
 
-template <Unit kUnit>
+template <Unit kUnit, bool kFuses = false>
 INLINE void DecodeRatios(const Slot& slot, int groups, const float* nu, float* x) {
   const int8_t* code = static_cast<const int8_t*>(slot.code);
   for (int k = 0, at = 0; k < groups; ++k, at += kGroup)
-    DecodeRatio<kUnit>(code + at, Widened(slot.scale[k]), nu + at, x + at);
+    DecodeRatio<kUnit, kFuses>(code + at, Widened(slot.scale[k]), nu + at, x + at);
 }
 
 INLINE void Decode(const Slot& slot, int groups, const float* nu, float* x) {
@@ -35,6 +35,7 @@ INLINE void Decode(const Slot& slot, int groups, const float* nu, float* x) {
     case Format::kRatio:
       if (slot.unit == Unit::kNone) return DecodeRatios<Unit::kNone>(slot, groups, nu, x);
       if (slot.unit == Unit::kItself) return DecodeRatios<Unit::kItself>(slot, groups, nu, x);
+      if (Fuses()) return DecodeRatios<Unit::kRoot, true>(slot, groups, nu, x);
       return DecodeRatios<Unit::kRoot>(slot, groups, nu, x);
   }
 }
@@ -51,12 +52,13 @@ INLINE void EncodeLogs(const Slot& slot, int groups, const uint32_t* bits, const
 }
 
 template <Unit kUnit>
-INLINE void EncodeRatios(const Slot& slot, int groups, const float* nu, const uint32_t* bits, const float* x) {
+INLINE void EncodeRatios(const Slot& slot, int groups, const float* nu, const bool* ordinary, const uint32_t* bits,
+                         const float* x) {
   int8_t* code = static_cast<int8_t*>(slot.code);
   alignas(64) float ratios[kBlock];
   float scales[kGroups];
   if (kUnit == Unit::kRoot)
-    for (int k = 0, at = 0; k < groups; ++k, at += kGroup) scales[k] = RatiosOf(x + at, nu + at, ratios + at);
+    for (int k = 0, at = 0; k < groups; ++k, at += kGroup) scales[k] = ordinary[k] ? RatiosOf(x + at, nu + at, ratios + at) : 0;
   for (int k = 0, at = 0; k < groups; ++k, at += kGroup) {
     const bool done = kUnit == Unit::kRoot && scales[k] != 0 &&
                       EncodeRatioQuickly(ratios + at, scales[k], bits + at, code + at);
@@ -65,7 +67,8 @@ INLINE void EncodeRatios(const Slot& slot, int groups, const float* nu, const ui
   }
 }
 
-INLINE void Encode(const Slot& slot, int groups, const float* nu, const uint32_t* bits, const float* x) {
+INLINE void Encode(const Slot& slot, int groups, const float* nu, const bool* ordinary, const uint32_t* bits,
+                   const float* x) {
   switch (slot.format) {
     case Format::kFloat:
       return;
@@ -84,9 +87,9 @@ INLINE void Encode(const Slot& slot, int groups, const float* nu, const uint32_t
     case Format::kLog:
       return EncodeLogs(slot, groups, bits, x);
     case Format::kRatio:
-      if (slot.unit == Unit::kNone) return EncodeRatios<Unit::kNone>(slot, groups, nu, bits, x);
-      if (slot.unit == Unit::kItself) return EncodeRatios<Unit::kItself>(slot, groups, nu, bits, x);
-      return EncodeRatios<Unit::kRoot>(slot, groups, nu, bits, x);
+      if (slot.unit == Unit::kNone) return EncodeRatios<Unit::kNone>(slot, groups, nu, ordinary, bits, x);
+      if (slot.unit == Unit::kItself) return EncodeRatios<Unit::kItself>(slot, groups, nu, ordinary, bits, x);
+      return EncodeRatios<Unit::kRoot>(slot, groups, nu, ordinary, bits, x);
   }
 }
 

@@ -96,6 +96,7 @@ struct Block {
 struct Work {
   alignas(64) float g[kBlock], p[kBlock], unit[kBlock], slots[kSlots][kBlock];
   alignas(64) uint32_t hashes[kBlock], bits[kBlock];
+  bool ordinary[kGroups];
 };
 
 INLINE void Hash(const Leaf& leaf, const Block& b, uint32_t* RESTRICT hashes) {

@@ -20,10 +20,12 @@
 #endif
 #if defined(__GNUC__)
 #define INLINE inline __attribute__((always_inline))
+#define INLINED __attribute__((always_inline))  // a lambda
 #define RESTRICT __restrict__
 #define PREFETCH(address, written) __builtin_prefetch(address, written, 3)
 #else
 #define INLINE inline
+#define INLINED
 #define RESTRICT __restrict
 #define PREFETCH(address, written) static_cast<void>(address)
 #endif
@@ -55,6 +57,13 @@ INLINE float Float(int32_t x) {
 }
 
 INLINE bool Finite(float x) { return (Bits(x) & kInfinite) != kInfinite; }
+
+// Whether the compiler fuses products and sums on this machine.
+INLINE bool Fuses() {
+  const volatile float x = 1 + 0x1p-12f;
+  const float once = x, again = x;
+  return once * again - (1 + 0x1p-11f) != 0;
+}
 
 // Parts are taken by whoever is free, the calling thread among them: it waits for parts that are being worked on and
 // never for one that nobody has begun.

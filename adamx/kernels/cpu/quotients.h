@@ -8,13 +8,6 @@
 
 namespace adamx {
 
-// Whether the compiler fuses products and sums on this machine, without which none of this is exact.
-INLINE bool Fuses() {
-  const volatile float x = 1 + 0x1p-12f;
-  const float once = x, again = x;
-  return once * again - (1 + 0x1p-11f) != 0;
-}
-
 struct Divisor {
   explicit Divisor(float x) : value(x), inverse(1 / x) {}
   bool Allows() const { return value >= 0x1p-24f && value <= 1; }
@@ -24,12 +17,11 @@ struct Divisor {
 struct Constants : Scalars {
   explicit Constants(const Scalars& s)
       : Scalars(s), of_first(s.first_correction), of_next(s.next_correction), of_second(s.second_correction) {}
-  bool AllowMultiplying() const { return Fuses() && of_first.Allows() && of_next.Allows() && of_second.Allows(); }
+  bool AllowMultiplying() const {
+    return Fuses() && of_first.Allows() && of_next.Allows() && of_second.Allows();
+  }
   Divisor of_first, of_next, of_second;
 };
-
-// What rules do with their constants. Which way averages go, and whether gradients are scaled, is known to the compiler:
-// it fuses products and sums otherwise where it is not.
 
 template <bool kFromOld>
 INLINE float Averaged(float old, float now, float weight) {
@@ -37,31 +29,38 @@ INLINE float Averaged(float old, float now, float weight) {
   return base + weight * (other - base);
 }
 
-template <bool kScales, bool kFirstFromOld, bool kSecondFromOld>
-struct Dividing {
-  explicit Dividing(const Constants& s) : s(s) {}
+// What rules do with their constants. Whether gradients are scaled, and which way averages go, is known to the compiler:
+// it fuses products and sums otherwise where it is not.
+template <bool kScales, bool kFirstFromOld, bool kSecondFromOld, bool kMultiplies>
+struct How {
+  explicit How(const Constants& constants) : s(constants) {}
+
   INLINE float Scaled(float g) const { return kScales ? g * s.grad_scale : g; }
   INLINE float First(float old, float now) const { return Averaged<kFirstFromOld>(old, now, s.first.weight); }
   INLINE float Second(float old, float now) const { return Averaged<kSecondFromOld>(old, now, s.second.weight); }
-  INLINE float Over(float x, const Divisor& d) const { return x / d.value; }
-  const Constants& s;
-};
 
-// Quotients by Markstein's theorem: the nearest float to x times the divisor's inverse, moved by what it is off. As the
-// inverse is rounded to nearest, they are rounded as a division's, all those nearest to the middle of two floats, of all
-// 2^23 divisors, among them. Beyond 2^-100 to 2^100 what it is off may be lost. Zero is right, and keeps its sign, which
-// is why the excess is taken off and not the lack added.
-template <bool kScales>
-struct Multiplying : Dividing<kScales, true, true> {
-  using Dividing<kScales, true, true>::Dividing;
-  INLINE float Over(float x, const Divisor& d) {
-    const uint32_t size = static_cast<uint32_t>(Bits(x)) << 1;
-    least = std::min(least, size - 1);  // zero becomes the largest
-    most = std::max(most, size);
+  // By Markstein's theorem: the nearest float to x times the divisor's inverse, moved by what it is off. As the inverse
+  // is rounded to nearest, this is rounded as a division's quotient, all those nearest to the middle of two floats, of
+  // all 2^23 divisors, among them. Zero keeps its sign, which is why the excess is taken off and not the lack added.
+  INLINE float Over(float x, const Divisor& d) const {
+    if (!kMultiplies) return x / d.value;
     const float near = x * d.inverse, excess = near * d.value - x;
     return near - excess * d.inverse;
   }
-  INLINE bool WasRight() const { return least >= ((127u - 100u) << 24) - 1 && most <= (127u + 100u) << 24; }
+
+  INLINE float Root(float square) const { return std::sqrt(square + s.eps_root) + s.eps; }
+
+  // Beyond 2^-100 to 2^100, what a product is off may be lost, and so may a quick root's rest: what will be divided, or
+  // what a root will be taken of, which must not be negative, is looked at before.
+  INLINE void WillDivide(float x) { Look(static_cast<uint32_t>(Bits(x)) & 0x7FFFFFFFu); }
+  INLINE void WillRoot(float x) { Look(static_cast<uint32_t>(Bits(x))); }
+  INLINE void Look(uint32_t size) {
+    least = std::min(least, size - 1);  // zero becomes the largest
+    most = std::max(most, size);
+  }
+  INLINE bool SawOrdinary() const { return least >= ((127u - 100u) << 23) - 1 && most <= (127u + 100u) << 23; }
+
+  Constants s;
   uint32_t least = 0xFFFFFFFFu, most = 0;
 };
 

@@ -7,8 +7,8 @@
 #ifndef ADAMX_STEP_H_
 #define ADAMX_STEP_H_
 
+#include "advance.h"
 #include "formats.h"
-#include "rules.h"
 #include "weights.h"
 
 namespace adamx {
@@ -81,7 +81,7 @@ FOR_EACH_MACHINE void StepGroups(const Leaf& leaf, const Block& b, const Block& 
       std::fill(x[j] + (b.groups - 1) * kGroup + b.rest, x[j] + b.groups * kGroup, 0.0f);
     }
   Fetch<1>(next.p, next.groups, leaf.p_narrow ? 2 : 4);
-  AdvanceLeaf(leaf, {g, p, {x[0], x[1], x[2]}}, b.groups);
+  AdvanceLeaf(leaf, {g, p, {x[0], x[1], x[2]}, work.ordinary}, b.groups);
   for (int j = 0; j < leaf.slot_count; ++j)
     std::fill(x[j] + (b.groups - 1) * kGroup + b.rest, x[j] + b.groups * kGroup, 0.0f);
   if (Random(leaf)) Hash(leaf, b, work.hashes);
@@ -91,7 +91,7 @@ FOR_EACH_MACHINE void StepGroups(const Leaf& leaf, const Block& b, const Block& 
     const Slot& slot = b.slots[j];
     Fetch<1>(next.slots[j].code, next.groups, StoredAs(slot.format).bytes);
     const uint32_t* bits = StoredAs(slot.format).random ? Weyl(leaf, b, work, slot.turn) : nullptr;
-    Encode(slot, b.groups, x[kNu], bits, x[j]);
+    Encode(slot, b.groups, x[kNu], work.ordinary, bits, x[j]);
   }
 }
 
@@ -103,7 +103,7 @@ inline Block BlockAt(const Leaf& leaf, int64_t at, int64_t group, int groups) {
   b.g = Beyond(const_cast<void*>(leaf.g), at, leaf.g_narrow ? 2 : 4);
   b.p = Beyond(leaf.p, at, leaf.p_narrow ? 2 : 4);
   if (leaf.residual != nullptr) b.residual = Beyond(leaf.residual, at, leaf.rounding == Rounding::kSplit8 ? 1 : 2);
-  for (int j = 0; j < leaf.slot_count; ++j) {
+  for (int j = 0; j < std::min(leaf.slot_count, kSlots); ++j) {
     Slot& slot = b.slots[j] = leaf.slots[j];
     slot.code = Beyond(slot.code, at, StoredAs(slot.format).bytes);
     slot.low += group;
@@ -144,7 +144,7 @@ inline void StepRest(const Leaf& leaf, const Block& there, int rest) {
 inline void StepFloats(const Leaf& leaf, int64_t first, int64_t last) {  // in one run over memory
   const int64_t length = CutOf(leaf).length, begin = first * length, end = std::min(last * length, leaf.size);
   if (begin >= end) return;
-  Floats floats{static_cast<const float*>(leaf.g) + begin, static_cast<float*>(leaf.p) + begin, {}};
+  Floats floats{static_cast<const float*>(leaf.g) + begin, static_cast<float*>(leaf.p) + begin, {}, nullptr};
   for (int j = 0; j < leaf.slot_count; ++j) floats.slots[j] = static_cast<float*>(leaf.slots[j].code) + begin;
   const int64_t groups = (end - begin) / kGroup;
   const int rest = static_cast<int>((end - begin) % kGroup);
@@ -155,16 +155,24 @@ inline void StepFloats(const Leaf& leaf, int64_t first, int64_t last) {  // in o
 inline void StepCodes(const Leaf& leaf, int64_t first, int64_t last) {
   const Cut cut = CutOf(leaf);
   const int64_t groups = (cut.row + kGroup - 1) / kGroup;
-  for (int64_t k = first; k < last; ++k) {
+  struct Place {
+    int64_t at, group, n;
+  };
+  const auto place = [&](int64_t k) -> Place {
     const int64_t line = k / cut.blocks, column = (k - line * cut.blocks) * cut.length;
-    const int64_t at = line * cut.row + column, group = line * groups + column / kGroup;
-    const int64_t n = std::min(cut.length, cut.row - column);
-    const int whole = static_cast<int>(n / kGroup), rest = static_cast<int>(n % kGroup);
-    if (whole > 0) {
-      const int ahead = k + 1 < last ? static_cast<int>(cut.length / kGroup) : 0;
-      StepGroups(leaf, BlockAt(leaf, at, group, whole), BlockAt(leaf, at + n, group, ahead));
-    }
-    if (rest > 0) StepRest(leaf, BlockAt(leaf, at + whole * kGroup, group + whole, 1), rest);
+    return {line * cut.row + column, line * groups + column / kGroup, std::min(cut.length, cut.row - column)};
+  };
+  const auto block = [&](Place at) { return BlockAt(leaf, at.at, at.group, static_cast<int>(at.n / kGroup)); };
+  Place here = place(first);
+  Block b = block(here);
+  for (int64_t k = first; k < last; ++k) {
+    const Place there = place(std::min(k + 1, last - 1));
+    const Block next = block(there);
+    if (b.groups > 0) StepGroups(leaf, b, next);
+    const int rest = static_cast<int>(here.n % kGroup);
+    if (rest > 0) StepRest(leaf, BlockAt(leaf, here.at + here.n - rest, here.group + b.groups, 1), rest);
+    here = there;
+    b = next;
   }
 }
 

@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,9 +21,14 @@ from ..backend import Backend
 _DTYPES = (jnp.float32, jnp.bfloat16)
 _MAX_SIZE = 2**31
 
+_OLDEST = (0, 10)
+"""The JAX whose Mosaic compiles all formats: others fail when a program is compiled, too late to leave it to XLA."""
+
 
 def _missing(module: str) -> str | None:
     """Why a part of Pallas is not available; `None` if it is."""
+    if jax.__version_info__ < _OLDEST:
+        return f"this is JAX {jax.__version__}, and kernels are for {'.'.join(map(str, _OLDEST))} or later"
     try:
         importlib.import_module(module)
     except ImportError as error:
@@ -56,15 +62,17 @@ def _left_to_xla_on_gpus(step: Step) -> str | None:
     """Why XLA takes a step that a kernel supports: it fuses what has no numbers of groups to find first."""
     from .call import is_small
 
-    return None if is_small(step) or any(form.group for form in step.formats) else _ONE_PASS
+    return None if is_small("gpu", step) or any(form.group for form in step.formats) else _ONE_PASS
 
 
 def _left_to_xla_on_tpus(step: Step) -> str | None:
     """Why XLA takes a step that a kernel supports: it fuses what it does not have to lay out anew."""
-    from .call import is_small
+    from . import call, tpu
 
+    if call.is_small("tpu", step):
+        return tpu.why_not_together(step)
     is_plain = step.leaf.rounding is None and all(isinstance(form, Dense) for form in step.formats)
-    return _ONE_PASS if is_plain and not is_small(step) else None
+    return _ONE_PASS if is_plain else tpu.why_not_alone(step)
 
 
 _ONE_PASS = "XLA makes one pass over memory itself"

@@ -5,6 +5,7 @@ the block, such as bias corrections, are computed once, outside of the kernel, a
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..._annotations import Array
+from ..._layout import of_elements
 from ..._leaf import SharedInputs, Step, StepResult
 from ..traced import Traced, brought, trace, with_brought
 from .dialect import in_dialect
@@ -155,8 +157,14 @@ class BlockProgram:
         return [x for x, of_blocks in zip(results, self._blocks[1:], strict=True) if of_blocks]
 
     def scalars(self, step: Step) -> list[Array]:
-        """The scalars that a leaf's blocks read; the same for all leaves if slots have no scalars."""
-        return self._traced.scalars(_scalars(step))
+        """The scalars that a leaf's blocks read; the same for all leaves, and computed once, if no slot is a scalar."""
+        if of_leaf := _scalars(step):
+            return self._traced.scalars(of_leaf)
+        return self._shared_scalars
+
+    @functools.cached_property
+    def _shared_scalars(self) -> list[Array]:
+        return self._traced.scalars()
 
     def operands(self, step: Step) -> list[Array]:
         """The arrays of a leaf that are cut into blocks: the gradient and those that the step changes."""
@@ -164,10 +172,19 @@ class BlockProgram:
 
     def results(self, new: Sequence[Array], scalars: Sequence[Array]) -> StepResult:
         """The results of a leaf's step, from the new arrays and the scalars that the blocks read."""
+        from jax.extend.core import Literal  # `jax.extend` imports Pallas
+
         made = dict(zip(self._traced.inside.jaxpr.invars[-len(scalars) :], scalars, strict=True)) if scalars else {}
-        arrays = iter(new)
-        outputs = zip(self._traced.inside.jaxpr.outvars, self._blocks[1:], strict=True)
-        return self._traced.structure.unflatten([next(arrays) if of_blocks else made[v] for v, of_blocks in outputs])
+        arrays, found = iter(new), []
+        for v, of_blocks in zip(self._traced.inside.jaxpr.outvars, self._blocks[1:], strict=True):
+            if of_blocks:
+                found.append(next(arrays))
+            elif isinstance(v, Literal):
+                aval: Any = v.aval
+                found.append(jnp.asarray(v.val, aval.dtype))
+            else:
+                found.append(made[v])
+        return self._traced.structure.unflatten(found)
 
 
 def types(arrays: Sequence[Array]) -> list[jax.ShapeDtypeStruct]:
@@ -190,11 +207,22 @@ def _grouped(step: Step) -> list[bool]:
     return [False, False, *of_slots, *([] if step.leaf.residual is None else [False])]
 
 
+def has_scalars(step: Step) -> bool:
+    """Whether a slot is one number for the whole leaf."""
+    return any(x is not None for x in _own(step, of_blocks=False))
+
+
 def _own(step: Step, of_blocks: bool) -> list[Any]:
     """The arrays of a leaf, with `None` for scalar slots, which are not cut into blocks; or the other way round."""
-    shape = jnp.shape(step.leaf.g)
+    shape, leaf = jnp.shape(step.leaf.g), step.leaf
+    cut = [
+        jnp.shape(x) != () if shape else of_elements(slot)
+        for slot, stored in zip(step.layout.slots, leaf.stored, strict=True)
+        for x in jax.tree.leaves(stored)
+    ]
     arrays = jax.tree.leaves(brought(step)._replace(key=None))
-    return [x if (jnp.shape(x) != () or shape == ()) == of_blocks else None for x in arrays]
+    cut = [True, True, *cut, *([] if leaf.residual is None else [True])]
+    return [x if each == of_blocks else None for x, each in zip(arrays, cut, strict=True)]
 
 
 def _scalars(step: Step) -> list[Array]:

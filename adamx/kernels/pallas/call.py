@@ -1,5 +1,6 @@
 """Kernels for kinds of leaves, each traced once and called for all leaves of its kind."""
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import Any, cast
 
@@ -8,10 +9,9 @@ import jax.numpy as jnp
 
 from ..._annotations import Array
 from ..._leaf import Step, StepResult
-from ..manual import is_manual
 from ..traced import brought, kind
 from . import gpu, tpu
-from .blocks import BlockProgram, Scalars, group_of, keys
+from .blocks import BlockProgram, Scalars, group_of, has_scalars, keys
 
 DEVICES: dict[str, Any] = {"gpu": gpu, "tpu": tpu}
 
@@ -30,26 +30,26 @@ def apply(device: str, interpret: Any, steps: Sequence[Step], total: Any) -> lis
         total: the rule's measure over all leaves.
 
     Raises:
-        NotImplementedError: a rule contains an operation that Pallas does not know on this device.
+        NotImplementedError: a rule contains what Pallas cannot compile on this device.
     """
     parts, done = DEVICES[device], cast(list[StepResult], [None] * len(steps))
     large: dict[Hashable, list[int]] = {}
     small: dict[Hashable, list[int]] = {}
     for i, step in enumerate(steps):
-        if is_small(step):
+        if is_small(device, step):
             small.setdefault((_stored_alike(step), parts.alike(step)), []).append(i)
         else:
             large.setdefault(kind(step), []).append(i)
-    if not interpret and not is_manual():
+    if not interpret:
         for step in {_stored_alike(step): step for step in steps}.values():
-            Kernel(parts, step, total, interpret).lower(step)
+            _try(parts, step, total)
     for places in large.values():
         kernel = Kernel(parts, steps[places[0]], total, interpret)
         for i in places:
             done[i] = kernel(steps[i])
     for places in small.values():
         kernel = SharedKernel(parts, steps[places[0]], total, interpret)
-        together = parts.together(len(places), jnp.size(steps[places[0]].leaf.g))
+        together = parts.together(len(places), jnp.shape(steps[places[0]].leaf.g))
         for start in range(0, len(places), together):
             some = places[start : start + together]
             for i, result in zip(some, kernel([steps[i] for i in some]), strict=True):
@@ -57,16 +57,32 @@ def apply(device: str, interpret: Any, steps: Sequence[Step], total: Any) -> lis
     return done
 
 
-def is_small(step: Step) -> bool:
+def is_small(device: str, step: Step) -> bool:
     """Whether a leaf shares a kernel with others."""
-    has_scalars = any(jnp.shape(x) == () for x in jax.tree.leaves(step.leaf.stored)) and jnp.shape(step.leaf.g) != ()
-    return jnp.size(step.leaf.g) < MAX_SHARED_SIZE and not group_of(step) and not has_scalars
+    shape = jnp.shape(step.leaf.g)
+    fits = math.prod(shape) < MAX_SHARED_SIZE and DEVICES[device].together(2, shape) > 0
+    return fits and not group_of(step) and not has_scalars(step)
 
 
 def _stored_alike(step: Step) -> Hashable:
     """Equal for leaves that differ in their shapes only."""
     arrays, tree = jax.tree.flatten(brought(step)._replace(key=None))
     return tree, *(x.dtype for x in arrays), step.leaf.decays, id(step.leaf.rounding)
+
+
+def _try(parts: Any, step: Step, total: Any) -> None:
+    """Find out whether leaves that are stored like this one can have a kernel.
+
+    When this is found within a program, half of a function is already there. Pallas raises errors of many kinds.
+
+    Raises:
+        NotImplementedError: they cannot.
+    """
+    try:
+        Kernel(parts, step, total, False).lower(step)
+    except Exception as error:
+        rule = type(getattr(step.rule, "rule", step.rule)).__name__
+        raise NotImplementedError(f"Pallas cannot compile {rule}: {error}") from error
 
 
 class Kernel:
@@ -92,11 +108,7 @@ class Kernel:
         return program.results(self._call(Scalars.of(scalars), keys([step]), program.operands(step)), scalars)
 
     def lower(self, step: Step) -> None:
-        """Lower the kernel by itself, to find out whether it can be.
-
-        Raises:
-            NotImplementedError: it cannot. When this is found within a program, half of a function is already there.
-        """
+        """Lower the kernel by itself."""
         program = self._program
         arguments = jax.eval_shape(lambda: (Scalars.of(program.scalars(step)), keys([step]), program.operands(step)))
         self._call.trace(*arguments).lower(lowering_platforms=(self._platform,))

@@ -41,7 +41,8 @@ def _evaluate(jaxpr: Any, consts: Sequence[Any], operands: Sequence[Any]) -> lis
 
 def _nested() -> Mapping[str, str]:
     """Operations that are functions, and their parameter that holds the function."""
-    return {"jit": "jaxpr", "pjit": "jaxpr", "custom_jvp_call": "call_jaxpr", "closed_call": "call_jaxpr"}
+    calls = ("custom_jvp_call", "custom_vjp_call", "closed_call")
+    return {"jit": "jaxpr", "pjit": "jaxpr"} | dict.fromkeys(calls, "call_jaxpr")
 
 
 def _replaced() -> Mapping[str, Callable[..., list[Any]]]:

@@ -1,5 +1,6 @@
 """Kernels for NVIDIA GPUs, by Triton: a program takes a few groups, or a run of elements if nothing is grouped."""
 
+import contextlib
 import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from ..._annotations import Array
 from ..._leaf import Step
@@ -60,9 +62,9 @@ def alike(step: Step) -> Hashable:
     return jnp.size(step.leaf.g)
 
 
-def together(leaves: int, size: int) -> int:
-    """How many of that many leaves of one size share a kernel."""
-    del size
+def together(leaves: int, shape: tuple[int, ...]) -> int:
+    """How many of that many leaves of one shape share a kernel."""
+    del shape
     return max(FEWEST_TOGETHER, min(MOST_TOGETHER, -(-leaves // FEW_KERNELS)))
 
 
@@ -125,7 +127,7 @@ def _of_leaf(leaf: Array, among: range, function: Callable[..., Sequence[Array]]
 
 def _pallas_call(kernel: Any, grid: Any, operands: Sequence[Array], changed: Sequence[int], interpret: Any) -> Any:
     """A call whose results take the places of the changed operands."""
-    return pl.pallas_call(
+    called = pl.pallas_call(
         kernel,
         grid=grid,
         out_shape=types([operands[i] for i in changed]),
@@ -134,6 +136,21 @@ def _pallas_call(kernel: Any, grid: Any, operands: Sequence[Array], changed: Seq
         interpret=interpret,
         name="adamx_step",
     )
+
+    def call(*arguments: Array) -> Any:
+        with contextlib.nullcontext() if interpret else _for_a_gpu():
+            return called(*arguments)
+
+    return call
+
+
+def _for_a_gpu() -> Any:
+    """Within it Triton knows of a GPU, as newer JAX asks. Where there is none, it is any: kernels are alike for all."""
+    config: Any = jax.config
+    default = config.jax_default_device
+    if (getattr(default, "platform", default) or jax.default_backend()) in ("gpu", PLATFORM):
+        return contextlib.nullcontext()
+    return use_abstract_mesh(AbstractMesh((), (), abstract_device=AbstractDevice("NVIDIA A100", 108, PLATFORM)))
 
 
 def _masks(view: View, i: Array, row: Array, column: Array) -> dict[bool, Any]:

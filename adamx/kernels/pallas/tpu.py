@@ -11,7 +11,8 @@ from jax.experimental.pallas import tpu as pltpu
 
 from ..._annotations import Array
 from ..._leaf import Step
-from .blocks import BlockProgram, Scalars, View, types
+from ..traced import brought
+from .blocks import BlockProgram, Scalars, View, group_of, types
 
 PLATFORM = "tpu"
 
@@ -19,7 +20,13 @@ ROWS, LANES = 256, 128
 """Of a block; without groups it is four times as wide."""
 
 MAX_TOGETHER, MAX_ELEMENTS_TOGETHER = 64, 2**16
-"""Leaves that share a kernel, and their elements, which all are in VMEM at once."""
+"""Leaves that share a kernel, and their elements, which all are in VMEM at once, rows filled up to LANES."""
+
+SUBLANES = 8
+"""Of a tile, which has LANES columns."""
+
+MOST_GROUPS = 1024
+"""Of a row: each of its blocks passes over the numbers of all of them."""
 
 
 def view(shape: tuple[int, ...], group: int) -> View:
@@ -45,9 +52,10 @@ def call(
         blocks = [_group(ref, here) if each else ref[...] for ref, each in zip(refs, program.grouped, strict=False)]
         inside = column < view.columns if masked else None
         results = program.step(blocks, keys[0, 0], view.number(row, column), inside, Scalars(floats, integers))
-        for ref, new, each in zip(refs[len(operands) :], results, program.grouped[1:], strict=True):
-            if each and groups > 1:
-                others = jnp.where(j == 0, jnp.zeros(ref.shape, jnp.float32), _wide(ref[...]))
+        changed = zip(refs[1 : len(operands)], refs[len(operands) :], results, program.grouped[1:], strict=True)
+        for old, ref, new, each in changed:
+            if each and groups > 1:  # later groups keep their old numbers: interpreters show them to the next block
+                others = jnp.where(j == 0, _wide(old[...]), _wide(ref[...]))
                 new = _narrow(jnp.where(here, _wide(new), others), ref.dtype)
             ref[...] = new
 
@@ -70,9 +78,41 @@ def alike(step: Step) -> Hashable:
     return _matrix(jnp.shape(step.leaf.g))
 
 
-def together(leaves: int, size: int) -> int:
-    """How many of that many leaves of one size share a kernel."""
-    return max(1, min(leaves, MAX_TOGETHER, MAX_ELEMENTS_TOGETHER // size))
+def together(leaves: int, shape: tuple[int, ...]) -> int:
+    """How many of that many leaves of one shape share a kernel; 0 if VMEM has no room for one."""
+    rows, columns = _matrix(shape)
+    return min(leaves, MAX_TOGETHER, MAX_ELEMENTS_TOGETHER // (rows * -(-columns // LANES) * LANES))
+
+
+def why_not_together(step: Step) -> str | None:
+    """Why small leaves are better not stacked: XLA would copy each of their arrays to lay it out for a kernel."""
+    shape = jnp.shape(step.leaf.g)
+    if any(x.dtype != jnp.float32 for x in jax.tree.leaves(brought(step)._replace(key=None))):
+        return "small arrays of other dtypes than float32 would be copied to be stacked"
+    if len(shape) > 2 or _lies_transposed(shape):
+        return "small arrays of more than two axes, or of more rows than columns, would be copied to be stacked"
+    return None
+
+
+def why_not_alone(step: Step) -> str | None:
+    """Why a leaf is better not cut into blocks."""
+    shape, grouped = jnp.shape(step.leaf.g), group_of(step) > 0
+    rows, columns = _matrix(shape)
+    xla_takes_few_passes = not grouped or columns < LANES or columns % LANES == 0
+    if xla_takes_few_passes and _lies_transposed(shape):
+        return f"arrays of shape {shape} lie transposed and would be copied for a kernel"
+    if grouped and rows < SUBLANES:
+        return f"arrays of {rows} rows would be cut into blocks of less than a tile"
+    if grouped and columns > MOST_GROUPS * LANES:
+        return f"rows of {columns} elements are too long for a kernel"
+    return None
+
+
+def _lies_transposed(shape: tuple[int, ...]) -> bool:
+    """Whether XLA lays a matrix out by columns, as it does where fewer elements are then needed to fill up tiles."""
+    rows, columns = _matrix(shape)
+    filled = lambda n, m: -(-n // SUBLANES) * SUBLANES * (-(-m // LANES) * LANES)  # noqa: E731
+    return filled(columns, rows) < filled(rows, columns)
 
 
 def program_together(step: Step, total: Any, leaves: int) -> BlockProgram:

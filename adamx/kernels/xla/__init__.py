@@ -5,7 +5,9 @@ from typing import Any, cast
 
 from ..._leaf import Step, StepResult
 from ..backend import Backend
+from .donation import is_placed_anywhere as is_placed_anywhere
 from .donation import placed_anywhere
+from .donation import stored_like_parameter as stored_like_parameter
 from .two_passes import taken_by_platform
 
 

@@ -21,14 +21,24 @@ from .shared_functions import in_a_program
 GPUS = ("cuda", "rocm")
 
 
-def placed_anywhere(steps: Sequence[Step], done: Sequence[StepResult]) -> list[StepResult]:
-    """The results of `Step.apply`, to be written over the donated inputs in either order.
+def is_placed_anywhere(platform: str) -> bool:
+    """Whether programs for this platform write results over donated inputs in any order.
 
     With several devices XLA pairs donated arrays and results itself, and the choice would tie their shardings.
     """
+    return platform in GPUS and jax.device_count() == 1
+
+
+def stored_like_parameter(step: Step) -> bool:
+    """Whether a slot or the residual has the parameter's type, so that it can be given the parameter's place."""
+    return bool(_in_place_of(step))
+
+
+def placed_anywhere(steps: Sequence[Step], done: Sequence[StepResult]) -> list[StepResult]:
+    """The results of `Step.apply`, to be written over the donated inputs in either order."""
     new, structure = jax.tree.flatten(list(done))
     pairs: dict[int, Array] = {}
-    if in_a_program() and not is_manual() and jax.device_count() == 1:
+    if in_a_program() and not is_manual() and is_placed_anywhere(GPUS[0]):
         first = 0
         for step in steps:
             mine = _in_place_of(step)

@@ -85,10 +85,10 @@ class _Outlined:
 
 
 def _opaque_keys(steps: Sequence[Step]) -> Any:
-    """The keys of the leaves' random bits, hidden from constant folding on CPUs.
+    """The keys of the leaves' random bits, hidden from constant folding.
 
-    XLA compiles equal loops once, but not loops that differ in a constant. A loop that never runs, as the step number
-    is not negative, hides the constants at the cost of a microsecond.
+    XLA compiles equal loops once, but not loops that differ in a constant. On CPUs a loop that never runs, as the step
+    number is not negative, hides the constants at the cost of a microsecond; elsewhere a barrier does.
     """
     keys = [step.noise.key for step in steps]
     if not any(step.is_random for step in steps) or any(isinstance(key, Tracer) for key in keys):
@@ -99,4 +99,7 @@ def _opaque_keys(steps: Sequence[Step]) -> Any:
         turned = lambda carry: (carry[0] + 1, [*carry[1][1:], carry[1][0]])  # noqa: E731
         return jax.lax.while_loop(lambda carry: carry[0] < 0, turned, (count, keys))[1]
 
-    return iter(jax.lax.platform_dependent(cpu=by_loop, default=lambda: [jnp.asarray(x) for x in keys]))
+    def by_barrier() -> list[Any]:
+        return list(jax.lax.optimization_barrier([jnp.asarray(x) for x in keys]))
+
+    return iter(jax.lax.platform_dependent(cpu=by_loop, default=by_barrier))
