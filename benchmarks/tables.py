@@ -108,7 +108,7 @@ def accelerators() -> str:
         )
         parts.append(markdown((heading, "ideal", *targets), body))
         body = ((name, *(compiled(rows.get(name)) for rows in targets.values())) for name in ideal)
-        parts.append(markdown((f"{shape}: compiled in s (to Optax)", *targets), body))
+        parts.append(markdown((f"{shape}: compiled in processor seconds (to Optax)", *targets), body))
     compilers = ", ".join(f"{k} {v}" for k, v in results["compilers"].items() if k != "python")
     return "\n\n".join([*parts, f"{about(results, 'python -m benchmarks.accelerators')}; {compilers}"])
 
@@ -122,7 +122,7 @@ def moved(row: dict[str, Any] | None) -> str:
 def compiled(row: dict[str, Any] | None) -> str:
     if row is None or "failed" in row:
         return ""
-    return f"{row['seconds']:.1f}" + (f" ({row['seconds_to_optax']:.1f})" if "seconds_to_optax" in row else "")
+    return f"{row['processor']:.1f}" + (f" ({row['processor_to_optax']:.1f})" if "processor_to_optax" in row else "")
 
 
 def memory() -> str:

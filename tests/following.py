@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.helpers import jitted_in_float64
+
 STEPS = 100
 PRECISION = 1e-10
 
@@ -38,7 +40,7 @@ def follow(opt):
         params, state = opt.step(g, carry[1], carry[0])
         return (params, state), params
 
-    return jax.jit(lambda p: jax.lax.scan(body, (p, opt.init(p)), grads)[1])(params)
+    return jitted_in_float64(lambda p: jax.lax.scan(body, (p, opt.init(p)), grads)[1])(params)
 
 
 def deviation(ours, theirs):

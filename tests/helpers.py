@@ -168,15 +168,22 @@ def scanned(tx: optax.GradientTransformation, grads: jax.Array) -> Any:
     return jax.lax.scan(body, tx.init(grads[0]), grads)[1]
 
 
+jitted_in_float64 = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+"""For definitions, compared in float64: LLVM's optimizations take a quarter of a small program's time to compile."""
+
+
 def directions(rule: adamx.Rule, grads: jax.Array) -> Any:
     """The direction of each step of a rule; compiled once for each rule, shape and dtype."""
     try:
         hash(rule)
     except TypeError:  # of hyperparameters that are arrays
         return jax.jit(lambda grads: scanned(adamx.scale_by(rule), grads))(grads)
-    return _directions(rule, grads)
+    return (_directions if grads.dtype in (jnp.float32, jnp.complex64) else _directions_in_float64)(rule, grads)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _directions(rule, grads):
+def _of_rule(rule, grads):
     return scanned(adamx.scale_by(rule), grads)
+
+
+_directions = jax.jit(_of_rule, static_argnums=0)
+_directions_in_float64 = jitted_in_float64(_of_rule, static_argnums=0)

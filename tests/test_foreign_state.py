@@ -111,8 +111,6 @@ def test_on_an_explicit_mesh_the_state_keeps_its_types(entry):
         params = {k: jax.device_put(jnp.ones(shapes[k]), named[k]) for k in specs}
         opt = entry.make(1e-2)
         state = opt.init(params)
-        after = jax.eval_shape(opt.step, params, state, params)[1]
-        eager, jitted, stepped = (
-            jax.tree.map(lambda x: str(jax.typeof(x)), tree) for tree in (state, jax.jit(opt.init)(params), after)
-        )
-    assert eager == jitted == stepped
+        traced = jax.eval_shape(opt.init, params), jax.eval_shape(opt.step, params, state, params)[1]
+        eager, begun, stepped = (jax.tree.map(lambda x: str(jax.typeof(x)), tree) for tree in (state, *traced))
+    assert eager == begun == stepped

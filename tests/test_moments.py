@@ -119,12 +119,19 @@ def test_scaling_gradients_by_a_power_of_two_changes_no_code_and_no_step(power):
     np.testing.assert_array_equal(scaled.slots.nu.high.astype(int) - plain.slots.nu.high.astype(int), 2 * power)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def there_and_back(form, x):
+    """The code of `x`, and what it stands for."""
+    code = form.encode(x, None, QUIET)
+    return code, form.decode(code, None)
+
+
 def test_log_code_keeps_zero_exactly_and_every_value_within_its_grid():
     rng = np.random.default_rng(0)
     x = np.exp(3 * rng.standard_normal(SHAPE)).astype(np.float32)
     x[rng.random(SHAPE) < 0.2] = 0
-    code = Log().encode(jnp.asarray(x), None, QUIET)
-    back = np.asarray(Log().decode(code, None))
+    code, back = there_and_back(Log(), jnp.asarray(x))
+    back = np.asarray(back)
     np.testing.assert_array_equal(back == 0, x == 0)
     octaves = np.repeat(np.asarray(code.high, int) - np.asarray(code.low, int), 128, axis=-1)[:, : SHAPE[1]]
     # Within an octave the code is linear in the value: a step is at most 1 / 254 of the group's octaves, in octaves.
@@ -136,8 +143,8 @@ def test_log_code_is_unbiased_over_the_steps():
     x = jnp.asarray(
         1 + np.random.default_rng(0).random((32, 128)), jnp.float32
     )  # one octave, on which codes are linear
-    draw = jax.jit(lambda t: Log().decode(Log().encode(x, None, noise(0, "w", t)), None))
-    mean = np.mean([np.asarray(draw(jnp.asarray(t)), np.float64) for t in range(1_000)], axis=0)
+    draw = lambda t: Log().decode(Log().encode(x, None, noise(0, "w", t)), None)  # noqa: E731
+    mean = np.mean(np.asarray(jax.lax.map(draw, jnp.arange(1_000)), np.float64), axis=0)
     assert abs(np.mean(mean - x)) < 1e-4 / 254 * 10
     assert np.max(np.abs(mean - x)) < 5e-3 / 254 * 2
 
@@ -146,14 +153,14 @@ def test_log_code_is_unbiased_over_the_steps():
 def test_what_is_not_finite_stays_visible_in_its_group_and_harms_no_other(bad):
     x = jnp.ones((1, 256)).at[0, 3].set(bad)
     for form in (Log(), Ratio(), Dithered()):
-        back = form.decode(form.encode(x, None, QUIET), None)
+        _, back = there_and_back(form, x)
         assert not jnp.isfinite(back[0, 3])
         np.testing.assert_allclose(back[0, 128:], 1.0, rtol=0.01)
 
 
 def test_ratio_code_is_finest_near_zero():
     x = jnp.asarray([[1.0, 0.5, 0.1, 0.01, 0.0, -0.01, -1.0]])
-    back = Ratio().decode(Ratio().encode(x, None, QUIET), None)
+    _, back = there_and_back(Ratio(), x)
     assert back[0, 4] == 0
     np.testing.assert_allclose(back[0], x[0], atol=8e-3, rtol=5e-3)
     np.testing.assert_allclose(back[0, 3], 0.01, atol=2.1e-3)
@@ -161,9 +168,8 @@ def test_ratio_code_is_finest_near_zero():
 
 def test_uniform_bits_are_uniform_and_independent():
     """Mean, variance and the correlations between elements and between steps, each within 5 standard errors."""
-    draws = np.stack(
-        [np.asarray(unit_interval(noise(3, "w", jnp.asarray(t)).uniform((1_000,)))) for t in range(100)]
-    ).astype(np.float64)
+    draws = jax.lax.map(lambda t: unit_interval(noise(3, "w", t).uniform((1_000,))), jnp.arange(100))
+    draws = np.asarray(draws, np.float64)
     n = draws.size
     assert abs(draws.mean() - 0.5) < 5 * np.sqrt(1 / 12 / n)
     assert abs(draws.var() - 1 / 12) < 5 * np.sqrt(1 / 180 / n)
@@ -174,7 +180,7 @@ def test_uniform_bits_are_uniform_and_independent():
 
 def test_weyl_bits_are_spread_evenly_over_the_steps():
     """The mean of n draws of an element is off by about 1/n; independent draws' would be by .29 / sqrt(n)."""
-    draws = np.stack([np.asarray(unit_interval(noise(0, "w", jnp.asarray(t)).weyl((4_096,)))) for t in range(1_000)])
+    draws = np.asarray(jax.lax.map(lambda t: unit_interval(noise(0, "w", t).weyl((4_096,))), jnp.arange(1_000)))
     assert np.sqrt(np.mean((draws.mean(axis=0) - 0.5) ** 2)) < 0.1 * 0.29 / np.sqrt(1_000)
     assert abs(draws.mean() - 0.5) < 1e-4
 
@@ -228,7 +234,7 @@ def test_unknown_formats_and_slots_are_refused(moments, message):
 
 def test_two_bytes_keep_zero_the_largest_number_and_eight_bits_of_fraction():
     x = jnp.asarray([0.0, 1.0, 1.0 + 2.0**-8, jnp.finfo(jnp.float32).max, jnp.inf, 1e-30])
-    back = Dithered().decode(Dithered().encode(x, None, QUIET), None)
+    _, back = there_and_back(Dithered(), x)
     np.testing.assert_array_equal(back[:3], x[:3])
     assert jnp.isfinite(back[3]) and jnp.isinf(back[4])
     np.testing.assert_allclose(back, x, rtol=2.0**-8)
@@ -242,9 +248,9 @@ def test_packing_a_float32_state_loses_what_is_documented_and_unpacking_nothing(
     for t in range(20):
         grads = jax.tree.map(lambda p, t=t: jnp.asarray(np.random.default_rng(t).standard_normal(p.shape)), params)
         params, state = step(jax.tree.map(jnp.float32, grads), state, params)
-    packed = adamx.pack_state(small, state, params)
+    packed = jax.jit(lambda *given: adamx.pack_state(small, *given))(state, params)
     assert jax.tree.structure(packed) == jax.tree.structure(small.init(params))
-    back = adamx.unpack_state(small, packed, params)
+    back = jax.jit(lambda *given: adamx.unpack_state(small, *given))(packed, params)
     assert jax.tree.structure(back) == jax.tree.structure(state)
     np.testing.assert_array_equal(back.slots.nu["b"], state.slots.nu["b"])
     nu, mu = state.slots.nu["w"], state.slots.mu["w"]
@@ -252,7 +258,7 @@ def test_packing_a_float32_state_loses_what_is_documented_and_unpacking_nothing(
     np.testing.assert_allclose(back.slots.nu["w"], nu, rtol=octaves * (0.004 if moments == "bfloat16" else 0.006))
     ratio, kept = mu / jnp.sqrt(nu), back.slots.mu["w"] / jnp.sqrt(back.slots.nu["w"])
     np.testing.assert_allclose(kept, ratio, atol=0.02 * float(jnp.max(jnp.abs(ratio))))
-    small.step(params, packed, params)
+    jax.eval_shape(small.step, params, packed, params)
     with pytest.raises(TypeError, match="packed already"):
         adamx.pack_state(small, packed, params)
 
@@ -302,7 +308,7 @@ def test_map_slots_reaches_every_array_of_the_state():
 def test_a_dead_element_does_not_coarsen_its_group():
     """Its second moment falls for ever; codes between it and the others would be few."""
     x = jnp.asarray(np.exp(0.5 * np.random.default_rng(0).standard_normal((8, 128))), jnp.float32).at[:, 0].set(1e-30)
-    back = Log().decode(Log().encode(x, None, QUIET), None)
+    _, back = there_and_back(Log(), x)
     np.testing.assert_allclose(back[:, 1:], x[:, 1:], rtol=41 / 254)
 
 

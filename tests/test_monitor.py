@@ -1,5 +1,6 @@
 """A monitored optimizer does what the optimizer does, and says the truth about it without leaving the device."""
 
+import functools
 import re
 
 import jax
@@ -100,6 +101,11 @@ def test_weights_that_are_changed_in_place_are_compared_with_what_they_were():
         assert told[-1][f"bias/{name}"] == pytest.approx(wanted, rel=3e-5), name
 
 
+@functools.cache
+def told_in_float32():
+    return read(trained(monitor(adamx.adam(1e-5)), 5)[1])
+
+
 @pytest.mark.parametrize(
     ("weights", "moments"),
     [
@@ -115,7 +121,7 @@ def test_narrow_weights_and_coded_moments_are_told_of(weights, moments):
     opt = adamx.adam(1e-5, weights=weights, moments=moments)
     alone, (stepped, state) = trained(opt, 5, params), trained(monitor(opt), 5, params)
     jax.tree.map(np.testing.assert_array_equal, alone[0], stepped)
-    values, exact = read(state), read(trained(monitor(adamx.adam(1e-5)), 5)[1])
+    values, exact = read(state), told_in_float32()
     assert values["dense/snr"] == pytest.approx(exact["dense/snr"], rel=0.03)
     if weights == "nearest":
         assert values["dense/stalled"] > 0.95 and values["dense/update_norm"] < exact["dense/update_norm"]
@@ -124,7 +130,7 @@ def test_narrow_weights_and_coded_moments_are_told_of(weights, moments):
         assert values["dense/update_norm"] == pytest.approx(exact["dense/update_norm"], rel=0.05)
 
 
-@pytest.mark.parametrize(
+of_optimizers = pytest.mark.parametrize(
     ("opt", "wanted"),
     [
         (adamx.adam(RATE), BASE | STEP | HATS | {"bound_share"}),
@@ -139,9 +145,21 @@ def test_narrow_weights_and_coded_moments_are_told_of(weights, moments):
     ],
     ids=["adam", "scheduled", "cautious", "amsgrad", "adamax", "adam_mini", "rmsprop", "schedule_free", "prodigy"],
 )
+
+
+@of_optimizers
 def test_what_an_optimizer_does_not_have_is_absent(opt, wanted):
+    """Known when a step is traced."""
     watched = monitor(opt)
-    assert metrics(read(watched.init(PARAMS))) == wanted == metrics(read(trained(watched, 2)[1]))
+    state = watched.init(PARAMS)
+    after = jax.eval_shape(lambda *given: read(watched.step(*given)[1]), PARAMS, state, PARAMS)
+    assert metrics(read(state)) == wanted == metrics(after)
+
+
+@of_optimizers
+@pytest.mark.product
+def test_what_an_optimizer_does_not_have_is_absent_after_steps_too(opt, wanted):
+    assert metrics(read(trained(monitor(opt), 2)[1])) == wanted
 
 
 @pytest.mark.usefixtures("loose")
@@ -159,9 +177,9 @@ def test_a_transformation_of_optax_is_told_of_with_less():
 def test_a_scheduled_step_size_is_that_of_the_step():
     rates = lambda t: jnp.where(t < 1, RATE, RATE / 10)  # noqa: E731
     for opt in (monitor(adamx.adam(rates)), monitor(adamx.adam(rates), learning_rate=rates)):
-        state, params = opt.init(PARAMS), PARAMS
+        state, params, step = opt.init(PARAMS), PARAMS, jax.jit(opt.step)
         for _ in range(3):
-            params, state = opt.step(gradients(0), state, params)
+            params, state = step(gradients(0), state, params)
             assert read(state)["all/step_mean"] == pytest.approx(1, rel=1e-3)
 
 
@@ -182,7 +200,7 @@ def test_the_share_that_eps_dominates_counts_elements():
     opt = monitor(adamx.adam(1e-3, eps=1e-4))
     params = jnp.zeros(8)
     grads = jnp.asarray([0.0, 1e-6, 1e-5, 0.9e-4, 1.1e-4, 1e-3, 1e-2, 1.0])
-    _, state = opt.step(grads, opt.init(params), params)
+    _, state = jax.jit(opt.step)(grads, opt.init(params), params)
     values = read(state)
     assert values["all/eps_share"] == pytest.approx(3 / 7) and values["all/idle"] == 1 / 8
     assert values["all/snr"] == pytest.approx(1)
@@ -191,9 +209,9 @@ def test_the_share_that_eps_dominates_counts_elements():
 @pytest.mark.parametrize("max_of", ["corrected", "raw"])
 def test_amsgrad_is_told_of_by_the_moment_it_divides_by(max_of):
     opt, p = monitor(adamx.amsgrad(1e-3, b2=0.5, eps=1e-3, max_of=max_of)), jnp.zeros(2)
-    state = opt.init(p)
+    state, step = opt.init(p), jax.jit(opt.step)
     for g in (1.0, *[1e-6] * 60):
-        p, state = opt.step(jnp.full(2, g), state, p)
+        p, state = step(jnp.full(2, g), state, p)
     values = read(state)
     assert values["all/eps_share"] == 0
     assert values["all/snr"] == pytest.approx(values["all/step_mean"], rel=2e-3)
@@ -203,7 +221,7 @@ def test_amsgrad_is_told_of_by_the_moment_it_divides_by(max_of):
 def test_gradients_that_are_not_finite_are_counted_in_their_group_alone():
     opt = monitor(adamx.adam(RATE))
     grads = gradients(0) | {"bias": jnp.asarray([1.0, jnp.nan, jnp.inf, 0.0, 1.0, -jnp.inf, 2.0])}
-    values = read(opt.step(grads, opt.init(PARAMS), PARAMS)[1])
+    values = read(jax.jit(opt.step)(grads, opt.init(PARAMS), PARAMS)[1])
     assert values["bias/nonfinite"] == values["all/nonfinite"] == 3
     assert values["dense/nonfinite"] == 0 and np.isfinite(values["dense/gradient_norm"])
 
@@ -234,7 +252,7 @@ def test_every_looks_at_every_so_many_steps_and_keeps_what_it_saw():
     assert len(set(told[0])) == 7
 
 
-@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("every", [1, pytest.param(4, marks=pytest.mark.product)])
 def test_nothing_leaves_the_device(every):
     opt = monitor(adamx.adam(RATE, kernel="xla"), every=every)
     state = opt.init(PARAMS)
@@ -262,21 +280,27 @@ def test_its_state_stays_what_it_is_through_scan_and_donation():
     assert int(state.count) == 6 and (norms > 0).all()
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param(lambda opt: optax.chain(optax.clip_by_global_norm(1.0), monitor(opt)), marks=pytest.mark.product),
+        pytest.param(lambda opt: optax.masked(monitor(opt), {"dense": True, "bias": False}), marks=pytest.mark.product),
+        lambda opt: optax.partition(
+            {"a": monitor(opt), "b": optax.set_to_zero()}, {"dense": {"kernel": "a"}, "bias": "b"}
+        ),
+        lambda opt: optax.MultiSteps(monitor(opt), 2).gradient_transformation(),
+        lambda opt: monitor(optax.chain(optax.clip(1.0), opt), learning_rate=RATE),
+    ],
+    ids=["in chain", "masked", "partition", "MultiSteps", "around chain"],
+)
 @pytest.mark.usefixtures("loose")
-def test_it_chains_and_is_found_wherever_it_is():
-    opt = monitor(adamx.adam(RATE))
-    for whole in (
-        optax.chain(optax.clip_by_global_norm(1.0), opt),
-        optax.masked(opt, {"dense": True, "bias": False}),
-        optax.partition({"a": opt, "b": optax.set_to_zero()}, {"dense": {"kernel": "a"}, "bias": "b"}),
-        optax.MultiSteps(opt, 2).gradient_transformation(),
-        monitor(optax.chain(optax.clip(1.0), adamx.adam(RATE)), learning_rate=RATE),
-    ):
-        params, state = PARAMS, whole.init(PARAMS)
-        for t in range(2):
-            updates, state = jax.jit(whole.update)(gradients(t), state, params)
-            params = optax.apply_updates(params, updates)
-        assert read(state)["all/step_mean"] > 0.1, whole
+def test_it_chains_and_is_found_wherever_it_is(wrap):
+    whole = wrap(adamx.adam(RATE))
+    params, state, update = PARAMS, whole.init(PARAMS), jax.jit(whole.update)
+    for t in range(2):
+        updates, state = update(gradients(t), state, params)
+        params = optax.apply_updates(params, updates)
+    assert read(state)["all/step_mean"] > 0.1
 
 
 @pytest.mark.usefixtures("loose")
@@ -336,7 +360,7 @@ def test_groups_are_first_keys_that_differ_or_as_many_as_asked_or_what_a_functio
     assert of(3) == {"all", "params/a/w", "params/a/b", "params/c"}
     assert of(lambda path: "biases" if path.endswith("b") else None) == {"all", "biases"}
     opt = monitor(adamx.adam(RATE), groups=lambda path: "biases" if path.endswith("b") else None)
-    values = read(opt.step(tree, opt.init(tree), tree)[1])
+    values = read(jax.jit(opt.step)(tree, opt.init(tree), tree)[1])
     assert values["biases/parameter_norm"] == pytest.approx(np.sqrt(2))
     assert values["all/parameter_norm"] == pytest.approx(np.sqrt(6))
 
@@ -417,6 +441,6 @@ def test_what_asks_an_optimizer_about_itself_asks_the_one_under_the_monitor():
         {"w": jnp.ones((64, 128), "bfloat16")},
     )
     state = opt.init(params)
-    params, state = opt.step(params, state, params)
+    params, state = jax.jit(opt.step)(params, state, params)
     assert adamx.explain(opt, params)[0].formats == {"mu": "int8", "nu": "int8"}
     np.testing.assert_allclose(adamx.master_params(opt, state, params)["w"], 0.99, atol=2e-4)

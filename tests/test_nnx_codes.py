@@ -1,5 +1,6 @@
 """Coded moments stay codes in NNX with an optimizer inside another."""
 
+import functools
 import itertools
 
 import jax
@@ -87,6 +88,11 @@ def steps(cls, n, restore=None):
     return jax.tree.leaves(nnx.to_pure_dict(nnx.state((model, optimizer))))
 
 
+@functools.cache
+def undisturbed(cls):
+    return steps(cls, 2)
+
+
 def by_pure_dict(new, old):
     state = nnx.state(new)
     nnx.replace_by_pure_dict(state, nnx.to_pure_dict(nnx.state(old)))
@@ -109,7 +115,7 @@ def by_split_and_merge(new, old):
 @pytest.mark.parametrize("cls", [adamx.flax.Optimizer, nnx.Optimizer], ids=["ours", "flax"])
 def test_coded_moments_survive_the_ways_of_nnx_to_save_and_restore(cls, restore):
     """A run that is saved and restored before its last step ends with the same bits."""
-    for got, wanted in zip(steps(cls, 3, restore), steps(cls, 3), strict=True):
+    for got, wanted in zip(steps(cls, 2, restore), undisturbed(cls), strict=True):
         np.testing.assert_array_equal(got, wanted)
 
 

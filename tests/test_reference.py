@@ -8,7 +8,7 @@ import pytest
 import adamx
 from adamx._math import bias_correction
 from tests import reference
-from tests.helpers import directions, hostile, some, ulp
+from tests.helpers import directions, hostile, jitted_in_float64, some, ulp
 from tests.reference_cases import CANCELLING, DIRECTIONS, PARAMETERS, REAL_ONLY
 
 # One shape for every test in float32, which then share a program.
@@ -64,9 +64,8 @@ def test_elementwise_rules_and_no_others_keep_elements_apart(name):
     rule, _ = DIRECTIONS[name]
     grads, other = SHARED, SHARED.copy()
     other[:, 0, 0] = 3 * other[::-1, 0, 0]
-    a, b = (np.asarray(directions(rule, jnp.asarray(g)))[:, 1:, 1:] for g in (grads, other))
-    c, d = (np.asarray(directions(rule, jnp.asarray(g)))[:, 1:, 0] for g in (grads, other))
-    assert (np.array_equal(a, b) and np.array_equal(c, d)) == rule.elementwise
+    a, b = (np.asarray(directions(rule, jnp.asarray(g)))[:, 1:] for g in (grads, other))
+    assert np.array_equal(a, b) == rule.elementwise
 
 
 def test_a_small_variance_beside_a_large_mean_keeps_its_digits_in_float32():
@@ -96,7 +95,7 @@ def parameters(opt, grads, p):
         p, state = opt.step(g, carry[1], carry[0])
         return (p, state), p
 
-    return jax.jit(lambda p: jax.lax.scan(body, (p, opt.init(p)), grads)[1])(p)
+    return jitted_in_float64(lambda p: jax.lax.scan(body, (p, opt.init(p)), grads)[1])(p)
 
 
 def movement_error(got, wanted, start):

@@ -9,6 +9,7 @@ import adamx
 from adamx import _leaves
 from adamx._leaf import Step
 from adamx.kernels.xla.two_passes import ACCELERATORS, TwoPasses, has_two_passes
+from tests.helpers import some
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -29,17 +30,23 @@ def step_of(opt, grads, state, params) -> Step:
     return step
 
 
-@pytest.mark.parametrize("take", [Step.apply, Step.update])
-@pytest.mark.parametrize(("name", "shape", "weights"), CASES, ids=str)
+@pytest.mark.parametrize(
+    ("name", "shape", "weights", "take"),
+    some(
+        [(*case, take) for case in CASES for take in (Step.apply, Step.update)],
+        lambda name, shape, weights, take: take is Step.apply or (name == "adamw" and len(shape) == 2),
+    ),
+    ids=lambda x: getattr(x, "__name__", str(x)),
+)
 def test_two_passes_have_the_results_of_one(name, shape, weights, take):
     opt = getattr(adamx, name)(1e-2, moments="int8", weights=weights)
     params = params_of(shape, jnp.float32 if weights == "nearest" else jnp.bfloat16)
     run = jax.jit(lambda how, *given: how(step_of(opt, *given), None), static_argnums=0)
-    state = opt.init(params)
+    state, step, both = opt.init(params), jax.jit(opt.step), (take, TwoPasses(take))
     for t in range(3):
         noise, size = (jax.random.normal(jax.random.key(2 * t + i), shape) for i in (1, 2))
         grads = {"w": (noise * jnp.exp(3 * size)).astype(params["w"].dtype)}
-        one, two = (run(how, grads, state, params) for how in (take, TwoPasses(take)))
+        one, two = (run(how, grads, state, params) for how in both)
         assert jax.tree.structure(one) == jax.tree.structure(two)
         for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
             assert (x.dtype, x.shape) == (y.dtype, y.shape)
@@ -48,7 +55,7 @@ def test_two_passes_have_the_results_of_one(name, shape, weights, take):
             else:
                 off = np.abs(np.asarray(x, np.float32) - np.asarray(y, np.float32))
                 assert np.mean(off > 0) <= 1e-3  # a number between two codes, rounded otherwise
-        params, state = jax.jit(opt.step)(grads, state, params)
+        params, state = step(grads, state, params)
 
 
 @pytest.mark.parametrize("method", ["step", "update"])

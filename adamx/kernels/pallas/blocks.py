@@ -177,8 +177,13 @@ class BlockProgram:
         made = dict(zip(self._traced.inside.jaxpr.invars[-len(scalars) :], scalars, strict=True)) if scalars else {}
         arrays, found = iter(new), []
         for v, of_blocks in zip(self._traced.inside.jaxpr.outvars, self._blocks[1:], strict=True):
-            constant = isinstance(v, Literal)
-            found.append(next(arrays) if of_blocks else jnp.asarray(v.val, v.aval.dtype) if constant else made[v])
+            if of_blocks:
+                found.append(next(arrays))
+            elif isinstance(v, Literal):
+                aval: Any = v.aval
+                found.append(jnp.asarray(v.val, aval.dtype))
+            else:
+                found.append(made[v])
         return self._traced.structure.unflatten(found)
 
 

@@ -97,10 +97,12 @@ def why_not_together(step: Step) -> str | None:
 def why_not_alone(step: Step) -> str | None:
     """Why a leaf is better not cut into blocks."""
     shape, grouped = jnp.shape(step.leaf.g), group_of(step) > 0
-    columns = _matrix(shape)[1]
+    rows, columns = _matrix(shape)
     xla_takes_few_passes = not grouped or columns < LANES or columns % LANES == 0
     if xla_takes_few_passes and _lies_transposed(shape):
         return f"arrays of shape {shape} lie transposed and would be copied for a kernel"
+    if grouped and rows < SUBLANES:
+        return f"arrays of {rows} rows would be cut into blocks of less than a tile"
     if grouped and columns > MOST_GROUPS * LANES:
         return f"rows of {columns} elements are too long for a kernel"
     return None
