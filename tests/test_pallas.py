@@ -410,3 +410,11 @@ def test_triton_is_used_without_its_warning_which_others_get():
     assert "pallas_step" in text and not of_step
     after = heard(lambda x: others(x + 1), jnp.ones(128))
     assert after[1] == before[1]
+
+
+def test_what_is_missing_for_one_device_is_told_of_both(monkeypatch):
+    broken = pallas.TPU._replace(missing=lambda: "no Mosaic")
+    monkeypatch.setattr(kernels, "BACKENDS", (pallas.GPU, broken, kernels.BACKENDS[-1]))
+    assert "no Mosaic" in kernels.available()["pallas"]
+    monkeypatch.setattr(kernels, "BACKENDS", (broken, pallas.GPU, kernels.BACKENDS[-1]))
+    assert "no Mosaic" in kernels.available()["pallas"]

@@ -52,7 +52,10 @@ def available() -> dict[str, str]:
     >>> adamx.kernels.available()["xla"]
     'yes'
     """
-    return {backend.name: backend.missing() or "yes" for backend in reversed(BACKENDS)}
+    missing: dict[str, list[str]] = {}
+    for backend in reversed(BACKENDS):  # some have one name, for different platforms
+        missing.setdefault(backend.name, []).extend(filter(None, [backend.missing()]))
+    return {name: "; ".join(dict.fromkeys(reasons)) or "yes" for name, reasons in missing.items()}
 
 
 def choose_backend(name: str, step: Step, platform: str) -> Choice:

@@ -78,30 +78,15 @@ def _left_to_xla_on_tpus(step: Step) -> str | None:
 _ONE_PASS = "XLA makes one pass over memory itself"
 
 
-def _apply(device: str) -> Callable[[Sequence[Step], Any], list[StepResult]]:
+def _backend(device: str, platform: str, module: str, left_to_xla: Callable[[Step], str | None]) -> Backend:
     def apply(steps: Sequence[Step], total: Any) -> list[StepResult]:
         from . import call
 
         return call.apply(device, False, steps, total)
 
-    return apply
+    missing = lambda: _missing(module)  # noqa: E731
+    return Backend("pallas", (platform,), missing, unsupported_reason, apply, alone=True, left_to_xla=left_to_xla)
 
 
-GPU = Backend(
-    "pallas",
-    ("cuda",),
-    lambda: _missing("jax.experimental.pallas.triton"),
-    unsupported_reason,
-    _apply("gpu"),
-    alone=True,
-    left_to_xla=_left_to_xla_on_gpus,
-)
-TPU = Backend(
-    "pallas",
-    ("tpu",),
-    lambda: _missing("jax.experimental.pallas.tpu"),
-    unsupported_reason,
-    _apply("tpu"),
-    alone=True,
-    left_to_xla=_left_to_xla_on_tpus,
-)
+GPU = _backend("gpu", "cuda", "jax.experimental.pallas.triton", _left_to_xla_on_gpus)
+TPU = _backend("tpu", "tpu", "jax.experimental.pallas.tpu", _left_to_xla_on_tpus)
