@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 _collects = gc.isenabled()
 gc.disable()
 
-
 from . import kernels as kernels
 from . import schedules as schedules
 from ._annotations import Beta as Beta
@@ -26,6 +25,7 @@ from ._transform import Optimizer as Optimizer
 from ._transform import scale_by as scale_by
 from .catalogue import describe as describe
 from .catalogue import names as list  # noqa: F401  # pyright: ignore[reportUnusedImport]  (public: adamx.list)
+from .sharding import state_shardings as state_shardings
 from .states.bytes import state_bytes as state_bytes
 from .states.masters import from_master as from_master
 from .states.masters import master_params as master_params

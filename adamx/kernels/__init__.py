@@ -22,6 +22,8 @@ from .backend import Summed as Summed
 from .lowering import Branch, Branches, by_platform
 from .manual import is_manual, varying_alike
 from .operands import Applied, pack, unpack
+from .placement import beside as beside
+from .placement import refuse_shared_groups as refuse_shared_groups
 from .xla import update as update
 
 BACKENDS: tuple[Backend, ...] = (cpu.BACKEND, pallas.GPU, pallas.TPU, xla.BACKEND)
