@@ -21,10 +21,11 @@ from .backend import Backend
 from .backend import Summed as Summed
 from .lowering import Branch, Branches, by_platform
 from .manual import is_manual, varying_alike
+from .offload import in_turns
+from .offload import measures as measures
 from .operands import Applied, pack, unpack
 from .placement import beside as beside
 from .placement import refuse_shared_groups as refuse_shared_groups
-from .xla import update as update
 
 BACKENDS: tuple[Backend, ...] = (cpu.BACKEND, pallas.GPU, pallas.TPU, xla.BACKEND)
 """In order of preference; the last supports every step on every platform."""
@@ -80,6 +81,10 @@ def order_matters(name: str, step: Step, platform: str) -> bool:
     return not cured and xla.stored_like_parameter(step)
 
 
+update = in_turns(xla.update)
+
+
+@in_turns
 def apply(name: str, steps: Sequence[Step | None], total: Any) -> list[StepResult | None]:
     """The results of the steps; `None` where there is no step.
 
