@@ -93,6 +93,12 @@ def _mesh(said: Iterable[tuple[str, Any]]) -> Any:
     return mesh
 
 
+def has_sharding(params: Params) -> bool:
+    """Whether any leaf is on a mesh."""
+    boxes = jax.tree.leaves(params, is_leaf=_is_box)
+    return any(isinstance(_sharding(box, x), NamedSharding) for box in boxes for x in jax.tree.leaves(box))
+
+
 def _is_box(x: Any) -> bool:
     """Whether `x` is a leaf with metadata of its own: a variable of Flax NNX, or a box of Linen's."""
     return is_variable(x) or hasattr(x, "get_partition_spec")

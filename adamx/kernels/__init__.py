@@ -25,6 +25,7 @@ from .offload import in_turns
 from .offload import measures as measures
 from .operands import Applied, pack, unpack
 from .placement import beside as beside
+from .placement import keeping_types
 from .placement import refuse_shared_groups as refuse_shared_groups
 
 BACKENDS: tuple[Backend, ...] = (cpu.BACKEND, pallas.GPU, pallas.TPU, xla.BACKEND)
@@ -81,10 +82,11 @@ def order_matters(name: str, step: Step, platform: str) -> bool:
     return not cured and xla.stored_like_parameter(step)
 
 
-update = in_turns(xla.update)
+update = in_turns(keeping_types(xla.update))
 
 
 @in_turns
+@keeping_types
 def apply(name: str, steps: Sequence[Step | None], total: Any) -> list[StepResult | None]:
     """The results of the steps; `None` where there is no step.
 

@@ -13,6 +13,7 @@ import jax
 
 from .._annotations import Array
 from .._leaf import Step, StepResult
+from .placement import aligned
 
 HOST, DEVICE = jax.memory.Space.Host, jax.memory.Space.Device
 
@@ -41,7 +42,7 @@ def measures(steps: Iterable[Step | None]) -> list[Any]:
     found, sent = [], []
     for step in steps:
         if step is not None:
-            found.append(fetched(step, sent).measure())
+            found.append(aligned(fetched(step, sent)).measure())
             sent = jax.device_put(jax.tree.leaves(found[-1]), HOST) if is_away(step) else sent
     return found
 
