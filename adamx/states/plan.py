@@ -91,9 +91,8 @@ class Plan(tuple[LeafPlan, ...]):
             copied = "1 leaf is" if n == 1 else f"{n} leaves are"
             lines.append(f"donate the parameters before the state: in the other order {copied} copied")
         if (spread := self.spread) is not None:
-            lines.append(
-                f"state: {spread.device_bytes:,} bytes on each of {spread.devices} devices, {spread.bytes:,} in all"
-            )
+            here, whole = f"{spread.device_bytes:,} bytes", f"{spread.bytes:,}"
+            lines.append(f"each of {spread.devices} devices has {here} of the state's {whole}")
             lines.append(f"collectives of a step: {spread.collectives}")
             lines += [leaf.shared for leaf in self if leaf.shared]
         return "\n".join(lines)
@@ -182,10 +181,10 @@ def _spread(
         n = part.array.size * part.array.dtype.itemsize
         own = n // math.prod(size(mesh, names) for names in part.cuts)
         whole, here = whole + n, here + own
-        if owners := {axis[0] for axis in part.axes if axis is not None}:
-            path = paths[owners.pop()]
+        if part.owner is not None:
+            path = paths[part.owner]
             found[path] = (found[path][0] + own, found[path][1] or part.shared or "")
-    gathered = {axis[0] for part in parts if part.is_zero for axis in part.axes if axis is not None}
+    gathered = {part.owner for part in parts if part.is_zero}
     said, rule = [], engine_of(opt).rule
     if gathered or any(any(weight.cuts) for weight in weights):
         if rule.measures:
