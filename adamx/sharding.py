@@ -44,7 +44,9 @@ def state_shardings(
             the first axis that it divides, one that is not cut yet if there is any, groups of coded slots kept whole.
             Slots of a weight that has no such axis are not cut, nor are smaller ones, such as factored moments.
         memory_kind: the memory of arrays that have axes of a weight, such as "pinned_host"; or a function that maps the
-            path of such an array, as in "slots/mu/dense/kernel", to its memory, or to `None` for the devices' own.
+            path of such an array, as in "slots/mu/dense/kernel", to its memory, or to `None` for the devices' own. A
+            step by adamx fetches what is in "pinned_host" leaf by leaf and sends it back, few leaves at a time; what
+            other transformations keep they can only use on the device.
 
     Returns:
         `NamedSharding`s, in a tree like `jax.eval_shape(opt.init, params)`.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from .. import _leaves
+from .. import _leaves, kernels
 from .._annotations import Array, Params, Scalar, ScalarOrSchedule
 from .._engine import Engine
 from .._names import refuse_step_words
@@ -211,7 +211,7 @@ class Monitor:
         return MonitorState(steps.after, count, values, state.groups, state.metrics, spikes)
 
     def _look(self, state: MonitorState, steps: StepRecord, count: Array) -> tuple[Array, _spikes.SpikeState]:
-        engine, steps = self.engine, jax.lax.stop_gradient(steps)  # measurements are not differentiated
+        engine, steps = self.engine, jax.lax.stop_gradient(kernels.on_device(steps))  # nothing here is differentiated
         leaves = _leaves.flatten(steps.old, "params")
         grouped = self._grouping(leaves)
         if not grouped.leaves:

@@ -23,6 +23,7 @@ from .lowering import Branch, Branches, by_platform
 from .manual import is_manual, varying_alike
 from .offload import in_turns
 from .offload import measures as measures
+from .offload import on_device as on_device
 from .operands import Applied, pack, unpack
 from .placement import beside as beside
 from .placement import keeping_types

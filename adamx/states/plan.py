@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from .. import _leaves, kernels
 from .._annotations import Params
+from .._math import dtype_of
 from .._transform import Optimizer, engine_of
 from ..cuts import has_sharding, size
 from ..moments import format_name
@@ -159,7 +160,8 @@ def explain(
                 )
             )
 
-    jax.eval_shape(trace, params, params if grads is None else grads)
+    bare = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), dtype_of(x)), tree)  # noqa: E731
+    jax.eval_shape(trace, bare(params), bare(params if grads is None else grads))
     spread = None
     if shardings is not None or zero is not None or has_sharding(params):
         spread, found = _spread(opt, params, shardings, zero)
