@@ -179,7 +179,8 @@ def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches, as
     module: Any = ctx.module_context
     portable, devices = module.lowering_parameters.for_export, _partitions(module.axis_context)
     platforms = ctx.platforms or module.platforms
-    cut = asks is not None and len(platforms) == 1 and not hasattr(module.axis_context, "manual_axes")
+    named = getattr(module.axis_context, "abstract_mesh", None) is not None  # shardings are of one mesh, with names
+    cut = asks is not None and len(platforms) == 1 and named
     chosen = {p: branches.on(p, portable, len(platforms) == 1, devices, cut) for p in platforms}
     lowered = mlir.lower_fun(_of_each({p: branch.function for p, branch in chosen.items()}))
     try:

@@ -1,18 +1,20 @@
-"""Steps of leaves that are cut over several devices, by backends that XLA cannot look into: each device steps its part.
+"""Steps of leaves that are cut over devices, by backends that XLA cannot look into: each device steps its parts.
 
-XLA would gather the arrays of such a call. On meshes whose shardings XLA chooses (`AxisType.Auto`) it asks each call how
-it is cut, by `jax.experimental.custom_partitioning`. Where shardings are part of the arrays' types (`AxisType.Explicit`)
-the calls are made under `jax.shard_map`.
+XLA would gather the arrays of such a call. Where it chooses the shardings itself (mesh axes of `AxisType.Auto`) it asks
+each call how it is cut, by `jax.experimental.custom_partitioning`. Where shardings are part of the arrays' types
+(`AxisType.Explicit`) the calls are made under `jax.shard_map`.
 """
 
 import dataclasses
 import functools
 import math
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from .._annotations import Array
@@ -36,6 +38,8 @@ def _by_parts(backend: Backend, step: Step, total: Any) -> StepResult:
     packed, operands, structure = pack([step], total)
     changed = structure.num_leaves
     shapes = [x.shape for x in operands[: changed + 1]]  # of what a step changes and of the gradient; others are whole
+    # JAX's persistent cache tells two calls apart by their operands only, not by what their parts do.
+    operands.append(jnp.asarray(np.uint32(secrets.randbits(32))))
     others = len(operands) - len(shapes)
     # The indices of a part's elements along each axis: they are cut with it, which tells where it lies.
     indices = [jax.lax.iota(jnp.uint32, length) for length in shape] if step.is_random else []
@@ -59,7 +63,7 @@ def _step_of_part(backend: Backend, packed: Packed, whole: tuple[int, ...], axes
 
     @jax.jit
     def step_of_part(*operands: Array) -> list[Array]:
-        (step,), total = packed.steps(operands[: len(operands) - axes])
+        (step,), total = packed.steps(operands[: len(operands) - axes])  # all but the last of which it reads
         step = _placed(step, [index[0] for index in operands[len(operands) - axes :]], whole)
         return jax.tree.leaves(Moved(*backend.apply([step], total)[0]))
 
@@ -67,7 +71,7 @@ def _step_of_part(backend: Backend, packed: Packed, whole: tuple[int, ...], axes
 
 
 def explicit_mesh(steps: Sequence[Step]) -> Any:
-    """The mesh of arrays whose shardings are in their types; `None` if XLA chooses them, or this is one device's part."""
+    """The mesh of arrays whose shardings are in their types; `None` if XLA chooses them or sees one device's parts."""
     for step in steps:
         mesh: Any = jax.typeof(step.leaf.p).sharding.mesh
         if mesh.axis_types and all(kind == AxisType.Explicit for kind in mesh.axis_types):
@@ -105,6 +109,11 @@ def apply_on_mesh(
     call = jax.shard_map(of_parts, mesh=mesh, in_specs=tuple(cut), out_specs=cut[:changed], check_vma=False)
     new = call(*(_resharded(x, NamedSharding(mesh, spec)) for x, spec in zip(operands, cut, strict=True)))
     return unpack(structure, [_resharded(x, jax.typeof(was).sharding) for x, was in zip(new, operands, strict=False)])
+
+
+def _starts(spec: Sequence[Any], shape: tuple[int, ...]) -> list[Any]:
+    """The indices in its leaf of the first element of this device's part, a part of this shape."""
+    return [jax.lax.axis_index(axis) * n if axis else 0 for axis, n in zip(spec, shape, strict=True)]
 
 
 def _placed(step: Step, starts: Sequence[Any], whole: tuple[int, ...]) -> Step:
