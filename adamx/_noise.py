@@ -4,6 +4,7 @@ The bits are the same on one device and on many, eager and jitted, before and af
 instead of a generator's stream: a few integer operations per element, which XLA fuses into the step.
 """
 
+import math
 import zlib
 from typing import Any, NamedTuple
 
@@ -21,6 +22,18 @@ TURNS = (0, 16, 8, 24, 4, 20, 12, 28)
 """Bit rotations of an element's hash, one for each purpose, as each uses the upper bits."""
 
 
+class Part(NamedTuple):
+    """Where a part of a leaf lies in the whole.
+
+    Attributes:
+        first: the number of its first element in the whole leaf, row by row, modulo 2^32; uint32, shape ().
+        strides: by how much the number grows along each axis of the part.
+    """
+
+    first: Array
+    strides: tuple[int, ...]
+
+
 class Noise(NamedTuple):
     """A source of random bits for one leaf and step.
 
@@ -29,12 +42,14 @@ class Noise(NamedTuple):
         step: the step's number; an integer, shape ().
         turn: the rotation of each element's hash, in bits.
         elements: the number of each element in its leaf, uint32; `None` where the array is the whole leaf.
+        part: where the array lies in its leaf; `None` where it is the whole leaf.
     """
 
     key: Array
     step: Array
     turn: int = TURNS[0]
     elements: Array | None = None
+    part: Part | None = None
 
     def to(self, purpose: int) -> "Noise":
         """The bits for `purpose`: the index of a slot, or the number of slots for the weight.
@@ -57,7 +72,7 @@ class Noise(NamedTuple):
         return self._start(shape) + self.step.astype(jnp.uint32) * GOLDEN
 
     def _start(self, shape: tuple[int, ...]) -> Array:
-        hashed = _mix((_index(shape) if self.elements is None else self.elements) ^ self.key)
+        hashed = _mix((_index(shape, self.part) if self.elements is None else self.elements) ^ self.key)
         if not self.turn:
             return hashed
         return (hashed << np.uint32(self.turn)) | (hashed >> np.uint32(32 - self.turn))
@@ -79,15 +94,12 @@ def unit_interval(bits: Array) -> Array:
     return (bits >> np.uint32(8)).astype(jnp.float32) * np.float32(2.0**-24)
 
 
-def _index(shape: tuple[int, ...]) -> Array:
+def _index(shape: tuple[int, ...], part: Part | None) -> Array:
     """The number of each element in row-major order, from iotas that XLA can shard along any axis."""
-    if not shape:
-        return jnp.zeros([], jnp.uint32)
-    *rows, last = range(len(shape))
-    index, stride = jax.lax.broadcasted_iota(jnp.uint32, shape, last), shape[last]
-    for axis in reversed(rows):
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))] if part is None else part.strides
+    index = jnp.zeros([], jnp.uint32) if part is None else part.first
+    for axis, stride in reversed(list(enumerate(strides))):
         index = index + jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * np.uint32(stride % 2**32)
-        stride *= shape[axis]
     return index
 
 
