@@ -14,6 +14,7 @@ constexpr int kGroup = 128;  // every loop is over so many: none has a rest
 constexpr int kSpan = 40;
 constexpr int kBlock = 512;
 constexpr int kGroups = kBlock / kGroup;
+constexpr int kLeast = 32;  // elements that share a code's ends or scale: so many, twice or four times as many
 constexpr int kSlots = 3;
 constexpr int kNu = 1;  // the slot that units are made of
 constexpr int32_t kOctave = 1 << 23;
@@ -29,6 +30,7 @@ struct Slot {
   uint8_t* low = nullptr;
   uint8_t* high = nullptr;
   uint16_t* scale = nullptr;
+  int length = kGroup;  // of its groups
   int turn = 0;
 };
 

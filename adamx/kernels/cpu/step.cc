@@ -71,9 +71,19 @@ constexpr int64_t kBits = 3;  // numbers of a leaf
 // What all leaves of a call share.
 struct Kind {
   int64_t rule, flags, decay, rounding;
-  ffi::Span<const int64_t> formats, units, turns;
+  ffi::Span<const int64_t> formats, groups, units, turns;
 
   bool Keeps() const { return static_cast<Rounding>(rounding) > Rounding::kStochastic; }
+
+  // Whether there is a number for each slot, and groups have lengths that there are loops for.
+  bool Whole() const {
+    for (size_t k = 0; k < std::min(formats.size(), groups.size()); ++k)
+      if (StoredAs(static_cast<Format>(formats[k])).grouped && groups[k] != kLeast && groups[k] != 2 * kLeast &&
+          groups[k] != kGroup)
+        return false;
+    return formats.size() <= kSlots && formats.size() == units.size() && formats.size() == groups.size() &&
+           formats.size() + 1 == turns.size();
+  }
 
   size_t Arrays() const {  // of a leaf, changed in place
     size_t arrays = Keeps() ? 2 : 1;
@@ -108,7 +118,7 @@ bool StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuf
   const int64_t all = static_cast<int64_t>(g.element_count()), size = all / batches;
   const auto dimensions = g.dimensions();
   const int64_t row = dimensions.size() == 0 ? 1 : std::min(size, dimensions.back());
-  const int64_t groups = row == 0 ? 0 : all / row * ((row + kGroup - 1) / kGroup);
+  const auto groups = [&](int64_t length) { return row == 0 ? 0 : all / row * ((row + length - 1) / length); };
   const bool p_narrow = IsNarrow(in_place.Peek());
   const ffi::AnyBuffer p = in_place.Next(FloatType(p_narrow), all);
   const ffi::AnyBuffer residual = kind.Keeps() ? in_place.Next(TypeOf(static_cast<Rounding>(kind.rounding)), all) : p;
@@ -116,7 +126,7 @@ bool StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuf
   for (size_t k = 0; k < kind.formats.size(); ++k) {
     const Stored stored = StoredAs(static_cast<Format>(kind.formats[k]));
     arrays[k][0] = in_place.Next(TypeOf(stored.code), all);
-    for (int j = 1; j < stored.arrays; ++j) arrays[k][j] = in_place.Next(TypeOf(stored.group), groups);
+    for (int j = 1; j < stored.arrays; ++j) arrays[k][j] = in_place.Next(TypeOf(stored.group), groups(kind.groups[k]));
   }
   Leaf leaf{};
   if (!axes.Next(leaf) || !in_place.AsSaid() || !InPlace::Is(g, FloatType(IsNarrow(g)), all) ||
@@ -146,6 +156,7 @@ bool StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuf
       Slot& slot = leaf.slots[k];
       slot.format = static_cast<Format>(kind.formats[k]);
       slot.unit = slot.format == Format::kRatio ? static_cast<Unit>(kind.units[k]) : Unit::kNone;
+      if (StoredAs(slot.format).grouped) slot.length = static_cast<int>(kind.groups[k]);
       slot.turn = static_cast<int>(kind.turns[k]);
       void* const parts[] = {Part(arrays[k][0], i, batches), Part(arrays[k][1], i, batches),
                              Part(arrays[k][2], i, batches)};
@@ -160,12 +171,11 @@ bool StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuf
 // parameter, residual if any, and every slot's arrays.
 ffi::Error StepLeaves(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t version,
                       int64_t rule, int64_t flags, int64_t decay, int64_t rounding, ffi::Span<const int64_t> formats,
-                      ffi::Span<const int64_t> units, ffi::Span<const int64_t> turns,
+                      ffi::Span<const int64_t> groups, ffi::Span<const int64_t> units, ffi::Span<const int64_t> turns,
                       ffi::Span<const int64_t> axes) {
   if (version != kVersion) return ffi::Error::InvalidArgument(kOtherVersion);
-  if (formats.size() > kSlots || formats.size() != units.size() || formats.size() + 1 != turns.size())
-    return ffi::Error::InvalidArgument("adamx: too many slots");
-  const Kind kind{rule, flags, decay, rounding, formats, units, turns};
+  const Kind kind{rule, flags, decay, rounding, formats, groups, units, turns};
+  if (!kind.Whole()) return ffi::Error::InvalidArgument("adamx: too many slots, or groups of another length than 32, 64, 128");
   if (args.size() < 2) return ffi::Error::InvalidArgument("adamx: no operands");
   const ffi::AnyBuffer scalars = *args.get<ffi::AnyBuffer>(0), bits = *args.get<ffi::AnyBuffer>(1);
   const int64_t batches = static_cast<int64_t>(scalars.element_count()) / kScalars;
@@ -209,6 +219,7 @@ EXPORT XLA_FFI_Error* AdamxStep(XLA_FFI_CallFrame* frame) {
                                    .Attr<int64_t>("decay")
                                    .Attr<int64_t>("rounding")
                                    .Attr<xla::ffi::Span<const int64_t>>("formats")
+                                   .Attr<xla::ffi::Span<const int64_t>>("groups")
                                    .Attr<xla::ffi::Span<const int64_t>>("units")
                                    .Attr<xla::ffi::Span<const int64_t>>("turns")
                                    .Attr<xla::ffi::Span<const int64_t>>("axes")

@@ -123,6 +123,7 @@ def _attributes(step: Step) -> dict[str, Any]:
         "decay": int(_decay(step)),
         "rounding": int(Rounding.NEAREST if leaf.rounding is None else _ROUNDINGS[id(leaf.rounding)]),
         "formats": np.asarray([_format(step.formats[i]) for i in slots], np.int64),
+        "groups": np.asarray([step.formats[i].group for i in slots], np.int64),
         "units": np.asarray([program.unit if step.layout.slots[i].unit else Unit.NONE for i in slots], np.int64),
         "turns": np.asarray([step.noise.to(i).turn for i in (*slots, len(step.layout.slots))], np.int64),
     }
