@@ -8,9 +8,10 @@ platform, and is decided when the program is lowered (`lowering`). To add one, a
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax.numpy as jnp
+import numpy as np
 
 from .. import _leaves
 from .._annotations import Array
@@ -87,21 +88,25 @@ def apply(name: str, steps: Sequence[Step | None], total: Any) -> list[StepResul
         ValueError: a backend was asked for by name and does not support a step.
         NotImplementedError: it does not run on the platform that the program is lowered for.
     """
-    done: list[StepResult | None] = [None] * len(steps)
-    candidates = {i: _candidates(name, step) for i, step in enumerate(steps) if step is not None}
-    portable = [i for i, backends in candidates.items() if backends[0].platforms is None]
-    others = [i for i in candidates if i not in set(portable)]
-    given = lambda places: [cast(Step, steps[i]) for i in places]  # noqa: E731
-    apply = functools.partial(_by_platform, [candidates[i] for i in others])
-    if (mesh := explicit_mesh(given(others))) is not None:
-        apply = functools.partial(apply_on_mesh, apply, mesh)
+    given = [step for step in steps if step is not None]
+    if not given:
+        return list(steps)
+    take = functools.partial(_apply, [_candidates(name, step) for step in given])
+    if given[0].rule.elementwise is True and (mesh := explicit_mesh(given)) is not None:
+        take = functools.partial(apply_on_mesh, take, mesh)
+    results = iter(take(given, total))
+    return [None if step is None else next(results) for step in steps]
+
+
+def _apply(candidates: list[tuple[Backend, ...]], steps: Sequence[Step], total: Any) -> list[StepResult]:
+    """The results of steps, each by one of its backends."""
+    others = [i for i, backends in enumerate(candidates) if backends[0].platforms is not None]
+    portable = [i for i in range(len(steps)) if i not in set(others)]
     results = [
-        *(BACKENDS[-1].apply(given(portable), total) if portable else []),
-        *(apply(given(others), total) if others else []),
+        *(BACKENDS[-1].apply([steps[i] for i in portable], total) if portable else []),
+        *(_by_platform([candidates[i] for i in others], [steps[i] for i in others], total) if others else []),
     ]
-    for i, result in zip([*portable, *others], results, strict=True):
-        done[i] = result
-    return done
+    return [results[i] for i in np.argsort([*portable, *others])]
 
 
 def _candidates(name: str, step: Step) -> tuple[Backend, ...]:

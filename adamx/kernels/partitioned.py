@@ -23,7 +23,6 @@ from .._noise import Part
 from .backend import Backend
 from .operands import Moved, Packed, pack, unpack
 
-
 MIN_SIZE = 8192
 """Smaller leaves are left to XLA if it may have them: each call takes 10 to 20 milliseconds to compile."""
 
