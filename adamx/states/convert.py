@@ -23,11 +23,11 @@ def convert_state(state: Any, from_: Optimizer, to: Optimizer, params: Params) -
 
     The two are of the same rule and differ in `moments`, the size of groups, `mu_dtype` or `weights`. Slots that both
     store alike keep their arrays; others are decoded and encoded as a step of `to` would have: see `pack_state` for
-    what that costs. It can be jitted.
+    what that costs. It can be jitted, over whole leaves only: a part of one would be taken for a small leaf.
 
     Args:
-        state: a state of `from_`, or a tree that holds some: a chain's, of `optax.MultiSteps`, a monitor's. What else
-            is in it is left alone, and variables of NNX stay around what they hold.
+        state: a state of `from_`, or a tree in which all adamx states are its: a chain's, of `optax.MultiSteps`, a
+            monitor's. What else is in it is left alone, and variables of NNX stay around what they hold.
         from_: the optimizer that made the state; of a chain or partition the part that is adamx's.
         to: the optimizer that will go on with it.
         params: the parameters; or `jax.ShapeDtypeStruct`s like them, if both have the same `weights`. Residuals of other
