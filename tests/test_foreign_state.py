@@ -43,7 +43,7 @@ FOREIGN = {
     "float32 under int8": (
         INT8,
         STATE,
-        "mu of grads['w'] is stored as float32 in the state, but the optimizer keeps it in int8 (groups of 128): convert",
+        "mu of grads['w'] is stored as float32 in the state, but the optimizer keeps it in int8 (groups of 128)",
     ),
     "float32 under mu_dtype": (
         adamx.adam(1e-3, mu_dtype=jnp.bfloat16),

@@ -71,8 +71,8 @@ def validate_code(form: Format, code: Any, name: str) -> None:
             cure = f"cut the last axis in multiples of {form.group} only"
             if found in others:
                 cure = (
-                    f"that is of groups of {GROUPS[others.index(found)]}, and {type(code).__name__} is of {form.group}. "
-                    "Restore a state as the optimizer makes it that saved it, and put it through `adamx.convert_state`"
+                    f"these are of groups of {GROUPS[others.index(found)]}, {type(code).__name__} is of {form.group}; "
+                    "restore a state into one that its own optimizer makes, and go on from it by `adamx.convert_state`"
                 )
             raise ValueError(
                 f"{name} has codes of shape {code.code.shape} but {field} of shape {found} instead of {wanted}: {cure}"

@@ -1,4 +1,4 @@
-"""What coded slots need to know of their groups: the largest of integers, found for all slots of one size of group at once."""
+"""What coded slots need to know of their groups: the largest of integers, found for all slots at once."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,10 @@ from .format import Format
 def group_largest(
     chosen: Sequence[Format], values: Sequence[Array | None], units: Sequence[Array | None]
 ) -> list[tuple[Array, ...]]:
-    """For each slot the largest of its format's `sizes` in each group; the slots have these values and units."""
+    """For each slot the largest of its format's `sizes` in each group; the slots have these values and units.
+
+    In one reduction for each size of group.
+    """
     sizes = [() if x is None else form.sizes(x, unit) for form, x, unit in zip(chosen, values, units, strict=True)]
     alike: dict[int, list[Array]] = {}
     for form, each in zip(chosen, sizes, strict=True):

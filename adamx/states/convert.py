@@ -30,9 +30,9 @@ def convert_state(state: Any, from_: Optimizer, to: Optimizer, params: Params) -
             monitor's. What else is in it is left alone, and variables of NNX stay around what they hold.
         from_: the optimizer that made the state; of a chain or partition the part that is adamx's.
         to: the optimizer that will go on with it.
-        params: the parameters; or `jax.ShapeDtypeStruct`s like them, if both have the same `weights`. Residuals of other
-            `weights` are made anew from the master weights, which lose what the new ones cannot hold: without any, all
-            that rounding took. To make parameters narrow or wide, take `from_master` and `master_params`.
+        params: the parameters, or `jax.ShapeDtypeStruct`s like them if both have the same `weights`. Residuals of
+            other `weights` are made anew from the master weights, which lose what the new ones cannot hold: without
+            any, all that rounding took. To make parameters narrow or wide, take `from_master` and `master_params`.
 
     Raises:
         ValueError: a leaf of the state is not as `from_` stores it, or of other parameters; `to` keeps other slots.
