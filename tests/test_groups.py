@@ -14,6 +14,7 @@ from adamx._leaf import Step
 from adamx.kernels.xla.two_passes import TwoPasses, has_two_passes
 from adamx.moments import codes, is_code
 from adamx.moments.int8 import Log, Ratio
+from tests.helpers import needs_native
 from tests.test_moments import there_and_back
 from tests.test_two_passes import step_of
 
@@ -74,6 +75,16 @@ def test_slots_of_several_sizes_step_together():
     assert [type(x) for x in (state.slots.mu["w"], state.slots.nu["w"])] == [codes.RatioCode, codes.LogCode32]
     np.testing.assert_allclose(params["w"], PARAMS["w"] - 0.01 * jnp.sign(PARAMS["w"]), atol=5e-4)
     assert not has_two_passes(step_of(mixed, PARAMS["w"], mixed.init(PARAMS["w"]), PARAMS["w"]))
+
+
+@needs_native
+def test_the_kernel_stores_the_codes_of_slots_of_several_sizes():
+    mixed = [adamx.adam(1e-2, moments=("int8", adamx.Int8(32)), kernel=kernel) for kernel in ("xla", "native")]
+    state = mixed[0].init(PARAMS)
+    exact, ours = (jax.jit(opt.step)(PARAMS, state, PARAMS)[1].slots for opt in mixed)
+    assert jax.tree.structure(exact) == jax.tree.structure(ours)
+    for a, b in zip(jax.tree.leaves(exact), jax.tree.leaves(ours), strict=True):
+        assert np.mean(a != b) <= 1e-3  # a number between two codes, rounded otherwise
 
 
 @pytest.mark.usefixtures("one_device")

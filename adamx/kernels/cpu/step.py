@@ -52,8 +52,6 @@ def unsupported_reason(step: Step) -> str | None:
             return f"{name} is stored in {np.dtype(form.dtype)}, and it takes float32 and bfloat16"
         if not isinstance(form, Dense) and type(form) not in _FORMATS:
             return f"{name} is stored in {form.name}, which it does not know"
-        if form.group not in (0, 128):
-            return f"{name} has groups of {form.group}, and it takes those of 128"
     if np.prod(jnp.shape(leaf.g)) == 0:
         return "there is nothing in it"
     return None
