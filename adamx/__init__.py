@@ -26,7 +26,9 @@ from ._transform import Optimizer as Optimizer
 from ._transform import scale_by as scale_by
 from .catalogue import describe as describe
 from .catalogue import names as list  # noqa: F401  # pyright: ignore[reportUnusedImport]  (public: adamx.list)
+from .moments import Int8 as Int8
 from .states.bytes import state_bytes as state_bytes
+from .states.convert import convert_state as convert_state
 from .states.masters import from_master as from_master
 from .states.masters import master_params as master_params
 from .states.packing import map_slots as map_slots

@@ -1,5 +1,6 @@
 """An adamx state inside another transformation's state, and the parameters that it belongs to."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -27,6 +28,17 @@ def find_state(state: Any) -> State:
         )
         raise ValueError(f"there are {len(found)} adamx states in it: give the one that is meant; {cure}")
     return found[0]
+
+
+def map_states(f: Callable[[State], State], state: Any) -> Any:
+    """`state` with `f` applied to each adamx state in it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not any(map(is_state, jax.tree.leaves(state, is_leaf=is_state))):
+        find_state(state)  # says which to give
+    return jax.tree.map(lambda x: f(x) if is_state(x) else x, state, is_leaf=is_state)
 
 
 def is_state(x: Any) -> bool:
