@@ -53,10 +53,13 @@ class SharedInputs:
         rule_as_given: the rule, its numbers in the dtypes that the caller gave.
         count: the number of the step, from 1.
         grad_scale: the factor of all gradients; `None` for 1.
+        axis_names: mesh axes of the `jax.shard_map` that the step runs in, over which sums of elements are taken.
     """
 
-    def __init__(self, rule: Rule[Any], count: Array, grad_scale: Array | None = None) -> None:
-        self.count, self.grad_scale = count, grad_scale
+    def __init__(
+        self, rule: Rule[Any], count: Array, grad_scale: Array | None = None, axis_names: tuple[str, ...] = ()
+    ) -> None:
+        self.count, self.grad_scale, self.axis_names = count, grad_scale, axis_names
         self.rule_as_given = rule
         self._made: dict[Any, Any] = {}
 
@@ -81,13 +84,17 @@ class SharedInputs:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One step of one leaf. Stored slots are decoded and widened on first use. `largest` is of `Layout.encode`."""
+    """One step of one leaf. Stored slots are decoded and widened on first use.
+
+    `largest` is of `Layout.encode`, `parts` of `StepContext`.
+    """
 
     leaf: Leaf
     layout: Layout
     shared: SharedInputs
     noise: Noise
     largest: list[Any] | None = None
+    parts: int = 1
 
     @functools.cached_property
     def wide(self) -> np.dtype:
@@ -117,7 +124,7 @@ class Step:
             p = leaf.rounding.master(jnp.asarray(p), leaf.residual)
         p = None if p is None else jnp.asarray(p, self.wide)
         dtype = None if leaf.p is None else dtype_of(leaf.p)
-        return StepContext(self.shared.t(real_dtype(self.wide)), p, leaf.decays, dtype=dtype)
+        return StepContext(self.shared.t(real_dtype(self.wide)), p, leaf.decays, dtype=dtype, parts=self.parts)
 
     @functools.cached_property
     def g(self) -> Array:

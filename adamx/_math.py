@@ -106,9 +106,9 @@ def eps_beside_hat(eps: Scalar, b2: Scalar, t: Array) -> Scalar:
     return eps / jnp.sqrt(bias_correction(b2, t))
 
 
-def rms(x: Array) -> Array:
-    """The root of the mean square over all elements; 0 for an empty array."""
-    return jnp.sqrt(jnp.sum(abs_sq(x)) / max(x.size, 1))
+def rms(x: Array, parts: int = 1) -> Array:
+    """The root of the mean square over all elements, of so many `parts`; 0 for an empty array."""
+    return jnp.sqrt(jnp.sum(abs_sq(x)) / max(x.size * parts, 1))
 
 
 def norm(x: Array) -> Array:

@@ -58,6 +58,7 @@ class StepContext:
         decays: whether the weight-decay mask covers this leaf.
         total: the rule's `measure`, summed over all leaves.
         dtype: the dtype that the parameter is stored in.
+        parts: of how many parts of one size this leaf is one, where `axis_name` of a step says that it is.
     """
 
     t: Array
@@ -65,6 +66,7 @@ class StepContext:
     decays: bool = True
     total: Any = None
     dtype: Any = None
+    parts: int = 1
 
     @property
     def p(self) -> Array:

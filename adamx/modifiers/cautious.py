@@ -30,9 +30,10 @@ class Cautious(Modifier):
         u, s = self.rule.step(g, s, at)
         agrees = (u * jnp.conj(g)).real > 0
         kept, masked = jnp.sum(agrees, dtype=at.t.dtype), jnp.where(agrees, u, 0 * u)  # 0 * NaN stays visible
+        size = g.size * at.parts
         if self.normalisation == "count":
-            return masked * (g.size / (kept + 1)), s
-        return masked / jnp.maximum(kept / max(g.size, 1), 1e-3), s
+            return masked * (size / (kept + 1)), s
+        return masked / jnp.maximum(kept / max(size, 1), 1e-3), s
 
 
 @named

@@ -24,4 +24,4 @@ class ClippedByRMS(Modifier):
 
     def step(self, g: Array, s: Any, at: StepContext) -> tuple[Array, Any]:
         u, s = self.rule.step(g, s, at)
-        return u / jnp.maximum(1, rms(u) / self.threshold), s
+        return u / jnp.maximum(1, rms(u, at.parts) / self.threshold), s

@@ -77,9 +77,9 @@ class Adafactor(Rule[AdafactorMoments]):
             nu = s.nu.towards(abs_sq(g) + eps, b2, axes)
             u = div_no_nan(g, jnp.sqrt(nu.whole(axes)))
         if self.clipping_threshold is not None:
-            u = u / jnp.maximum(1, rms(u) / self.clipping_threshold)
+            u = u / jnp.maximum(1, rms(u, at.parts) / self.clipping_threshold)
         if self.multiply_by_parameter_scale:
-            u = u * jnp.maximum(rms(at.p), self.eps_scale)
+            u = u * jnp.maximum(rms(at.p, at.parts), self.eps_scale)
         u, mu = self.step_size * u, s.mu
         if self.momentum is not None:
             u = mu = ema(s.mu, u, self.momentum)

@@ -61,7 +61,7 @@ class CAME(Rule[CAMEMoments]):
         axes = self._axes(g.shape)
         nu = s.nu.towards(abs_sq(g) + self.eps, self.b2, axes)
         u = div_no_nan(g, jnp.sqrt(nu.whole(axes)))
-        u = u / jnp.maximum(1, rms(u) / self.clipping_threshold)
+        u = u / jnp.maximum(1, rms(u, at.parts) / self.clipping_threshold)
         mu = ema(s.mu, u, self.b1)
         if axes is None:
             return mu, CAMEMoments(nu, mu, s.instability)
