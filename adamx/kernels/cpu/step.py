@@ -18,7 +18,7 @@ from ...moments.bfloat16 import Dithered, DitheredMean
 from ...moments.dense import Dense
 from ...moments.int8 import Log, Ratio
 from ..manual import is_manual, varying, varying_alike
-from .calls import MAX_SHARED_SIZE, STEP, spread, together
+from .calls import MAX_SHARED_SIZE, STEP, together
 from .interface import PROGRAMS, SCALARS, VERSION, Decay, Format, Program, Rounding, Unit
 
 _ROUNDINGS = {id(rounding): Rounding[name.upper()] for name, rounding in ROUNDINGS.items()}
@@ -34,8 +34,6 @@ _FORMATS = MappingProxyType(
 
 def unsupported_reason(step: Step) -> str | None:
     """Why this step is not supported; `None` if it is."""
-    if (reason := spread()) is not None:
-        return reason
     rule, leaf = step.rule, step.leaf
     if not isinstance(rule, Descent):
         return "it computes whole steps, those of `adamx.optimizer` and the named optimizers"

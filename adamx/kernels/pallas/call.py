@@ -89,7 +89,8 @@ class Kernel:
     """The step of the leaves of one kind, each in a call of its own."""
 
     def __init__(self, parts: Any, step: Step, total: Any, interpret: Any) -> None:
-        view = parts.view(jnp.shape(step.leaf.g), group_of(step))
+        shape, part = jnp.shape(step.leaf.g), step.noise.part
+        view = parts.view(shape, group_of(step))._replace(axes=None if part is None else part.axes(shape))
         self._program = BlockProgram(step, total, view.block, masked=view.is_ragged and group_of(step) > 0)
         self._platform = parts.PLATFORM
 
