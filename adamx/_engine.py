@@ -13,7 +13,7 @@ from . import _leaves, kernels
 from ._annotations import Array, AxisName, DecayRate, Params, Scalar
 from ._check import leaf_kind, validate_leaf, validate_state
 from ._clip import gradient_factor
-from ._layout import Layout
+from ._layout import Layout, wide_dtype
 from ._leaf import Leaf, SharedInputs, Step
 from ._math import Varying, compensated_add, log_beta
 from ._names import refuse_step_words
@@ -181,7 +181,7 @@ class Engine:
                 validate_leaf(leaf, self.layout)
                 checked.add(kind)
             steps.append(Step(leaf, self.layout, now, self.noise(path, count)))
-        total = kernels.measured([step for step in steps if step is not None]) if self.rule.measures else None
+        total = _total([step.measure() for step in steps if step is not None]) if self.rule.measures else None
         return PreparedStep(steps, total, parameters, rows, kept, State(count, state.slots, products, state.residuals))
 
     def _finish(
@@ -272,6 +272,13 @@ def _increment(count: Any) -> Array:
     count = jnp.asarray(count)
     one, last = np.asarray(1, count.dtype), np.asarray(jnp.iinfo(count.dtype).max - 1, count.dtype)
     return jax.lax.add(jax.lax.min(count, last), one)
+
+
+def _total(measures: list[Any]) -> Any:
+    if not jax.tree.leaves(measures):
+        return None
+    dtype = wide_dtype(*jax.tree.leaves(measures))
+    return jax.tree.map(lambda *xs: sum(x.astype(dtype) for x in xs), *measures)
 
 
 def _residual(rounding: Rounding | None, p: Array | None) -> Array | None:

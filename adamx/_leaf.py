@@ -13,7 +13,7 @@ import numpy as np
 from . import _leaves
 from ._annotations import Array
 from ._layout import Layout, real_dtype, wide_dtype
-from ._math import dtype_of, parts, whole
+from ._math import added_up, dtype_of, parts, whole
 from ._noise import Noise
 from ._rule import Rule, StepContext
 from ._weights import Rounding
@@ -84,17 +84,13 @@ class SharedInputs:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One step of one leaf. Stored slots are decoded and widened on first use.
-
-    `largest` is of `Layout.encode`, `parts` of `StepContext`.
-    """
+    """One step of one leaf. Stored slots are decoded and widened on first use. `largest` is of `Layout.encode`."""
 
     leaf: Leaf
     layout: Layout
     shared: SharedInputs
     noise: Noise
     largest: list[Any] | None = None
-    parts: int = 1
 
     @functools.cached_property
     def wide(self) -> np.dtype:
@@ -124,7 +120,8 @@ class Step:
             p = leaf.rounding.master(jnp.asarray(p), leaf.residual)
         p = None if p is None else jnp.asarray(p, self.wide)
         dtype = None if leaf.p is None else dtype_of(leaf.p)
-        return StepContext(self.shared.t(real_dtype(self.wide)), p, leaf.decays, dtype=dtype, parts=self.parts)
+        t, axis_names = self.shared.t(real_dtype(self.wide)), self.shared.axis_names
+        return StepContext(t, p, leaf.decays, dtype=dtype, axis_names=axis_names)
 
     @functools.cached_property
     def g(self) -> Array:
@@ -140,7 +137,8 @@ class Step:
     def measure(self) -> Any:
         """The rule's measure of this leaf."""
         with self._promotion():
-            return self.rule.measure(self.g, self.slots, self.at)
+            measure = self.rule.measure(self.g, self.slots, self.at)
+        return jax.tree.map(lambda x: added_up(x, self.shared.axis_names), measure)
 
     def compute(self, total: Any) -> tuple[Array, Any]:
         """The rule's direction and new slots before rounding; `total` is the rule's `measure` over all leaves."""

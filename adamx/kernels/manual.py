@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from .._annotations import Array
+from .._math import varying as varying
 
 
 def is_manual() -> bool:
@@ -35,13 +36,6 @@ def named_axes(axis_name: str | Sequence[str] | None) -> tuple[str, ...]:
                 f"axis_name = {name!r} needs to know which leaves are cut along it: leave check_vma of jax.shard_map on"
             )
     return names
-
-
-def varying(arrays: Sequence[Array]) -> frozenset[str]:
-    """The mesh axes that any of the arrays varies over."""
-    types: list[Any] = [jax.typeof(x) for x in arrays]
-    manual = [getattr(x, "manual_axis_type", x) for x in types]  # before JAX 0.10 an attribute of the type itself
-    return frozenset().union(*(x.varying if hasattr(x, "varying") else x.vma for x in manual))
 
 
 def varying_alike(arrays: Sequence[Array], axes: frozenset[str] = frozenset()) -> list[Array]:

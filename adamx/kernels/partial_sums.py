@@ -1,14 +1,18 @@
 """Sums over the elements of arrays that are cut over devices: each adds up its part, one all-reduce adds up the parts.
 
-XLA's partitioner makes an all-reduce of every sum, and gathers whole arrays for a reduction that is not a plain sum.
-On automatic meshes the shardings are known when XLA partitions the program, and a function of JAX makes the program of
-one device (`custom_partitioning`); on explicit ones they are in the types, and under `jax.shard_map` the types tell
-over which axes of the mesh an array varies.
+XLA's partitioner makes all-reduces of sums, one for each set of mesh axes that arrays are cut along, and gathers whole
+arrays for a reduction that is not a plain sum. On automatic meshes XLA asks how a sum is made from parts
+(`custom_partitioning`), on explicit ones the types tell how arrays are cut, and under `jax.shard_map` they tell along
+which axes of the mesh.
 """
 
+import functools
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+import re
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,167 +20,163 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from .._annotations import Array
-from .._math import largest
-from .manual import varying
-
-Names: TypeAlias = tuple[str, ...]
-"""Axes of a mesh."""
+from .._math import largest, varying
+from .lowering import Branch, Branches, Flat, by_platform
 
 
-class Reduced(NamedTuple):
-    """One result of a reduction. Its axes are those that are left, and then axes that no array is cut along.
+class Part(NamedTuple):
+    """One array that is computed from the elements of one leaf.
 
     Attributes:
-        of: an operand of the leaf whose elements are added up.
-        axes: the axes of that operand that are added up.
-        largest: whether the largest is taken instead; of all axes, and of numbers that are not negative.
+        leaf: the number of the leaf.
+        largest: whether the largest is taken over the parts of a leaf, of what is not negative, and not the sum.
     """
 
-    of: int
-    axes: tuple[int, ...]
+    leaf: int
     largest: bool = False
 
 
-class Cut(NamedTuple):
-    """How an array that is reduced is cut: the mesh axes along what is reduced, and along each axis that is left."""
-
-    reduced: Names
-    left: tuple[Names, ...]
-
-
 class Reduction(NamedTuple):
-    """A reduction as a function of flat arrays: `function` of whole arrays, from those of the parts of each device.
+    """A function of flat arrays that reduces leaves, from their parts on each device.
 
     Attributes:
-        function: computes the results from the operands; of parts of the operands, the parts' results.
-        leaves: for each operand its leaf: operands of one leaf have one shape, and are cut alike.
-        results: what each result is.
+        reduce: computes from the operands one array for each of `parts`, which has no axes of leaves.
+        leaves: for each operand the number of its leaf, whose arrays have one shape; `None` for one that is not cut.
+        parts: what the reduced arrays are.
+        finish: computes the result from the reduced arrays.
     """
 
-    function: Callable[..., Sequence[Array]]
-    leaves: tuple[Hashable, ...]
-    results: tuple[Reduced, ...]
+    reduce: Flat
+    leaves: tuple[int | None, ...]
+    parts: tuple[Part, ...]
+    finish: Callable[[Sequence[Array]], Array]
 
     def __call__(self, *operands: Array) -> list[Array]:
-        """The results, of operands that XLA cuts over a mesh, or whose types say how they are cut."""
-        mesh: Any = next((m for x in operands if (m := jax.typeof(x).sharding.mesh)._any_axis_explicit), None)
-        if mesh is None:
-            return self._partitioned()(*operands)
-        explicit = {name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit}
-        specs = [jax.typeof(x).sharding.spec for x in operands]
-        left = [self._spec(result, self._cut(result, specs)) for result in self.results]
-        each = lambda *xs: self._added(xs, [self._cut(r, specs) for r in self.results], mesh.shape)  # noqa: E731
-        return jax.shard_map(each, mesh=mesh, in_specs=tuple(specs), out_specs=left, axis_names=explicit)(*operands)
-
-    def over(self, axis_names: Names, operands: Sequence[Array]) -> list[Array]:
-        """The results of operands that are parts, under a `jax.shard_map` over these axes of its mesh."""
-        cuts = []
-        for result in self.results:
-            x = operands[result.of]
-            axes = tuple(name for name in axis_names if name in varying([x]))
-            if axes and len(result.axes) < x.ndim:
-                raise ValueError(
-                    f"a sum over some axes of a leaf of shape {x.shape} was asked for, of which `jax.shard_map` shows "
-                    "a part: step this rule under `jax.jit` on sharded arrays, where XLA knows what is cut"
-                )
-            cuts.append(Cut(axes, ((),) * (x.ndim - len(result.axes))))
-        mesh = jax.sharding.get_abstract_mesh()
-        return self._added(operands, cuts, mesh.shape)
-
-    def _partitioned(self) -> Callable[..., list[Array]]:
+        """The result, where XLA cuts the operands; as the only one."""
         from jax.experimental.custom_partitioning import custom_partitioning
 
-        def partition(mesh: Any, operands: Any, results: Any) -> Any:
-            del results
-            first = [operands[self.leaves.index(leaf)].sharding.spec for leaf in self.leaves]
-            cuts = [self._cut(result, first) for result in self.results]
-            placed = lambda spec: NamedSharding(mesh, spec)  # noqa: E731
-            left = [placed(self._spec(result, cut)) for result, cut in zip(self.results, cuts, strict=True)]
-            return mesh, lambda *xs: self._added(xs, cuts, mesh.shape), left, tuple(map(placed, first))
+        def partition(mesh: Any, given: Sequence[Any], results: Sequence[Any]) -> Any:
+            specs = [_even(mesh, given[i].shape, given[i].sharding.spec) for i in self._first(given)]
+            of_part = lambda *xs: self._reduced(xs[:-1], [_names(spec) for spec in specs], mesh.shape)  # noqa: E731
+            whole = NamedSharding(mesh, PartitionSpec())
+            cut = [whole if leaf is None else NamedSharding(mesh, specs[leaf]) for leaf in (*self.leaves, None)]
+            return mesh, of_part, [whole] * len(results), tuple(cut)
 
-        whole = custom_partitioning(lambda *xs: list(self.function(*xs)))
-        whole.def_partition(partition, sharding_rule=self._factors)
-        return whole
+        types = jax.eval_shape(lambda *xs: self.reduce(*xs), *operands)
+        call = custom_partitioning(lambda *xs: [jnp.zeros(x.shape, x.dtype) for x in types])  # read for types only
+        call.def_partition(partition, sharding_rule=self._sharding_rule)
+        # JAX's persistent cache tells two calls apart by their operands only, not by what their parts do.
+        salt = jnp.uint32(zlib.crc32(re.sub(" at 0x\\w+", "", repr(self)).encode(), _fingerprint()))
+        return [self.finish(call(*operands, salt))]
 
-    def _factors(self, mesh: Any, operands: Sequence[Any], results: Sequence[Any]) -> str:
-        """Which axes of operands and results are cut alike, as `custom_partitioning` wants it."""
+    def on_mesh(self, mesh: Any, operands: Sequence[Array]) -> Array:
+        """The result, where the types of the operands say how they are cut over the mesh."""
+        specs = [jax.typeof(operands[i]).sharding.spec for i in self._first(operands)]
+        cut = [PartitionSpec() if leaf is None else specs[leaf] for leaf in self.leaves]
+        of_part = lambda *xs: self._reduced(xs, [_names(spec) for spec in specs], mesh.shape)  # noqa: E731
+        alike = [jax.sharding.reshard(x, NamedSharding(mesh, spec)) for x, spec in zip(operands, cut, strict=True)]
+        explicit = {
+            name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit
+        }
+        call = jax.shard_map(of_part, mesh=mesh, in_specs=tuple(cut), out_specs=PartitionSpec(), axis_names=explicit)
+        return self.finish(call(*alike))
+
+    def over(self, axis_names: Sequence[str], operands: Sequence[Array]) -> Array:
+        """The result of parts under `jax.shard_map`, over these axes of its mesh, along which leaves are cut or whole."""
+        cut: list[set[str]] = [set() for _ in self._first(operands)]
+        for leaf, x in zip(self.leaves, operands, strict=True):
+            if leaf is not None:
+                cut[leaf] |= varying([x]).intersection(axis_names)
+        return self.finish(self._reduced(operands, cut, jax.sharding.get_abstract_mesh().shape))
+
+    def _first(self, operands: Sequence[Any]) -> list[int]:
+        """For each leaf the operand in the most parts, or the first of these."""
+        del operands
+        return [
+            self.leaves.index(leaf) for leaf in range(max((x for x in self.leaves if x is not None), default=-1) + 1)
+        ]
+
+    def _sharding_rule(self, mesh: Any, operands: Sequence[Any], results: Sequence[Any]) -> str:
+        """How XLA carries shardings from array to array: the axes of a leaf are cut alike in all of its arrays."""
         del mesh
-        names = {leaf: f"x{i}" for i, leaf in enumerate(dict.fromkeys(self.leaves))}
-        axes = [[f"{names[leaf]}_{j}" for j in range(x.rank)] for leaf, x in zip(self.leaves, operands, strict=True)]
-        left = []
-        for i, (result, x) in enumerate(zip(self.results, results, strict=True)):
-            kept = [axis for j, axis in enumerate(axes[result.of]) if j not in result.axes]
-            left.append([*kept, *(f"y{i}_{j}" for j in range(x.rank - len(kept)))])
-        told = [", ".join(" ".join(names) for names in side) for side in (axes, left)]
-        return " -> ".join(told)
+        given = [
+            " ".join(f"{'whole' if leaf is None else 'leaf'}{i if leaf is None else leaf}_{j}" for j in range(x.rank))
+            for i, (leaf, x) in enumerate(zip((*self.leaves, None), operands, strict=True))
+        ]
+        made = [" ".join(f"made{i}_{j}" for j in range(x.rank)) for i, x in enumerate(results)]
+        return f"{', '.join(given)} -> {', '.join(made)}"
 
-    def _cut(self, result: Reduced, specs: Sequence[PartitionSpec]) -> Cut:
-        spec = [_names(entry) for entry in specs[result.of]]
-        reduced = tuple(name for j in result.axes if j < len(spec) for name in spec[j])
-        return Cut(reduced, tuple(names for j, names in enumerate(spec) if j not in result.axes))
-
-    def _spec(self, result: Reduced, cut: Cut) -> PartitionSpec:
-        del result
-        return PartitionSpec(*(names or None for names in cut.left))
-
-    def _added(self, operands: Sequence[Array], cuts: Sequence[Cut], sizes: Mapping[str, int]) -> list[Array]:
-        """The results of this device, from its parts of the operands."""
-        parts = list(self.function(*operands))
-        shared = [i for i, cut in enumerate(cuts) if cut.reduced]
-        used = {name for i in shared for name in (*cuts[i].reduced, *(n for names in cuts[i].left for n in names))}
-        over = tuple(name for name in sizes if name in used)
-        if not shared:
+    def _reduced(self, operands: Sequence[Array], cut: Sequence[set[str]], sizes: Mapping[str, int]) -> list[Array]:
+        """The reduced arrays of whole leaves on each device, from its parts; leaves are cut along these mesh axes."""
+        parts = list(self.reduce(*operands))
+        over = tuple(name for name in sizes if any(name in names for names in cut))
+        if not over:
             return parts
-        dtype = np.result_type(*(parts[i].dtype for i in shared))
+        device = _number(over, sizes)
+        rows = jnp.arange(math.prod(sizes[name] for name in over)) == device
         pieces = []
-        for i in shared:
-            place = _in_table if self.results[i].largest else _in_whole
-            pieces.append(place(parts[i].astype(dtype), cuts[i], over, sizes))
-        flat = jax.lax.psum(jnp.concatenate([piece.reshape(-1) for piece in pieces]), over)
-        ends = np.cumsum([piece.size for piece in pieces])
-        for i, piece, whole in zip(shared, pieces, jnp.split(flat, ends[:-1]), strict=True):
-            whole = whole.reshape(piece.shape)
-            if self.results[i].largest:
-                whole = largest(whole, 0)
-            elif whole.shape != parts[i].shape:
-                whole = jax.lax.dynamic_slice(whole, _starts(parts[i], cuts[i], sizes), parts[i].shape)
-            parts[i] = whole.astype(parts[i].dtype)
-        return parts
+        for part, (leaf, is_largest) in zip(parts, self.parts, strict=True):
+            if is_largest:  # each device fills a row of its own: a sum that leaves every number as it is
+                pieces.append(jnp.where(rows.reshape(-1, *[1] * part.ndim), part[None], 0))
+            else:  # counted once of those that have copies; a product with 0 would keep NaN
+                copies = _number([name for name in over if name not in cut[leaf]], sizes)
+                pieces.append(jnp.where(copies == 0, part, 0))
+        dtype = np.result_type(*(piece.dtype for piece in pieces))
+        flat = jax.lax.psum(jnp.concatenate([piece.astype(dtype).reshape(-1) for piece in pieces]), over)
+        ends = np.cumsum([piece.size for piece in pieces])[:-1]
+        summed = [x.reshape(piece.shape) for x, piece in zip(jnp.split(flat, ends), pieces, strict=True)]
+        return [
+            (largest(x, 0) if is_largest else x).astype(part.dtype)
+            for x, part, (_, is_largest) in zip(summed, parts, self.parts, strict=True)
+        ]
 
 
-def _in_whole(part: Array, cut: Cut, over: Names, sizes: Mapping[str, int]) -> Array:
-    """A device's part where it is in the whole result, zeros elsewhere; zeros on devices that hold but a copy."""
-    cuts = {*cut.reduced, *(name for names in cut.left for name in names)}
-    copies = [name for name in over if name not in cuts]
-    if copies:
-        part = jnp.where(_position(copies, sizes) == 0, part, 0)  # a product with 0 would keep NaN
-    if not any(cut.left):
-        return part
-    counts = [math.prod(sizes[name] for name in names) for names in cut.left]
-    shape = [n * count for n, count in zip(part.shape, [*counts, *[1] * part.ndim], strict=False)]
-    return jax.lax.dynamic_update_slice(jnp.zeros(shape, part.dtype), part, _starts(part, cut, sizes))
+def reduced(whole: Flat, by_parts: Reduction, operands: Sequence[Array], axis_names: Sequence[str]) -> Array:
+    """What `whole` computes from the operands as its only result, of the type of the first; by parts where they are cut.
+
+    Args:
+        whole: computes it where they are not.
+        by_parts: computes it from the parts of each device.
+        operands: the arrays.
+        axis_names: axes of the mesh of a `jax.shard_map` that they are parts along.
+    """
+    if axis_names:
+        return by_parts.over(axis_names, operands)
+    meshes: list[Any] = [jax.typeof(x).sharding.mesh for x in operands]
+    for mesh in meshes:
+        if AxisType.Explicit in mesh.axis_types:
+            return by_parts.on_mesh(mesh, operands)
+    if jax.sharding.get_abstract_mesh().manual_axes:
+        return whole(*operands)[0]
+    branches = (Branch(None, whole, False, by_parts), Branch.of(None, whole))
+    return by_platform(Branches("xla", branches, 1), operands)[0]
 
 
-def _in_table(part: Array, cut: Cut, over: Names, sizes: Mapping[str, int]) -> Array:
-    """A device's part in its own row of a table of zeros: an all-reduce that adds leaves every row as it is."""
-    del cut
-    row = jnp.arange(math.prod(sizes[name] for name in over)) == _position(over, sizes)
-    return jnp.where(row.reshape(-1, *[1] * part.ndim), part[None], 0)
+def _even(mesh: Any, shape: tuple[int, ...], spec: PartitionSpec) -> PartitionSpec:
+    """The spec without axes of the array whose parts would not be of one length."""
+    return PartitionSpec(
+        *(
+            axis if n % math.prod(mesh.shape[name] for name in _names([axis])) == 0 else None
+            for n, axis in zip(shape, spec, strict=False)
+        )
+    )
 
 
-def _starts(part: Array, cut: Cut, sizes: Mapping[str, int]) -> list[Any]:
-    starts = [_position(names, sizes) * n for names, n in zip(cut.left, part.shape, strict=False)]
-    return [*starts, *[0] * (part.ndim - len(starts))]
+def _names(spec: Sequence[Any]) -> set[str]:
+    """The mesh axes that an array is cut along."""
+    return {name for axis in spec if axis is not None for name in (axis if isinstance(axis, tuple) else (axis,))}
 
 
-def _position(names: Sequence[str], sizes: Mapping[str, int]) -> Any:
+def _number(names: Sequence[str], sizes: Mapping[str, int]) -> Any:
     """The number of this device along these axes of the mesh, the last running fastest."""
-    index: Any = jnp.int32(0)
+    number: Any = 0
     for name in names:
-        index = index * sizes[name] + jax.lax.axis_index(name)
-    return index
+        number = number * sizes[name] + jax.lax.axis_index(name)
+    return number
 
 
-def _names(entry: Any) -> Names:
-    """The mesh axes of an entry of a `PartitionSpec`."""
-    return () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
+@functools.cache
+def _fingerprint() -> int:
+    """A number that another version of this package's code would not have; of every process the same."""
+    code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py")))
+    return zlib.crc32(code)
