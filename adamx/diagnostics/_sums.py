@@ -92,10 +92,17 @@ class _ByXLA(NamedTuple):
     Attributes:
         scaled: whether gradients are.
         compared: whether there is an eps to compare with.
+        apart: whether each sum is a reduction of its own.
     """
 
     scaled: bool
     compared: bool
+    apart: bool = False
+
+    @property
+    def separate(self) -> "_ByXLA":
+        """The same by reductions that XLA can partition."""
+        return self._replace(apart=True)
 
     @property
     def width(self) -> int:
@@ -114,7 +121,7 @@ class _ByXLA(NamedTuple):
             mu, nu = rest if given & kernels.MOMENTS else (None, None)
             told = Numbers(root, root, eps if self.compared else None, None, bool(given & kernels.SQUARE))
             one = LeafRecord(g, old, new, update, mu, nu, plain)
-            rows.append(_sums(one, told if mu is not None else None, scale if self.scaled else None))
+            rows.append(_sums(one, told if mu is not None else None, scale if self.scaled else None, self.apart))
         return _stacked(rows)
 
 
@@ -134,7 +141,7 @@ def _vector(numbers: Numbers | None, scale: Scalar | None) -> Array:
     return jnp.stack([jnp.asarray(x, jnp.float32) for x in told])
 
 
-def _sums(one: LeafRecord, numbers: Numbers | None, scale: Scalar | None) -> Sums:
+def _sums(one: LeafRecord, numbers: Numbers | None, scale: Scalar | None, apart: bool) -> Sums:
     """Those of one leaf by XLA, in one pass over it."""
     none = Sums(*(jnp.zeros([], jnp.float32 if name in ADDED else jnp.int32) for name in Sums._fields))
     g = one.g if scale is None else one.g * jnp.asarray(scale, jnp.float32).astype(one.g.dtype)
@@ -163,7 +170,7 @@ def _sums(one: LeafRecord, numbers: Numbers | None, scale: Scalar | None) -> Sum
         largest |= {"ratio_max": ratio}
         if numbers.eps is not None:
             added["dominated"] = ~still & (root * numbers.root.astype(root.dtype) < numbers.eps.astype(root.dtype))
-    return none._replace(size=jnp.asarray(g.size, jnp.int32), **_reduced(added, largest))
+    return none._replace(size=jnp.asarray(g.size, jnp.int32), **(_reduced_apart if apart else _reduced)(added, largest))
 
 
 def _stacked(leaves: Sequence[Sums]) -> Array:
@@ -180,6 +187,14 @@ def _stacked(leaves: Sequence[Sums]) -> Array:
 def _phase(g: Array, change: Array) -> Array:
     """The cosine of the angle between two complex numbers, from their phases, which cannot underflow."""
     return jnp.real(jnp.conj(jnp.sign(g)) * jnp.sign(change))
+
+
+def _reduced_apart(added: dict[str, Array], largest: dict[str, Array]) -> dict[str, Array]:
+    """The same by a reduction for each, which compilers for accelerators fuse."""
+    terms = {name: jnp.sum(x.astype(jnp.float32)) for name, x in added.items()}
+    bits = {name: jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32) for name, x in largest.items()}
+    terms |= {name: jnp.max(x, initial=0) for name, x in bits.items()}
+    return {name: x.astype(jnp.int32) if name in COUNTS else x for name, x in terms.items()}
 
 
 def _reduced(added: dict[str, Array], largest: dict[str, Array]) -> dict[str, Array]:

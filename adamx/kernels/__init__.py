@@ -24,7 +24,7 @@ from .backend import Summed as Summed
 from .lowering import Branch, Branches, by_platform
 from .manual import named_axes as named_axes
 from .operands import Applied, pack, unpack
-from .partitioned import apply_by_parts, apply_on_mesh, explicit_mesh
+from .partitioned import MIN_SIZE, apply_by_parts, apply_on_mesh, explicit_mesh
 from .sums import Reference, Table, summed
 from .xla import norm as norm
 from .xla import opaque as opaque
@@ -147,7 +147,11 @@ def _by_platform(candidates: list[tuple[Backend, ...]], steps: list[Step], total
         if all(firsts):
             chosen = tuple(first for (first,) in firsts)
             here, whole = None if platform is None else (platform,), Applied(chosen, packed)
-            by_parts = Applied(chosen, packed, apply_by_parts) if any(b.opaque for b in chosen) else whole
+            cut = [
+                backends[-1] if jnp.size(step.leaf.g) < MIN_SIZE else first
+                for backends, first, step in zip(candidates, chosen, steps, strict=True)
+            ]
+            by_parts = Applied(tuple(cut), packed, apply_by_parts) if any(b.opaque for b in chosen) else whole
             branches.append(Branch(here, whole, any(b.alone for b in chosen), by_parts))
     name = candidates[0][0].name
     return unpack(structure, by_platform(Branches(name, tuple(branches), structure.num_leaves), operands))

@@ -131,12 +131,15 @@ class Reduction(NamedTuple):
         ]
 
 
-def reduced(whole: Flat, by_parts: Reduction, operands: Sequence[Array], axis_names: Sequence[str]) -> Array:
+def reduced(
+    whole: Flat, by_parts: Reduction, by_xla: Flat, operands: Sequence[Array], axis_names: Sequence[str]
+) -> Array:
     """What `whole` computes from the operands as its only result, of the type of the first; by parts where they are cut.
 
     Args:
         whole: computes it where they are not.
         by_parts: computes it from the parts of each device.
+        by_xla: computes it where XLA partitions operations only, as on TPUs.
         operands: the arrays.
         axis_names: axes of the mesh of a `jax.shard_map` that they are parts along.
     """
@@ -148,7 +151,7 @@ def reduced(whole: Flat, by_parts: Reduction, operands: Sequence[Array], axis_na
             return by_parts.on_mesh(mesh, operands)
     if jax.sharding.get_abstract_mesh().manual_axes:
         return whole(*operands)[0]
-    branches = (Branch(None, whole, False, by_parts), Branch.of(None, whole))
+    branches = (Branch(None, whole, False, by_parts), Branch.of(None, by_xla))
     return by_platform(Branches("xla", branches, 1), operands)[0]
 
 

@@ -1,7 +1,7 @@
 """Sums over the arrays of a step, for diagnostics: a table with a row for each leaf."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,9 +14,18 @@ from .partial_sums import Part, Reduction, reduced
 
 
 class Reference(Protocol):
-    """Computes a table for all leaves on all platforms; hashable."""
+    """Computes a table for all leaves on all platforms; hashable.
 
-    width: int
+    Attributes:
+        width: the number of columns.
+        separate: computes the same by reductions of one array each, which XLA can partition.
+    """
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def separate(self) -> "Reference": ...
 
     def __call__(self, leaves: Sequence[Summed], numbers: Array, sums: int) -> Array: ...
 
@@ -32,7 +41,7 @@ class Table(NamedTuple):
 
     adding: tuple[tuple[tuple[str, ...] | None, bool, Callable[..., Array]], ...]
     kinds: tuple[tuple[int, bool, int], ...]
-    reference: Any
+    reference: Reference
 
     def __call__(self, like: Array, numbers: Array, *arrays: Array) -> list[Array]:
         """The table, as the only result."""
@@ -76,4 +85,6 @@ def summed(table: Table, leaves: Sequence[Summed], numbers: Array, sums: int, ax
     parts = tuple(Part(i, largest) for i in range(len(leaves)) for largest in (False, True))
     like = jnp.zeros((len(leaves), table.reference.width), jnp.float32)
     by_parts = Reduction(_Rows(table, sums), (None, None, *places), parts, _joined)
-    return reduced(table, by_parts, [like, numbers, *(x for leaf in leaves for x in leaf.arrays)], axis_names)
+    by_xla = Table((), table.kinds, table.reference.separate)
+    operands = [like, numbers, *(x for leaf in leaves for x in leaf.arrays)]
+    return reduced(table, by_parts, by_xla, operands, axis_names)

@@ -32,7 +32,7 @@ def norm(arrays: Sequence[Any], dtype: np.dtype, axis_names: Sequence[str] = ())
     if not axis_names and not in_a_program():
         return _norm(*operands)[0]
     by_parts = Reduction(_Squares(dtype), (None, *range(n)), tuple(map(Part, range(n))), _Root(dtype))
-    return reduced(_norm, by_parts, operands, axis_names)
+    return reduced(_norm, by_parts, _norm, operands, axis_names)
 
 
 def _norm(like: Array, *arrays: Array) -> list[Array]:
@@ -76,7 +76,8 @@ class _Root(NamedTuple):
 
 def _factors(dtype: np.dtype) -> tuple[Array, Array]:
     """Scaled down by 2^far, squares of 2^31 of the largest numbers do not overflow; scaled up, those of the least are
-    normal."""
+    normal.
+    """
     far = jnp.finfo(dtype).maxexp * 25 // 32
     return opaque(jnp.asarray(2.0**-far, dtype)), opaque(jnp.asarray(2.0**far, dtype))
 
