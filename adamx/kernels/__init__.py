@@ -19,12 +19,16 @@ from .._leaf import Step, StepResult
 from . import cpu, pallas, xla
 from .backend import MOMENTS as MOMENTS
 from .backend import SQUARE as SQUARE
+from .backend import UPDATE as UPDATE
 from .backend import Backend
 from .backend import Summed as Summed
 from .lowering import Branch, Branches, by_platform
-from .manual import is_manual, varying_alike
+from .manual import named_axes as named_axes
 from .operands import Applied, pack, unpack
 from .partitioned import MIN_SIZE, apply_by_parts, apply_on_mesh, explicit_mesh
+from .sums import Reference, Table, summed
+from .xla import norm as norm
+from .xla import opaque as opaque
 from .xla import update as update
 
 BACKENDS: tuple[Backend, ...] = (cpu.BACKEND, pallas.GPU, pallas.TPU, xla.BACKEND)
@@ -159,49 +163,25 @@ def _by_platform(candidates: list[tuple[Backend, ...]], steps: list[Step], total
 
 
 def sums(
-    name: str, leaves: Sequence[Summed], numbers: Array, width: int, reference: Callable[..., Array]
-) -> Array | None:
-    """Sums over leaves for diagnostics, by the first backend on the platform that has them; `None` if none has.
+    name: str, leaves: Sequence[Summed], numbers: Array, kept: int, reference: Reference, axis_names: Sequence[str] = ()
+) -> Array:
+    """Sums over leaves for diagnostics; of plain ones by the first backend on the platform that has them.
 
     Args:
         name: the optimizer's `kernel`.
         leaves: the arrays to sum over.
         numbers: three float32 numbers that backends read.
-        width: the number of sums.
-        reference: a hashable function that computes the result on platforms without such a backend.
+        kept: how many numbers of each leaf are sums; those after them are largest values.
+        reference: computes the numbers where no backend does.
+        axis_names: axes of the mesh of a `jax.shard_map` that leaves are cut along.
 
     Returns:
-        A float32 array (leaves, width).
+        A float32 array (leaves, reference.width).
     """
-    adding = [
-        (backend, backend.sums.apply)
+    adding = tuple(
+        (backend.platforms, backend.alone, backend.sums.apply)
         for backend in BACKENDS
         if name in ("auto", backend.name) and backend.sums is not None and backend.missing() is None
-    ]
-    if not adding or not leaves:
-        return None
-    given = tuple(leaf.given for leaf in leaves)
-    sizes = tuple(len(leaf.arrays) for leaf in leaves)
-    arrays = [jnp.zeros((len(leaves), width), jnp.float32), numbers, *(x for leaf in leaves for x in leaf.arrays)]
-    if is_manual():
-        arrays = varying_alike(arrays)
-    branches = [Branch(b.platforms, _Summing(add, given, sizes, width), b.alone, None) for b, add in adding]
-    branches.append(Branch.of(None, _Summing(reference, given, sizes, width)))
-    return by_platform(Branches(name, tuple(branches), 1), arrays)[0]
-
-
-class _Summing(NamedTuple):
-    """Sums as a function of flat arrays: one like the result, the numbers, the arrays of the leaves."""
-
-    add: Callable[[Sequence[Summed], Array, int], Array]
-    given: tuple[int, ...]
-    sizes: tuple[int, ...]
-    width: int
-
-    def __call__(self, *arrays: Array) -> list[Array]:
-        """The table of sums, as the only result."""
-        rest = iter(arrays[2:])
-        leaves = [
-            Summed(given, [next(rest) for _ in range(n)]) for given, n in zip(self.given, self.sizes, strict=True)
-        ]
-        return [self.add(leaves, arrays[1], self.width)]
+    )
+    kinds = tuple((leaf.given, leaf.plain, len(leaf.arrays)) for leaf in leaves)
+    return summed(Table(adding, kinds, reference), leaves, numbers, kept, axis_names)
