@@ -105,15 +105,14 @@ class Engine:
         leaves, layout = _leaves.flatten(params, "params"), self.layout
         if self.decay_mask is not None:
             _leaves.covered(self.decay_mask, params)
+        kernels.refuse_shared_groups(layout, leaves)
         count = jnp.zeros([], jnp.int32)
-        pairs = zip(leaves.paths, leaves.arrays, strict=True)
-        rows = [
-            [None] * len(layout.slots) if p is None else layout.start(p, self.noise(path, count)) for path, p in pairs
-        ]
+        pairs, absent = zip(leaves.paths, leaves.arrays, strict=True), [None] * len(layout.slots)
+        rows = [absent if p is None else layout.start(p, self.noise(path, count)) for path, p in pairs]
         products = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in sorted(self.varying)}
         kept = [_residual(self.rounding, p) for p in leaves.arrays]
         residuals = leaves.rebuild(kept) if any(r is not None for r in kept) else ()
-        return State(count, self.slots(leaves, rows), products, residuals)
+        return kernels.beside(leaves.arrays, State(count, self.slots(leaves, rows), products, residuals))
 
     def update(
         self, updates: Params, state: Any, params: Params = None, *, axis_name: AxisName = None, **extra_args: Any

@@ -26,6 +26,8 @@ from .lowering import Branch, Branches, by_platform
 from .manual import named_axes as named_axes
 from .operands import Applied, pack, unpack
 from .partitioned import MIN_SIZE, apply_by_parts, apply_on_mesh, explicit_mesh
+from .placement import beside as beside
+from .placement import refuse_shared_groups as refuse_shared_groups
 from .sums import Reference, Table, summed
 from .xla import norm as norm
 from .xla import opaque as opaque
