@@ -11,16 +11,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen, nnx
-from flax.core import spmd
+from flax import nnx
 from flax.training import train_state
-from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec, get_abstract_mesh
 
 from ._annotations import Params, Scalar
 from ._names import refuse_step_words
 from ._transform import Optimizer as _Optimizer
 from ._variables import is_variable, without_variables
-from .sharding import Axis, Part, placement
+from .axis_names import moved, with_names
+from .kernels import beside
 from .states.masters import from_master
 
 _OVERWRITE = "_overwrite_with_gradient"
@@ -36,80 +35,6 @@ def _put(variable: Any, x: Any) -> None:
         variable.set_value(x)
     else:  # before Flax 0.12.1
         variable.value = x
-
-
-def _keys(box: Any) -> tuple[str, ...]:
-    """Where a box keeps names of axes: Linen's its own, an NNX variable those of its slots before its own."""
-    return ("optimizer_sharding", "out_sharding", "sharding_names") if isinstance(box, nnx.Variable) else ("names",)
-
-
-def _metadata(box: Any) -> dict[str, Any]:
-    return box.get_metadata() if isinstance(box, nnx.Variable) else vars(box) if is_variable(box) else {}
-
-
-def _names(box: Any) -> Any:
-    """The names of the axes of a parameter's slots that are shaped like it; `None` if its box has none."""
-    return next((names for key in _keys(box) if (names := _metadata(box).get(key)) is not None), None)
-
-
-def _renamed(box: Any, x: Any, names: Any) -> Any:
-    """A box like `box` around `x`, whose axes have these names."""
-    return box.replace(value=x, **{key: names for key in _keys(box) if key in _metadata(box)})
-
-
-def _spec(box: Any, mesh: Any) -> PartitionSpec:
-    """What the names of the box mean on the mesh; nothing where they are of no mesh axis."""
-    spec = _names(box)
-    if isinstance(box, nnx.Variable):
-        spec = without_variables(nnx.get_partition_spec(_renamed(box, without_variables(box), spec)))
-    elif isinstance(box, linen.LogicallyPartitioned):
-        spec = linen.logical_to_mesh_axes(box.names, box.rules)
-    return PartitionSpec(*(axes if {*jax.tree.leaves(axes)} <= {*mesh.axis_names} else None for axes in spec or ()))
-
-
-def _with_names(state: Any, tx: optax.GradientTransformation, params: Params) -> Any:
-    """The state of `tx` with the names of each array's own axes in the box around it.
-
-    `init` copies the parameters' boxes, names included, whatever the axes of what it puts into them.
-    """
-    boxes, tree = jax.tree.flatten(params, is_leaf=is_variable)
-    if not any(map(_names, boxes)):
-        return state
-    meshes = {(_metadata(box).get("mesh") or get_abstract_mesh()).abstract_mesh for box in boxes if _names(box)}
-    mesh = meshes.pop() if len(meshes) == 1 else AbstractMesh((), ())
-    mesh = AbstractMesh((1,), ("",)) if mesh.empty else mesh  # names alone tell which axes are left
-    shardings = tree.unflatten([NamedSharding(mesh, _spec(box, mesh)) for box in boxes])
-    found, owners = placement(tx, params, shardings, None), [box for box in boxes for _ in jax.tree.leaves(box)]
-
-    def boxed(x: Any, part: Part) -> Any:
-        if part.shared is not None:
-            raise ValueError(part.shared)
-        box = next((owners[axis[0]] for axis in part.axes if axis is not None), None)
-        if not is_variable(box):
-            return x  # on all devices
-        if (names := _names(box)) is None:
-            return box.replace(value=x)
-
-        def name(axis: Axis | None, cut: Any) -> Any:
-            kept = axis is not None and axis[1] < len(names) and (cut or not found.weights[axis[0]].cuts[axis[1]])
-            return names[axis[1]] if kept else None
-
-        return _renamed(box, x, tuple(map(name, part.axes, part.cuts)))
-
-    arrays = map(boxed, jax.tree.leaves(state), found.parts)
-    return jax.tree.unflatten(jax.tree.structure(without_variables(state)), arrays)
-
-
-def _moved(tree: Params, variables: Params, key: str) -> Params:
-    """`tree` with arrays of variables whose slots are cut otherwise than they are where the metadata `key` says."""
-
-    def moved(variable: Any, x: Any) -> Any:
-        said = variable.get_metadata()
-        if "optimizer_sharding" not in said:
-            return x
-        return spmd.shard_value(x, said.get(key) or (None,) * x.ndim, said.get("sharding_rules"), said.get("mesh"))
-
-    return jax.tree.map(moved, variables, tree, is_leaf=is_variable)
 
 
 def _refuse_unread(tx: optax.GradientTransformation, given: dict[str, Any]) -> None:
@@ -146,8 +71,9 @@ class TrainState(train_state.TrainState):
     def create(cls, *, apply_fn: Any, params: Params, tx: optax.GradientTransformation, **kwargs: Any) -> "TrainState":
         """A train state before the first step; see `flax.training.train_state.TrainState`."""
         state = super().create(apply_fn=apply_fn, params=params, tx=tx, **kwargs)
-        moved = params["params"] if _OVERWRITE in params else params
-        return state.replace(opt_state=_with_names(state.opt_state, tx, moved))
+        moving = params["params"] if _OVERWRITE in params else params
+        step = beside(jax.tree.leaves(params), jnp.zeros([], jnp.int32))
+        return state.replace(step=step, opt_state=with_names(state.opt_state, tx, moving))
 
     def apply_gradients(
         self, *, grads: Params, clip_norm: Scalar | None = None, grad_scale: Scalar | None = None, **kwargs: Any
@@ -163,18 +89,17 @@ class TrainState(train_state.TrainState):
         Raises:
             TypeError: `clip_norm` or `grad_scale` with a transformation that has no `step`.
         """
-        inside = {"clip_norm": clip_norm, "grad_scale": grad_scale}
-        if not isinstance(self.tx, _Optimizer):
-            if any(x is not None for x in inside.values()):
-                raise TypeError("clip_norm and grad_scale are adamx's: chain optax.clip_by_global_norm in front of tx")
-            return super().apply_gradients(grads=grads, **kwargs)
-        moved, gradients = self.params, grads
+        given = {"clip_norm": clip_norm, "grad_scale": grad_scale}
+        inside = {name: x for name, x in given.items() if x is not None}
+        if inside and not isinstance(self.tx, _Optimizer):
+            raise TypeError("clip_norm and grad_scale are adamx's: chain optax.clip_by_global_norm in front of tx")
+        moving, gradients = self.params, grads
         if _OVERWRITE in grads:
-            moved, gradients = self.params["params"], grads["params"]
-        bare = map(without_variables, (gradients, self.opt_state, moved))
+            moving, gradients = self.params["params"], grads["params"]
+        bare = map(without_variables, (gradients, self.opt_state, moving))
         params, opt_state = (
             jax.tree.unflatten(jax.tree.structure(was), jax.tree.leaves(new))
-            for new, was in zip(self.tx.step(*bare, **inside), (moved, self.opt_state), strict=True)
+            for new, was in zip(take_step(self.tx, *bare, **inside), (moving, self.opt_state), strict=True)
         )
         if _OVERWRITE in grads:
             params = {"params": params, _OVERWRITE: grads[_OVERWRITE]}
@@ -202,10 +127,11 @@ class Optimizer(nnx.Optimizer):
         self, model: Any, tx: optax.GradientTransformation, *, wrt: Any, opt_state: Any = None, **kwargs: Any
     ) -> None:
         def init(params: Params) -> Any:
-            return _with_names(tx.init(params) if opt_state is None else opt_state, tx, params)
+            return with_names(tx.init(params) if opt_state is None else opt_state, tx, params)
 
         super().__init__(model, optax.GradientTransformation(init, tx.update), wrt=wrt, **kwargs)
         self.tx = tx
+        _put(self.step, beside(jax.tree.leaves(nnx.state(model, wrt)), self.step[...]))
 
     @classmethod
     def from_master(
@@ -280,11 +206,11 @@ class Optimizer(nnx.Optimizer):
         """
         graph = {"graph": self.graph} if hasattr(self, "graph") else {}  # since Flax 0.12.5
         variables = nnx.state(model, self.wrt, **graph)
-        params, gradients = _pure(variables), _pure(nnx.state(grads, self.wrt, **graph))
-        mine = (_moved(tree, variables, "optimizer_sharding") for tree in (gradients, params))
-        new, opt_state = take_step(self.tx, next(mine), _pure(self.opt_state), next(mine), **_pure(kwargs))
-        new = _moved(new, variables, "out_sharding")
+        old, gradients = _pure(variables), _pure(nnx.state(grads, self.wrt, **graph))
+        gradients, params = (moved(tree, variables, "optimizer_sharding") for tree in (gradients, old))
+        new, opt_state = take_step(self.tx, gradients, _pure(self.opt_state), params, **_pure(kwargs))
+        new = moved(new, variables, "out_sharding")
         nnx.update(model, new)
         jax.tree.map(_put, self.opt_state, opt_state, is_leaf=is_variable)
         self.step[...] += 1
-        return jax.tree.map(lambda n, p: n - p, new, params)
+        return jax.tree.map(lambda n, p: n - p, new, old)
