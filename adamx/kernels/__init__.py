@@ -6,6 +6,7 @@ parameter and residual. Which backends support a step is found while tracing. Wh
 platform, and is decided when the program is lowered (`lowering`). To add one, add a folder and a line of `BACKENDS`.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
@@ -24,6 +25,7 @@ from .manual import is_manual, varying_alike
 from .operands import Applied, pack, unpack
 from .placement import beside as beside
 from .placement import refuse_shared_groups as refuse_shared_groups
+from .partitioned import MIN_SIZE, apply_by_parts, apply_on_mesh, explicit_mesh
 from .xla import update as update
 
 BACKENDS: tuple[Backend, ...] = (cpu.BACKEND, pallas.GPU, pallas.TPU, xla.BACKEND)
@@ -92,9 +94,12 @@ def apply(name: str, steps: Sequence[Step | None], total: Any) -> list[StepResul
     portable = [i for i, backends in candidates.items() if backends[0].platforms is None]
     others = [i for i in candidates if i not in set(portable)]
     given = lambda places: [cast(Step, steps[i]) for i in places]  # noqa: E731
+    apply = functools.partial(_by_platform, [candidates[i] for i in others])
+    if (mesh := explicit_mesh(given(others))) is not None:
+        apply = functools.partial(apply_on_mesh, apply, mesh)
     results = [
         *(BACKENDS[-1].apply(given(portable), total) if portable else []),
-        *(_by_platform([candidates[i] for i in others], given(others), total) if others else []),
+        *(apply(given(others), total) if others else []),
     ]
     for i, result in zip([*portable, *others], results, strict=True):
         done[i] = result
@@ -139,8 +144,13 @@ def _by_platform(candidates: list[tuple[Backend, ...]], steps: list[Step], total
         ]
         if all(firsts):
             chosen = tuple(first for (first,) in firsts)
-            here = None if platform is None else (platform,)
-            branches.append(Branch(here, Applied(chosen, packed), any(b.alone for b in chosen)))
+            here, whole = None if platform is None else (platform,), Applied(chosen, packed)
+            cut = [
+                backends[-1] if jnp.size(step.leaf.g) < MIN_SIZE else first
+                for backends, first, step in zip(candidates, chosen, steps, strict=True)
+            ]
+            by_parts = Applied(tuple(cut), packed, apply_by_parts) if any(b.opaque for b in chosen) else whole
+            branches.append(Branch(here, whole, any(b.alone for b in chosen), by_parts))
     name = candidates[0][0].name
     return unpack(structure, by_platform(Branches(name, tuple(branches), structure.num_leaves), operands))
 
@@ -163,10 +173,7 @@ def sums(
     adding = [
         (backend, backend.sums.apply)
         for backend in BACKENDS
-        if name in ("auto", backend.name)
-        and backend.sums is not None
-        and backend.missing() is None
-        and backend.sums.unsupported_reason() is None
+        if name in ("auto", backend.name) and backend.sums is not None and backend.missing() is None
     ]
     if not adding or not leaves:
         return None
@@ -175,8 +182,8 @@ def sums(
     arrays = [jnp.zeros((len(leaves), width), jnp.float32), numbers, *(x for leaf in leaves for x in leaf.arrays)]
     if is_manual():
         arrays = varying_alike(arrays)
-    branches = [Branch(backend.platforms, _Summing(add, given, sizes, width)) for backend, add in adding]
-    branches.append(Branch(None, _Summing(reference, given, sizes, width)))
+    branches = [Branch(b.platforms, _Summing(add, given, sizes, width), b.alone, None) for b, add in adding]
+    branches.append(Branch.of(None, _Summing(reference, given, sizes, width)))
     return by_platform(Branches(name, tuple(branches), 1), arrays)[0]
 
 

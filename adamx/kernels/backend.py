@@ -26,11 +26,9 @@ class Sums(NamedTuple):
     """A backend's sums over a step's arrays, for `adamx.diagnostics`.
 
     Attributes:
-        unsupported_reason: why it cannot compute them here; `None` if it can.
         apply: takes the leaves, three float32 numbers and the number of sums; returns float32 (leaves, sums).
     """
 
-    unsupported_reason: Callable[[], str | None]
     apply: Callable[[Sequence[Summed], Array, int], Array]
 
 
@@ -45,7 +43,8 @@ class Backend(NamedTuple):
         apply: takes steps that it supports and the rule's `measure` over all leaves; returns their results in order.
             Called while lowering for one of `platforms`.
         sums: its sums over a step's arrays, if it has them.
-        alone: whether its steps can only be in programs for one platform, not partitioned over several devices.
+        alone: whether its steps can only be in programs for one platform.
+        opaque: whether XLA cannot partition its steps over several devices.
         left_to_xla: why `kernel="auto"` passes it over although it supports a step; `None` if it does not.
     """
 
@@ -56,6 +55,7 @@ class Backend(NamedTuple):
     apply: Callable[[Sequence[Step], Any], list[StepResult]]
     sums: Sums | None = None
     alone: bool = False
+    opaque: bool = False
     left_to_xla: Callable[[Step], str | None] = lambda step: None
 
     def runs_on(self, platform: str) -> bool:

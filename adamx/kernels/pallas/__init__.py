@@ -85,7 +85,9 @@ def _backend(device: str, platform: str, module: str, left_to_xla: Callable[[Ste
         return call.apply(device, False, steps, total)
 
     missing = lambda: _missing(module)  # noqa: E731
-    return Backend("pallas", (platform,), missing, unsupported_reason, apply, alone=True, left_to_xla=left_to_xla)
+    return Backend(
+        "pallas", (platform,), missing, unsupported_reason, apply, alone=True, opaque=True, left_to_xla=left_to_xla
+    )
 
 
 GPU = _backend("gpu", "cuda", "jax.experimental.pallas.triton", _left_to_xla_on_gpus)

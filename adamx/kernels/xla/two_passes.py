@@ -32,7 +32,7 @@ def taken_by_platform(steps: Sequence[Step | None], take: Take, total: Any) -> l
     like = [_alike(step, take) for step in packed.steps(arrays)[0]]
     operands, structure = jax.tree.flatten(like)
     ways = [_Way(how, packed, len(operands)) for how in (TwoPasses(take), take)]
-    branches = Branches("xla", (Branch(ACCELERATORS, ways[0]), Branch(None, ways[1])), len(operands))
+    branches = Branches("xla", (Branch.of(ACCELERATORS, ways[0]), Branch.of(None, ways[1])), len(operands))
     results = iter(structure.unflatten(by_platform(branches, [*operands, *arrays])))
     return [None if step is None else next(results) for step in steps]
 
