@@ -109,7 +109,7 @@ class Rule(Generic[Slots]):
         eps_place: where ε enters the step, in symbols such as "√v̂ + ε"; "none" if there is none.
         corrected_averages: which averages are corrected for their bias towards 0, such as "m, v", or "none".
         decay_coupling: how weight decay that is part of the direction enters it; `None` if the rule has none.
-        optax_slots: where Optax keeps each slot, as "ScaleByAdamState.mu", or a pair of this and what is added there.
+        optax_slots: where Optax keeps each slot, as "ScaleByAdamState.mu" or the fields of `states.filling.Kept`.
         torch_slots: the same for PyTorch, as "exp_avg".
 
     >>> import adamx, jax, jax.numpy as jnp

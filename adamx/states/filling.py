@@ -19,17 +19,17 @@ from .parts import Place
 
 
 class Kept(NamedTuple):
-    """Where another library keeps a slot.
+    """Where another library keeps a slot, as a rule declares it.
 
     Attributes:
-        kind: the type of the state.
-        field: its field.
-        more: what is added to the slot there, a function of all slots; `None` if nothing is.
+        name: the type of the state and its field, "ScaleByAdamState.mu", or the field alone.
+        ours: the slot as a function of what is kept, in the slots' places; `None` if it is kept as it is.
+        theirs: the inverse, a function of the slots.
     """
 
-    kind: str
-    field: str
-    more: Callable[[Any], Array] | None
+    name: str
+    ours: Callable[[Any], Array] | None = None
+    theirs: Callable[[Any], Array] | None = None
 
 
 def kept_by(place: Place, attribute: str, library: str) -> list[Kept | None]:
@@ -39,12 +39,11 @@ def kept_by(place: Place, attribute: str, library: str) -> list[Kept | None]:
         rule = rule.rule
     declared = getattr(rule, attribute)
     if declared is None or len(declared) != len(layout.slots):
-        raise ValueError(f"{library} has no optimizer that keeps what {type(rule).__name__} does: {layout.names}")
-    found: list[Kept | None] = []
-    for name in declared:
-        name, more = name if isinstance(name, tuple) else (name, None)
-        found.append(None if name is None else Kept(*f".{name}".rsplit(".", 2)[-2:], more))
-    return found
+        raise ValueError(
+            f"{library} has no optimizer that keeps what {type(rule).__name__} does, {', '.join(layout.names)}: start "
+            "with `init(params)`"
+        )
+    return [Kept(x) if isinstance(x, str) else None if x is None else Kept(*x) for x in declared]
 
 
 class Leaf(NamedTuple):
@@ -85,7 +84,7 @@ def filled(place: Place, kept: list[Kept | None], found: list[list[Leaf | None]]
             if x is not None:
                 name = f"{layout.names[i]} of {_leaves.show('params', path)}"
                 row[i] = _fitted(found[i][j], stored_shape(x), layout.dtype(i, wide_dtype(p)), name)
-        rows.append(with_more(place, kept, row, -1))
+        rows.append(translated(place, [k and k.ours for k in kept], row))
     starts = [None if r is None else engine.rounding.start(p) for p, r in zip(leaves.arrays, residuals, strict=True)]
     state = State(
         count,
@@ -107,16 +106,13 @@ def _fitted(found: Leaf | None, shape: tuple[int, ...], dtype: np.dtype, name: s
     return x.astype(dtype)
 
 
-def with_more(place: Place, kept: list[Kept | None], row: list[Any], sign: int) -> list[Any]:
-    """The slots of one leaf with what the other library adds to them, or without it."""
+def translated(place: Place, to: list[Callable[[Any], Array] | None], row: list[Any]) -> list[Any]:
+    """The slots of one leaf, some replaced by functions of all."""
     layout = place.engine.layout
     apart = layout.apart and any(x is not None and jnp.iscomplexobj(x) for x in row)
     row = layout.parts(row) if apart else row
     slots = layout.tree.unflatten(row)
-    new = [
-        x if x is None or k is None or k.more is None else jnp.maximum(x + sign * k.more(slots), 0)
-        for x, k in zip(row, kept, strict=True)
-    ]
+    new = [x if f is None or x is None else f(slots) for x, f in zip(row, to, strict=True)]
     return layout.wholes(new) if apart else new
 
 

@@ -11,7 +11,7 @@ from .._annotations import Params
 from .._engine import State
 from .._transform import Optimizer
 from .._variables import without_variables
-from .filling import Kept, Leaf, filled, kept_by, spread, with_more
+from .filling import Kept, Leaf, filled, kept_by, spread, translated
 from .packing import unpack_state
 from .parts import Place, begin, children, copied, is_state, nodes, walk
 
@@ -127,7 +127,7 @@ def _lent(place: Place, ours: State, theirs: Any, at: str) -> Any:
     kept, parts, engine = kept_by(place, "optax_slots", "Optax"), [*nodes(theirs, at)], place.engine
     leaves = _leaves.flatten(place.params, "params")
     dense = unpack_state(Optimizer(engine.init, engine.update), ours, place.params)
-    rows = [with_more(place, kept, row, 1) for row in engine.rows(leaves, dense)[0]]
+    rows = [translated(place, [k and k.theirs for k in kept], row) for row in engine.rows(leaves, dense)[0]]
     new: dict[tuple[str, str], Any] = {
         (type(x).__name__, name): jnp.asarray(ours.count) + first
         for x, _ in parts
@@ -140,7 +140,7 @@ def _lent(place: Place, ours: State, theirs: Any, at: str) -> Any:
         if any(x is not None for x in column):
             tree, where = _field(place, i, slot, parts, at)
             used |= {id(x) for x in jax.tree.leaves(tree)}
-            new[slot.kind, slot.field] = _cast(column, spread(leaves, tree, where), tree)
+            new[tuple(slot.name.split("."))] = _cast(column, spread(leaves, tree, where), tree)
     _refuse_left_over(theirs, used, at, "adamx's optimizer")
     return _replaced(theirs, new)
 
@@ -150,11 +150,12 @@ def _field(place: Place, i: int, slot: Kept | None, parts: list[tuple[Any, str]]
     name = place.engine.layout.names[i]
     if slot is None:
         raise ValueError(f"Optax keeps no {name}, which this optimizer keeps for these parameters")
-    found = [(getattr(x, slot.field), f"{where}.{slot.field}") for x, where in parts if type(x).__name__ == slot.kind]
+    kind, field = slot.name.split(".")
+    found = [(getattr(x, field), f"{where}.{field}") for x, where in parts if type(x).__name__ == kind]
     if len(found) != 1:
         kinds = ", ".join(dict.fromkeys(type(x).__name__ for x, _ in parts if jax.tree.leaves(x))) or "nothing"
         raise ValueError(
-            f"{name} is kept by Optax in a {slot.kind}, of which {at} has {len(found)}, besides {kinds}: give the "
+            f"{name} is kept by Optax in a {kind}, of which {at} has {len(found)}, besides {kinds}: give the "
             "state of the same optimizer, in the types that `tx.init(params)` makes, and wrap several alike"
         )
     return found[0]
@@ -162,7 +163,7 @@ def _field(place: Place, i: int, slot: Kept | None, parts: list[tuple[Any, str]]
 
 def _refuse_left_over(theirs: Any, used: set[int], at: str, who: str) -> None:
     for path, x in jax.tree_util.tree_flatten_with_path(theirs)[0]:
-        if id(x) not in used and jnp.ndim(x) and jnp.issubdtype(x.dtype, jnp.inexact):
+        if id(x) not in used and jnp.size(x) > 1 and jnp.issubdtype(x.dtype, jnp.inexact):
             raise ValueError(
                 f"{at}{jax.tree_util.keystr(path)}, {x.dtype}{list(x.shape)}, has no place in the state of {who}: give "
                 "the same optimizer, with the same options and in the same wrappers"

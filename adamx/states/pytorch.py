@@ -93,13 +93,13 @@ def _adopted(place: Place, find: Find) -> State:
         for column, slot, x in zip(found, kept, like, strict=True):
             column.append(None)
             if x is not None:
-                if slot is None or slot.field not in entry:
+                if slot is None or slot.name not in entry:
                     raise ValueError(
                         f"PyTorch's state of parameter {key!r} has {', '.join(entry)}, but for params {leaf!r} the "
-                        f"optimizer reads {getattr(slot, 'field', 'more')}: give the same optimizer and options"
+                        f"optimizer reads {getattr(slot, 'name', 'more')}: give the same optimizer and options"
                     )
-                at = f"{slot.field} of parameter {key!r}"
-                column[-1] = Leaf(_laid_out(entry.pop(slot.field), x, p, change, at), at)
+                at = f"{slot.name} of parameter {key!r}"
+                column[-1] = Leaf(_laid_out(entry.pop(slot.name), x, p, change, at), at)
         if p is not None:
             steps[leaf] = int(entry.pop("step"))
             if entry:
