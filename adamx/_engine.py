@@ -50,6 +50,10 @@ class State(NamedTuple):
     residuals: Any = ()
 
 
+listeners: list[list[tuple["Engine", State]]] = []
+"""Each is told by every `init` whose state it made, for who calls the `init` of what wraps an optimizer."""
+
+
 class PreparedStep(NamedTuple):
     """One step of all leaves: inputs validated and matched leaf by leaf.
 
@@ -110,9 +114,13 @@ class Engine:
         pairs, absent = zip(leaves.paths, leaves.arrays, strict=True), [None] * len(layout.slots)
         rows = [absent if p is None else layout.start(p, self.noise(path, count)) for path, p in pairs]
         products = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in sorted(self.varying)}
-        kept = [_residual(self.rounding, p) for p in leaves.arrays]
+        start = None if self.rounding is None else self.rounding.start
+        kept = [None if start is None or p is None or not is_narrow(p) else start(p) for p in leaves.arrays]
         residuals = leaves.rebuild(kept) if any(r is not None for r in kept) else ()
-        return kernels.beside(leaves.arrays, State(count, self.slots(leaves, rows), products, residuals))
+        state = kernels.beside(leaves.arrays, State(count, self.slots(leaves, rows), products, residuals))
+        for heard in listeners:
+            heard.append((self, state))
+        return state
 
     def update(
         self, updates: Params, state: Any, params: Params = None, *, axis_name: AxisName = None, **extra_args: Any
@@ -161,7 +169,7 @@ class Engine:
         if self.decay_mask is not None:
             decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays) if params is None else params)
         count = _increment(state.count)
-        current, products = _now(self.rule, state, count)
+        current, products = resolved(self.rule, state, count)
         now = SharedInputs(current, count, grad_scale, axis_names)
         steps: list[Step | None] = []
         checked: set[Hashable] = set()
@@ -234,7 +242,7 @@ def last_step(rule: Rule[Any], state: State) -> SharedInputs:
     return SharedInputs(_with_values(rule, _scheduled(rule, number - 1), state.log_products, count), number)
 
 
-def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, LogProduct]]:
+def resolved(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, LogProduct]]:
     """The rule with schedules replaced by their values at this step, and the products of its decay rates up to it."""
     values = _scheduled(rule, state.count)
     products = {
@@ -278,7 +286,3 @@ def _total(measures: list[Any]) -> Any:
         return None
     dtype = wide_dtype(*jax.tree.leaves(measures))
     return jax.tree.map(lambda *xs: sum(x.astype(dtype) for x in xs), *measures)
-
-
-def _residual(rounding: Rounding | None, p: Array | None) -> Array | None:
-    return None if rounding is None or p is None or not is_narrow(p) else rounding.start(p)
