@@ -188,7 +188,7 @@ class Engine:
                 validate_leaf(leaf, self.layout)
                 checked.add(kind)
             steps.append(Step(leaf, self.layout, now, self.noise(path, count)))
-        total = _total([step.measure() for step in steps if step is not None]) if self.rule.measures else None
+        total = _total(kernels.measures(steps)) if self.rule.measures else None
         return PreparedStep(steps, total, parameters, rows, kept, State(count, state.slots, products, state.residuals))
 
     def _finish(
