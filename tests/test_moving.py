@@ -1,8 +1,5 @@
 """A run that moves between Optax, PyTorch and adamx goes on as if it had stayed."""
 
-import functools
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
