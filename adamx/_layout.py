@@ -44,12 +44,9 @@ class Layout(NamedTuple):
         """Each slot's format for a leaf of shape `leaf` that is computed in `wide`, its slots having these shapes."""
         chosen = []
         for i, (slot, kind, shape) in enumerate(zip(self.slots, self.formats, shapes, strict=True)):
-            dense = self.dtype(i, wide)
-            own = self.own_dtype(i)
-            if own is not None and dense.kind != "c":
-                chosen.append(Dense(own))
-            else:
-                chosen.append(format_of(kind, slot, shape or (), leaf, dense))
+            dense, own = self.dtype(i, wide), self.own_dtype(i)
+            is_given = own is not None and dense.kind != "c"
+            chosen.append(Dense(own) if is_given else format_of(kind, slot, shape or (), leaf, dense))
         return chosen
 
     def formats_stored(self, stored: list[Any], wide: np.dtype) -> list[Format]:

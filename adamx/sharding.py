@@ -40,11 +40,11 @@ def state_shardings(
             Linen's boxes may have them as metadata, which is translated by the logical rules that are set in Flax.
         shardings: those of the parameters: a tree like these, or the top of one, of `NamedSharding`s, or of
             `PartitionSpec`s on the mesh of `jax.set_mesh`.
-        zero: a mesh axis that weights are replicated over, along which their slots are cut, too (ZeRO-1): each by the
-            first of the weight's axes that it divides, groups of coded slots kept whole. Slots of a weight that has no
-            such axis are not cut.
+        zero: a mesh axis that weights are replicated over, along which slots of their shape are cut, too (ZeRO-1): by
+            the first axis that it divides, groups of coded slots kept whole. Slots of a weight that has no such axis
+            are not cut, nor are smaller ones, such as factored moments.
         memory_kind: the memory of arrays that have axes of a weight, such as "pinned_host"; or a function that maps the
-            path of any array, such as "slots/mu/dense/kernel", to its memory, or `None` for the devices' own.
+            path of such an array, as in "slots/mu/dense/kernel", to its memory, or to `None` for the devices' own.
 
     Returns:
         `NamedSharding`s, in a tree like `jax.eval_shape(opt.init, params)`.
@@ -74,9 +74,9 @@ def state_shardings(
         )
 
     def sharding(part: Part) -> NamedSharding:
-        kind = memory_kind if isinstance(memory_kind, str) and any(part.axes) else None
-        if callable(memory_kind):
-            kind = memory_kind(jax.tree_util.keystr(part.path, simple=True, separator="/"))
+        kind = memory_kind if any(part.axes) else None
+        if callable(kind):
+            kind = kind(jax.tree_util.keystr(part.path, simple=True, separator="/"))
         return NamedSharding(mesh, _spec(mesh, part.cuts), memory_kind=kind)
 
     return tree.unflatten(map(sharding, parts))
@@ -133,18 +133,19 @@ def placement(opt: Any, params: Params, shardings: Any, zero: str | None) -> Pla
             added.update([(i, axis) for axis in range(len(weight.shape)) if divides(i, axis)][:1])
 
     def placed(part: Part) -> Part:
-        cuts: list[tuple[str, ...]] = []
+        owner, cuts = next((axis[0] for axis in part.axes if axis is not None), None), list[tuple[str, ...]]()
+        whole = owner is not None and len({*part.axes} - {None}) == len(weights[owner].shape)
         for n, axis in zip(part.array.shape, part.axes, strict=True):
             own = () if axis is None else weights[axis[0]].cuts[axis[1]]
-            ways = [(*own, zero), own, ()] if axis in added else [own, ()]
+            ways = [(*own, zero), own, ()] if whole and axis in added else [own, ()]
             taken = set(itertools.chain(*cuts))
             cuts.append(next(names for names in ways if n % size(mesh, names) == 0 and taken.isdisjoint(names)))
-        is_zero, found = any(axis in added for axis in part.axes) and zero in itertools.chain(*cuts), None
+        is_zero, found = whole and added.intersection(part.axes) and zero in itertools.chain(*cuts), None
         if part.group and (last := part.axes[-1]) is not None:
             weight, axis = weights[last[0]], last[1]
             found = shared_groups(part.group, weight.shape[axis], size(mesh, weight.cuts[axis]))
             found = found and f"{_leaves.show('state', part.path)}, of {weight.name}, {found}"
-        return part._replace(cuts=tuple(cuts), is_zero=is_zero, shared=found)
+        return part._replace(cuts=tuple(cuts), is_zero=bool(is_zero), shared=found)
 
     return Placement(mesh, weights, [placed(part) for part in parts], tree)
 
