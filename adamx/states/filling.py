@@ -40,8 +40,8 @@ def kept_by(place: Place, attribute: str, library: str) -> list[Kept | None]:
     declared = getattr(rule, attribute)
     if declared is None or len(declared) != len(layout.slots):
         raise ValueError(
-            f"{library} has no optimizer that keeps what {type(rule).__name__} does, {', '.join(layout.names)}: start "
-            "with `init(params)`"
+            f"{library} has no optimizer that keeps what this {type(rule).__name__} does, {', '.join(layout.names)}: "
+            "start with `init(params)`"
         )
     return [Kept(x) if isinstance(x, str) else None if x is None else Kept(*x) for x in declared]
 
@@ -57,7 +57,7 @@ def spread(leaves: _leaves.Leaves, tree: Any, at: str) -> list[Leaf | None]:
     """The array of `tree` for each leaf; one array by itself is every leaf's."""
     pairs = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_leaves.is_none)[0]
     if len(pairs) == 1 and not pairs[0][0]:
-        return [Leaf(tree, at)] * len(leaves.paths)
+        return [Leaf(jnp.array(tree), at) for _ in leaves.paths]  # buffers of their own: one cannot be donated twice
     found = {_leaves.show("", path): x for path, x in pairs}
     for path in (_leaves.show("", path) for path in leaves.paths):
         if path not in found:
