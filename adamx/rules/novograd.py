@@ -38,7 +38,7 @@ class NovoGrad(Rule[Moments]):
     elementwise = False
 
     def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
-        square = jnp.sum(abs_sq(g))
+        square = at.sum(abs_sq(g))
         nu = jnp.where(at.t == 1, square, ema(s.nu, square, self.b2))
         n = adam_ratio(g, nu, self.eps, self.eps_root) + at.decay(self.weight_decay)
         mu = self.b1 * s.mu + n

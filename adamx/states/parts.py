@@ -36,6 +36,17 @@ def states_in(tree: Any) -> list[State]:
     return [x for x in jax.tree.leaves(tree, is_leaf=is_state) if is_state(x)]
 
 
+def map_states(f: Callable[[State], State], state: Any) -> Any:
+    """`state` with `f` applied to each adamx state in it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not states_in(state):
+        find_state(state)  # says which to give
+    return jax.tree.map(lambda x: f(x) if is_state(x) else x, state, is_leaf=is_state)
+
+
 def is_state(x: Any) -> bool:
     """Whether `x` is the state of an adamx optimizer."""
     return isinstance(x, State)
