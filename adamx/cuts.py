@@ -43,9 +43,7 @@ def weights_of(params: Params, shardings: Any) -> tuple[Any, list[Weight]]:
         for (path, box), one in zip(pairs, given, strict=True)
         for x in jax.tree.leaves(box)
     ]
-    if any(
-        is_variable(box) for _, box in pairs
-    ):  # what has no metadata among what has is on all devices, as Flax has it
+    if any(is_variable(box) for _, box in pairs):  # what has no metadata among what has is on all devices, as Flax has it
         said = [(name, x, PartitionSpec() if one is None else one) for name, x, one in said]
     mesh = _mesh((name, one) for name, _, one in said)
     return mesh, [_weight(mesh, *each) for each in said]
