@@ -43,7 +43,7 @@ def weights_of(params: Params, shardings: Any) -> tuple[Any, list[Weight]]:
         for (path, box), one in zip(pairs, given, strict=True)
         for x in jax.tree.leaves(box)
     ]
-    if any(is_variable(box) for _, box in pairs):  # what has no metadata among what has is on all devices, as Flax has it
+    if any(is_variable(box) for _, box in pairs):  # what has no metadata is on all devices then, as Flax has it
         said = [(name, x, PartitionSpec() if one is None else one) for name, x, one in said]
     mesh = _mesh((name, one) for name, _, one in said)
     return mesh, [_weight(mesh, *each) for each in said]
@@ -91,6 +91,12 @@ def _mesh(said: Iterable[tuple[str, Any]]) -> Any:
             "no sharding tells the mesh: give NamedShardings, or PartitionSpecs under `jax.set_mesh(mesh)`"
         )
     return mesh
+
+
+def has_sharding(params: Params) -> bool:
+    """Whether any leaf is on a mesh."""
+    boxes = jax.tree.leaves(params, is_leaf=is_variable)
+    return any(isinstance(_sharding(box, x), NamedSharding) for box in boxes for x in jax.tree.leaves(box))
 
 
 def _sharding(box: Any, x: Any) -> Any:

@@ -24,14 +24,17 @@ from .backend import Backend
 from .backend import Summed as Summed
 from .lowering import Branch, Branches, by_platform
 from .manual import named_axes as named_axes
+from .offload import in_turns
+from .offload import measures as measures
 from .operands import Applied, pack, unpack
 from .partitioned import MIN_SIZE, apply_by_parts, apply_on_mesh, explicit_mesh
+from .partitioned import part_here as part_here
 from .placement import beside as beside
+from .placement import keeping_types
 from .placement import refuse_shared_groups as refuse_shared_groups
 from .sums import Reference, Table, summed
 from .xla import norm as norm
 from .xla import opaque as opaque
-from .xla import update as update
 
 BACKENDS: tuple[Backend, ...] = (cpu.BACKEND, pallas.GPU, pallas.TPU, xla.BACKEND)
 """In order of preference; the last supports every step on every platform."""
@@ -87,6 +90,11 @@ def order_matters(name: str, step: Step, platform: str) -> bool:
     return not cured and xla.stored_like_parameter(step)
 
 
+update = in_turns(keeping_types(xla.update))
+
+
+@in_turns
+@keeping_types
 def apply(name: str, steps: Sequence[Step | None], total: Any) -> list[StepResult | None]:
     """The results of the steps; `None` where there is no step.
 

@@ -114,6 +114,13 @@ def apply_on_mesh(
     return unpack(structure, [_resharded(x, jax.typeof(was).sharding) for x, was in zip(new, operands, strict=False)])
 
 
+def part_here(spec: Sequence[Any], shape: tuple[int, ...]) -> Part:
+    """Where an array of this shape, inside `jax.shard_map` with `spec`, lies in the whole one."""
+    spec = (*spec, *[None] * len(shape))[: len(shape)]
+    whole = [n * (jax.lax.axis_size(axis) if axis else 1) for axis, n in zip(spec, shape, strict=True)]
+    return Part.at(_starts(spec, shape), tuple(whole))
+
+
 def _starts(spec: Sequence[Any], shape: tuple[int, ...]) -> list[Any]:
     """The indices in its leaf of the first element of this device's part, a part of this shape."""
     return [jax.lax.axis_index(axis) * n if axis else 0 for axis, n in zip(spec, shape, strict=True)]
