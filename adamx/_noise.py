@@ -4,7 +4,9 @@ The bits are the same on one device and on many, eager and jitted, before and af
 instead of a generator's stream: a few integer operations per element, which XLA fuses into the step.
 """
 
+import math
 import zlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +23,37 @@ TURNS = (0, 16, 8, 24, 4, 20, 12, 28)
 """Bit rotations of an element's hash, one for each purpose, as each uses the upper bits."""
 
 
+class Part(NamedTuple):
+    """Where a part of a leaf lies in it: the element (i, j, ...) of the part is number `first` + i `strides[0]` + ...
+
+    Attributes:
+        first: the number of its first element in the whole leaf, modulo 2^32; uint32, shape ().
+        strides: by how much the number grows along each axis.
+    """
+
+    first: Array
+    strides: tuple[int, ...]
+
+    @classmethod
+    def at(cls, starts: Sequence[Any], whole: tuple[int, ...]) -> "Part":
+        """The part of an array of shape `whole` that begins at the indices `starts`, integers of any kind."""
+        strides = tuple(math.prod(whole[axis + 1 :]) for axis in range(len(whole)))
+        first = jnp.zeros([], jnp.uint32)
+        for start, stride in zip(starts, strides, strict=True):
+            first = first + jnp.asarray(start).astype(jnp.uint32) * np.uint32(stride % 2**32)
+        return cls(first, strides)
+
+    def axes(self, shape: tuple[int, ...]) -> list[tuple[int, int]]:
+        """Lengths and strides of an array of this shape, axes that lie as one in the whole leaf taken together."""
+        axes: list[tuple[int, int]] = []
+        for length, stride in zip(shape, self.strides, strict=True):
+            if axes and axes[-1][1] == length * stride:
+                axes[-1] = (axes[-1][0] * length, stride)
+            elif length > 1:
+                axes.append((length, stride))
+        return axes or [(1, 1)]
+
+
 class Noise(NamedTuple):
     """A source of random bits for one leaf and step.
 
@@ -28,13 +61,15 @@ class Noise(NamedTuple):
         key: the leaf's key; uint32, shape ().
         step: the step's number; an integer, shape ().
         turn: the rotation of each element's hash, in bits.
-        elements: the number of each element in its leaf, uint32; `None` where the array is the whole leaf.
+        elements: the number of each element in its leaf, uint32; `None` where the shape tells.
+        part: where the array lies in its leaf; `None` if it is the whole leaf.
     """
 
     key: Array
     step: Array
     turn: int = TURNS[0]
     elements: Array | None = None
+    part: Part | None = None
 
     def to(self, purpose: int) -> "Noise":
         """The bits for `purpose`: the index of a slot, or the number of slots for the weight.
@@ -57,7 +92,7 @@ class Noise(NamedTuple):
         return self._start(shape) + self.step.astype(jnp.uint32) * GOLDEN
 
     def _start(self, shape: tuple[int, ...]) -> Array:
-        hashed = _mix((_index(shape) if self.elements is None else self.elements) ^ self.key)
+        hashed = _mix((_index(shape, self.part) if self.elements is None else self.elements) ^ self.key)
         if not self.turn:
             return hashed
         return (hashed << np.uint32(self.turn)) | (hashed >> np.uint32(32 - self.turn))
@@ -79,16 +114,16 @@ def unit_interval(bits: Array) -> Array:
     return (bits >> np.uint32(8)).astype(jnp.float32) * np.float32(2.0**-24)
 
 
-def _index(shape: tuple[int, ...]) -> Array:
+def _index(shape: tuple[int, ...], part: Part | None) -> Array:
     """The number of each element in row-major order, from iotas that XLA can shard along any axis."""
     if not shape:
         return jnp.zeros([], jnp.uint32)
-    *rows, last = range(len(shape))
-    index, stride = jax.lax.broadcasted_iota(jnp.uint32, shape, last), shape[last]
-    for axis in reversed(rows):
-        index = index + jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * np.uint32(stride % 2**32)
-        stride *= shape[axis]
-    return index
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))] if part is None else part.strides
+    last = len(shape) - 1
+    index = jax.lax.broadcasted_iota(jnp.uint32, shape, last)
+    for axis in reversed(range(last)):
+        index = index + jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * np.uint32(strides[axis] % 2**32)
+    return index if part is None else index + part.first
 
 
 def _mix(x: Any) -> Any:

@@ -11,26 +11,27 @@ class Summed(NamedTuple):
     """The arrays of one leaf whose elements are summed.
 
     Attributes:
-        given: `MOMENTS` if moments are given, plus `SQUARE` if the second one is to be rooted first; 0 otherwise.
-        arrays: gradient, weights before and after, both moments if there are; float32, of one size.
+        given: `MOMENTS` if moments are given, plus `SQUARE` if the second one is to be rooted first, plus `UPDATE` if
+            the change of the weights is given; 0 otherwise.
+        arrays: gradient, weights before and after, the change and both moments if there are; of one shape.
+        plain: whether backends take them as they are: float32, without a given change.
     """
 
     given: int
     arrays: list[Array]
+    plain: bool
 
 
-MOMENTS, SQUARE = 1, 2
+MOMENTS, SQUARE, UPDATE = 1, 2, 4
 
 
 class Sums(NamedTuple):
     """A backend's sums over a step's arrays, for `adamx.diagnostics`.
 
     Attributes:
-        unsupported_reason: why it cannot compute them here; `None` if it can.
         apply: takes the leaves, three float32 numbers and the number of sums; returns float32 (leaves, sums).
     """
 
-    unsupported_reason: Callable[[], str | None]
     apply: Callable[[Sequence[Summed], Array, int], Array]
 
 
@@ -45,7 +46,8 @@ class Backend(NamedTuple):
         apply: takes steps that it supports and the rule's `measure` over all leaves; returns their results in order.
             Called while lowering for one of `platforms`.
         sums: its sums over a step's arrays, if it has them.
-        alone: whether its steps can only be in programs for one platform, not partitioned over several devices.
+        alone: whether its steps can only be in programs for one platform.
+        opaque: whether XLA cannot partition its steps over several devices.
         left_to_xla: why `kernel="auto"` passes it over although it supports a step; `None` if it does not.
     """
 
@@ -56,6 +58,7 @@ class Backend(NamedTuple):
     apply: Callable[[Sequence[Step], Any], list[StepResult]]
     sums: Sums | None = None
     alone: bool = False
+    opaque: bool = False
     left_to_xla: Callable[[Step], str | None] = lambda step: None
 
     def runs_on(self, platform: str) -> bool:

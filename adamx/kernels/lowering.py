@@ -12,9 +12,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import ShapedArray
 from jax.interpreters import ad, batching, mlir
-from jax.sharding import AbstractMesh, use_abstract_mesh
+from jax.sharding import AbstractMesh, AxisType, use_abstract_mesh
 
 from .._annotations import Array
 from .manual import varying, varying_alike
@@ -29,12 +30,19 @@ class Branch(NamedTuple):
     Attributes:
         platforms: where it runs.
         function: what it computes.
-        alone: whether it can only be in programs for one platform, not partitioned over several devices.
+        alone: whether it can only be in programs for one platform.
+        by_parts: takes its place in programs that XLA partitions over several devices; `None` if nothing does.
     """
 
     platforms: tuple[str, ...] | None
     function: Flat
-    alone: bool = False
+    alone: bool
+    by_parts: Flat | None
+
+    @classmethod
+    def of(cls, platforms: tuple[str, ...] | None, function: Flat) -> "Branch":
+        """An implementation in operations that XLA knows."""
+        return cls(platforms, function, False, function)
 
 
 class Branches(NamedTuple):
@@ -52,7 +60,7 @@ class Branches(NamedTuple):
     results: int
     batched: tuple[tuple[int | None, ...], ...] = ()
 
-    def on(self, platform: str, portable: bool, alone: bool = True, devices: int = 1) -> Branch:
+    def on(self, platform: str, portable: bool, alone: bool = True, devices: int = 1, cut: bool = False) -> Branch:
         """The branch for a platform; with `portable`, preferably the one that runs on all platforms.
 
         Args:
@@ -60,6 +68,7 @@ class Branches(NamedTuple):
             portable: whether the program may be run by another process.
             alone: whether the program is for this platform only.
             devices: how many devices XLA partitions the program over.
+            cut: whether it asks functions how they are cut.
 
         Raises:
             NotImplementedError: there is none.
@@ -68,13 +77,17 @@ class Branches(NamedTuple):
         here = whole if portable and whole else self.branches
         here = [branch for branch in here if branch.platforms is None or platform in branch.platforms]
         for branch in here:
-            if not branch.alone or (alone and devices == 1):
+            if branch.alone and not alone:
+                continue
+            if devices == 1 or branch.by_parts == branch.function:
                 return branch._replace(function=self._in_batches(branch.function))
+            if branch.by_parts is not None and cut and not self.batched:
+                return branch._replace(function=branch.by_parts, alone=False)
         if here and not alone:
             raise NotImplementedError(f"kernel={self.name!r} can be in programs for one platform only")
         if here:
             raise NotImplementedError(
-                f"kernel={self.name!r} cannot be partitioned, and the program's arrays are spread over {devices} "
+                f"kernel={self.name!r} cannot be partitioned here, and the program's arrays are spread over {devices} "
                 "devices: use `jax.shard_map`, where each sees its own, or kernel='auto'"
             )
         runs_on = ", ".join(dict.fromkeys(p for branch in self.branches for p in branch.platforms or ()))
@@ -82,6 +95,12 @@ class Branches(NamedTuple):
             f"kernel={self.name!r} runs on {runs_on}, and the program is lowered for {platform}: "
             "kernel='auto' takes what runs there"
         )
+
+    def are_cut(self) -> bool:
+        """Whether some implementation may have to be told how XLA partitions the traced code."""
+        alike = all(branch.by_parts in (None, branch.function) for branch in self.branches)
+        types = jax.sharding.get_abstract_mesh().axis_types
+        return not (alike or self.batched or set(types) - {AxisType.Auto})
 
     def everywhere(self) -> Flat:
         """The function that runs on all platforms and can be differentiated.
@@ -117,7 +136,7 @@ def by_platform(branches: Branches, operands: Sequence[Array]) -> list[Array]:
 
     An exported program gets the branch that runs on all platforms, as another process may not have the others.
     """
-    return _primitive().bind(*operands, branches=branches)
+    return _primitive().bind(*operands, branches=branches, asks=_asks() if branches.are_cut() else None)
 
 
 @functools.cache
@@ -135,20 +154,34 @@ def _primitive() -> Any:
     return primitive
 
 
-def _computed(*operands: Array, branches: Branches) -> list[Array]:
+@functools.cache
+def _asks() -> Any:
+    """A traced function whose presence makes `jax.jit` tell, while it lowers, which devices the program is for."""
+    from jax.experimental.custom_partitioning import custom_partitioning
+
+    call = custom_partitioning(lambda x: x)
+    call.def_partition(lambda *_: None, sharding_rule="->")
+    return jax.make_jaxpr(call)(np.float32(0))
+
+
+def _computed(*operands: Array, branches: Branches, asks: Any) -> list[Array]:
+    del asks
     with jax.disable_jit(False):
         return _jitted(branches, *operands)
 
 
-def _types(*operands: Any, branches: Branches) -> list[Any]:
+def _types(*operands: Any, branches: Branches, asks: Any) -> list[Any]:
+    del asks
     return [x.update(weak_type=False) for x in operands[: branches.results]]
 
 
-def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches) -> Any:
+def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches, asks: Any) -> Any:
     module: Any = ctx.module_context
     portable, devices = module.lowering_parameters.for_export, _partitions(module.axis_context)
     platforms = ctx.platforms or module.platforms
-    chosen = {p: branches.on(p, portable, len(platforms) == 1, devices) for p in platforms}
+    named = getattr(module.axis_context, "abstract_mesh", None) is not None  # shardings are of one mesh, with names
+    cut = asks is not None and named and len(platforms) == 1 and platforms[0] != "tpu"  # whose compiler does not ask
+    chosen = {p: branches.on(p, portable, len(platforms) == 1, devices, cut) for p in platforms}
     lowered = mlir.lower_fun(_of_each({p: branch.function for p, branch in chosen.items()}))
     try:
         if not any(branch.alone for branch in chosen.values()):
@@ -162,7 +195,7 @@ def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches) ->
         if not specific or not any(branch.platforms is None for branch in others):
             raise
         warnings.warn(f"a step is left to XLA: {error}", stacklevel=2)
-        return _lower(ctx, *operands, branches=branches._replace(branches=others))
+        return _lower(ctx, *operands, branches=branches._replace(branches=others), asks=asks)
 
 
 def _without_mesh(ctx: mlir.LoweringRuleContext) -> mlir.LoweringRuleContext:
@@ -197,7 +230,10 @@ def _varying_as(results: Sequence[Array], operands: Sequence[Array]) -> list[Arr
     return [varying_alike([x], varying([y]))[0] for x, y in zip(results, operands, strict=False)]
 
 
-def _batch(operands: Sequence[Array], axes: Sequence[int | None], *, branches: Branches) -> tuple[Any, list[int]]:
+def _batch(
+    operands: Sequence[Array], axes: Sequence[int | None], *, branches: Branches, asks: Any
+) -> tuple[Any, list[int]]:
+    del asks
     size = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)
     rows: list[Array] = []
     for i, (x, axis) in enumerate(zip(operands, axes, strict=True)):
@@ -209,7 +245,10 @@ def _batch(operands: Sequence[Array], axes: Sequence[int | None], *, branches: B
     return by_platform(branches._replace(batched=(*branches.batched, told)), rows), [0] * branches.results
 
 
-def _differentiate(primals: Sequence[Array], tangents: Sequence[Any], *, branches: Branches) -> tuple[Any, Any]:
+def _differentiate(
+    primals: Sequence[Array], tangents: Sequence[Any], *, branches: Branches, asks: Any
+) -> tuple[Any, Any]:
+    del asks
     function = branches.everywhere()
     moving = [i for i, tangent in enumerate(tangents) if not isinstance(tangent, ad.Zero)]
 
@@ -225,4 +264,4 @@ def _differentiate(primals: Sequence[Array], tangents: Sequence[Any], *, branche
     return results, changes
 
 
-_jitted = jax.jit(lambda branches, *operands: _primitive().bind(*operands, branches=branches), static_argnums=0)
+_jitted = jax.jit(lambda branches, *operands: by_platform(branches, operands), static_argnums=0)

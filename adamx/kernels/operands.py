@@ -1,7 +1,7 @@
 """Steps split into arrays and static parts, and put together again."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,7 @@ from .. import _leaves
 from .._annotations import Array
 from .._layout import Layout
 from .._leaf import Leaf, SharedInputs, Step, StepResult
-from .._noise import Noise
+from .._noise import Noise, Part
 from .._weights import Rounding
 from .backend import Backend
 from .manual import is_manual, varying, varying_alike
@@ -41,6 +41,7 @@ class Fixed(NamedTuple):
     path: _leaves.Path
     decays: bool
     rounding: Rounding | None
+    strides: tuple[int, ...] | None
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -50,7 +51,7 @@ class Packed:
     Attributes:
         leaves: the static inputs of each leaf.
         layout: the layout of the slots.
-        tree: the structure of changed arrays, gradients and keys, leaf by leaf, and of the shared inputs.
+        tree: the structure of changed arrays, gradients, keys and places, leaf by leaf, and of the shared inputs.
         constants: for each place of the tree a Python number, or `None` where an array is.
     """
 
@@ -62,20 +63,28 @@ class Packed:
     def steps(self, arrays: Sequence[Array]) -> tuple[list[Step], Any]:
         """The steps with these arrays, and the rule's measure over all leaves."""
         given = iter(arrays)
-        moved, grads, keys, shared = self.tree.unflatten([next(given) if x is None else x for x in self.constants])
+        moved, grads, bits, shared = self.tree.unflatten([next(given) if x is None else x for x in self.constants])
         now = SharedInputs(shared.rule, shared.step_number, shared.grad_scale)
         steps = []
-        for fixed, (p, stored, residual), g, key in zip(self.leaves, moved, grads, keys, strict=True):
+        for fixed, (p, stored, residual), g, (key, first) in zip(self.leaves, moved, grads, bits, strict=True):
             leaf = Leaf(fixed.path, g, p, stored, fixed.decays, fixed.rounding, residual)
-            steps.append(Step(leaf, self.layout, now, Noise(key, shared.step_number)))
+            part = None if fixed.strides is None else Part(first, fixed.strides)
+            steps.append(Step(leaf, self.layout, now, Noise(key, shared.step_number, part=part)))
         return steps, shared.total
 
 
 class Applied(NamedTuple):
-    """Steps, each by its backend, as a function of flat arrays, changed ones first; returns their new values."""
+    """Steps, each by its backend, as a function of flat arrays, changed ones first; returns their new values.
+
+    Attributes:
+        backends: that of each step.
+        packed: the steps.
+        apply: takes a backend, some steps and the rule's measure over all leaves; returns the results.
+    """
 
     backends: tuple[Backend, ...]
     packed: Packed
+    apply: Callable[[Backend, list[Step], Any], list[StepResult]] = lambda backend, *steps: backend.apply(*steps)
 
     def __call__(self, *arrays: Array) -> list[Array]:
         """The leaves' new parameters, slots and residuals."""
@@ -83,7 +92,7 @@ class Applied(NamedTuple):
         done: dict[int, Moved] = {}
         for backend in dict.fromkeys(self.backends):
             places = [i for i, mine in enumerate(self.backends) if mine == backend]
-            results = backend.apply([steps[i] for i in places], total)
+            results = self.apply(backend, [steps[i] for i in places], total)
             done |= {i: Moved(*result) for i, result in zip(places, results, strict=True)}
         return jax.tree.leaves([done[i] for i in range(len(steps))])
 
@@ -101,9 +110,14 @@ def pack(steps: Sequence[Step], total: Any) -> tuple[Packed, list[Array], Any]:
         over = varying([x for x in jax.tree.leaves(shared) if _is_array(x)])
         pairs = zip(moved, grads, strict=True)
         moved, grads = map(list, zip(*(_varying_alike(row, g, over) for row, g in pairs), strict=True))
-    values, tree = jax.tree.flatten((moved, grads, [step.noise.key for step in steps], shared))
+    parts = [step.noise.part for step in steps]
+    bits = [(step.noise.key, part and part.first) for step, part in zip(steps, parts, strict=True)]
+    values, tree = jax.tree.flatten((moved, grads, bits, shared))
     constants = tuple(None if _is_array(x) else x for x in values)
-    fixed = tuple(Fixed(step.leaf.path, step.leaf.decays, step.leaf.rounding) for step in steps)
+    fixed = tuple(
+        Fixed(step.leaf.path, step.leaf.decays, step.leaf.rounding, part and part.strides)
+        for step, part in zip(steps, parts, strict=True)
+    )
     return Packed(fixed, first.layout, tree, constants), [x for x in values if _is_array(x)], jax.tree.structure(moved)
 
 

@@ -17,32 +17,38 @@ from .._noise import Noise
 
 
 class Brought(NamedTuple):
-    """The inputs that differ from leaf to leaf: the arrays of `Leaf`, and the key of its random bits."""
+    """The inputs that differ from leaf to leaf: the arrays of `Leaf`, the key of its random bits, `Part.first`."""
 
     g: Any
     p: Any
     stored: list[Any]
     residual: Any
     key: Any
+    first: Any
 
 
 def brought(step: Step) -> Brought:
     """The inputs of a leaf's step that are its own."""
-    leaf = step.leaf
-    return Brought(leaf.g, leaf.p, leaf.stored, leaf.residual, step.noise.key)
+    leaf, part = step.leaf, step.noise.part
+    return Brought(leaf.g, leaf.p, leaf.stored, leaf.residual, step.noise.key, None if part is None else part.first)
 
 
 def with_brought(step: Step, brought: Brought, shared: SharedInputs, elements: Array | None = None) -> Step:
-    """The step of another leaf of its kind, or of a part of one whose elements have these indices."""
+    """The step of another leaf of its kind, or of a block of one whose elements have these numbers, without `first`."""
     leaf = step.leaf._replace(g=brought.g, p=brought.p, stored=brought.stored, residual=brought.residual)
-    noise = Noise(brought.key, shared.count, elements=elements)
+    part = step.noise.part
+    if part is not None:
+        part = part._replace(first=brought.first)
+        elements = elements if elements is None else elements + brought.first
+    noise = Noise(brought.key, shared.count, elements=elements, part=part)
     return dataclasses.replace(step, leaf=leaf, shared=shared, noise=noise)
 
 
 def kind(step: Step) -> Hashable:
     """A key that is equal for leaves of one kind."""
     arrays, tree = jax.tree.flatten(brought(step))
-    return tree, *(jax.typeof(x) for x in arrays), step.leaf.decays, id(step.leaf.rounding)
+    strides = None if step.noise.part is None else step.noise.part.strides
+    return tree, *(jax.typeof(x) for x in arrays), step.leaf.decays, id(step.leaf.rounding), strides
 
 
 class Traced(NamedTuple):
@@ -90,7 +96,7 @@ def trace(
     def flat(own: Any, given: list[Any], of_leaf: list[Any]) -> Any:
         rest = iter(given)
         rule, count, scale, total = tree.unflatten([next(rest) if x is None else x for x in constants])
-        return function(own, SharedInputs(rule, count, scale), total, of_leaf)
+        return function(own, SharedInputs(rule, count, scale, shared.sums), total, of_leaf)
 
     closed, out = jax.make_jaxpr(flat, return_shape=True)(own, given, list(of_leaf))
     outside, inside = _split(closed, len(jax.tree.leaves(own)))

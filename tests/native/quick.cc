@@ -42,25 +42,30 @@ FOR_EACH_MACHINE bool QuotientsAgree() {
   return true;
 }
 
-FOR_EACH_MACHINE bool RatiosAgree() {
+template <int kLength>
+INLINE bool RatiosOfAgree() {
   int quick = 0, groups = 20000;
   for (int k = 0; k < groups; ++k) {
-    float x[kGroup], nu[kGroup], ratios[kGroup];
-    uint32_t noise[kGroup];
-    int8_t code[kGroup], careful[kGroup];
+    float x[kLength], nu[kLength], ratios[kLength];
+    uint32_t noise[kLength];
+    int8_t code[kLength], careful[kLength];
     uint16_t scale;
-    for (int i = 0; i < kGroup; ++i) {
+    for (int i = 0; i < kLength; ++i) {
       x[i] = i % 13 == k % 37 ? 0 : Any(1 + k % 40);
       nu[i] = i % 17 == k % 19 ? 0 : std::fabs(Any(1 + k % 60));
       noise[i] = bits();
     }
-    EncodeRatioCarefully<Unit::kRoot>(x, nu, noise, careful, scale);
-    const float found = RatiosOf(x, nu, ratios);
-    if (found == 0 || !EncodeRatioQuickly(ratios, found, noise, code)) continue;
+    EncodeRatioCarefully<Unit::kRoot>(x, nu, noise, kLength, careful, scale);
+    const float found = RatiosOf<kLength>(x, nu, ratios);
+    if (found == 0 || !EncodeRatioQuickly<kLength>(ratios, found, noise, code)) continue;
     if (Narrowed(found) != scale || std::memcmp(code, careful, sizeof code) != 0) return false;
     ++quick;
   }
   return quick > groups * 8 / 10;
+}
+
+FOR_EACH_MACHINE bool RatiosAgree() {
+  return RatiosOfAgree<kLeast>() && RatiosOfAgree<2 * kLeast>() && RatiosOfAgree<kGroup>();
 }
 
 }  // namespace

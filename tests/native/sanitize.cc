@@ -1,5 +1,5 @@
-// Every rule, format and rounding of the native kernels, over odd, unaligned and empty leaves, for the sanitizers:
-// `make sanitize`. Buffers are exactly as long as they must be, so that one element too many is found. A large leaf is
+// Every rule, format, length of groups and rounding of the native kernels, over odd, unaligned and empty leaves and parts
+// of leaves, for the sanitizers: `make sanitize`. Buffers are exactly as long as they must be, so that one element too many is found. A large leaf is
 // stepped by several threads, which is what the thread sanitizer is for, and must end as one thread leaves it.
 
 #include "../../adamx/kernels/cpu/step.h"
@@ -83,8 +83,8 @@ bool ThreadsAgree(bool coded) {
 }
 
 int64_t Run(Rule rule, int flags, Decay decay, Rounding rounding, Format format, int64_t rows, int64_t row, bool narrow,
-            int kind) {
-  const int64_t n = rows * row, groups = rows * ((row + kGroup - 1) / kGroup);
+            int kind, int length) {
+  const int64_t n = rows * row, groups = rows * ((row + length - 1) / length);
   Array<float> g(n), p(n), dense[kSlots] = {Array<float>(n), Array<float>(n), Array<float>(n)};
   Array<uint16_t> g16(n), p16(n), half[kSlots] = {Array<uint16_t>(n), Array<uint16_t>(n), Array<uint16_t>(n)};
   Array<uint8_t> byte[kSlots] = {Array<uint8_t>(n), Array<uint8_t>(n), Array<uint8_t>(n)};
@@ -107,6 +107,9 @@ int64_t Run(Rule rule, int flags, Decay decay, Rounding rounding, Format format,
   leaf.rounding = rounding;
   leaf.size = n;
   leaf.row = row;
+  const int64_t axes[] = {rows, 2 * row + 3, row, 1};  // of a part, among wider rows
+  leaf.axes = axes;
+  leaf.axis_count = kind % 2 ? 2 : 0;
   leaf.g = narrow ? static_cast<void*>(g16.data()) : g.data();
   leaf.p = narrow ? static_cast<void*>(p16.data()) : p.data();
   leaf.g_narrow = leaf.p_narrow = narrow;
@@ -127,6 +130,7 @@ int64_t Run(Rule rule, int flags, Decay decay, Rounding rounding, Format format,
     slot.low = low[k].data();
     slot.high = high[k].data();
     slot.scale = scale[k].data();
+    slot.length = length;
     slot.turn = k == 2 ? 8 : 16 * k;
   }
   for (uint32_t t = 1; t <= 3; ++t) {
@@ -174,10 +178,11 @@ int main() {
           for (Format format : {Format::kFloat, Format::kFloatCode, Format::kLog})
             for (const auto& shape : shapes)
               for (bool narrow : {false, true})
-                for (int kind : {0, 1, 2, 3}) {
-                  elements += Run(rule, flags, decay, rounding, format, shape[0], shape[1], narrow, kind);
-                  ++steps;
-                }
+                for (int kind : {0, 1, 2, 3})
+                  for (int length = format == Format::kLog ? kLeast : kGroup; length <= kGroup; length *= 2) {
+                    elements += Run(rule, flags, decay, rounding, format, shape[0], shape[1], narrow, kind, length);
+                    ++steps;
+                  }
   for (bool coded : {false, true})
     if (!ThreadsAgree(coded)) return std::printf("several threads step otherwise than one\n"), 1;
   for (int64_t n : {0, 1, 15, 17, 1024, 1039, 200003})

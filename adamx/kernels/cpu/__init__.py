@@ -9,5 +9,6 @@ BACKEND = Backend(
     calls.missing,
     step.unsupported_reason,
     step.apply,
-    Sums(calls.spread, sums.apply),
+    Sums(sums.apply),
+    opaque=True,
 )

@@ -13,7 +13,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ..manual import is_manual
 from .interface import VERSION
 
 STEP, SUMS, ANSWER = "adamx_step", "adamx_sums", "adamx_answer"
@@ -56,14 +55,6 @@ def _answer() -> int:
         jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
     call = jax.jit(jax.ffi.ffi_call(ANSWER, jax.ShapeDtypeStruct((), np.int32)))
     return int(jax.device_get(call(jax.device_put(np.int32(VERSION), device))))
-
-
-def spread() -> str | None:
-    """Why the traced code cannot call the library; `None` if it can."""
-    if (devices := jax.device_count("cpu")) > 1 and not is_manual():
-        # XLA would gather sharded arrays for a custom call.
-        return f"arrays may be spread over {devices} devices: use `jax.shard_map`, where each sees its own"
-    return None
 
 
 def together(kinds: Sequence[Hashable | None]) -> list[list[int]]:

@@ -3,19 +3,36 @@
 #ifndef ADAMX_FORMATS_H_
 #define ADAMX_FORMATS_H_
 
+#include <type_traits>
+
 #include "codes.h"
 #include "weights.h"
 
 namespace adamx {
 
-template <Unit kUnit, bool kFuses = false>
-INLINE void DecodeRatios(const Slot& slot, int groups, const float* nu, float* x) {
-  const int8_t* code = static_cast<const int8_t*>(slot.code);
-  for (int k = 0, at = 0; k < groups; ++k, at += kGroup)
-    DecodeRatio<kUnit, kFuses>(code + at, Widened(slot.scale[k]), nu + at, x + at);
+// How long a slot's groups are, from what is known of it to what the compiler knows. Of the last there may be a part.
+template <class Then>
+INLINE void Lengths(const Slot& slot, const Then& then) {
+  if (slot.length == kLeast) return then(std::integral_constant<int, kLeast>());
+  if (slot.length == 2 * kLeast) return then(std::integral_constant<int, 2 * kLeast>());
+  then(std::integral_constant<int, kGroup>());
 }
 
-INLINE void Decode(const Slot& slot, int groups, const float* nu, float* x) {
+template <int kLength>
+INLINE void DecodeLogs(const Slot& slot, int n, float* x) {
+  const uint8_t* code = static_cast<const uint8_t*>(slot.code);
+  for (int k = 0, at = 0; at < n; ++k, at += kLength) DecodeLog<kLength>(code + at, slot.low[k], slot.high[k], x + at);
+}
+
+template <int kLength, Unit kUnit, bool kFuses = false>
+INLINE void DecodeRatios(const Slot& slot, int n, const float* nu, float* x) {
+  const int8_t* code = static_cast<const int8_t*>(slot.code);
+  for (int k = 0, at = 0; at < n; ++k, at += kLength)
+    DecodeRatio<kLength, kUnit, kFuses>(code + at, Widened(slot.scale[k]), nu + at, x + at);
+}
+
+// The `n` elements of whole groups but for the last.
+INLINE void Decode(const Slot& slot, int groups, int n, const float* nu, float* x) {
   switch (slot.format) {
     case Format::kFloat:
       return;
@@ -27,48 +44,54 @@ INLINE void Decode(const Slot& slot, int groups, const float* nu, float* x) {
       for (int at = 0; at < groups * kGroup; at += kGroup) DecodeFloatCode(code + at, x + at);
       return;
     }
-    case Format::kLog: {
-      const uint8_t* code = static_cast<const uint8_t*>(slot.code);
-      for (int k = 0, at = 0; k < groups; ++k, at += kGroup) DecodeLog(code + at, slot.low[k], slot.high[k], x + at);
-      return;
-    }
+    case Format::kLog:
+      return Lengths(slot, [&](auto length) INLINED { DecodeLogs<length.value>(slot, n, x); });
     case Format::kRatio:
-      if (slot.unit == Unit::kNone) return DecodeRatios<Unit::kNone>(slot, groups, nu, x);
-      if (slot.unit == Unit::kItself) return DecodeRatios<Unit::kItself>(slot, groups, nu, x);
-      if (Fuses()) return DecodeRatios<Unit::kRoot, true>(slot, groups, nu, x);
-      return DecodeRatios<Unit::kRoot>(slot, groups, nu, x);
+      return Lengths(slot, [&](auto length) INLINED {
+        if (slot.unit == Unit::kNone) return DecodeRatios<length.value, Unit::kNone>(slot, n, nu, x);
+        if (slot.unit == Unit::kItself) return DecodeRatios<length.value, Unit::kItself>(slot, n, nu, x);
+        if (Fuses()) return DecodeRatios<length.value, Unit::kRoot, true>(slot, n, nu, x);
+        return DecodeRatios<length.value, Unit::kRoot>(slot, n, nu, x);
+      });
   }
 }
 
 // Of all groups the ends first: finding one's waits for the last of its elements.
-INLINE void EncodeLogs(const Slot& slot, int groups, const uint32_t* bits, const float* x) {
-  Ends ends[kGroups];
-  for (int k = 0; k < groups; ++k) ends[k] = EndsOf(x + k * kGroup);
-  for (int k = 0, at = 0; k < groups; ++k, at += kGroup) {
-    EncodeLog(x + at, bits + at, ends[k], static_cast<uint8_t*>(slot.code) + at);
+template <int kLength>
+INLINE void EncodeLogs(const Slot& slot, int n, const uint32_t* bits, const float* x) {
+  Ends ends[kBlock / kLength];
+  for (int k = 0, at = 0; at < n; ++k, at += kLength) ends[k] = EndsOf<kLength>(x + at);
+  for (int k = 0, at = 0; at < n; ++k, at += kLength) {
+    EncodeLog<kLength>(x + at, bits + at, ends[k], static_cast<uint8_t*>(slot.code) + at);
     slot.low[k] = static_cast<uint8_t>(ends[k].broken ? 255 : ends[k].low);
     slot.high[k] = static_cast<uint8_t>(ends[k].high);
   }
 }
 
 template <Unit kUnit>
-INLINE void EncodeRatios(const Slot& slot, int groups, const float* nu, const bool* ordinary, const uint32_t* bits,
+INLINE void EncodeRatiosCarefully(const Slot& slot, int n, const float* nu, const uint32_t* bits, const float* x) {
+  int8_t* code = static_cast<int8_t*>(slot.code);
+  for (int k = 0, at = 0; at < n; ++k, at += slot.length)
+    EncodeRatioCarefully<kUnit>(x + at, nu + at, bits + at, slot.length, code + at, slot.scale[k]);
+}
+
+template <int kLength>
+INLINE void EncodeRatios(const Slot& slot, int n, const float* nu, const bool* ordinary, const uint32_t* bits,
                          const float* x) {
   int8_t* code = static_cast<int8_t*>(slot.code);
   alignas(64) float ratios[kBlock];
-  float scales[kGroups];
-  if (kUnit == Unit::kRoot)
-    for (int k = 0, at = 0; k < groups; ++k, at += kGroup)
-      scales[k] = ordinary[k] ? RatiosOf(x + at, nu + at, ratios + at) : 0;
-  for (int k = 0, at = 0; k < groups; ++k, at += kGroup) {
-    const bool done = kUnit == Unit::kRoot && scales[k] != 0 &&
-                      EncodeRatioQuickly(ratios + at, scales[k], bits + at, code + at);
-    if (done) slot.scale[k] = Narrowed(scales[k]);
-    else EncodeRatioCarefully<kUnit>(x + at, nu + at, bits + at, code + at, slot.scale[k]);
+  float scales[kBlock / kLength];
+  for (int k = 0, at = 0; at < n; ++k, at += kLength)
+    scales[k] = ordinary[at / kGroup] ? RatiosOf<kLength>(x + at, nu + at, ratios + at) : 0;
+  for (int k = 0, at = 0; at < n; ++k, at += kLength) {
+    if (scales[k] != 0 && EncodeRatioQuickly<kLength>(ratios + at, scales[k], bits + at, code + at))
+      slot.scale[k] = Narrowed(scales[k]);
+    else
+      EncodeRatioCarefully<Unit::kRoot>(x + at, nu + at, bits + at, kLength, code + at, slot.scale[k]);
   }
 }
 
-INLINE void Encode(const Slot& slot, int groups, const float* nu, const bool* ordinary, const uint32_t* bits,
+INLINE void Encode(const Slot& slot, int groups, int n, const float* nu, const bool* ordinary, const uint32_t* bits,
                    const float* x) {
   switch (slot.format) {
     case Format::kFloat:
@@ -86,11 +109,11 @@ INLINE void Encode(const Slot& slot, int groups, const float* nu, const bool* or
       return;
     }
     case Format::kLog:
-      return EncodeLogs(slot, groups, bits, x);
+      return Lengths(slot, [&](auto length) INLINED { EncodeLogs<length.value>(slot, n, bits, x); });
     case Format::kRatio:
-      if (slot.unit == Unit::kNone) return EncodeRatios<Unit::kNone>(slot, groups, nu, ordinary, bits, x);
-      if (slot.unit == Unit::kItself) return EncodeRatios<Unit::kItself>(slot, groups, nu, ordinary, bits, x);
-      return EncodeRatios<Unit::kRoot>(slot, groups, nu, ordinary, bits, x);
+      if (slot.unit == Unit::kNone) return EncodeRatiosCarefully<Unit::kNone>(slot, n, nu, bits, x);
+      if (slot.unit == Unit::kItself) return EncodeRatiosCarefully<Unit::kItself>(slot, n, nu, bits, x);
+      return Lengths(slot, [&](auto length) INLINED { EncodeRatios<length.value>(slot, n, nu, ordinary, bits, x); });
   }
 }
 

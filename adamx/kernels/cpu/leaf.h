@@ -14,6 +14,7 @@ constexpr int kGroup = 128;  // every loop is over so many: none has a rest
 constexpr int kSpan = 40;
 constexpr int kBlock = 512;
 constexpr int kGroups = kBlock / kGroup;
+constexpr int kLeast = 32;  // elements that share a code's ends or scale: so many, twice or four times as many
 constexpr int kSlots = 3;
 constexpr int kNu = 1;  // the slot that units are made of
 constexpr int32_t kOctave = 1 << 23;
@@ -29,10 +30,12 @@ struct Slot {
   uint8_t* low = nullptr;
   uint8_t* high = nullptr;
   uint16_t* scale = nullptr;
+  int length = kGroup;  // of its groups
   int turn = 0;
 };
 
-// Whole: `g`, `p`, `residual` and the slots' arrays are those of the first element.
+// `g`, `p`, `residual` and the slots' arrays are those of the first element. Random bits are those of an element's number
+// in the whole leaf, of which this may be a part.
 
 struct Leaf {
   Scalars scalars;
@@ -46,7 +49,9 @@ struct Leaf {
   void* p;
   bool p_narrow;
   void* residual;
-  uint32_t count, key;
+  uint32_t count, key, first;  // the number of the first element
+  int64_t axis_count;          // 0 where elements are numbered one after the other
+  const int64_t* axes;         // of each, outermost first, its length and by how much numbers grow along it
   int turn;  // of the weight's bits; each slot has its own
   int slot_count;
   Slot slots[kSlots];
@@ -99,10 +104,28 @@ struct Work {
   bool ordinary[kGroups];
 };
 
+// The numbers of a block's elements, along the innermost axis one after the other.
+inline void Number(const Leaf& leaf, const Block& b, uint32_t* RESTRICT numbers) {
+  const int64_t* const last = leaf.axes + 2 * (leaf.axis_count - 1);
+  for (int64_t at = b.at, end = at + b.groups * kGroup; at < end;) {
+    uint32_t number = leaf.first;
+    int64_t outer = at;
+    for (const int64_t* axis = last; axis >= leaf.axes; outer /= *axis, axis -= 2)
+      number += static_cast<uint32_t>(outer % axis[0]) * static_cast<uint32_t>(axis[1]);
+    const int64_t n = std::min(end - at, last[0] - at % last[0]);
+    for (int64_t i = 0; i < n; ++i) numbers[i] = number + static_cast<uint32_t>(i) * static_cast<uint32_t>(last[1]);
+    at += n;
+    numbers += n;
+  }
+}
+
 INLINE void Hash(const Leaf& leaf, const Block& b, uint32_t* RESTRICT hashes) {
-  uint32_t index = static_cast<uint32_t>(b.at);
+  const bool apart = leaf.axis_count > 0;
+  if (apart) Number(leaf, b, hashes);
+  uint32_t index = leaf.first + static_cast<uint32_t>(b.at);
   for (int k = 0; k < b.groups; ++k, index += kGroup, hashes += kGroup)
-    for (int i = 0; i < kGroup; ++i) hashes[i] = Mixed((index + static_cast<uint32_t>(i)) ^ leaf.key);
+    for (int i = 0; i < kGroup; ++i)
+      hashes[i] = Mixed((apart ? hashes[i] : index + static_cast<uint32_t>(i)) ^ leaf.key);
 }
 
 // The random bits of a purpose: an element's hash, turned, to which the step's number is added, times the golden ratio

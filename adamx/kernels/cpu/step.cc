@@ -66,12 +66,24 @@ inline ffi::DataType TypeOf(Rounding rounding) {
   return rounding == Rounding::kKahan ? ffi::BF16 : rounding == Rounding::kSplit8 ? ffi::S8 : ffi::S16;
 }
 
+constexpr int64_t kBits = 3;  // numbers of a leaf
+
 // What all leaves of a call share.
 struct Kind {
   int64_t rule, flags, decay, rounding;
-  ffi::Span<const int64_t> formats, units, turns;
+  ffi::Span<const int64_t> formats, groups, units, turns;
 
   bool Keeps() const { return static_cast<Rounding>(rounding) > Rounding::kStochastic; }
+
+  // Whether there is a number for each slot, and groups have lengths that there are loops for.
+  bool Whole() const {
+    for (size_t k = 0; k < std::min(formats.size(), groups.size()); ++k)
+      if (StoredAs(static_cast<Format>(formats[k])).grouped && groups[k] != kLeast && groups[k] != 2 * kLeast &&
+          groups[k] != kGroup)
+        return false;
+    return formats.size() <= kSlots && formats.size() == units.size() && formats.size() == groups.size() &&
+           formats.size() + 1 == turns.size();
+  }
 
   size_t Arrays() const {  // of a leaf, changed in place
     size_t arrays = Keeps() ? 2 : 1;
@@ -80,14 +92,33 @@ struct Kind {
   }
 };
 
-// One leaf, once for each batch. Its bits are the step's number and its key. False if its arrays are not those that its
-// kind has, and then nothing was done.
+// How the elements of each leaf are numbered: the number of its axes, then each axis's length and stride.
+class Axes {
+ public:
+  explicit Axes(ffi::Span<const int64_t> numbers) : next_(numbers.begin()), end_(numbers.end()) {}
+
+  bool Next(Leaf& leaf) {  // false if they are not so
+    if (next_ == end_) return false;
+    leaf.axis_count = *next_++;
+    leaf.axes = next_;
+    if (leaf.axis_count < 0 || leaf.axis_count > (end_ - next_) / 2) return false;
+    for (int64_t k = 0; k < leaf.axis_count; ++k, next_ += 2)
+      if (next_[0] <= 0) return false;
+    return true;
+  }
+
+ private:
+  const int64_t *next_, *end_;
+};
+
+// One leaf, once for each batch. Its bits are the step's number, its key, and its first element's number. False if its
+// arrays are not those that its kind has, and then nothing was done.
 bool StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuffer& bits, int64_t number,
-              const ffi::AnyBuffer& g, InPlace& in_place, int64_t batches, ffi::ThreadPool& pool) {
+              const ffi::AnyBuffer& g, Axes& axes, InPlace& in_place, int64_t batches, ffi::ThreadPool& pool) {
   const int64_t all = static_cast<int64_t>(g.element_count()), size = all / batches;
   const auto dimensions = g.dimensions();
   const int64_t row = dimensions.size() == 0 ? 1 : std::min(size, dimensions.back());
-  const int64_t groups = row == 0 ? 0 : all / row * ((row + kGroup - 1) / kGroup);
+  const auto groups = [&](int64_t length) { return row == 0 ? 0 : all / row * ((row + length - 1) / length); };
   const bool p_narrow = IsNarrow(in_place.Peek());
   const ffi::AnyBuffer p = in_place.Next(FloatType(p_narrow), all);
   const ffi::AnyBuffer residual = kind.Keeps() ? in_place.Next(TypeOf(static_cast<Rounding>(kind.rounding)), all) : p;
@@ -95,11 +126,13 @@ bool StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuf
   for (size_t k = 0; k < kind.formats.size(); ++k) {
     const Stored stored = StoredAs(static_cast<Format>(kind.formats[k]));
     arrays[k][0] = in_place.Next(TypeOf(stored.code), all);
-    for (int j = 1; j < stored.arrays; ++j) arrays[k][j] = in_place.Next(TypeOf(stored.group), groups);
+    for (int j = 1; j < stored.arrays; ++j) arrays[k][j] = in_place.Next(TypeOf(stored.group), groups(kind.groups[k]));
   }
-  if (!in_place.AsSaid() || !InPlace::Is(g, FloatType(IsNarrow(g)), all) || (kind.Keeps() && !p_narrow)) return false;
-  if (size == 0) return true;
   Leaf leaf{};
+  if (!axes.Next(leaf) || !in_place.AsSaid() || !InPlace::Is(g, FloatType(IsNarrow(g)), all) ||
+      (kind.Keeps() && !p_narrow))
+    return false;
+  if (size == 0) return true;
   leaf.rule = static_cast<Rule>(kind.rule);
   leaf.flags = static_cast<int>(kind.flags);
   leaf.decay = static_cast<Decay>(kind.decay);
@@ -115,12 +148,15 @@ bool StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuf
     leaf.g = Part(g, i, batches);
     leaf.p = Part(p, i, batches);
     leaf.residual = kind.Keeps() ? Part(residual, i, batches) : nullptr;
-    leaf.count = Part<uint32_t>(bits, i, batches)[2 * number];
-    leaf.key = Part<uint32_t>(bits, i, batches)[2 * number + 1];
+    const uint32_t* const of_leaf = Part<uint32_t>(bits, i, batches) + kBits * number;
+    leaf.count = of_leaf[0];
+    leaf.key = of_leaf[1];
+    leaf.first = of_leaf[2];
     for (int k = 0; k < leaf.slot_count; ++k) {
       Slot& slot = leaf.slots[k];
       slot.format = static_cast<Format>(kind.formats[k]);
       slot.unit = slot.format == Format::kRatio ? static_cast<Unit>(kind.units[k]) : Unit::kNone;
+      if (StoredAs(slot.format).grouped) slot.length = static_cast<int>(kind.groups[k]);
       slot.turn = static_cast<int>(kind.turns[k]);
       void* const parts[] = {Part(arrays[k][0], i, batches), Part(arrays[k][1], i, batches),
                              Part(arrays[k][2], i, batches)};
@@ -135,23 +171,25 @@ bool StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuf
 // parameter, residual if any, and every slot's arrays.
 ffi::Error StepLeaves(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t version,
                       int64_t rule, int64_t flags, int64_t decay, int64_t rounding, ffi::Span<const int64_t> formats,
-                      ffi::Span<const int64_t> units, ffi::Span<const int64_t> turns) {
+                      ffi::Span<const int64_t> groups, ffi::Span<const int64_t> units, ffi::Span<const int64_t> turns,
+                      ffi::Span<const int64_t> axes) {
   if (version != kVersion) return ffi::Error::InvalidArgument(kOtherVersion);
-  if (formats.size() > kSlots || formats.size() != units.size() || formats.size() + 1 != turns.size())
-    return ffi::Error::InvalidArgument("adamx: too many slots");
-  const Kind kind{rule, flags, decay, rounding, formats, units, turns};
+  const Kind kind{rule, flags, decay, rounding, formats, groups, units, turns};
+  if (!kind.Whole()) return ffi::Error::InvalidArgument("adamx: too many slots, or groups of another length than 32, 64, 128");
   if (args.size() < 2) return ffi::Error::InvalidArgument("adamx: no operands");
   const ffi::AnyBuffer scalars = *args.get<ffi::AnyBuffer>(0), bits = *args.get<ffi::AnyBuffer>(1);
   const int64_t batches = static_cast<int64_t>(scalars.element_count()) / kScalars;
   if (batches == 0) return ffi::Error::Success();
-  const int64_t leaves = static_cast<int64_t>(bits.element_count()) / (2 * batches);
+  const int64_t leaves = static_cast<int64_t>(bits.element_count()) / (kBits * batches);
   const size_t arrays = static_cast<size_t>(leaves) * kind.Arrays();
   if (scalars.element_type() != ffi::F32 || bits.element_type() != ffi::U32 || rets.size() != arrays ||
       args.size() != 2 + static_cast<size_t>(leaves) + arrays)
     return ffi::Error::InvalidArgument("adamx: operands that are not those of this rule and these formats");
   InPlace in_place(args, rets, static_cast<size_t>(leaves) + 2);
+  Axes numbered(axes);
   for (int64_t i = 0; i < leaves; ++i)
-    if (!StepLeaf(kind, scalars, bits, i, *args.get<ffi::AnyBuffer>(static_cast<size_t>(i) + 2), in_place, batches, pool))
+    if (!StepLeaf(kind, scalars, bits, i, *args.get<ffi::AnyBuffer>(static_cast<size_t>(i) + 2), numbered, in_place,
+                  batches, pool))
       return ffi::Error::InvalidArgument("adamx: a leaf's arrays are not of the types and sizes of its formats");
   return ffi::Error::Success();
 }
@@ -181,8 +219,10 @@ EXPORT XLA_FFI_Error* AdamxStep(XLA_FFI_CallFrame* frame) {
                                    .Attr<int64_t>("decay")
                                    .Attr<int64_t>("rounding")
                                    .Attr<xla::ffi::Span<const int64_t>>("formats")
+                                   .Attr<xla::ffi::Span<const int64_t>>("groups")
                                    .Attr<xla::ffi::Span<const int64_t>>("units")
                                    .Attr<xla::ffi::Span<const int64_t>>("turns")
+                                   .Attr<xla::ffi::Span<const int64_t>>("axes")
                                    .To(adamx::StepLeaves)
                                    .release();
   return handler->Call(frame);

@@ -23,10 +23,6 @@ INLINE bool Any(const Leaf& leaf, kTest test) {
   return false;
 }
 
-INLINE bool Grouped(const Leaf& leaf) {
-  return Any(leaf, [](Format format) { return StoredAs(format).grouped; });
-}
-
 INLINE bool Random(const Leaf& leaf) {
   const bool coded = leaf.p_narrow && leaf.rounding != Rounding::kNearest && leaf.rounding != Rounding::kSplit16;
   return coded || Any(leaf, [](Format format) { return StoredAs(format).random; });
@@ -36,14 +32,17 @@ INLINE bool AllFloat(const Leaf& leaf) {
   return !leaf.g_narrow && !leaf.p_narrow && !Any(leaf, [](Format format) { return format != Format::kFloat; });
 }
 
-// Rows, each cut into blocks of one length, in whole groups; the last may be shorter. Without groups all is one row.
+// Rows, each cut into blocks of one length, in whole groups; the last may be shorter. All is one row where no row ends
+// within a code's group.
 
 struct Cut {
   int64_t row, blocks, length;  // of a row, in it, of a block
 };
 
 inline Cut CutOf(const Leaf& leaf) {
-  const int64_t row = Grouped(leaf) ? leaf.row : leaf.size;
+  int64_t row = leaf.size;
+  for (int j = 0; j < leaf.slot_count; ++j)
+    if (StoredAs(leaf.slots[j].format).grouped && leaf.row % leaf.slots[j].length != 0) row = leaf.row;
   const int64_t blocks = (row + kBlock - 1) / kBlock, share = blocks == 0 ? 0 : (row + blocks - 1) / blocks;
   return {row, blocks, (share + kGroup - 1) / kGroup * kGroup};
 }
@@ -72,19 +71,19 @@ FOR_EACH_MACHINE void StepGroups(const Leaf& leaf, const Block& b, const Block& 
     const bool lies = j < leaf.slot_count && b.slots[j].format == Format::kFloat;
     x[j] = lies ? static_cast<float*>(b.slots[j].code) : work.slots[j];
   }
+  const int n = (b.groups - 1) * kGroup + b.rest;
   Fetch<0>(next.g, next.groups, leaf.g_narrow ? 2 : 4);
   if (leaf.p_narrow) LoadWeights(leaf, b, work.p);
   if (leaf.g_narrow) Widen(b.g, work.g, b.groups);
   for (bool measured : {false, true})
     for (int j = 0; j < leaf.slot_count; ++j) {
       if ((b.slots[j].unit != Unit::kNone) != measured) continue;
-      Decode(b.slots[j], b.groups, x[kNu], x[j]);
-      std::fill(x[j] + (b.groups - 1) * kGroup + b.rest, x[j] + b.groups * kGroup, 0.0f);
+      Decode(b.slots[j], b.groups, n, x[kNu], x[j]);
+      std::fill(x[j] + n, x[j] + b.groups * kGroup, 0.0f);
     }
   Fetch<1>(next.p, next.groups, leaf.p_narrow ? 2 : 4);
   AdvanceLeaf(leaf, {g, p, {x[0], x[1], x[2]}, work.ordinary}, b.groups);
-  for (int j = 0; j < leaf.slot_count; ++j)
-    std::fill(x[j] + (b.groups - 1) * kGroup + b.rest, x[j] + b.groups * kGroup, 0.0f);
+  for (int j = 0; j < leaf.slot_count; ++j) std::fill(x[j] + n, x[j] + b.groups * kGroup, 0.0f);
   if (Random(leaf)) Hash(leaf, b, work.hashes);
   if (leaf.residual != nullptr) Fetch<1>(next.residual, next.groups, leaf.rounding == Rounding::kSplit8 ? 1 : 2);
   if (leaf.p_narrow) StoreWeights(leaf, b, work.p, work);
@@ -92,14 +91,15 @@ FOR_EACH_MACHINE void StepGroups(const Leaf& leaf, const Block& b, const Block& 
     const Slot& slot = b.slots[j];
     Fetch<1>(next.slots[j].code, next.groups, StoredAs(slot.format).bytes);
     const uint32_t* bits = StoredAs(slot.format).random ? Weyl(leaf, b, work, slot.turn) : nullptr;
-    Encode(slot, b.groups, x[kNu], work.ordinary, bits, x[j]);
+    Encode(slot, b.groups, n, x[kNu], work.ordinary, bits, x[j]);
   }
 }
 
 inline void* Beyond(void* array, int64_t count, int64_t bytes) { return static_cast<char*>(array) + count * bytes; }
 
-// `groups` groups from element `at`, which are those from group number `group`.
-inline Block BlockAt(const Leaf& leaf, int64_t at, int64_t group, int groups) {
+// `groups` groups from element `column`, whole groups, of a row.
+inline Block BlockAt(const Leaf& leaf, int64_t line, int64_t column, int groups) {
+  const int64_t at = line * leaf.row + column;
   Block b{at, groups, kGroup, nullptr, nullptr, nullptr, {}};
   b.g = Beyond(const_cast<void*>(leaf.g), at, leaf.g_narrow ? 2 : 4);
   b.p = Beyond(leaf.p, at, leaf.p_narrow ? 2 : 4);
@@ -107,6 +107,8 @@ inline Block BlockAt(const Leaf& leaf, int64_t at, int64_t group, int groups) {
   for (int j = 0; j < std::min(leaf.slot_count, kSlots); ++j) {
     Slot& slot = b.slots[j] = leaf.slots[j];
     slot.code = Beyond(slot.code, at, StoredAs(slot.format).bytes);
+    if (!StoredAs(slot.format).grouped) continue;
+    const int64_t group = line * ((leaf.row + slot.length - 1) / slot.length) + column / slot.length;
     slot.low += group;
     slot.high += group;
     slot.scale += group;
@@ -150,21 +152,20 @@ inline void StepFloats(const Leaf& leaf, int64_t first, int64_t last) {  // in o
   const int64_t groups = (end - begin) / kGroup;
   const int rest = static_cast<int>((end - begin) % kGroup);
   AdvanceLeaf(leaf, floats, groups);
-  if (rest > 0) StepRest(leaf, BlockAt(leaf, end - rest, 0, 1), rest);
+  if (rest > 0) StepRest(leaf, BlockAt(leaf, 0, end - rest, 1), rest);
 }
 
 inline void StepCodes(const Leaf& leaf, int64_t first, int64_t last) {
   if (first >= last) return;
   const Cut cut = CutOf(leaf);
-  const int64_t groups = (cut.row + kGroup - 1) / kGroup;
   struct Place {
-    int64_t at, group, n;
+    int64_t line, column, n;
   };
   const auto place = [&](int64_t k) -> Place {
     const int64_t line = k / cut.blocks, column = (k - line * cut.blocks) * cut.length;
-    return {line * cut.row + column, line * groups + column / kGroup, std::min(cut.length, cut.row - column)};
+    return {line, column, std::min(cut.length, cut.row - column)};
   };
-  const auto block = [&](Place at) { return BlockAt(leaf, at.at, at.group, static_cast<int>(at.n / kGroup)); };
+  const auto block = [&](Place at) { return BlockAt(leaf, at.line, at.column, static_cast<int>(at.n / kGroup)); };
   Place here = place(first);
   Block b = block(here);
   for (int64_t k = first; k < last; ++k) {
@@ -172,7 +173,7 @@ inline void StepCodes(const Leaf& leaf, int64_t first, int64_t last) {
     const Block next = block(there);
     if (b.groups > 0) StepGroups(leaf, b, next);
     const int rest = static_cast<int>(here.n % kGroup);
-    if (rest > 0) StepRest(leaf, BlockAt(leaf, here.at + here.n - rest, here.group + b.groups, 1), rest);
+    if (rest > 0) StepRest(leaf, BlockAt(leaf, here.line, here.column + here.n - rest, 1), rest);
     here = there;
     b = next;
   }

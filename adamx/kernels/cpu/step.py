@@ -18,7 +18,7 @@ from ...moments.bfloat16 import Dithered, DitheredMean
 from ...moments.dense import Dense
 from ...moments.int8 import Log, Ratio
 from ..manual import is_manual, varying, varying_alike
-from .calls import MAX_SHARED_SIZE, STEP, spread, together
+from .calls import MAX_SHARED_SIZE, STEP, together
 from .interface import PROGRAMS, SCALARS, VERSION, Decay, Format, Program, Rounding, Unit
 
 _ROUNDINGS = {id(rounding): Rounding[name.upper()] for name, rounding in ROUNDINGS.items()}
@@ -34,8 +34,6 @@ _FORMATS = MappingProxyType(
 
 def unsupported_reason(step: Step) -> str | None:
     """Why this step is not supported; `None` if it is."""
-    if (reason := spread()) is not None:
-        return reason
     rule, leaf = step.rule, step.leaf
     if not isinstance(rule, Descent):
         return "it computes whole steps, those of `adamx.optimizer` and the named optimizers"
@@ -96,7 +94,8 @@ def _call(steps: Sequence[Step]) -> list[StepResult]:
         input_output_aliases={i: i - first for i in range(first, len(operands))},
         vmap_method="broadcast_all",
     )
-    changed = iter(call(*operands, **_attributes(steps[0])))
+    axes = np.asarray([x for step in steps for x in _axes(step)], np.int64)
+    changed = iter(call(*operands, **_attributes(steps[0]), axes=axes))
     landed: list[StepResult] = []
     for leaf, row in zip(leaves, rows, strict=True):
         p, *rest = (next(changed) for _ in row)
@@ -122,6 +121,7 @@ def _attributes(step: Step) -> dict[str, Any]:
         "decay": int(_decay(step)),
         "rounding": int(Rounding.NEAREST if leaf.rounding is None else _ROUNDINGS[id(leaf.rounding)]),
         "formats": np.asarray([_format(step.formats[i]) for i in slots], np.int64),
+        "groups": np.asarray([step.formats[i].group for i in slots], np.int64),
         "units": np.asarray([program.unit if step.layout.slots[i].unit else Unit.NONE for i in slots], np.int64),
         "turns": np.asarray([step.noise.to(i).turn for i in (*slots, len(step.layout.slots))], np.int64),
     }
@@ -134,14 +134,29 @@ def _format(form: Any) -> Format:
 
 
 def _bits(steps: Sequence[Step]) -> Array:
-    """The step number and the key of each leaf; zeros if nothing is random."""
+    """Of each leaf the step number, the key and the first element's number; zeros if nothing is random."""
     first = steps[0]
     if not first.is_random:
-        return jnp.zeros((len(steps), 2), jnp.uint32)
-    keys = [step.noise.key for step in steps]
-    known = not any(isinstance(key, jax.Array) for key in keys)
-    keys = jnp.asarray(np.stack(keys)) if known else jnp.stack(keys)
-    return jnp.stack([jnp.broadcast_to(first.shared.count.astype(jnp.uint32), keys.shape), keys], axis=1)
+        return jnp.zeros((len(steps), 3), jnp.uint32)
+    count = jnp.broadcast_to(first.shared.count.astype(jnp.uint32), len(steps))
+    firsts = [np.uint32(0) if step.noise.part is None else step.noise.part.first for step in steps]
+    return jnp.stack([count, _stacked([step.noise.key for step in steps]), _stacked(firsts)], axis=1)
+
+
+def _stacked(numbers: Sequence[Any]) -> Array:
+    known = not any(isinstance(x, jax.Array) for x in numbers)
+    return jnp.asarray(np.stack(numbers)) if known else jnp.stack(numbers)
+
+
+def _axes(step: Step) -> list[int]:
+    """How a part's elements are numbered: the number of axes, then length and stride of each; 0 if one by one."""
+    part, shape = step.noise.part, jnp.shape(step.leaf.g)
+    if part is None or not step.is_random or 0 in shape:
+        return [0]
+    axes = part.axes(shape)
+    if len(axes) == 1 and axes[0][1] == 1:
+        return [0]
+    return [len(axes), *(x for length, stride in axes for x in (length, stride % 2**32))]
 
 
 def _decay(step: Step) -> Decay:

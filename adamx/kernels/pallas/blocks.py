@@ -29,11 +29,13 @@ class View(NamedTuple):
         rows: of the matrix.
         columns: of the matrix.
         block: the shape of a block.
+        axes: if the leaf is a part of a whole one, `Part.axes`; the last is as long as some rows, or is some of one.
     """
 
     rows: int
     columns: int
     block: tuple[int, int]
+    axes: list[tuple[int, int]] | None = None
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -51,8 +53,30 @@ class View(NamedTuple):
         return row + i * self.block[0], column + j * self.block[1]
 
     def number(self, row: Array, column: Array) -> Array:
-        """The number of each element in the leaf, uint32."""
-        return jax.lax.bitcast_convert_type(row * self.columns + column, jnp.uint32)
+        """The number of each element in the leaf, uint32; of a part without `Part.first`."""
+        if self.axes is None:
+            return jax.lax.bitcast_convert_type(row * self.columns + column, jnp.uint32)
+        *outer, (run, stride) = self.axes
+        if run % self.columns == 0:
+            row, inner = _divided(row, run // self.columns)
+            column = column + inner * self.columns
+        else:
+            row, column = _divided(column, run)
+        number = column * _wrapped(stride)
+        while outer:
+            length, stride = outer.pop()
+            row, index = _divided(row, length) if outer else (row, row)
+            number = number + index * _wrapped(stride)
+        return jax.lax.bitcast_convert_type(number, jnp.uint32)
+
+
+def _divided(x: Array, n: int) -> tuple[Array, Any]:
+    """Quotient and remainder of integers that are not negative."""
+    return (x, np.int32(0)) if n == 1 else (jax.lax.div(x, np.int32(n)), jax.lax.rem(x, np.int32(n)))
+
+
+def _wrapped(stride: int) -> np.int32:
+    return np.uint32(stride % 2**32).astype(np.int32)
 
 
 class Scalars(NamedTuple):
@@ -154,7 +178,7 @@ class BlockProgram:
         """The new blocks of all arrays but the gradient."""
         own = [*blocks, key.astype(jnp.uint32), index, *([] if inside is None else [inside])]
         results = self._function(*own, *scalars.read(self._traced.outside.out_avals))
-        return [x for x, of_blocks in zip(results, self._blocks[1:], strict=True) if of_blocks]
+        return [x for x, of_blocks in zip(results, self._blocks[1:], strict=False) if of_blocks]
 
     def scalars(self, step: Step) -> list[Array]:
         """The scalars that a leaf's blocks read; the same for all leaves, and computed once, if no slot is a scalar."""
@@ -176,7 +200,7 @@ class BlockProgram:
 
         made = dict(zip(self._traced.inside.jaxpr.invars[-len(scalars) :], scalars, strict=True)) if scalars else {}
         arrays, found = iter(new), []
-        for v, of_blocks in zip(self._traced.inside.jaxpr.outvars, self._blocks[1:], strict=True):
+        for v, of_blocks in zip(self._traced.inside.jaxpr.outvars, self._blocks[1:], strict=False):
             if of_blocks:
                 found.append(next(arrays))
             elif isinstance(v, Literal):
@@ -204,16 +228,16 @@ def _grouped(step: Step) -> list[bool]:
         for form, stored in zip(step.formats, step.leaf.stored, strict=True)
         for i in range(len(jax.tree.leaves(stored)))
     ]
-    return [False, False, *of_slots, *([] if step.leaf.residual is None else [False])]
+    return [False, False, *of_slots, *(False for x in (step.leaf.residual, step.noise.part) if x is not None)]
 
 
 def has_scalars(step: Step) -> bool:
-    """Whether a slot is one number for the whole leaf."""
+    """Whether a leaf has numbers of its own: a slot that is one number, or its place in a whole leaf."""
     return any(x is not None for x in _own(step, of_blocks=False))
 
 
 def _own(step: Step, of_blocks: bool) -> list[Any]:
-    """The arrays of a leaf, with `None` for scalar slots, which are not cut into blocks; or the other way round."""
+    """The arrays of a leaf, with `None` for scalars, which are not cut into blocks; or the other way round."""
     shape, leaf = jnp.shape(step.leaf.g), step.leaf
     cut = [
         jnp.shape(x) != () if shape else of_elements(slot)
@@ -221,7 +245,7 @@ def _own(step: Step, of_blocks: bool) -> list[Any]:
         for x in jax.tree.leaves(stored)
     ]
     arrays = jax.tree.leaves(brought(step)._replace(key=None))
-    cut = [True, True, *cut, *([] if leaf.residual is None else [True])]
+    cut = [True, True, *cut, *([] if leaf.residual is None else [True]), *([] if step.noise.part is None else [False])]
     return [x if each == of_blocks else None for x, each in zip(arrays, cut, strict=True)]
 
 

@@ -89,7 +89,8 @@ class Kernel:
     """The step of the leaves of one kind, each in a call of its own."""
 
     def __init__(self, parts: Any, step: Step, total: Any, interpret: Any) -> None:
-        view = parts.view(jnp.shape(step.leaf.g), group_of(step))
+        shape, part = jnp.shape(step.leaf.g), step.noise.part
+        view = parts.view(shape, group_of(step))._replace(axes=None if part is None else part.axes(shape))
         self._program = BlockProgram(step, total, view.block, masked=view.is_ragged and group_of(step) > 0)
         self._platform = parts.PLATFORM
 
@@ -108,10 +109,14 @@ class Kernel:
         return program.results(self._call(Scalars.of(scalars), keys([step]), program.operands(step)), scalars)
 
     def lower(self, step: Step) -> None:
-        """Lower the kernel by itself."""
+        """Lower the kernel by itself, for one device."""
+        from concurrent.futures import ThreadPoolExecutor  # not needed to import adamx
+
         program = self._program
         arguments = jax.eval_shape(lambda: (Scalars.of(program.scalars(step)), keys([step]), program.operands(step)))
-        self._call.trace(*arguments).lower(lowering_platforms=(self._platform,))
+        lower = lambda: self._call.trace(*arguments).lower(lowering_platforms=(self._platform,))  # noqa: E731
+        with ThreadPoolExecutor(1) as thread:  # which is in no `jax.set_mesh`
+            thread.submit(lower).result()
 
 
 class SharedKernel:

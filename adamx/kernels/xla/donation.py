@@ -46,7 +46,7 @@ def placed_anywhere(steps: Sequence[Step], done: Sequence[StepResult]) -> list[S
             first += len(jax.tree.leaves((step.leaf.p, step.leaf.stored, step.leaf.residual)))
     if not pairs:
         return list(done)
-    branches = (Branch(GPUS, _Choice(len(pairs))), Branch(None, _Same(len(pairs))))
+    branches = (Branch.of(GPUS, _Choice(len(pairs))), Branch.of(None, _Same(len(pairs))))
     chosen = by_platform(
         Branches("xla", branches, len(pairs)), [*(new[i] for i in pairs), *pairs.values(), steps[0].shared.count]
     )

@@ -1,0 +1,122 @@
+"""Kernels on leaves that are cut over devices: what one device computes, bit for bit, and nothing gathered."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import adamx
+from adamx import kernels
+from adamx._noise import Noise, Part
+from adamx.kernels.partitioned import MIN_SIZE
+
+MISSING = kernels.available()["native"]
+needs_native = pytest.mark.skipif(MISSING != "yes", reason=f"no C++ kernel: {MISSING}")
+pytestmark = pytest.mark.devices
+
+COLLECTIVE = re.compile(r" (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(")
+SPECS = {
+    "rows": {"w": P("x"), "t": P("x"), "b": P("x")},
+    "columns": {"w": P(None, "y"), "t": P(None, "x"), "b": P("y")},
+    "both": {"w": P("x", "y"), "t": P("x", None, "y"), "b": P(("x", "y"))},
+    "none": {"w": P(), "t": P(), "b": P()},
+}
+FORMATS = {
+    "float32": {},
+    "bfloat16": {"moments": "bfloat16"},
+    "int8, split8": {"moments": "int8", "weights": "split8"},
+    "stochastic": {"weights": "stochastic"},
+}
+
+
+def tree(dtype):
+    rng = np.random.default_rng(0)
+    shapes = {"w": (32, 512), "t": (2, 16, 256), "b": (1024,), "s": ()}
+    return {name: jnp.asarray(rng.standard_normal(shape), dtype) for name, shape in shapes.items()}
+
+
+def put(tree, mesh, specs):
+    """Arrays on a mesh, each cut as the leaf that it belongs to."""
+
+    def placed(path, x):
+        name = next((key.key for key in path if isinstance(key, jax.tree_util.DictKey)), None)
+        return jax.device_put(np.asarray(x), NamedSharding(mesh, specs.get(name, P()) if x.ndim else P()))
+
+    return jax.tree_util.tree_map_with_path(placed, tree)
+
+
+def mesh_of(kind):
+    return jax.make_mesh((2, 2), ("x", "y"), axis_types=(kind,) * 2)
+
+
+@needs_native
+@pytest.mark.parametrize("cut", SPECS)
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+def test_the_step_is_that_of_one_device(cut, form, kind):
+    opt = adamx.adamw(1e-2, kernel="native", **FORMATS[form])
+    params = tree(jnp.bfloat16 if "weights" in FORMATS[form] else jnp.float32)
+    state, mesh = opt.init(params), mesh_of(kind)
+    wanted = jax.jit(opt.step)(params, state, params)
+    with jax.set_mesh(mesh):
+        given = [put(x, mesh, SPECS[cut]) for x in (params, state, params)]
+        step = jax.jit(opt.step)
+        text = step.lower(*given).compile().as_text()
+        got = step(*given)
+    assert "adamx_step" in text
+    assert not COLLECTIVE.findall(text)
+    jax.tree.map(np.testing.assert_array_equal, got, wanted)
+    for new, old in zip(jax.tree.leaves(got), jax.tree.leaves((given[2], given[1])), strict=True):
+        assert new.sharding.is_equivalent_to(old.sharding, new.ndim)
+
+
+@needs_native
+def test_small_leaves_are_left_to_xla_and_no_mesh_has_to_be_set():
+    opt, mesh = adamx.adamw(1e-2), mesh_of(AxisType.Auto)
+    params = tree(jnp.float32)
+    given = [put(x, mesh, SPECS["rows"]) for x in (params, opt.init(params), params)]
+    text = jax.jit(opt.step).lower(*given).compile().as_text()
+    assert text.count('custom_call_target="adamx_step"') == sum(x.size >= MIN_SIZE for x in params.values()) == 2
+    assert not COLLECTIVE.findall(text)
+
+
+@pytest.mark.parametrize("kernel", ["xla", pytest.param("native", marks=needs_native)])
+def test_inside_shard_map_the_bits_are_those_of_one_device(kernel):
+    opt, mesh = adamx.adamw(1e-2, moments="int8", weights="split8", kernel=kernel), mesh_of(AxisType.Auto)
+    params = {"w": tree(jnp.bfloat16)["w"]}
+    state = opt.init(params)
+    spec = P("x", "y")
+    specs = jax.tree.map(lambda x: spec if x.ndim else P(), state)
+    local = adamx.in_shard_map(opt, {"w": spec})
+    step = jax.shard_map(local.step, mesh=mesh, in_specs=(spec, specs, spec), out_specs=(spec, specs))
+    wanted, got = (jax.jit(one)(params, state, params) for one in (opt.step, step))
+    jax.tree.map(np.testing.assert_array_equal, got[1], wanted[1])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0 if kernel == "native" else 2**-8), got[0], wanted[0]
+    )
+    with pytest.raises(ValueError, match=r"specs has none for params\['w'\]"):
+        jax.shard_map(adamx.in_shard_map(opt, {"v": spec}).init, mesh=mesh, in_specs=spec, out_specs=specs)(params)
+    with pytest.raises(ValueError, match="names an axis of no enclosing"):
+        local.init(params)
+
+
+def test_a_part_draws_the_bits_of_its_elements():
+    noise, shape = Noise(np.uint32(7), jnp.int32(3)), (6, 4, 10)
+    whole = noise.uniform(shape)
+    for start, size in (((2, 0, 0), (2, 4, 10)), ((0, 1, 0), (6, 2, 10)), ((1, 2, 5), (3, 1, 5))):
+        part = noise._replace(part=Part.at(start, shape)).uniform(size)
+        np.testing.assert_array_equal(part, jax.lax.dynamic_slice(whole, start, size))
+
+
+def test_axes_that_lie_as_one_are_taken_together():
+    part = Part.at((0, 0, 0), (6, 4, 10))
+    assert part.axes((6, 4, 10)) == [(240, 1)]
+    assert part.axes((3, 4, 10)) == [(120, 1)]
+    assert part.axes((6, 2, 10)) == [(6, 40), (20, 1)]
+    assert part.axes((6, 4, 5)) == [(24, 10), (5, 1)]
+    assert part.axes((6, 2, 5)) == [(6, 40), (2, 10), (5, 1)]
+    assert part.axes((1, 1, 1)) == [(1, 1)]
