@@ -135,7 +135,7 @@ def test_states_are_found_in_what_wraps_them_and_come_back_bit_for_bit(name):
 def test_pieces_that_optax_chains_are_one_optimizer_and_wrappers_without_a_state_may_go():
     tx = optax.chain(optax.clip(1.0), optax.scale_by_adam(), optax.scale_by_learning_rate(FALLING))
     theirs = of_a_run(tx, TREE)
-    for opt in (adamx.adam(FALLING), optax.chain(adamx.adam(FALLING), optax.identity())):
+    for opt in (adamx.adam(FALLING), optax.chain(adamx.monitor(adamx.adam(FALLING)), optax.identity())):
         ours = adamx.from_optax(opt, theirs, TREE)
         assert types(ours) == types(opt.init(TREE))
         np.testing.assert_array_equal(optax.tree.get(ours, "nu")["bias"], theirs[1].nu["bias"])

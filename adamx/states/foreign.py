@@ -34,6 +34,7 @@ def from_optax(opt: Any, optax_state: Any, params: Params, *, count: Any = None)
         opt: an adamx optimizer, or an Optax transformation with one or more in it. What wraps it (`optax.MultiSteps`,
             `inject_hyperparams`, `masked`, `partition`, `apply_if_finite` ...) takes over the state of the same
             wrapper; wrappers without a state may differ, and pieces that Optax chains may be one optimizer here.
+            `adamx.monitor` and `adamx.lookahead` begin anew.
         optax_state: the state from Optax, of arrays or NumPy arrays; from a checkpoint as it is restored into
             `tx.init(params)`.
         params: the parameters, as they are to be stepped. To make narrow weights of a run in float32, move it to the
