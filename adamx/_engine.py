@@ -172,7 +172,7 @@ class Engine:
             decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays) if params is None else params)
         count = _increment(state.count)
         current, products = resolved(self.rule, state, count)
-        now = SharedInputs(current, count, grad_scale, axis_names)
+        now = SharedInputs(current, count, grad_scale, (axis_names, False))
         steps: list[Step | None] = []
         checked: set[Hashable] = set()
         for path, g, p, row, decay, residual in zip(

@@ -235,8 +235,10 @@ def in_shard_map(opt: Optimizer, specs: Any) -> Optimizer:
             )
         try:
             return kernels.part_here(spec, shape)
-        except NameError as error:
-            raise ValueError(f"{error}: adamx.in_shard_map is for use inside jax.shard_map over these axes") from None
+        except NameError:
+            raise ValueError(
+                f"{spec} names an axis of no enclosing jax.shard_map: adamx.in_shard_map is for there"
+            ) from None
 
     engine = dataclasses.replace(engine_of(opt), part=part)
     return Optimizer(engine.init, engine.update)
