@@ -82,7 +82,7 @@ class Reduction(NamedTuple):
         return self.finish(call(*alike))
 
     def over(self, axis_names: Sequence[str], operands: Sequence[Array]) -> Array:
-        """The result of parts under `jax.shard_map`, over these axes of its mesh, along which leaves are cut or whole."""
+        """The result of parts under `jax.shard_map`, over these axes of its mesh; along some a leaf may be whole."""
         cut: list[set[str]] = [set() for _ in self._first(operands)]
         for leaf, x in zip(self.leaves, operands, strict=True):
             if leaf is not None:
@@ -134,7 +134,7 @@ class Reduction(NamedTuple):
 def reduced(
     whole: Flat, by_parts: Reduction, by_xla: Flat, operands: Sequence[Array], axis_names: Sequence[str]
 ) -> Array:
-    """What `whole` computes from the operands as its only result, of the type of the first; by parts where they are cut.
+    """The only result of `whole`, which is of the type of the first operand; by parts where operands are cut.
 
     Args:
         whole: computes it where they are not.

@@ -75,7 +75,7 @@ class _Root(NamedTuple):
 
 
 def _factors(dtype: np.dtype) -> tuple[Array, Array]:
-    """Two factors: scaled down, squares of 2^31 of the largest numbers do not overflow; up, those of the least are normal."""
+    """Scaled down by the first, squares of 2^31 of the largest numbers are finite; by the second, all are normal."""
     far = jnp.finfo(dtype).maxexp * 25 // 32
     return opaque(jnp.asarray(2.0**-far, dtype)), opaque(jnp.asarray(2.0**far, dtype))
 
