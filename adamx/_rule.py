@@ -72,6 +72,8 @@ class Rule(Generic[Slots]):
         eps_place: where ε enters the step, in symbols such as "√v̂ + ε"; "none" if there is none.
         corrected_averages: which averages are corrected for their bias towards 0, such as "m, v", or "none".
         decay_coupling: how weight decay that is part of the direction enters it; `None` if the rule has none.
+        optax_slots: where Optax keeps each slot, as "ScaleByAdamState.mu" or the fields of `states.filling.Kept`.
+        torch_slots: the same for PyTorch, as "exp_avg".
 
     >>> import adamx, jax, jax.numpy as jnp
     >>> class SignDescent(adamx.Rule):
@@ -89,6 +91,8 @@ class Rule(Generic[Slots]):
     eps_place: ClassVar[Any] = None
     corrected_averages: ClassVar[Any] = None
     decay_coupling: ClassVar[Any] = None
+    optax_slots: ClassVar[Any] = None
+    torch_slots: ClassVar[Any] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -105,11 +109,7 @@ class Rule(Generic[Slots]):
         raise TypeError(f"{type(self).__name__} defines no `step(self, g, s, at)`")
 
     def moment_estimates(self, t: Array) -> MomentEstimates | None:
-        """How the slots are read after step `t`, as Adam's are; `None` (the default) if that is unknown.
-
-        Args:
-            t: the number of the step, a real floating scalar; hyperparameters are numbers, as in `step`.
-        """
+        """How the slots are read after step `t` (a real floating scalar), as Adam's are; `None` if that is unknown."""
         del t
 
     @property

@@ -127,9 +127,10 @@ def scale_by(
     Args:
         rule: how one array is updated.
         moments: how slots are stored, of leaves of 4096 elements and more: "float32" (at least; exact), "bfloat16" (two
-            bytes, second moments dithered) or "int8" (one byte, and two to four for each group of 128 along the last
-            axis); one for all, one for each slot in a tuple, or by name in a mapping. In "int8" a gradient that is not
-            finite makes its whole group NaN. Under `shard_map` every shard draws the same random bits.
+            bytes, second moments dithered) or "int8" (one byte, and two for each group of 128 along the last axis;
+            `adamx.Int8(group=64)` or 32 for smaller ones); one for all, one for each slot in a tuple, or by name in a
+            mapping. In "int8" a gradient that is not finite makes its whole group NaN. Under `shard_map` every shard
+            draws the same random bits.
         weights: how parameters narrower than float32 take the step, for a rule whose direction is their whole change;
             see `adamx.optimizer`.
         seed: the seed of the random bits.

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import jax.numpy as jnp
+import numpy as np
 
 from .. import _leaves
 from .._annotations import Array
@@ -23,12 +24,17 @@ from .backend import Backend
 from .backend import Summed as Summed
 from .lowering import Branch, Branches, by_platform
 from .manual import named_axes as named_axes
+from .offload import in_turns
+from .offload import measures as measures
 from .operands import Applied, pack, unpack
 from .partitioned import MIN_SIZE, apply_by_parts, apply_on_mesh, explicit_mesh
+from .partitioned import part_here as part_here
+from .placement import beside as beside
+from .placement import keeping_types
+from .placement import refuse_shared_groups as refuse_shared_groups
 from .sums import Reference, Table, summed
 from .xla import norm as norm
 from .xla import opaque as opaque
-from .xla import update as update
 
 BACKENDS: tuple[Backend, ...] = (cpu.BACKEND, pallas.GPU, pallas.TPU, xla.BACKEND)
 """In order of preference; the last supports every step on every platform."""
@@ -84,6 +90,11 @@ def order_matters(name: str, step: Step, platform: str) -> bool:
     return not cured and xla.stored_like_parameter(step)
 
 
+update = in_turns(keeping_types(xla.update))
+
+
+@in_turns
+@keeping_types
 def apply(name: str, steps: Sequence[Step | None], total: Any) -> list[StepResult | None]:
     """The results of the steps; `None` where there is no step.
 
@@ -91,21 +102,25 @@ def apply(name: str, steps: Sequence[Step | None], total: Any) -> list[StepResul
         ValueError: a backend was asked for by name and does not support a step.
         NotImplementedError: it does not run on the platform that the program is lowered for.
     """
-    done: list[StepResult | None] = [None] * len(steps)
-    candidates = {i: _candidates(name, step) for i, step in enumerate(steps) if step is not None}
-    portable = [i for i, backends in candidates.items() if backends[0].platforms is None]
-    others = [i for i in candidates if i not in set(portable)]
-    given = lambda places: [cast(Step, steps[i]) for i in places]  # noqa: E731
-    apply = functools.partial(_by_platform, [candidates[i] for i in others])
-    if (mesh := explicit_mesh(given(others))) is not None:
-        apply = functools.partial(apply_on_mesh, apply, mesh)
+    given = [step for step in steps if step is not None]
+    if not given:
+        return list(steps)
+    take = functools.partial(_apply, [_candidates(name, step) for step in given])
+    if given[0].rule.elementwise is True and (mesh := explicit_mesh(given)) is not None:
+        take = functools.partial(apply_on_mesh, take, mesh)
+    results = iter(take(given, total))
+    return [None if step is None else next(results) for step in steps]
+
+
+def _apply(candidates: list[tuple[Backend, ...]], steps: Sequence[Step], total: Any) -> list[StepResult]:
+    """The results of steps, each by one of its backends."""
+    others = [i for i, backends in enumerate(candidates) if backends[0].platforms is not None]
+    portable = [i for i in range(len(steps)) if i not in set(others)]
     results = [
-        *(BACKENDS[-1].apply(given(portable), total) if portable else []),
-        *(apply(given(others), total) if others else []),
+        *(BACKENDS[-1].apply([steps[i] for i in portable], total) if portable else []),
+        *(_by_platform([candidates[i] for i in others], [steps[i] for i in others], total) if others else []),
     ]
-    for i, result in zip([*portable, *others], results, strict=True):
-        done[i] = result
-    return done
+    return [results[i] for i in np.argsort([*portable, *others])]
 
 
 def _candidates(name: str, step: Step) -> tuple[Backend, ...]:

@@ -60,6 +60,8 @@ class Adafactor(Rule[AdafactorMoments]):
     elementwise = False
     eps_place = property(lambda self: "max(√v, ε)" if self.clamped else "g² + ε")
     corrected_averages = "none"
+    optax_slots = ("FactoredState.v_row", "FactoredState.v_col", "FactoredState.v", "EmaState.ema")
+    torch_slots = ("row_var", "col_var", "variance", None)
 
     def _slots(self) -> AdafactorMoments:
         mu = Slot() if self.momentum is not None else Slot(init=lambda p, dtype: None)

@@ -34,6 +34,7 @@ class NovoGrad(Rule[Moments]):
     eps_place = "√v + ε"
     corrected_averages = "none"
     slots = Moments(mu=Slot(), nu=Slot(init=lambda p, dtype: jnp.zeros([], dtype), nonnegative=True))
+    optax_slots = ("ScaleByNovogradState.mu", "ScaleByNovogradState.nu")
     elementwise = False
 
     def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from ..._annotations import Array
 from ..._leaf import Step, StepResult
 from ...moments import group_largest, stored_shape
-from ...moments.int8 import GROUP
 from ..lowering import Branch, Branches, by_platform
 from ..operands import Packed, pack
 from .shared_functions import Take, in_a_program, taken
@@ -46,13 +45,13 @@ def taken_by_platform(steps: Sequence[Step | None], take: Take, total: Any) -> l
 
 
 def has_two_passes(step: Step) -> bool:
-    """Whether slots have groups, and the rule's step of an element depends on that element alone."""
-    shape = jnp.shape(step.leaf.g)
+    """Whether slots have groups, all of one size, and the rule's step of an element depends on that element alone."""
+    shape, groups = jnp.shape(step.leaf.g), _groups(step)
     return (
-        any(form.group for form in step.formats)
+        len(groups) == 1
         and step.rule.elementwise is True
         and all(x is None or stored_shape(x) == shape for x in step.leaf.stored)
-        and (shape[-1] < GROUP or shape[-1] % GROUP == 0)
+        and all(shape[-1] < group or shape[-1] % group == 0 for group in groups)
     )
 
 
@@ -73,7 +72,7 @@ class TwoPasses(NamedTuple):
         if not has_two_passes(step):
             return self.take(step, total)
         *rows, length = jnp.shape(step.leaf.g)
-        groups = max(length // GROUP, 1)
+        groups = max(length // _groups(step).pop(), 1)
 
         def by_groups(x: Array) -> Array:
             return jnp.asarray(x).reshape(*rows, groups, x.shape[-1] // groups)
@@ -91,6 +90,11 @@ class TwoPasses(NamedTuple):
         # Without the barrier XLA would see that both passes compute the same, and keep it in memory.
         again = dataclasses.replace(_with(step, jax.lax.optimization_barrier(inputs)), largest=largest)
         return jax.tree.map(lambda x: x.reshape(*rows, groups * x.shape[-1]), self.take(again, total))
+
+
+def _groups(step: Step) -> set[int]:
+    """The sizes of groups of all slots."""
+    return {form.group for form in step.formats if form.group}
 
 
 class _Way(NamedTuple):
