@@ -8,7 +8,7 @@ platform, and is decided when the program is lowered (`lowering`). To add one, a
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax.numpy as jnp
 import numpy as np
