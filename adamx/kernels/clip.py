@@ -110,11 +110,9 @@ def _square(x: Array, dtype: np.dtype, factor: Array | None) -> Array:
 def _root(plain: Array, smaller: Array, larger: Array) -> Array:
     """The norm from the sum of the squares as they are, of elements scaled down, and of elements scaled up."""
     down, up = _factors(plain.dtype)
-    return jnp.where(
-        plain > 1,
-        jnp.where(jnp.isinf(plain), jnp.sqrt(smaller) * up, jnp.sqrt(plain)),
-        jnp.where(_said(plain, plain.dtype), jnp.sqrt(plain), jnp.sqrt(larger) * down),
-    )
+    too_large, too_small = jnp.isinf(plain), ~_said(plain, plain.dtype)
+    square = jnp.where(too_large, smaller, jnp.where(too_small, larger, plain))  # one root: derivatives of 0 are none
+    return jnp.sqrt(square) * jnp.where(too_large, up, jnp.where(too_small, down, 1))
 
 
 def _times(x: Array, factor: Array) -> Array:
