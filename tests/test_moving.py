@@ -135,7 +135,7 @@ def test_states_are_found_in_what_wraps_them_and_come_back_bit_for_bit(name):
 def test_pieces_that_optax_chains_are_one_optimizer_and_wrappers_without_a_state_may_go():
     tx = optax.chain(optax.clip(1.0), optax.scale_by_adam(), optax.scale_by_learning_rate(FALLING))
     theirs = of_a_run(tx, TREE)
-    for opt in (adamx.adam(FALLING), optax.chain(adamx.adam(FALLING), optax.identity())):
+    for opt in (adamx.adam(FALLING), optax.chain(adamx.monitor(adamx.adam(FALLING)), optax.identity())):
         ours = adamx.from_optax(opt, theirs, TREE)
         assert types(ours) == types(opt.init(TREE))
         np.testing.assert_array_equal(optax.tree.get(ours, "nu")["bias"], theirs[1].nu["bias"])
@@ -250,7 +250,7 @@ MISFITS = {
     ),
     "a slot that Optax does not keep": (
         lambda: adamx.from_optax(*narrow_schedule_free()),
-        "Optax keeps no x, which this optimizer keeps for",
+        "Optax keeps no x, as this optimizer does for weights of less than float32",
     ),
     "no count": (
         lambda: adamx.from_optax(adamx.adagrad(0.1), optax.adagrad(0.1).init(PLAIN), PLAIN),
@@ -372,6 +372,13 @@ STRANGERS = {
         {"dense.bias": 1, "dense.kernel": 2},
         "PyTorch has no state of 2 for params 'dense.kernel'",
     ),
+    "a parameter too many": (
+        {"dense": {"bias": LAYER["dense"]["bias"]}},
+        ADAMW,
+        saved(),
+        {"dense.bias": 1},
+        "PyTorch's parameter 0 is no leaf",
+    ),
     "steps that differ": (
         LAYER,
         ADAMW,
@@ -385,6 +392,14 @@ STRANGERS = {
         saved(),
         NAMES,
         "PyTorch's state of parameter 1 has step, exp_avg, exp_avg_sq, but for params 'dense.bias' the optimizer",
+    ),
+    "no steps": (
+        LAYER,
+        ADAMW,
+        {"state": {i: {k: x for k, x in entry.items() if k != "step"} for i, entry in saved()["state"].items()}}
+        | {"param_groups": []},
+        NAMES,
+        "PyTorch's state of parameter 1 counts no steps",
     ),
     "another variant": (
         LAYER,
