@@ -2,10 +2,10 @@
 
 Drop-in subclasses. With an adamx optimizer the change of a weight is rounded once, narrow weights follow the `weights`
 mode, and on a CPU a step is one pass over memory. With any other Optax transformation they behave as Flax's classes.
-Where parameters have names of axes, as `with_partitioning` gives them, each array of the state has those of its own.
 """
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -46,6 +46,11 @@ def _refuse_unread(tx: optax.GradientTransformation, given: dict[str, Any]) -> N
         raise TypeError(f"{', '.join(given)}: the transformation's update does not read it ({error})") from None
 
 
+def _moving(tree: Params) -> Params:
+    """The part of parameters or gradients that the optimizer moves."""
+    return tree["params"] if isinstance(tree, Mapping) and _OVERWRITE in tree else tree
+
+
 def take_step(
     tx: optax.GradientTransformation, grads: Params, state: Any, params: Params, **extra_args: Any
 ) -> tuple[Params, Any]:
@@ -60,6 +65,9 @@ def take_step(
 class TrainState(train_state.TrainState):
     """`flax.training.train_state.TrainState` whose `apply_gradients` calls the optimizer's `step`.
 
+    Each array of `opt_state` has the names of its own axes, of those that `nn.with_partitioning` or
+    `nn.with_logical_partitioning` gave the parameter: `nn.get_partition_spec` reads them.
+
     >>> import adamx, adamx.flax, jax.numpy as jnp
     >>> state = adamx.flax.TrainState.create(apply_fn=None, params={"w": jnp.ones(2)}, tx=adamx.adam(0.5))
     >>> state = state.apply_gradients(grads={"w": jnp.array([3.0, -4.0])})
@@ -71,9 +79,8 @@ class TrainState(train_state.TrainState):
     def create(cls, *, apply_fn: Any, params: Params, tx: optax.GradientTransformation, **kwargs: Any) -> "TrainState":
         """A train state before the first step; see `flax.training.train_state.TrainState`."""
         state = super().create(apply_fn=apply_fn, params=params, tx=tx, **kwargs)
-        moving = params["params"] if _OVERWRITE in params else params
-        step = beside(jax.tree.leaves(params), jnp.zeros([], jnp.int32))
-        return state.replace(step=step, opt_state=with_names(state.opt_state, tx, moving))
+        step = beside(jax.tree.leaves(params), jnp.zeros([], jnp.int32))  # a Python 0 is of another type than it + 1
+        return state.replace(step=step, opt_state=with_names(state.opt_state, tx, _moving(params)))
 
     def apply_gradients(
         self, *, grads: Params, clip_norm: Scalar | None = None, grad_scale: Scalar | None = None, **kwargs: Any
@@ -93,10 +100,8 @@ class TrainState(train_state.TrainState):
         inside = {name: x for name, x in given.items() if x is not None}
         if inside and not isinstance(self.tx, _Optimizer):
             raise TypeError("clip_norm and grad_scale are adamx's: chain optax.clip_by_global_norm in front of tx")
-        moving, gradients = self.params, grads
-        if _OVERWRITE in grads:
-            moving, gradients = self.params["params"], grads["params"]
-        bare = map(without_variables, (gradients, self.opt_state, moving))
+        moving = _moving(self.params)
+        bare = map(without_variables, (_moving(grads), self.opt_state, moving))
         params, opt_state = (
             jax.tree.unflatten(jax.tree.structure(was), jax.tree.leaves(new))
             for new, was in zip(take_step(self.tx, *bare, **inside), (moving, self.opt_state), strict=True)
@@ -119,8 +124,12 @@ class Optimizer(nnx.Optimizer):
     >>> bool(loss(model) < before)
     True
 
-    A state may be assigned to `opt_state`, with or without NNX variables around its arrays. What `nnx.state(optimizer)`
-    returned is restored by `nnx.update(optimizer, saved)`.
+    A state may be assigned to `opt_state`, with or without NNX variables around its arrays; given as `opt_state=`, it is
+    begun with. What `nnx.state(optimizer)` returned is restored by `nnx.update(optimizer, saved)`.
+
+    Each array of the state has the names of its own axes, of those that `nnx.with_partitioning` gave the parameter, in
+    its variable's `out_sharding`: `nnx.get_named_sharding` reads them. A parameter with `optimizer_sharding` is stepped
+    where its slots are, and then gathered.
     """
 
     def __init__(
@@ -131,7 +140,7 @@ class Optimizer(nnx.Optimizer):
 
         super().__init__(model, optax.GradientTransformation(init, tx.update), wrt=wrt, **kwargs)
         self.tx = tx
-        _put(self.step, beside(jax.tree.leaves(nnx.state(model, wrt)), self.step[...]))
+        _put(self.step, beside(jax.tree.leaves(self.opt_state), self.step[...]))
 
     @classmethod
     def from_master(
