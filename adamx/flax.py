@@ -124,8 +124,8 @@ class Optimizer(nnx.Optimizer):
     >>> bool(loss(model) < before)
     True
 
-    A state may be assigned to `opt_state`, with or without NNX variables around its arrays; given as `opt_state=`, it is
-    begun with. What `nnx.state(optimizer)` returned is restored by `nnx.update(optimizer, saved)`.
+    A state may be assigned to `opt_state`, with or without NNX variables around its arrays, or given as `opt_state=` to
+    begin with it. What `nnx.state(optimizer)` returned is restored by `nnx.update(optimizer, saved)`.
 
     Each array of the state has the names of its own axes, of those that `nnx.with_partitioning` gave the parameter, in
     its variable's `out_sharding`: `nnx.get_named_sharding` reads them. A parameter with `optimizer_sharding` is stepped

@@ -1,5 +1,6 @@
 """In NNX and Linen, arrays of a state are cut as the names of their weights' axes say that are left in them."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -19,7 +20,7 @@ import adamx
 import adamx.flax
 from adamx._factory import FACTORIES
 from benchmarks.hlo import exchanges
-from tests.helpers import product, some
+from tests.helpers import some
 
 pytestmark = pytest.mark.devices
 MESHES = {
@@ -31,15 +32,11 @@ SHAPE = (128, 256)
 
 REPRESENTATIVES = ("adam", "adafactor", "adam_mini", "novograd")
 """Slots like their weights, factored, one number a column, one a leaf; in int8 the momenta of three have scales."""
-CASES = [
-    pytest.param(names, kind, id=f"{'-'.join(names)}-{kind}", marks=() if names == REPRESENTATIVES else product)
-    for names in (REPRESENTATIVES, *((name,) for name in FACTORIES))
-    for kind in MESHES
-]
-FORMATS = some(
-    [("float32", "nearest"), ("bfloat16", "nearest"), ("int8", "nearest"), ("int8", "split8")],
-    lambda moments, weights: weights == "split8",
-)
+FORMATS = (("float32", "nearest"), ("bfloat16", "nearest"), ("int8", "nearest"), ("int8", "split8"))
+TOGETHER = {"representatives": [(name, *FORMATS[-1]) for name in REPRESENTATIVES]}
+TOGETHER |= {name: [(name, *form) for form in FORMATS] for name in FACTORIES}
+"""What one program steps."""
+CASES = some(itertools.product(TOGETHER, MESHES), lambda name, kind: name == "representatives")
 
 
 def optimizer(name, moments="int8", weights="split8"):
@@ -66,14 +63,12 @@ def types(tree):
     return [(x.shape, x.dtype, x.weak_type, x.sharding) for x in jax.tree.leaves(tree)]
 
 
-@pytest.mark.parametrize(("moments", "weights"), FORMATS)
-@pytest.mark.parametrize(("names", "kind"), CASES)
-def test_nnx_keeps_the_sharding_that_names_say_and_compiles_once(names, kind, moments, weights):
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_nnx_keeps_the_sharding_that_names_say_and_compiles_once(name, kind):
     """Made and stepped under `nnx.jit`, and restored from the host: the types of the arrays never change."""
-    txs = [optimizer(name, moments, weights) for name in names]
-    dtype = jnp.float32 if weights == "nearest" else jnp.bfloat16
+    txs = [optimizer(*each) for each in TOGETHER[name]]
     with jax.set_mesh(MESHES[kind]), nnx.logical_axis_rules(RULES):
-        create, step = nnx.jit(lambda: [in_nnx(tx, dtype=dtype) for tx in txs]), nnx.jit(halve)
+        create, step = nnx.jit(lambda: [in_nnx(tx) for tx in txs]), nnx.jit(halve)
         runs = create()
         start = nnx.state(runs)
         shardings = nnx.get_named_sharding(start, MESHES[kind])
@@ -134,17 +129,15 @@ def test_slots_that_are_cut_otherwise_cost_the_gather_of_new_weights_alone(kind)
     assert [opcode for opcode, _ in exchanges(text)] == ["all-gather"]
 
 
-@pytest.mark.parametrize(("moments", "weights"), FORMATS)
-@pytest.mark.parametrize(("names", "kind"), CASES)
-def test_linen_keeps_the_sharding_that_names_say_and_compiles_once(names, kind, moments, weights):
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_linen_keeps_the_sharding_that_names_say_and_compiles_once(name, kind):
     """As Flax's guide has it: the shardings of a train state that is only traced, no mesh being known yet."""
-    txs = [optimizer(name, moments, weights) for name in names]
+    txs = [optimizer(*each) for each in TOGETHER[name]]
     init = linen.with_logical_partitioning(linen.initializers.normal(), ("embed", "mlp"))
-    dtype = jnp.float32 if weights == "nearest" else jnp.bfloat16
-    model = linen.Dense(SHAPE[1], use_bias=False, kernel_init=init, param_dtype=dtype)
+    model = linen.Dense(SHAPE[1], use_bias=False, kernel_init=init, param_dtype=jnp.bfloat16)
 
     def create(key):
-        params = model.init(key, jnp.ones((1, SHAPE[0]), dtype))["params"]
+        params = model.init(key, jnp.ones((1, SHAPE[0]), jnp.bfloat16))["params"]
         return [adamx.flax.TrainState.create(apply_fn=model.apply, params=params, tx=tx) for tx in txs]
 
     def halve(states):
@@ -161,11 +154,11 @@ def test_linen_keeps_the_sharding_that_names_say_and_compiles_once(names, kind, 
     assert jax.tree.structure(states) == jax.tree.structure(start)
     assert types(states) == types(start)
     assert step._cache_size() == 1
-    for name, state in zip(names, start, strict=True):
-        cut = {x.shape: x.sharding.spec for x in jax.tree.leaves(state.opt_state)}
-        assert cut.get(SHAPE, P("x", "y")) == P("x", "y"), name
-        if name == "adafactor":
-            assert (cut[SHAPE[:1]], cut[SHAPE[1:]]) == (P("x"), P("y"))
+    for (optimizer_name, *_), state in zip(TOGETHER[name], start, strict=True):
+        cuts = {x.shape: x.sharding.spec for x in jax.tree.leaves(state.opt_state)}
+        assert cuts.get(SHAPE, P("x", "y")) == P("x", "y")
+        if optimizer_name == "adafactor":
+            assert (cuts[SHAPE[:1]], cuts[SHAPE[1:]]) == (P("x"), P("y"))
 
 
 def test_the_examples_train_with_their_share_of_bytes_on_each_of_eight_devices():
