@@ -26,6 +26,7 @@ from ._transform import scale_by as scale_by
 from .catalogue import describe as describe
 from .catalogue import names as list  # noqa: F401  # pyright: ignore[reportUnusedImport]  (public: adamx.list)
 from .moments import Int8 as Int8
+from .sharding import in_shard_map as in_shard_map
 from .sharding import state_shardings as state_shardings
 from .states.bytes import state_bytes as state_bytes
 from .states.convert import convert_state as convert_state

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,7 @@ from ._layout import Layout, wide_dtype
 from ._leaf import Leaf, SharedInputs, Step
 from ._math import Varying, compensated_add, log_beta
 from ._names import refuse_step_words
-from ._noise import Noise, noise
+from ._noise import Noise, Part, noise
 from ._rule import Rule, hyperparameters, replace, validate_value
 from ._variables import inside, outside
 from ._weights import ROUNDINGS, Rounding, is_narrow
@@ -85,6 +85,7 @@ class Engine:
         seed: the seed of the random bits.
         decay_mask: for which leaves `StepContext.decays` is set.
         kernel: the backend of `Optimizer.step`.
+        part: where the array at a path, of a shape, lies in its leaf, inside `jax.shard_map`; `None` if unknown.
     """
 
     rule: Rule[Any]
@@ -93,6 +94,7 @@ class Engine:
     seed: Any
     decay_mask: Any
     kernel: str
+    part: Callable[[_leaves.Path, tuple[int, ...]], Part] | None = None
 
     @property
     def rounding(self) -> Rounding | None:
@@ -112,7 +114,7 @@ class Engine:
         kernels.refuse_shared_groups(layout, leaves)
         count = jnp.zeros([], jnp.int32)
         pairs, absent = zip(leaves.paths, leaves.arrays, strict=True), [None] * len(layout.slots)
-        rows = [absent if p is None else layout.start(p, self.noise(path, count)) for path, p in pairs]
+        rows = [absent if p is None else layout.start(p, self.noise(path, count, p)) for path, p in pairs]
         products = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in sorted(self.varying)}
         start = None if self.rounding is None else self.rounding.start
         kept = [None if start is None or p is None or not is_narrow(p) else start(p) for p in leaves.arrays]
@@ -170,7 +172,7 @@ class Engine:
             decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays) if params is None else params)
         count = _increment(state.count)
         current, products = resolved(self.rule, state, count)
-        now = SharedInputs(current, count, grad_scale, axis_names)
+        now = SharedInputs(current, count, grad_scale, (axis_names, False))
         steps: list[Step | None] = []
         checked: set[Hashable] = set()
         for path, g, p, row, decay, residual in zip(
@@ -187,7 +189,7 @@ class Engine:
             if (kind := leaf_kind(leaf)) not in checked:
                 validate_leaf(leaf, self.layout)
                 checked.add(kind)
-            steps.append(Step(leaf, self.layout, now, self.noise(path, count)))
+            steps.append(Step(leaf, self.layout, now, self.noise(path, count, g)))
         total = _total(kernels.measures(steps)) if self.rule.measures else None
         return PreparedStep(steps, total, parameters, rows, kept, State(count, state.slots, products, state.residuals))
 
@@ -230,9 +232,10 @@ class Engine:
                     "make it with `init(params)` of these parameters, or with `adamx.from_master`"
                 )
 
-    def noise(self, path: _leaves.Path, count: Array) -> Noise:
-        """The random bits of the leaf at `path` in step `count`."""
-        return noise(self.seed, _leaves.show("", path), count)
+    def noise(self, path: _leaves.Path, count: Array, x: Array | None = None) -> Noise:
+        """The random bits in step `count` of the array `x` at `path`, which may be a part of a leaf."""
+        part = None if self.part is None or x is None else self.part(path, jnp.shape(x))
+        return noise(self.seed, _leaves.show("", path), count)._replace(part=part)
 
 
 def last_step(rule: Rule[Any], state: State) -> SharedInputs:

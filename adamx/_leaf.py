@@ -53,13 +53,17 @@ class SharedInputs:
         rule_as_given: the rule, its numbers in the dtypes that the caller gave.
         count: the number of the step, from 1.
         grad_scale: the factor of all gradients; `None` for 1.
-        axis_names: mesh axes of the `jax.shard_map` that the step runs in, over which sums of elements are taken.
+        sums: `axis_names` and `in_stages` of `StepContext`.
     """
 
     def __init__(
-        self, rule: Rule[Any], count: Array, grad_scale: Array | None = None, axis_names: tuple[str, ...] = ()
+        self,
+        rule: Rule[Any],
+        count: Array,
+        grad_scale: Array | None = None,
+        sums: tuple[tuple[str, ...], bool] = ((), False),
     ) -> None:
-        self.count, self.grad_scale, self.axis_names = count, grad_scale, axis_names
+        self.count, self.grad_scale, self.sums = count, grad_scale, sums
         self.rule_as_given = rule
         self._made: dict[Any, Any] = {}
 
@@ -120,8 +124,7 @@ class Step:
             p = leaf.rounding.master(jnp.asarray(p), leaf.residual)
         p = None if p is None else jnp.asarray(p, self.wide)
         dtype = None if leaf.p is None else dtype_of(leaf.p)
-        t, axis_names = self.shared.t(real_dtype(self.wide)), self.shared.axis_names
-        return StepContext(t, p, leaf.decays, dtype=dtype, axis_names=axis_names)
+        return StepContext(self.shared.t(real_dtype(self.wide)), p, leaf.decays, None, dtype, *self.shared.sums)
 
     @functools.cached_property
     def g(self) -> Array:
@@ -138,7 +141,7 @@ class Step:
         """The rule's measure of this leaf."""
         with self._promotion():
             measure = self.rule.measure(self.g, self.slots, self.at)
-        return jax.tree.map(lambda x: added_up(x, self.shared.axis_names), measure)
+        return jax.tree.map(lambda x: added_up(x, self.at.axis_names), measure)
 
     def compute(self, total: Any) -> tuple[Array, Any]:
         """The rule's direction and new slots before rounding; `total` is the rule's `measure` over all leaves."""

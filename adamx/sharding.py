@@ -5,6 +5,7 @@ each axis of each leaf: JAX carries these through `init` in the arrays' types, a
 which axes of which leaf are left in it.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -12,9 +13,10 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec, use_abstract_mesh
 
-from . import _leaves
+from . import _leaves, kernels
 from ._annotations import Params
 from ._math import dtype_of
+from ._transform import Optimizer, engine_of
 from .cuts import Cuts, Weight, axis_names, size, weights_of
 from .moments import group_of, is_code, shared_groups
 
@@ -197,3 +199,46 @@ def _spec(mesh: Any, cuts: Cuts) -> PartitionSpec:
     while entries and entries[-1] is None and AxisType.Explicit not in mesh.axis_types:
         entries.pop()
     return PartitionSpec(*entries)
+
+
+def in_shard_map(opt: Optimizer, specs: Any) -> Optimizer:
+    """The optimizer for use inside `jax.shard_map`, where it sees parts of leaves: its random bits are of whole ones.
+
+    They are then those of one device, and of the optimizer under plain `jax.jit`, however leaves are cut. Without
+    random bits, in float32 with weights="nearest", it changes nothing.
+
+    Args:
+        opt: an adamx optimizer; a monitor goes around what is returned.
+        specs: how the parameters are cut, as in the `in_specs` of `jax.shard_map`: a tree of `PartitionSpec`s, or the
+            top of one.
+
+    Raises:
+        TypeError: `opt` is not an adamx optimizer.
+        ValueError: a leaf without a spec, or outside of `jax.shard_map`.
+
+    >>> import adamx, jax, jax.numpy as jnp
+    >>> from jax.sharding import AxisType, PartitionSpec as P
+    >>> mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+    >>> opt = adamx.in_shard_map(adamx.adam(1e-3, moments="int8"), P("data"))
+    >>> params = {"w": jnp.ones((64, 256))}
+    >>> start = jax.shard_map(opt.init, mesh=mesh, in_specs=P("data"), out_specs=P(), check_vma=False)
+    >>> start(params).slots.mu["w"].code.dtype
+    dtype('int8')
+    """
+    pairs = jax.tree_util.tree_flatten_with_path(specs, is_leaf=lambda x: isinstance(x, PartitionSpec))[0]
+
+    def part(path: _leaves.Path, shape: tuple[int, ...]) -> Any:
+        spec = next((spec for top, spec in pairs if path[: len(top)] == top), None)
+        if spec is None:
+            raise ValueError(
+                f"specs has none for {_leaves.show('params', path)}: give the `in_specs` of the parameters"
+            )
+        try:
+            return kernels.part_here(spec, shape)
+        except NameError:
+            raise ValueError(
+                f"{spec} names an axis of no enclosing jax.shard_map: adamx.in_shard_map is for there"
+            ) from None
+
+    engine = dataclasses.replace(engine_of(opt), part=part)
+    return Optimizer(engine.init, engine.update)

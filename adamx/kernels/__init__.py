@@ -8,7 +8,7 @@ platform, and is decided when the program is lowered (`lowering`). To add one, a
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +28,7 @@ from .offload import in_turns
 from .offload import measures as measures
 from .operands import Applied, pack, unpack
 from .partitioned import MIN_SIZE, apply_by_parts, apply_on_mesh, explicit_mesh
+from .partitioned import part_here as part_here
 from .placement import beside as beside
 from .placement import keeping_types
 from .placement import refuse_shared_groups as refuse_shared_groups

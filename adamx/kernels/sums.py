@@ -22,12 +22,12 @@ class Reference(Protocol):
     """
 
     @property
-    def width(self) -> int: ...
+    def width(self) -> int: ...  # noqa: D102
 
     @property
-    def separate(self) -> "Reference": ...
+    def separate(self) -> "Reference": ...  # noqa: D102
 
-    def __call__(self, leaves: Sequence[Summed], numbers: Array, sums: int) -> Array: ...
+    def __call__(self, leaves: Sequence[Summed], numbers: Array, sums: int) -> Array: ...  # noqa: D102
 
 
 class Table(NamedTuple):

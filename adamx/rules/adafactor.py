@@ -73,11 +73,11 @@ class Adafactor(Rule[AdafactorMoments]):
         axes, b2 = self._axes(g.shape), 1 - jnp.maximum(at.t - self.decay_offset, 1) ** -self.decay_rate
         eps = jnp.finfo(g.dtype).eps if self.eps is None else self.eps
         if self.clamped:
-            nu = s.nu.towards(abs_sq(g), b2, axes, at)
-            u = g / jnp.maximum(jnp.sqrt(nu.whole(axes, eps)), eps)
+            nu, whole = s.nu.towards(abs_sq(g), b2, axes, at, eps)
+            u = g / jnp.maximum(jnp.sqrt(whole), eps)
         else:
-            nu = s.nu.towards(abs_sq(g) + eps, b2, axes, at)
-            u = div_no_nan(g, jnp.sqrt(nu.whole(axes)))
+            nu, whole = s.nu.towards(abs_sq(g) + eps, b2, axes, at)
+            u = div_no_nan(g, jnp.sqrt(whole))
         if self.clipping_threshold is not None:
             u = u / jnp.maximum(1, at.rms(u) / self.clipping_threshold)
         if self.multiply_by_parameter_scale:

@@ -10,11 +10,9 @@ import numpy as np
 from .. import _leaves
 from .._annotations import Array
 from .._engine import State, resolved
-from .._layout import wide_dtype
+from .._layout import encoded, wide_dtype
 from .._rule import Modifier
-from .._transform import Optimizer
 from ..moments import stored_shape
-from .packing import pack_state
 from .parts import Place
 
 
@@ -40,8 +38,8 @@ def kept_by(place: Place, attribute: str, library: str) -> list[Kept | None]:
     declared = getattr(rule, attribute)
     if declared is None or len(declared) != len(layout.slots):
         raise ValueError(
-            f"{library} has no optimizer that keeps what {type(rule).__name__} does, {', '.join(layout.names)}: start "
-            "with `init(params)`"
+            f"{library} has no optimizer that keeps what this {type(rule).__name__} does, {', '.join(layout.names)}: "
+            "start with `init(params)`"
         )
     return [Kept(x) if isinstance(x, str) else None if x is None else Kept(*x) for x in declared]
 
@@ -57,7 +55,7 @@ def spread(leaves: _leaves.Leaves, tree: Any, at: str) -> list[Leaf | None]:
     """The array of `tree` for each leaf; one array by itself is every leaf's."""
     pairs = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_leaves.is_none)[0]
     if len(pairs) == 1 and not pairs[0][0]:
-        return [Leaf(tree, at)] * len(leaves.paths)
+        return [Leaf(jnp.array(tree), at) for _ in leaves.paths]  # buffers of their own: one cannot be donated twice
     found = {_leaves.show("", path): x for path, x in pairs}
     for path in (_leaves.show("", path) for path in leaves.paths):
         if path not in found:
@@ -84,15 +82,17 @@ def filled(place: Place, kept: list[Kept | None], found: list[list[Leaf | None]]
             if x is not None:
                 name = f"{layout.names[i]} of {_leaves.show('params', path)}"
                 row[i] = _fitted(found[i][j], stored_shape(x), layout.dtype(i, wide_dtype(p)), name)
-        rows.append(translated(place, [k and k.ours for k in kept], row))
+        if p is not None:
+            row, noise = translated(place, [k and k.ours for k in kept], row), engine.noise(path, count)
+            forms = layout.formats_of(jnp.shape(p), [None if x is None else x.shape for x in row], wide_dtype(p))
+            coded = any(form.code for form in forms)
+            row = (
+                encoded(layout, tuple(forms), row, noise.key, noise.step) if coded else layout.encode(row, forms, noise)
+            )
+        rows.append(row)
     starts = [None if r is None else engine.rounding.start(p) for p, r in zip(leaves.arrays, residuals, strict=True)]
-    state = State(
-        count,
-        engine.slots(leaves, rows),
-        _products(place, count),
-        leaves.rebuild(starts) if jax.tree.leaves(place.like.residuals) else (),
-    )
-    return pack_state(Optimizer(engine.init, engine.update), state, place.params)
+    kept_beside = leaves.rebuild(starts) if jax.tree.leaves(place.like.residuals) else ()
+    return State(count, engine.slots(leaves, rows), _products(place, count), kept_beside)
 
 
 def _fitted(found: Leaf | None, shape: tuple[int, ...], dtype: np.dtype, name: str) -> Array:

@@ -4,16 +4,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.core import Tracer
 
 from .. import _leaves
 from .._annotations import Params
 from .._engine import State
+from .._layout import real_dtype
 from .._transform import Optimizer
 from .._variables import without_variables
 from .filling import Kept, Leaf, filled, kept_by, spread, translated
 from .packing import unpack_state
-from .parts import Place, begin, children, copied, is_state, nodes, walk
+from .parts import Place, begin, children, copied, nodes, states_in, walk
 
 COUNTERS = {"count": 0, "count_m2": 0, "t": 0, "step_count": 1}
 """Fields in which Optax counts steps, and where each begins."""
@@ -55,9 +56,10 @@ def from_optax(opt: Any, optax_state: Any, params: Params, *, count: Any = None)
     (100, {'w': Array([0.3, 0.4], dtype=float32)})
     """
     begun, places, structure = begin(opt, params)
+    place_of = dict(zip(map(id, states_in(begun)), places, strict=True))
 
     def adopt(ours: Any, theirs: Any, at: str) -> tuple[Any, Any]:
-        return _adopted(places[int(ours.count)], theirs, at, count), theirs
+        return _adopted(place_of[id(ours)], theirs, at, count), theirs
 
     def copy(ours: Any, theirs: Any, at: str) -> tuple[Any, Any]:
         return copied(ours, theirs, at), theirs
@@ -90,7 +92,7 @@ def to_optax(opt: Any, state: Any, tx: Any, params: Params) -> Any:
     """
     _, places, _ = begin(opt, params)
     own, theirs = without_variables(state), tx.init(params)
-    states = [x for x in jax.tree.leaves(own, is_leaf=is_state) if is_state(x)]
+    states = states_in(own)
     if len(states) != len(places):
         raise ValueError(f"there are {len(states)} adamx states in state, and {len(places)} in that of opt")
     place_of = dict(zip(map(id, states), places, strict=True))
@@ -118,7 +120,7 @@ def _adopted(place: Place, theirs: Any, at: str, count: Any) -> State:
             tree, where = _field(place, i, slot, parts, at)
             used |= {id(x) for x in jax.tree.leaves(tree)}
             found[i] = spread(leaves, tree, where)
-    _refuse_left_over(theirs, used, at, "adamx's optimizer")
+    _refuse_left_over(theirs, used, at, "the adamx optimizer")
     return filled(place, kept, found, _counted(parts, at) if count is None else count)
 
 
@@ -141,7 +143,7 @@ def _lent(place: Place, ours: State, theirs: Any, at: str) -> Any:
             tree, where = _field(place, i, slot, parts, at)
             used |= {id(x) for x in jax.tree.leaves(tree)}
             new[tuple(slot.name.split("."))] = _cast(column, spread(leaves, tree, where), tree)
-    _refuse_left_over(theirs, used, at, "adamx's optimizer")
+    _refuse_left_over(theirs, used, at, "the adamx optimizer")
     return _replaced(theirs, new)
 
 
@@ -155,8 +157,8 @@ def _field(place: Place, i: int, slot: Kept | None, parts: list[tuple[Any, str]]
     if len(found) != 1:
         kinds = ", ".join(dict.fromkeys(type(x).__name__ for x, _ in parts if jax.tree.leaves(x))) or "nothing"
         raise ValueError(
-            f"{name} is kept by Optax in a {kind}, of which {at} has {len(found)}, besides {kinds}: give the "
-            "state of the same optimizer, in the types that `tx.init(params)` makes, and wrap several alike"
+            f"{name} is kept by Optax in a {kind}, of which {at} has {len(found)} (it has {kinds}): give the state "
+            "of the same optimizer, in the types that `tx.init(params)` makes, and wrap several alike"
         )
     return found[0]
 
@@ -166,24 +168,25 @@ def _refuse_left_over(theirs: Any, used: set[int], at: str, who: str) -> None:
         if id(x) not in used and jnp.size(x) > 1 and jnp.issubdtype(x.dtype, jnp.inexact):
             raise ValueError(
                 f"{at}{jax.tree_util.keystr(path)}, {x.dtype}{list(x.shape)}, has no place in the state of {who}: give "
-                "the same optimizer, with the same options and in the same wrappers"
+                "the same optimizer with the same options, in the same wrappers or without any"
             )
 
 
 def _counted(parts: list[tuple[Any, str]], at: str) -> Any:
     """The number of finished steps, on which all counts have to agree."""
     counts = {
-        f"{where}.{name}": np.asarray(getattr(x, name)) - first
+        f"{where}.{name}": getattr(x, name) - first if first else getattr(x, name)  # else as it is sharded
         for x, where in parts
         for name, first in COUNTERS.items()
         if name in x._fields
     }
     if not counts:
         raise ValueError(f"{at} counts no steps: give their number, from_optax(..., count=...)")
-    if len({int(x) for x in counts.values()}) > 1:
-        told = ", ".join(f"{where} says {x}" for where, x in counts.items())
+    known = {where: int(x) for where, x in counts.items() if not isinstance(x, Tracer)}
+    if len({*known.values()}) > 1:
         raise ValueError(
-            f"{told}, but one count is all steps' here: give it, from_optax(..., count=...), and shift schedules"
+            f"{', '.join(f'{where} is {n}' for where, n in known.items())}, but an adamx optimizer counts once: say "
+            "which it is, from_optax(..., count=...), and shift the schedules of the others"
         )
     return next(iter(counts.values()))
 
@@ -196,7 +199,9 @@ def _cast(column: list[Any], found: list[Leaf | None], tree: Any) -> Any:
             raise ValueError(
                 f"{was.at} has shape {jnp.shape(was.x)}, and adamx's slot {x.shape}: give the same options"
             )
-        new.append(None if was is None else was.x if x is None else x.astype(was.x.dtype))
+        # Optax begins real second moments of complex leaves as complex zeros.
+        dtype = None if was is None or x is None else was.x.dtype if jnp.iscomplexobj(x) else real_dtype(was.x.dtype)
+        new.append(None if was is None else was.x if x is None else x.astype(dtype))
     if jax.tree_util.all_leaves([tree]):  # one number for all leaves
         return new[0]
     return jax.tree.unflatten(jax.tree.structure(tree, is_leaf=_leaves.is_none), new)

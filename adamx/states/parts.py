@@ -20,7 +20,7 @@ def find_state(state: Any) -> State:
     Raises:
         ValueError: there is none, or there are several.
     """
-    found = [x for x in jax.tree.leaves(state, is_leaf=is_state) if is_state(x)]
+    found = states_in(state)
     if len(found) != 1:
         cure = (
             "of `optax.partition` take one label's after another, `state.inner_states[label]`"
@@ -31,13 +31,18 @@ def find_state(state: Any) -> State:
     return found[0]
 
 
+def states_in(tree: Any) -> list[State]:
+    """Every adamx state in `tree`."""
+    return [x for x in jax.tree.leaves(tree, is_leaf=is_state) if is_state(x)]
+
+
 def map_states(f: Callable[[State], State], state: Any) -> Any:
     """`state` with `f` applied to each adamx state in it.
 
     Raises:
         ValueError: there is none.
     """
-    if not any(map(is_state, jax.tree.leaves(state, is_leaf=is_state))):
+    if not states_in(state):
         find_state(state)  # says which to give
     return jax.tree.map(lambda x: f(x) if is_state(x) else x, state, is_leaf=is_state)
 
@@ -91,11 +96,11 @@ class Place(NamedTuple):
 
 
 def begin(opt: Any, params: Params) -> tuple[Any, list[Place], Any]:
-    """The state of `opt.init(params)` with empty adamx states, and what belongs there.
+    """The state of `opt.init(params)` without what adamx's optimizers keep, and what belongs there.
 
     Returns:
-        The state, without variables of NNX, where of each adamx state there is nothing but a `count`, the index of its
-        place; the places; the structure of the state that `init` makes.
+        The state, without variables of NNX, and of adamx's states in it the counts only; the place of each of these, in
+        order; the structure of the state that `init` makes.
     """
     places: list[Place] = []
     structures: list[Any] = []
@@ -107,7 +112,7 @@ def begin(opt: Any, params: Params) -> tuple[Any, list[Place], Any]:
         engine = next(engine for engine, made in heard if made is x)
         like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), without_variables(x))
         places.append(Place(engine, like, select_part(params, engine, like)))
-        return State(jnp.asarray(len(places) - 1), (), {})
+        return State(x.count, (), {})
 
     def init(params: Params) -> Any:
         state = opt.init(params)
@@ -116,9 +121,12 @@ def begin(opt: Any, params: Params) -> tuple[Any, list[Place], Any]:
 
     _engine.listeners.append(heard)
     try:
-        return jax.jit(init)(params), places, structures[-1]
+        begun = jax.jit(init)(params)
     finally:
         _engine.listeners[:] = [x for x in _engine.listeners if x is not heard]
+    if not places:
+        raise ValueError("there is no adamx optimizer in opt: give one, or an Optax transformation with one in it")
+    return begun, places, structures[-1]
 
 
 Visit = Callable[[Any, Any, str], tuple[Any, Any]]
@@ -132,7 +140,7 @@ def walk(ours: Any, theirs: Any, at: str, state: Visit, rest: Visit) -> tuple[An
     """
     if is_state(ours):
         return state(ours, theirs, at)
-    if not any(map(is_state, jax.tree.leaves(ours, is_leaf=is_state))):
+    if not states_in(ours):
         return rest(ours, theirs, at)
     own, tree = children(ours)
     if (key := _only_part(own)) is not None:
@@ -143,8 +151,8 @@ def walk(ours: Any, theirs: Any, at: str, state: Visit, rest: Visit) -> tuple[An
     if type(ours) is not type(theirs) or lost or (isinstance(ours, tuple) and len(own) != len(others)):
         if (key := _only_part(others)) is None or others[key] is theirs:
             raise ValueError(
-                f"{at} is {_kind(theirs)}, where adamx's optimizer stands in {_kind(ours)}: wrap both in the same "
-                "transformations, and give chains as many parts that keep a state"
+                f"{at} is {_kind(theirs)}, where the state with adamx's has {_kind(ours)}: wrap both optimizers alike, "
+                "and chain as many parts that keep a state"
             )
         ours, new = walk(ours, others[key], at + key, state, rest)
         return ours, other_tree.unflatten((others | {key: new}).values())

@@ -51,7 +51,8 @@ def from_torch(opt: Any, state_dict: Mapping[str, Any], params: Params, names: N
     """
     begun, places, structure = begin(opt, params)
     find = _finder(state_dict, names)
-    new = jax.tree.map(lambda x: _adopted(places[int(x.count)], find) if is_state(x) else x, begun, is_leaf=is_state)
+    made = iter([_adopted(place, find) for place in places])
+    new = jax.tree.map(lambda x: next(made) if is_state(x) else x, begun, is_leaf=is_state)
     return structure.unflatten(jax.tree.leaves(new))
 
 

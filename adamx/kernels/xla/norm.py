@@ -75,9 +75,7 @@ class _Root(NamedTuple):
 
 
 def _factors(dtype: np.dtype) -> tuple[Array, Array]:
-    """Scaled down by 2^far, squares of 2^31 of the largest numbers do not overflow; scaled up, those of the least are
-    normal.
-    """
+    """Two factors: scaled down, squares of 2^31 of the largest numbers do not overflow; up, those of the least are normal."""
     far = jnp.finfo(dtype).maxexp * 25 // 32
     return opaque(jnp.asarray(2.0**-far, dtype)), opaque(jnp.asarray(2.0**far, dtype))
 

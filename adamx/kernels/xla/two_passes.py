@@ -18,21 +18,29 @@ from ...moments import group_largest, stored_shape
 from ..lowering import Branch, Branches, by_platform
 from ..operands import Packed, pack
 from .shared_functions import Take, in_a_program, taken
+from .stages import taken_in_stages
 
 ACCELERATORS = ("cuda", "rocm", "tpu")
 
 
 def taken_by_platform(steps: Sequence[Step | None], take: Take, total: Any) -> list[StepResult | None]:
-    """The result of `take` for each leaf, in two passes on accelerators; `None` where there is no step."""
+    """The result of `take` for each leaf, in two passes on accelerators; `None` where there is no step.
+
+    Rules that do not take elements one at a time sum over them, which programs for several devices do in stages.
+    """
     given = [step for step in steps if step is not None]
-    if not in_a_program() or not any(has_two_passes(step) for step in given):
+    mixing = not (all(step.rule.elementwise for step in given) or jax.sharding.get_abstract_mesh().manual_axes)
+    if not in_a_program() or not (mixing or any(has_two_passes(step) for step in given)):
         return taken(steps, take, total)
     packed, arrays, _ = pack(given, total)
     like = [_alike(step, take) for step in packed.steps(arrays)[0]]
     operands, structure = jax.tree.flatten(like)
-    ways = [_Way(how, packed, len(operands)) for how in (TwoPasses(take), take)]
-    branches = Branches("xla", (Branch.of(ACCELERATORS, ways[0]), Branch.of(None, ways[1])), len(operands))
-    results = iter(structure.unflatten(by_platform(branches, [*operands, *arrays])))
+    whole = _Way(take, packed, len(operands))
+    if mixing:
+        ways = (Branch(None, whole, False, None), Branch.of(None, whole._replace(taken=taken_in_stages)))
+    else:
+        ways = (Branch.of(ACCELERATORS, whole._replace(take=TwoPasses(take))), Branch.of(None, whole))
+    results = iter(structure.unflatten(by_platform(Branches("xla", ways, len(operands)), [*operands, *arrays])))
     return [None if step is None else next(results) for step in steps]
 
 
@@ -90,16 +98,24 @@ def _groups(step: Step) -> set[int]:
 
 
 class _Way(NamedTuple):
-    """Steps as a function of flat arrays, the first of which only have the types of the results."""
+    """Steps as a function of flat arrays, the first of which only have the types of the results.
+
+    Attributes:
+        take: what computes a result.
+        packed: the steps.
+        results: the number of arrays of all results.
+        taken: computes all results by `take`.
+    """
 
     take: Take
     packed: Packed
     results: int
+    taken: Callable[[Sequence[Step | None], Take, Any], Sequence[StepResult | None]] = taken
 
     def __call__(self, *arrays: Array) -> list[Array]:
         """The arrays of all results."""
         steps, total = self.packed.steps(arrays[self.results :])
-        return jax.tree.leaves(taken(steps, self.take, total))
+        return jax.tree.leaves(self.taken(steps, self.take, total))
 
 
 def _alike(step: Step, take: Take) -> StepResult:
