@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 from flax.training import train_state
 
-from ._annotations import Params, Scalar
+from ._annotations import AxisName, Params, Scalar
 from ._names import refuse_step_words
 from ._transform import Optimizer as _Optimizer
 from ._variables import is_variable, without_variables
@@ -83,23 +83,30 @@ class TrainState(train_state.TrainState):
         return state.replace(step=step, opt_state=with_names(state.opt_state, tx, _moving(params)))
 
     def apply_gradients(
-        self, *, grads: Params, clip_norm: Scalar | None = None, grad_scale: Scalar | None = None, **kwargs: Any
+        self,
+        *,
+        grads: Params,
+        clip_norm: Scalar | None = None,
+        grad_scale: Scalar | None = None,
+        axis_name: AxisName = None,
+        **kwargs: Any,
     ) -> "TrainState":
         """The state after one step.
 
         Args:
             grads: the gradients, shaped like `params`.
-            clip_norm: see `adamx.Optimizer.step`; with adamx optimizers only.
-            grad_scale: a factor of the gradients; with adamx optimizers only.
+            clip_norm: see `adamx.Optimizer.step`, as of the next two; with adamx optimizers only.
+            grad_scale: a factor of the gradients.
+            axis_name: inside `jax.shard_map`, the axes of its mesh along which leaves are cut.
             **kwargs: attributes of the train state to replace.
 
         Raises:
-            TypeError: `clip_norm` or `grad_scale` with a transformation that has no `step`.
+            TypeError: one of these three with a transformation that has no `step`.
         """
-        given = {"clip_norm": clip_norm, "grad_scale": grad_scale}
+        given = {"clip_norm": clip_norm, "grad_scale": grad_scale, "axis_name": axis_name}
         inside = {name: x for name, x in given.items() if x is not None}
         if inside and not isinstance(self.tx, _Optimizer):
-            raise TypeError("clip_norm and grad_scale are adamx's: chain optax.clip_by_global_norm in front of tx")
+            raise TypeError(f"adamx's alone read {', '.join(inside)}: chain optax.clip_by_global_norm in front of tx")
         moving = _moving(self.params)
         bare = map(without_variables, (_moving(grads), self.opt_state, moving))
         params, opt_state = (
@@ -204,8 +211,8 @@ class Optimizer(nnx.Optimizer):
         Args:
             model: the model that the optimizer was made for.
             grads: the gradients from `nnx.grad`.
-            **kwargs: `clip_norm` and `grad_scale` of `adamx.Optimizer.step`; with a transformation that has no
-                `step`, the keywords of its `update`.
+            **kwargs: `clip_norm`, `grad_scale` and `axis_name` of `adamx.Optimizer.step`; with a transformation that
+                has no `step`, the keywords of its `update`.
 
         Returns:
             The change of the parameters; under `nnx.jit` it costs nothing if it is not used.
