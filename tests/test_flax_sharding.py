@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen, nnx
+from flax.linen.spmd import logical_to_mesh_sharding
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
@@ -104,6 +105,16 @@ def test_each_array_of_a_state_has_the_names_of_its_own_axes():
         assert said((narrowed.residuals["kernel"], narrowed.slots.mu["kernel"].scale)) == (("embed", "mlp"),) * 2
 
 
+@pytest.mark.parametrize("name", some(((name,) for name in FACTORIES), lambda name: name in REPRESENTATIVES))
+def test_names_and_state_shardings_say_the_same(name):
+    with jax.set_mesh(MESH), nnx.logical_axis_rules(RULES):
+        model, opt = nnx.eval_shape(lambda: in_nnx(optimizer(name)))
+        named = nnx.get_named_sharding(opt.opt_state, MESH)
+        derived = adamx.state_shardings(optimizer(name), nnx.state(model, nnx.Param))
+    for one, other in zip(jax.tree.leaves(named), jax.tree.leaves(derived), strict=True):
+        assert one.is_equivalent_to(other, len(SHAPE))
+
+
 def test_groups_that_devices_would_share_are_refused():
     by_four = jax.make_mesh((4,), ("y",), axis_types=(AxisType.Auto,))
     with jax.set_mesh(by_four), pytest.raises(ValueError, match=r"\['kernel'\].* groups of 128 .* 4 devices have 64"):
@@ -144,7 +155,7 @@ def test_linen_keeps_the_sharding_that_names_say_and_compiles_once(name, kind):
         return [s.apply_gradients(grads=jax.tree.map(lambda p: p * 0.5, s.params)) for s in states]
 
     said = linen.get_partition_spec(jax.eval_shape(create, jax.random.key(0)))
-    shardings = linen.logical_to_mesh_sharding(said, MESHES[kind], RULES)
+    shardings = logical_to_mesh_sharding(said, MESHES[kind], RULES)
     with jax.set_mesh(MESHES[kind]):
         start = states = jax.jit(create, out_shardings=shardings)(jax.random.key(0))
         step = jax.jit(halve, out_shardings=shardings)
