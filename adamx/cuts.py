@@ -27,11 +27,11 @@ class Weight(NamedTuple):
 
 def weights_of(params: Params, shardings: Any) -> tuple[Any, list[Weight]]:
     """The mesh, and the leaves of the parameters."""
-    pairs = jax.tree_util.tree_flatten_with_path(params, is_leaf=_is_box)[0]
+    pairs = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_variable)[0]
     given: list[Any] = []
     try:
         jax.tree.map(
-            lambda one, part: given.extend([one] * len(jax.tree.leaves(part, is_leaf=_is_box))),
+            lambda one, part: given.extend([one] * len(jax.tree.leaves(part, is_leaf=is_variable))),
             without_variables(shardings),
             params,
             is_leaf=lambda x: x is None or isinstance(x, (Sharding, PartitionSpec)),
@@ -43,7 +43,7 @@ def weights_of(params: Params, shardings: Any) -> tuple[Any, list[Weight]]:
         for (path, box), one in zip(pairs, given, strict=True)
         for x in jax.tree.leaves(box)
     ]
-    if any(_is_box(box) for _, box in pairs):  # what has no metadata among what has is on all devices, as Flax has it
+    if any(is_variable(box) for _, box in pairs):  # what has no metadata is on all devices then, as Flax has it
         said = [(name, x, PartitionSpec() if one is None else one) for name, x, one in said]
     mesh = _mesh((name, one) for name, _, one in said)
     return mesh, [_weight(mesh, *each) for each in said]
@@ -93,19 +93,22 @@ def _mesh(said: Iterable[tuple[str, Any]]) -> Any:
     return mesh
 
 
-def _is_box(x: Any) -> bool:
-    """Whether `x` is a leaf with metadata of its own: a variable of Flax NNX, or a box of Linen's."""
-    return is_variable(x) or hasattr(x, "get_partition_spec")
+def has_sharding(params: Params) -> bool:
+    """Whether any leaf is on a mesh."""
+    boxes = jax.tree.leaves(params, is_leaf=is_variable)
+    return any(isinstance(_sharding(box, x), NamedSharding) for box in boxes for x in jax.tree.leaves(box))
 
 
 def _sharding(box: Any, x: Any) -> Any:
     """That of the array `x`, or what the box around it says."""
-    if isinstance(sharding := getattr(x, "sharding", None), NamedSharding):
-        return sharding
-    if is_variable(box):
+    sharding = getattr(x, "sharding", None)
+    return sharding if isinstance(sharding, NamedSharding) or not is_variable(box) else said_by(box)
+
+
+def said_by(box: Any) -> PartitionSpec:
+    """What the metadata of a box say, translated by the logical rules that it has or that are set."""
+    if not hasattr(box, "get_partition_spec"):
         return without_variables(sys.modules["flax.nnx"].get_partition_spec(box))
-    if not _is_box(box):
-        return sharding
     linen, rules = sys.modules.get("flax.linen"), getattr(box, "rules", None)
     if isinstance(box, getattr(linen, "LogicallyPartitioned", ())) and (rules or linen.get_logical_axis_rules()):
         return linen.logical_to_mesh_axes(box.names, rules)

@@ -5,6 +5,7 @@ each axis of each leaf: JAX carries these through `init` in the arrays' types, a
 which axes of which leaf are left in it.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -12,9 +13,10 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec, use_abstract_mesh
 
-from . import _leaves
+from . import _leaves, kernels
 from ._annotations import Params
 from ._math import dtype_of
+from ._transform import Optimizer, engine_of
 from .cuts import Cuts, Weight, axis_names, size, weights_of
 from .moments import group_of, is_code, shared_groups
 
@@ -40,11 +42,11 @@ def state_shardings(
             Linen's boxes may have them as metadata, which is translated by the logical rules that are set in Flax.
         shardings: those of the parameters: a tree like these, or the top of one, of `NamedSharding`s, or of
             `PartitionSpec`s on the mesh of `jax.set_mesh`.
-        zero: a mesh axis that weights are replicated over, along which their slots are cut, too (ZeRO-1): each by the
-            first of the weight's axes that it divides, groups of coded slots kept whole. Slots of a weight that has no
-            such axis are not cut.
+        zero: a mesh axis that weights are replicated over, along which slots of their shape are cut, too (ZeRO-1): by
+            the first axis that it divides, groups of coded slots kept whole. Slots of a weight that has no such axis
+            are not cut, nor are smaller ones, such as factored moments.
         memory_kind: the memory of arrays that have axes of a weight, such as "pinned_host"; or a function that maps the
-            path of any array, such as "slots/mu/dense/kernel", to its memory, or `None` for the devices' own.
+            path of such an array, as in "slots/mu/dense/kernel", to its memory, or to `None` for the devices' own.
 
     Returns:
         `NamedSharding`s, in a tree like `jax.eval_shape(opt.init, params)`.
@@ -74,9 +76,9 @@ def state_shardings(
         )
 
     def sharding(part: Part) -> NamedSharding:
-        kind = memory_kind if isinstance(memory_kind, str) and any(part.axes) else None
-        if callable(memory_kind):
-            kind = memory_kind(jax.tree_util.keystr(part.path, simple=True, separator="/"))
+        kind = memory_kind if any(part.axes) else None
+        if callable(kind):
+            kind = kind(jax.tree_util.keystr(part.path, simple=True, separator="/"))
         return NamedSharding(mesh, _spec(mesh, part.cuts), memory_kind=kind)
 
     return tree.unflatten(map(sharding, parts))
@@ -133,18 +135,19 @@ def placement(opt: Any, params: Params, shardings: Any, zero: str | None) -> Pla
             added.update([(i, axis) for axis in range(len(weight.shape)) if divides(i, axis)][:1])
 
     def placed(part: Part) -> Part:
-        cuts: list[tuple[str, ...]] = []
+        owner, cuts = next((axis[0] for axis in part.axes if axis is not None), None), list[tuple[str, ...]]()
+        whole = owner is not None and len({*part.axes} - {None}) == len(weights[owner].shape)
         for n, axis in zip(part.array.shape, part.axes, strict=True):
             own = () if axis is None else weights[axis[0]].cuts[axis[1]]
-            ways = [(*own, zero), own, ()] if axis in added else [own, ()]
+            ways = [(*own, zero), own, ()] if whole and axis in added else [own, ()]
             taken = set(itertools.chain(*cuts))
             cuts.append(next(names for names in ways if n % size(mesh, names) == 0 and taken.isdisjoint(names)))
-        is_zero, found = any(axis in added for axis in part.axes) and zero in itertools.chain(*cuts), None
+        is_zero, found = whole and added.intersection(part.axes) and zero in itertools.chain(*cuts), None
         if part.group and (last := part.axes[-1]) is not None:
             weight, axis = weights[last[0]], last[1]
             found = shared_groups(part.group, weight.shape[axis], size(mesh, weight.cuts[axis]))
             found = found and f"{_leaves.show('state', part.path)}, of {weight.name}, {found}"
-        return part._replace(cuts=tuple(cuts), is_zero=is_zero, shared=found)
+        return part._replace(cuts=tuple(cuts), is_zero=bool(is_zero), shared=found)
 
     return Placement(mesh, weights, [placed(part) for part in parts], tree)
 
@@ -196,3 +199,46 @@ def _spec(mesh: Any, cuts: Cuts) -> PartitionSpec:
     while entries and entries[-1] is None and AxisType.Explicit not in mesh.axis_types:
         entries.pop()
     return PartitionSpec(*entries)
+
+
+def in_shard_map(opt: Optimizer, specs: Any) -> Optimizer:
+    """The optimizer for use inside `jax.shard_map`, where it sees parts of leaves: its random bits are of whole ones.
+
+    They are then those of one device, and of the optimizer under plain `jax.jit`, however leaves are cut. Without
+    random bits, in float32 with weights="nearest", it changes nothing.
+
+    Args:
+        opt: an adamx optimizer; a monitor goes around what is returned.
+        specs: how the parameters are cut, as in the `in_specs` of `jax.shard_map`: a tree of `PartitionSpec`s, or the
+            top of one.
+
+    Raises:
+        TypeError: `opt` is not an adamx optimizer.
+        ValueError: a leaf without a spec, or outside of `jax.shard_map`.
+
+    >>> import adamx, jax, jax.numpy as jnp
+    >>> from jax.sharding import AxisType, PartitionSpec as P
+    >>> mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+    >>> opt = adamx.in_shard_map(adamx.adam(1e-3, moments="int8"), P("data"))
+    >>> params = {"w": jnp.ones((64, 256))}
+    >>> start = jax.shard_map(opt.init, mesh=mesh, in_specs=P("data"), out_specs=P(), check_vma=False)
+    >>> start(params).slots.mu["w"].code.dtype
+    dtype('int8')
+    """
+    pairs = jax.tree_util.tree_flatten_with_path(specs, is_leaf=lambda x: isinstance(x, PartitionSpec))[0]
+
+    def part(path: _leaves.Path, shape: tuple[int, ...]) -> Any:
+        spec = next((spec for top, spec in pairs if path[: len(top)] == top), None)
+        if spec is None:
+            raise ValueError(
+                f"specs has none for {_leaves.show('params', path)}: give the `in_specs` of the parameters"
+            )
+        try:
+            return kernels.part_here(spec, shape)
+        except NameError:
+            raise ValueError(
+                f"{spec} names an axis of no enclosing jax.shard_map: adamx.in_shard_map is for there"
+            ) from None
+
+    engine = dataclasses.replace(engine_of(opt), part=part)
+    return Optimizer(engine.init, engine.update)

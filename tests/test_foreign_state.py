@@ -43,7 +43,7 @@ FOREIGN = {
     "float32 under int8": (
         INT8,
         STATE,
-        "mu of grads['w'] is stored as float32 in the state, but the optimizer keeps it in int8: convert the",
+        "mu of grads['w'] is stored as float32 in the state, but the optimizer keeps it in int8 (groups of 128)",
     ),
     "float32 under mu_dtype": (
         adamx.adam(1e-3, mu_dtype=jnp.bfloat16),
@@ -58,7 +58,7 @@ FOREIGN = {
     "one slot's code in another": (
         INT8,
         with_mu(STATE8, "w", STATE8.slots.nu["w"]),
-        "mu of grads['w'] is stored as LogCode in the state, but the optimizer keeps it in int8",
+        "mu of grads['w'] is stored as LogCode of int8 (groups of 128) in the state, but the optimizer keeps it in",
     ),
     "a number for an array": (ADAM, with_mu(STATE, "b", 0.0), "mu of grads['b'] is 0.0 in the state, not an array"),
 }

@@ -392,6 +392,29 @@ def test_on_several_devices_kernels_step_parts_and_on_tpus_under_shard_map(platf
         assert "pallas_step" not in mapped(adamx.optimizer(Special(), RATE, moments="int8"))
 
 
+@pytest.mark.devices
+@pytest.mark.parametrize("device", PLATFORMS)
+def test_a_part_of_a_leaf_is_stepped_as_in_the_whole(device, interpreted):
+    """Cut along columns and an axis between others, with the random bits of the whole leaf."""
+    interpreted(device)
+    mesh = jax.make_mesh((2, 2), ("x", "y"), axis_types=(AxisType.Auto,) * 2)
+    specs, shapes = (
+        {"columns": P(None, "y"), "between": P(None, "x", "y")},
+        {"columns": (8, 512), "between": (2, 8, 256)},
+    )
+    opt, params = adamx.adamw(RATE, moments="int8", weights="split8", kernel="pallas"), tree(shapes, 0, jnp.bfloat16)
+    state, grads = opt.init(params), tree(shapes, 1, jnp.bfloat16)
+    wanted = jax.jit(opt.step)(grads, state, params)
+
+    def cut(path, x):
+        name = next((key.key for key in path if isinstance(key, jax.tree_util.DictKey)), None)
+        return jax.device_put(x, jax.NamedSharding(mesh, specs.get(name, P()) if x.ndim else P()))
+
+    given = jax.tree_util.tree_map_with_path(cut, (grads, state, params))
+    got = jax.jit(opt.step)(*given)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(bits(a), bits(b)), got, wanted)
+
+
 def test_triton_is_used_without_its_warning_which_others_get():
     """Newer JAX warns of it whoever lowers it."""
 

@@ -84,6 +84,26 @@ def test_small_leaves_are_left_to_xla_and_no_mesh_has_to_be_set():
     assert not COLLECTIVE.findall(text)
 
 
+@pytest.mark.parametrize("kernel", ["xla", pytest.param("native", marks=needs_native)])
+def test_inside_shard_map_the_bits_are_those_of_one_device(kernel):
+    opt, mesh = adamx.adamw(1e-2, moments="int8", weights="split8", kernel=kernel), mesh_of(AxisType.Auto)
+    params = {"w": tree(jnp.bfloat16)["w"]}
+    state = opt.init(params)
+    spec = P("x", "y")
+    specs = jax.tree.map(lambda x: spec if x.ndim else P(), state)
+    local = adamx.in_shard_map(opt, {"w": spec})
+    step = jax.shard_map(local.step, mesh=mesh, in_specs=(spec, specs, spec), out_specs=(spec, specs))
+    wanted, got = (jax.jit(one)(params, state, params) for one in (opt.step, step))
+    jax.tree.map(np.testing.assert_array_equal, got[1], wanted[1])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0 if kernel == "native" else 2**-8), got[0], wanted[0]
+    )
+    with pytest.raises(ValueError, match=r"specs has none for params\['w'\]"):
+        jax.shard_map(adamx.in_shard_map(opt, {"v": spec}).init, mesh=mesh, in_specs=spec, out_specs=specs)(params)
+    with pytest.raises(ValueError, match="names an axis of no enclosing"):
+        local.init(params)
+
+
 def test_a_part_draws_the_bits_of_its_elements():
     noise, shape = Noise(np.uint32(7), jnp.int32(3)), (6, 4, 10)
     whole = noise.uniform(shape)

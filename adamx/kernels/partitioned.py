@@ -15,14 +15,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, reshard
 
 from .._annotations import Array
 from .._leaf import Step, StepResult
 from .._noise import Part
 from .backend import Backend
 from .operands import Moved, Packed, pack, unpack
-
 
 MIN_SIZE = 8192
 """Smaller leaves are left to XLA if it may have them: each call takes 10 to 20 milliseconds to compile."""
@@ -68,7 +67,8 @@ def _step_of_part(backend: Backend, packed: Packed, whole: tuple[int, ...], axes
     @jax.jit
     def step_of_part(*operands: Array) -> list[Array]:
         (step,), total = packed.steps(operands[: len(operands) - axes])  # all but the last of which it reads
-        step = _placed(step, [index[0] for index in operands[len(operands) - axes :]], whole)
+        if axes:
+            step = _placed(step, Part.at([index[0] for index in operands[len(operands) - axes :]], whole))
         return jax.tree.leaves(Moved(*backend.apply([step], total)[0]))
 
     return step_of_part
@@ -86,7 +86,7 @@ def explicit_mesh(steps: Sequence[Step]) -> Any:
 def apply_on_mesh(
     apply: Callable[[Sequence[Step], Any], list[StepResult]], mesh: Any, steps: Sequence[Step], total: Any
 ) -> list[StepResult]:
-    """The results of `apply(steps, total)` for each device's parts, in the shardings that the arrays had."""
+    """The results of `apply(steps, total)`, from and for each device's parts of the leaves."""
     packed, operands, structure = pack(steps, total)
     changed = structure.num_leaves
     shapes = [jnp.shape(step.leaf.g) for step in steps]
@@ -102,33 +102,28 @@ def apply_on_mesh(
 
     def of_parts(*operands: Array) -> list[Array]:
         given, total = packed.steps(operands)
-        here = []
-        for step, shape, spec in zip(given, shapes, specs, strict=True):
-            starts = [
-                jax.lax.axis_index(axis) * n if axis else 0 for axis, n in zip(spec, step.leaf.g.shape, strict=True)
-            ]
-            here.append(_placed(step, starts, shape))
-        return jax.tree.leaves([Moved(*result) for result in apply(here, total)])
+        parts = [part_here(spec, step.leaf.g.shape) for step, spec in zip(given, specs, strict=True)]
+        return jax.tree.leaves([Moved(*result) for result in apply(list(map(_placed, given, parts)), total)])
 
     call = jax.shard_map(of_parts, mesh=mesh, in_specs=tuple(cut), out_specs=cut[:changed], check_vma=False)
-    new = call(*(_resharded(x, NamedSharding(mesh, spec)) for x, spec in zip(operands, cut, strict=True)))
-    return unpack(structure, [_resharded(x, jax.typeof(was).sharding) for x, was in zip(new, operands, strict=False)])
+    placed = [
+        x if jax.typeof(x).sharding == (wanted := NamedSharding(mesh, spec)) else reshard(x, wanted)
+        for x, spec in zip(operands, cut, strict=True)
+    ]
+    return unpack(structure, call(*placed))
 
 
-def _starts(spec: Sequence[Any], shape: tuple[int, ...]) -> list[Any]:
-    """The indices in its leaf of the first element of this device's part, a part of this shape."""
-    return [jax.lax.axis_index(axis) * n if axis else 0 for axis, n in zip(spec, shape, strict=True)]
+def part_here(spec: Sequence[Any], shape: tuple[int, ...]) -> Part:
+    """Where an array of this shape, inside `jax.shard_map` with `spec`, lies in the whole one."""
+    spec = (*spec, *[None] * len(shape))[: len(shape)]
+    starts = [jax.lax.axis_index(axis) * n if axis else 0 for axis, n in zip(spec, shape, strict=True)]
+    whole = [n * (jax.lax.axis_size(axis) if axis else 1) for axis, n in zip(spec, shape, strict=True)]
+    return Part.at(starts, tuple(whole))
 
 
-def _placed(step: Step, starts: Sequence[Any], whole: tuple[int, ...]) -> Step:
-    """The step of a part that begins at these indices of a whole leaf, with the random bits of its elements there."""
-    if not step.is_random:
-        return step
-    return dataclasses.replace(step, noise=step.noise._replace(part=Part.at(starts, whole)))
-
-
-def _resharded(x: Array, sharding: Any) -> Array:
-    return x if jax.typeof(x).sharding == sharding else jax.sharding.reshard(x, sharding)
+def _placed(step: Step, part: Part) -> Step:
+    """The step of a part of a leaf, with the random bits of its elements there."""
+    return dataclasses.replace(step, noise=step.noise._replace(part=part)) if step.is_random else step
 
 
 def _group(step: Step) -> int:
