@@ -49,7 +49,7 @@ def _by_parts(backend: Backend, step: Step, total: Any) -> StepResult:
 
     def partition(mesh: Any, given: Sequence[Any], results: Sequence[Any]) -> Any:
         del results
-        spec = _cut([x.sharding for x in given if x.shape == shape], shape, group)
+        spec = cut_of([x.sharding for x in given if x.shape == shape], shape, group)
         cut = [_spec(each, shape, spec) for each in shapes]
         specs = [*cut, *[PartitionSpec()] * others, *[PartitionSpec(axis) for axis in spec][: len(indices)]]
         shardings = [NamedSharding(mesh, each) for each in specs]
@@ -92,7 +92,7 @@ def apply_on_mesh(
     shapes = [jnp.shape(step.leaf.g) for step in steps]
     arrays = [jax.tree.leaves((step.leaf.p, step.leaf.stored, step.leaf.residual)) for step in steps]
     specs = [
-        _cut([jax.typeof(x).sharding for x in (*row, g) if x.shape == shape], shape, _group(step))
+        cut_of([jax.typeof(x).sharding for x in (*row, g) if x.shape == shape], shape, _group(step))
         for step, row, g, shape in zip(steps, arrays, operands[changed:], shapes, strict=False)
     ]
     cut = [_spec(x.shape, shape, spec) for row, shape, spec in zip(arrays, shapes, specs, strict=True) for x in row] + [
@@ -131,7 +131,7 @@ def _group(step: Step) -> int:
     return max((form.group for form in step.formats), default=0)
 
 
-def _cut(shardings: Sequence[Any], shape: tuple[int, ...], group: int) -> tuple[Any, ...]:
+def cut_of(shardings: Sequence[Any], shape: tuple[int, ...], group: int) -> tuple[Any, ...]:
     """The mesh axes that a leaf is cut along, given the shardings of its arrays: those of the one in the most parts.
 
     An axis whose parts would not be of one length, or not of whole groups, is left whole.
