@@ -11,7 +11,7 @@ from jax.core import Tracer
 from . import _leaves
 from ._layout import Layout, wide_dtype
 from ._rule import Modifier
-from .moments import Format, is_code, is_stored_as, stored_shape, validate_stored
+from .moments import Format, format_name, is_code, is_stored_as, stored_shape, validate_stored, with_groups
 from .moments.dense import Dense
 
 if TYPE_CHECKING:
@@ -21,14 +21,7 @@ _AS_SAVED = "leave the state out of casts, and restore checkpoints in the dtypes
 
 
 def validate_state(state: Any, layout: Layout, varying: set[str], rule: Any) -> None:
-    """Raise unless count, slots and products of decay rates of `state` are those of this optimizer.
-
-    Args:
-        state: the state that the optimizer was called with.
-        layout: the layout of the optimizer's slots.
-        varying: the decay rates that follow a schedule.
-        rule: the optimizer's rule.
-    """
+    """Raise unless count, slots and products of the `varying` decay rates are those of this optimizer."""
     if not all(hasattr(state, name) for name in ("count", "slots", "log_products", "residuals")):
         raise TypeError(f"{type(state).__name__} is not a state from `init(params)`: call update(grads, state, params)")
     _check_count(state.count)
@@ -126,12 +119,12 @@ def _check_format(name: str, x: Any, form: Format, layout: Layout, i: int, is_co
         return
     coded = not isinstance(form, Dense)
     own = None if is_complex else layout.own_dtype(i)
-    wanted = kind if coded else np.dtype(form.dtype).name
+    wanted = with_groups(kind) if coded or (is_code(x) and own is None) else np.dtype(form.dtype).name
     if is_code(x) or (x.dtype == np.float32 and (coded or (own is not None and wanted != "float32"))):
-        found = type(x).__name__ if is_code(x) else x.dtype
+        found = f"{type(x).__name__} of {with_groups(format_name(x))}" if is_code(x) else x.dtype
         raise ValueError(
-            f"{name} is stored as {found} in the state, but the optimizer keeps it in {wanted}: convert the state with "
-            "`unpack_state` and `pack_state`"
+            f"{name} is stored as {found} in the state, but the optimizer keeps it in {wanted}: convert the state "
+            "with `adamx.convert_state`, whose `from_` is the optimizer that made it"
         )
     # A state that was made for wider weights stays as wide as it is.
     fits = jnp.issubdtype(x.dtype, jnp.inexact) and wide_dtype(x) == x.dtype

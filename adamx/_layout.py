@@ -44,12 +44,9 @@ class Layout(NamedTuple):
         """Each slot's format for a leaf of shape `leaf` that is computed in `wide`, its slots having these shapes."""
         chosen = []
         for i, (slot, kind, shape) in enumerate(zip(self.slots, self.formats, shapes, strict=True)):
-            dense = self.dtype(i, wide)
-            own = self.own_dtype(i)
-            if own is not None and dense.kind != "c":
-                chosen.append(Dense(own))
-            else:
-                chosen.append(format_of(kind, slot, shape or (), leaf, dense))
+            dense, own = self.dtype(i, wide), self.own_dtype(i)
+            is_given = own is not None and dense.kind != "c"
+            chosen.append(Dense(own) if is_given else format_of(kind, slot, shape or (), leaf, dense))
         return chosen
 
     def formats_stored(self, stored: list[Any], wide: np.dtype) -> list[Format]:
@@ -80,7 +77,7 @@ class Layout(NamedTuple):
         if all(isinstance(form, Dense) for form in chosen):
             return self.encode(first, chosen, noise)
         # Without the barrier XLA's compiler evaluates the encoding of constants itself: a minute for a large leaf.
-        return _encoded(self, tuple(chosen), jax.lax.optimization_barrier(first), noise.key, noise.step)
+        return encoded(self, tuple(chosen), jax.lax.optimization_barrier(first), noise.key, noise.step)
 
     def parts(self, values: list[Array | None]) -> list[Array | None]:
         """The decoded slots of a complex leaf as real arrays, for a rule that sees the parts apart."""
@@ -129,7 +126,7 @@ def of_elements(slot: Slot) -> bool:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _encoded(layout: Layout, chosen: tuple[Format, ...], values: list[Array | None], key: Any, step: Any) -> list[Any]:
+def encoded(layout: Layout, chosen: tuple[Format, ...], values: list[Array | None], key: Any, step: Any) -> list[Any]:
     """The encoded slots, jitted: one compiled program instead of dozens of eager operations."""
     return layout.encode(values, list(chosen), Noise(key, step))
 

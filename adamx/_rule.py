@@ -12,6 +12,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ._annotations import Array, DecayRate, Fixed, Interval, Scalar, ScalarOrSchedule
+from ._context import StepContext as StepContext
 from ._estimates import MomentEstimates
 from ._names import validate_choice
 
@@ -48,44 +49,6 @@ class Moments(NamedTuple):
     nu: Any
 
 
-@dataclasses.dataclass(frozen=True)
-class StepContext:
-    """What a rule's `step` may use besides gradient and slots.
-
-    Attributes:
-        t: the number of the step, from 1; a real floating scalar of the precision that the rule computes in.
-        params: the leaf of the parameters, or `None` if the caller gave none. Read it as `p`.
-        decays: whether the weight-decay mask covers this leaf.
-        total: the rule's `measure`, summed over all leaves.
-        dtype: the dtype that the parameter is stored in.
-    """
-
-    t: Array
-    params: Array | None
-    decays: bool = True
-    total: Any = None
-    dtype: Any = None
-
-    @property
-    def p(self) -> Array:
-        """The leaf of the parameters."""
-        if self.params is None:
-            raise ValueError("this transformation reads the parameters: call `update(grads, state, params)`")
-        return self.params
-
-    def params_after(self, update: Array) -> Array:
-        """The parameter after `update` has been added, rounded as it will be stored."""
-        return (self.p + update).astype(self.dtype).astype(self.p.dtype)
-
-    def decays_by(self, weight_decay: Scalar) -> bool:
-        """Whether this leaf decays: the mask covers it, and `weight_decay` is not the Python number 0."""
-        return self.decays and not (isinstance(weight_decay, (int, float)) and weight_decay == 0)
-
-    def decay(self, weight_decay: Scalar) -> Any:
-        """λ p if this leaf decays, else 0."""
-        return weight_decay * self.p if self.decays_by(weight_decay) else 0.0
-
-
 def static(*, default: Any, choices: tuple[str, ...] = ()) -> Any:
     """A field that selects code: a flag or a name, fixed when the rule is built and never traced."""
     return dataclasses.field(default=default, metadata={"static": True, "choices": choices})
@@ -109,6 +72,8 @@ class Rule(Generic[Slots]):
         eps_place: where ε enters the step, in symbols such as "√v̂ + ε"; "none" if there is none.
         corrected_averages: which averages are corrected for their bias towards 0, such as "m, v", or "none".
         decay_coupling: how weight decay that is part of the direction enters it; `None` if the rule has none.
+        optax_slots: where Optax keeps each slot, as "ScaleByAdamState.mu" or the fields of `states.filling.Kept`.
+        torch_slots: the same for PyTorch, as "exp_avg".
 
     >>> import adamx, jax, jax.numpy as jnp
     >>> class SignDescent(adamx.Rule):
@@ -126,6 +91,8 @@ class Rule(Generic[Slots]):
     eps_place: ClassVar[Any] = None
     corrected_averages: ClassVar[Any] = None
     decay_coupling: ClassVar[Any] = None
+    optax_slots: ClassVar[Any] = None
+    torch_slots: ClassVar[Any] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -137,16 +104,13 @@ class Rule(Generic[Slots]):
         Args:
             g: the gradient, at least float32.
             s: the slots of this leaf, each of at least float32 and `g`'s shape unless its `init` says otherwise.
-            at: the step's number and the parameter.
+            at: the step's number and the parameter. Sums over the leaf's elements are `at.sum(x)` and its like: where a
+                step is given `axis_name`, `x` is a part.
         """
         raise TypeError(f"{type(self).__name__} defines no `step(self, g, s, at)`")
 
     def moment_estimates(self, t: Array) -> MomentEstimates | None:
-        """How the slots are read after step `t`, as Adam's are; `None` (the default) if that is unknown.
-
-        Args:
-            t: the number of the step, a real floating scalar; hyperparameters are numbers, as in `step`.
-        """
+        """How the slots are read after step `t` (a real floating scalar), as Adam's are; `None` if that is unknown."""
         del t
 
     @property
@@ -155,7 +119,7 @@ class Rule(Generic[Slots]):
         return type(self).measure is not Rule.measure
 
     def measure(self, g: Array, s: Slots, at: StepContext) -> Any:
-        """Scalars of one leaf whose sum over all leaves `step` finds in `at.total`; `None` if the rule needs none."""
+        """Scalars, sums of one leaf, whose sum over all leaves `step` finds in `at.total`; `None` if it needs none."""
         del g, s, at
 
 

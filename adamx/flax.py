@@ -5,6 +5,7 @@ mode, and on a CPU a step is one pass over memory. With any other Optax transfor
 """
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,10 +14,12 @@ import optax
 from flax import nnx
 from flax.training import train_state
 
-from ._annotations import Params, Scalar
+from ._annotations import AxisName, Params, Scalar
 from ._names import refuse_step_words
 from ._transform import Optimizer as _Optimizer
-from ._variables import is_variable
+from ._variables import is_variable, without_variables
+from .axis_names import moved, with_names
+from .kernels import beside
 from .states.masters import from_master
 
 _OVERWRITE = "_overwrite_with_gradient"
@@ -43,6 +46,11 @@ def _refuse_unread(tx: optax.GradientTransformation, given: dict[str, Any]) -> N
         raise TypeError(f"{', '.join(given)}: the transformation's update does not read it ({error})") from None
 
 
+def _moving(tree: Params) -> Params:
+    """The part of parameters or gradients that the optimizer moves."""
+    return tree["params"] if isinstance(tree, Mapping) and _OVERWRITE in tree else tree
+
+
 def take_step(
     tx: optax.GradientTransformation, grads: Params, state: Any, params: Params, **extra_args: Any
 ) -> tuple[Params, Any]:
@@ -57,6 +65,9 @@ def take_step(
 class TrainState(train_state.TrainState):
     """`flax.training.train_state.TrainState` whose `apply_gradients` calls the optimizer's `step`.
 
+    Each array of `opt_state` has the names of its own axes, of those that `nn.with_partitioning` or
+    `nn.with_logical_partitioning` gave the parameter: `nn.get_partition_spec` reads them.
+
     >>> import adamx, adamx.flax, jax.numpy as jnp
     >>> state = adamx.flax.TrainState.create(apply_fn=None, params={"w": jnp.ones(2)}, tx=adamx.adam(0.5))
     >>> state = state.apply_gradients(grads={"w": jnp.array([3.0, -4.0])})
@@ -64,31 +75,46 @@ class TrainState(train_state.TrainState):
     (Array([0.5, 1.5], dtype=float32), 1)
     """
 
+    @classmethod
+    def create(cls, *, apply_fn: Any, params: Params, tx: optax.GradientTransformation, **kwargs: Any) -> "TrainState":
+        """A train state before the first step; see `flax.training.train_state.TrainState`."""
+        state = super().create(apply_fn=apply_fn, params=params, tx=tx, **kwargs)
+        step = beside(jax.tree.leaves(params), jnp.zeros([], jnp.int32))  # a Python 0 is of another type than it + 1
+        return state.replace(step=step, opt_state=with_names(state.opt_state, tx, _moving(params)))
+
     def apply_gradients(
-        self, *, grads: Params, clip_norm: Scalar | None = None, grad_scale: Scalar | None = None, **kwargs: Any
+        self,
+        *,
+        grads: Params,
+        clip_norm: Scalar | None = None,
+        grad_scale: Scalar | None = None,
+        axis_name: AxisName = None,
+        **kwargs: Any,
     ) -> "TrainState":
         """The state after one step.
 
         Args:
             grads: the gradients, shaped like `params`.
-            clip_norm: see `adamx.Optimizer.step`; with adamx optimizers only.
-            grad_scale: a factor of the gradients; with adamx optimizers only.
+            clip_norm: see `adamx.Optimizer.step`, as of the next two; with adamx optimizers only.
+            grad_scale: a factor of the gradients.
+            axis_name: inside `jax.shard_map`, the axes of its mesh along which leaves are cut.
             **kwargs: attributes of the train state to replace.
 
         Raises:
-            TypeError: `clip_norm` or `grad_scale` with a transformation that has no `step`.
+            TypeError: one of these three with a transformation that has no `step`.
         """
-        inside = {"clip_norm": clip_norm, "grad_scale": grad_scale}
-        if not isinstance(self.tx, _Optimizer):
-            if any(x is not None for x in inside.values()):
-                raise TypeError("clip_norm and grad_scale are adamx's: chain optax.clip_by_global_norm in front of tx")
-            return super().apply_gradients(grads=grads, **kwargs)
+        given = {"clip_norm": clip_norm, "grad_scale": grad_scale, "axis_name": axis_name}
+        inside = {name: x for name, x in given.items() if x is not None}
+        if inside and not isinstance(self.tx, _Optimizer):
+            raise TypeError(f"adamx's alone read {', '.join(inside)}: chain optax.clip_by_global_norm in front of tx")
+        moving = _moving(self.params)
+        bare = map(without_variables, (_moving(grads), self.opt_state, moving))
+        params, opt_state = (
+            jax.tree.unflatten(jax.tree.structure(was), jax.tree.leaves(new))
+            for new, was in zip(take_step(self.tx, *bare, **inside), (moving, self.opt_state), strict=True)
+        )
         if _OVERWRITE in grads:
-            overwritten = {_OVERWRITE: grads[_OVERWRITE]}
-            params, opt_state = self.tx.step(grads["params"], self.opt_state, self.params["params"], **inside)
-            params = {"params": params} | overwritten
-        else:
-            params, opt_state = self.tx.step(grads, self.opt_state, self.params, **inside)
+            params = {"params": params, _OVERWRITE: grads[_OVERWRITE]}
         return self.replace(step=self.step + 1, params=params, opt_state=opt_state, **kwargs)
 
 
@@ -105,9 +131,23 @@ class Optimizer(nnx.Optimizer):
     >>> bool(loss(model) < before)
     True
 
-    A state may be assigned to `opt_state`, with or without NNX variables around its arrays. What `nnx.state(optimizer)`
-    returned is restored by `nnx.update(optimizer, saved)`.
+    A state may be assigned to `opt_state`, with or without NNX variables around its arrays, or given as `opt_state=` to
+    begin with it. What `nnx.state(optimizer)` returned is restored by `nnx.update(optimizer, saved)`.
+
+    Each array of the state has the names of its own axes, of those that `nnx.with_partitioning` gave the parameter, in
+    its variable's `out_sharding`: `nnx.get_named_sharding` reads them. A parameter with `optimizer_sharding` is stepped
+    where its slots are, and then gathered.
     """
+
+    def __init__(
+        self, model: Any, tx: optax.GradientTransformation, *, wrt: Any, opt_state: Any = None, **kwargs: Any
+    ) -> None:
+        def init(params: Params) -> Any:
+            return with_names(tx.init(params) if opt_state is None else opt_state, tx, params)
+
+        super().__init__(model, optax.GradientTransformation(init, tx.update), wrt=wrt, **kwargs)
+        self.tx = tx
+        _put(self.step, beside(jax.tree.leaves(self.opt_state), self.step[...]))
 
     @classmethod
     def from_master(
@@ -149,9 +189,7 @@ class Optimizer(nnx.Optimizer):
         graph = {name: kwargs[name] for name in ("graph",) if name in kwargs}
         params, state = from_master(nnx.state(model, wrt, **graph), tx, dtype, narrow=narrow)
         nnx.update(model, params)
-        optimizer = cls(model, optax.GradientTransformation(lambda params: state, tx.update), wrt=wrt, **kwargs)
-        optimizer.tx = tx
-        return optimizer
+        return cls(model, tx, wrt=wrt, opt_state=state, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; the arrays of a state assigned to `opt_state` are wrapped in NNX variables."""
@@ -173,8 +211,8 @@ class Optimizer(nnx.Optimizer):
         Args:
             model: the model that the optimizer was made for.
             grads: the gradients from `nnx.grad`.
-            **kwargs: `clip_norm` and `grad_scale` of `adamx.Optimizer.step`; with a transformation that has no
-                `step`, the keywords of its `update`.
+            **kwargs: `clip_norm`, `grad_scale` and `axis_name` of `adamx.Optimizer.step`; with a transformation that
+                has no `step`, the keywords of its `update`.
 
         Returns:
             The change of the parameters; under `nnx.jit` it costs nothing if it is not used.
@@ -183,9 +221,12 @@ class Optimizer(nnx.Optimizer):
             TypeError: a keyword that is not read.
         """
         graph = {"graph": self.graph} if hasattr(self, "graph") else {}  # since Flax 0.12.5
-        params, gradients = (_pure(nnx.state(tree, self.wrt, **graph)) for tree in (model, grads))
+        variables = nnx.state(model, self.wrt, **graph)
+        old, gradients = _pure(variables), _pure(nnx.state(grads, self.wrt, **graph))
+        gradients, params = (moved(tree, variables, "optimizer_sharding") for tree in (gradients, old))
         new, opt_state = take_step(self.tx, gradients, _pure(self.opt_state), params, **_pure(kwargs))
+        new = moved(new, variables, "out_sharding")
         nnx.update(model, new)
         jax.tree.map(_put, self.opt_state, opt_state, is_leaf=is_variable)
         self.step[...] += 1
-        return jax.tree.map(lambda n, p: n - p, new, params)
+        return jax.tree.map(lambda n, p: n - p, new, old)

@@ -75,6 +75,8 @@ def stored_by_flashoptim() -> Traced:
 
 TRACED: dict[str, Callable[[], Traced]] = {
     "adamx int8": lambda: stored_by_adamx("int8"),
+    "adamx int8/64": lambda: stored_by_adamx(adamx.Int8(64)),
+    "adamx int8/32": lambda: stored_by_adamx(adamx.Int8(32)),
     "adamx bfloat16, int8": lambda: stored_by_adamx(("bfloat16", "int8")),
     "adamx bfloat16": lambda: stored_by_adamx("bfloat16"),
     "Optax bfloat16": lambda: stored_by_optax(jnp.bfloat16),

@@ -3,13 +3,21 @@
 Without the compilers, which are 395 MB, every test is skipped by name.
 """
 
+import contextlib
 import math
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
+import adamx
 from benchmarks.device_steps import CONTENDERS, SHAPES, large, measure, parameters
-from benchmarks.deviceless import TARGETS, missing
+from benchmarks.deviceless import TARGETS, devices, missing
+from benchmarks.hlo import exchanges, work
 
 pytestmark = pytest.mark.usefixtures("one_device", "loose")
 
@@ -73,6 +81,30 @@ def test_optax_in_float32_moves_what_has_to_be_moved(target):
     assert row["times"] == pytest.approx(1, rel=1e-4)
     assert row["temporary"] == pytest.approx(0, abs=1e-3)
     assert row["big"] == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"), [("H100", AxisType.Auto), ("H100", AxisType.Explicit), ("v5e", AxisType.Explicit)]
+)
+def test_a_step_of_leaves_cut_over_four_devices_is_one_pass_over_their_parts(target, kind):
+    """Nothing is sent. The compiler for TPUs asks no kernel how it is cut: where it chooses shardings, XLA steps."""
+    if reason := missing(target):
+        pytest.skip(reason)
+    known = TARGETS[target]
+    four = devices(known if known.description is None else known._replace(topology="1x4x1"))
+    mesh = Mesh(np.array(four).reshape(2, 2), ("x", "y"), axis_types=(kind,) * 2)
+    opt = adamx.adamw(1e-3, moments="int8", weights="split8")
+    params = jax.ShapeDtypeStruct((2048, 4096), jnp.bfloat16)
+    cut = lambda x: NamedSharding(mesh, P("x", "y") if x.ndim else P())  # noqa: E731
+    place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=cut(x))  # noqa: E731
+    params, state = jax.tree.map(place, (params, jax.eval_shape(opt.init, params)))
+    with jax.set_mesh(mesh) if kind == AxisType.Explicit else contextlib.nullcontext():
+        compiled = jax.jit(opt.step, donate_argnums=(1, 2)).lower(params, state, params).compile()
+    text, ideal = compiled.as_text(), 12.06 * 2048 * 4096 / 4
+    assert exchanges(text) == []
+    assert sum(x.kind == "kernel" and x.size >= 2**20 for x in work(text)) == 1
+    assert sum(x.read + x.written for x in work(text)) <= 1.05 * ideal
+    assert compiled.memory_analysis().temp_size_in_bytes < 0.01 * ideal
 
 
 def test_shapes_are_what_their_names_say():

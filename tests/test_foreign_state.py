@@ -43,7 +43,7 @@ FOREIGN = {
     "float32 under int8": (
         INT8,
         STATE,
-        "mu of grads['w'] is stored as float32 in the state, but the optimizer keeps it in int8: convert the",
+        "mu of grads['w'] is stored as float32 in the state, but the optimizer keeps it in int8 (groups of 128)",
     ),
     "float32 under mu_dtype": (
         adamx.adam(1e-3, mu_dtype=jnp.bfloat16),
@@ -58,7 +58,7 @@ FOREIGN = {
     "one slot's code in another": (
         INT8,
         with_mu(STATE8, "w", STATE8.slots.nu["w"]),
-        "mu of grads['w'] is stored as LogCode in the state, but the optimizer keeps it in int8",
+        "mu of grads['w'] is stored as LogCode of int8 (groups of 128) in the state, but the optimizer keeps it in",
     ),
     "a number for an array": (ADAM, with_mu(STATE, "b", 0.0), "mu of grads['b'] is 0.0 in the state, not an array"),
 }
@@ -113,4 +113,7 @@ def test_on_an_explicit_mesh_the_state_keeps_its_types(entry):
         state = opt.init(params)
         traced = jax.eval_shape(opt.init, params), jax.eval_shape(opt.step, params, state, params)[1]
         eager, begun, stepped = (jax.tree.map(lambda x: str(jax.typeof(x)), tree) for tree in (state, *traced))
+        types = jax.tree.map(lambda x: jax.typeof(x).sharding.spec, state)
+        derived = jax.tree.map(lambda x: x.spec, adamx.state_shardings(opt, params))
     assert eager == begun == stepped
+    assert types == derived

@@ -100,7 +100,7 @@ class Branches(NamedTuple):
         """Whether some implementation may have to be told how XLA partitions the traced code."""
         alike = all(branch.by_parts in (None, branch.function) for branch in self.branches)
         types = jax.sharding.get_abstract_mesh().axis_types
-        return not (alike or self.batched or jax.device_count() == 1 or set(types) - {AxisType.Auto})
+        return not (alike or self.batched or set(types) - {AxisType.Auto})
 
     def everywhere(self) -> Flat:
         """The function that runs on all platforms and can be differentiated.
@@ -180,7 +180,7 @@ def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches, as
     portable, devices = module.lowering_parameters.for_export, _partitions(module.axis_context)
     platforms = ctx.platforms or module.platforms
     named = getattr(module.axis_context, "abstract_mesh", None) is not None  # shardings are of one mesh, with names
-    cut = asks is not None and len(platforms) == 1 and named
+    cut = asks is not None and named and len(platforms) == 1 and platforms[0] != "tpu"  # whose compiler does not ask
     chosen = {p: branches.on(p, portable, len(platforms) == 1, devices, cut) for p in platforms}
     lowered = mlir.lower_fun(_of_each({p: branch.function for p, branch in chosen.items()}))
     try:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, reshard
 
 from .._annotations import Array
 from .._leaf import Step, StepResult
@@ -23,10 +23,13 @@ from .._noise import Part
 from .backend import Backend
 from .operands import Moved, Packed, pack, unpack
 
+MIN_SIZE = 8192
+"""Smaller leaves are left to XLA if it may have them: each call takes 10 to 20 milliseconds to compile."""
 
-def apply_by_parts(backend: Backend, steps: Sequence[Step], total: Any) -> list[StepResult]:
+
+def apply_by_parts(backend: Backend, steps: list[Step], total: Any) -> list[StepResult]:
     """The results of the steps in a program that XLA partitions."""
-    return [_by_parts(backend, step, total) if backend.opaque else backend.apply([step], total)[0] for step in steps]
+    return [_by_parts(backend, step, total) for step in steps] if backend.opaque else backend.apply(steps, total)
 
 
 def _by_parts(backend: Backend, step: Step, total: Any) -> StepResult:
@@ -46,7 +49,7 @@ def _by_parts(backend: Backend, step: Step, total: Any) -> StepResult:
 
     def partition(mesh: Any, given: Sequence[Any], results: Sequence[Any]) -> Any:
         del results
-        spec = _cut([x.sharding for x in given if x.shape == shape], shape, group)
+        spec = cut_of([x.sharding for x in given if x.shape == shape], shape, group)
         cut = [_spec(each, shape, spec) for each in shapes]
         specs = [*cut, *[PartitionSpec()] * others, *[PartitionSpec(axis) for axis in spec][: len(indices)]]
         shardings = [NamedSharding(mesh, each) for each in specs]
@@ -64,7 +67,8 @@ def _step_of_part(backend: Backend, packed: Packed, whole: tuple[int, ...], axes
     @jax.jit
     def step_of_part(*operands: Array) -> list[Array]:
         (step,), total = packed.steps(operands[: len(operands) - axes])  # all but the last of which it reads
-        step = _placed(step, [index[0] for index in operands[len(operands) - axes :]], whole)
+        if axes:
+            step = _placed(step, Part.at([index[0] for index in operands[len(operands) - axes :]], whole))
         return jax.tree.leaves(Moved(*backend.apply([step], total)[0]))
 
     return step_of_part
@@ -82,13 +86,13 @@ def explicit_mesh(steps: Sequence[Step]) -> Any:
 def apply_on_mesh(
     apply: Callable[[Sequence[Step], Any], list[StepResult]], mesh: Any, steps: Sequence[Step], total: Any
 ) -> list[StepResult]:
-    """The results of `apply(steps, total)` for each device's parts, in the shardings that the arrays had."""
+    """The results of `apply(steps, total)`, from and for each device's parts of the leaves."""
     packed, operands, structure = pack(steps, total)
     changed = structure.num_leaves
     shapes = [jnp.shape(step.leaf.g) for step in steps]
     arrays = [jax.tree.leaves((step.leaf.p, step.leaf.stored, step.leaf.residual)) for step in steps]
     specs = [
-        _cut([jax.typeof(x).sharding for x in (*row, g) if x.shape == shape], shape, _group(step))
+        cut_of([jax.typeof(x).sharding for x in (*row, g) if x.shape == shape], shape, _group(step))
         for step, row, g, shape in zip(steps, arrays, operands[changed:], shapes, strict=False)
     ]
     cut = [_spec(x.shape, shape, spec) for row, shape, spec in zip(arrays, shapes, specs, strict=True) for x in row] + [
@@ -98,33 +102,28 @@ def apply_on_mesh(
 
     def of_parts(*operands: Array) -> list[Array]:
         given, total = packed.steps(operands)
-        here = []
-        for step, shape, spec in zip(given, shapes, specs, strict=True):
-            starts = [
-                jax.lax.axis_index(axis) * n if axis else 0 for axis, n in zip(spec, step.leaf.g.shape, strict=True)
-            ]
-            here.append(_placed(step, starts, shape))
-        return jax.tree.leaves([Moved(*result) for result in apply(here, total)])
+        parts = [part_here(spec, step.leaf.g.shape) for step, spec in zip(given, specs, strict=True)]
+        return jax.tree.leaves([Moved(*result) for result in apply(list(map(_placed, given, parts)), total)])
 
     call = jax.shard_map(of_parts, mesh=mesh, in_specs=tuple(cut), out_specs=cut[:changed], check_vma=False)
-    new = call(*(_resharded(x, NamedSharding(mesh, spec)) for x, spec in zip(operands, cut, strict=True)))
-    return unpack(structure, [_resharded(x, jax.typeof(was).sharding) for x, was in zip(new, operands, strict=False)])
+    placed = [
+        x if jax.typeof(x).sharding == (wanted := NamedSharding(mesh, spec)) else reshard(x, wanted)
+        for x, spec in zip(operands, cut, strict=True)
+    ]
+    return unpack(structure, call(*placed))
 
 
-def _starts(spec: Sequence[Any], shape: tuple[int, ...]) -> list[Any]:
-    """The indices in its leaf of the first element of this device's part, a part of this shape."""
-    return [jax.lax.axis_index(axis) * n if axis else 0 for axis, n in zip(spec, shape, strict=True)]
+def part_here(spec: Sequence[Any], shape: tuple[int, ...]) -> Part:
+    """Where an array of this shape, inside `jax.shard_map` with `spec`, lies in the whole one."""
+    spec = (*spec, *[None] * len(shape))[: len(shape)]
+    starts = [jax.lax.axis_index(axis) * n if axis else 0 for axis, n in zip(spec, shape, strict=True)]
+    whole = [n * (jax.lax.axis_size(axis) if axis else 1) for axis, n in zip(spec, shape, strict=True)]
+    return Part.at(starts, tuple(whole))
 
 
-def _placed(step: Step, starts: Sequence[Any], whole: tuple[int, ...]) -> Step:
-    """The step of a part that begins at these indices of a whole leaf, with the random bits of its elements there."""
-    if not step.is_random:
-        return step
-    return dataclasses.replace(step, noise=step.noise._replace(part=Part.at(starts, whole)))
-
-
-def _resharded(x: Array, sharding: Any) -> Array:
-    return x if jax.typeof(x).sharding == sharding else jax.sharding.reshard(x, sharding)
+def _placed(step: Step, part: Part) -> Step:
+    """The step of a part of a leaf, with the random bits of its elements there."""
+    return dataclasses.replace(step, noise=step.noise._replace(part=part)) if step.is_random else step
 
 
 def _group(step: Step) -> int:
@@ -132,7 +131,7 @@ def _group(step: Step) -> int:
     return max((form.group for form in step.formats), default=0)
 
 
-def _cut(shardings: Sequence[Any], shape: tuple[int, ...], group: int) -> tuple[Any, ...]:
+def cut_of(shardings: Sequence[Any], shape: tuple[int, ...], group: int) -> tuple[Any, ...]:
     """The mesh axes that a leaf is cut along, given the shardings of its arrays: those of the one in the most parts.
 
     An axis whose parts would not be of one length, or not of whole groups, is left whole.

@@ -13,16 +13,19 @@ import numpy as np
 from .._names import validate_choice
 from .._rule import Slot
 from .bfloat16 import Dithered, DitheredMean
+from .codes import GROUPS
 from .dense import Dense
 from .format import Format as Format
+from .format import shared_groups as shared_groups
 from .format import validate_code
 from .groups import group_largest as group_largest
+from .int8 import Int8 as Int8
 from .int8 import Log, Ratio
 
-MomentFormat: TypeAlias = Literal["float32", "bfloat16", "int8"]
+MomentFormat: TypeAlias = Literal["float32", "bfloat16", "int8", "int8/64", "int8/32"]
 """How one slot is stored."""
 
-MomentFormats: TypeAlias = MomentFormat | Sequence[MomentFormat] | Mapping[str, MomentFormat]
+MomentFormats: TypeAlias = MomentFormat | Int8 | Sequence[MomentFormat | Int8] | Mapping[str, MomentFormat | Int8]
 """A format for all slots, one for each in their order, or by name."""
 
 
@@ -34,7 +37,10 @@ class Coded(NamedTuple):
 
 
 CODED: Mapping[str, Coded] = MappingProxyType(
-    {entry.signed.name: entry for entry in (Coded(Dithered(), DitheredMean()), Coded(Log(), Ratio()))}
+    {
+        entry.signed.name: entry
+        for entry in (Coded(Dithered(), DitheredMean()), *(Coded(Log(group), Ratio(group)) for group in GROUPS))
+    }
 )
 """The registry of formats other than dense ones."""
 
@@ -55,9 +61,9 @@ def formats(moments: MomentFormats, names: Sequence[str]) -> list[str]:
     Raises:
         ValueError: an unknown format or slot, or a sequence of another length than the slots.
     """
-    if not isinstance(moments, (str, Mapping, Sequence)) or isinstance(moments, bytes):
+    if not isinstance(moments, (str, Int8, Mapping, Sequence)) or isinstance(moments, bytes):
         raise TypeError(f"moments = {moments!r} should be one of {', '.join(FORMATS)}, or one for each slot")
-    if isinstance(moments, str):
+    if isinstance(moments, (str, Int8)):
         chosen = [moments] * len(names)
     elif isinstance(moments, Mapping):
         for name in moments:
@@ -67,7 +73,7 @@ def formats(moments: MomentFormats, names: Sequence[str]) -> list[str]:
         chosen = list(moments)
         if len(chosen) != len(names):
             raise ValueError(f"moments = {moments!r} names {len(chosen)} formats for the slots {', '.join(names)}")
-    return [validate_choice("moments", name, FORMATS) for name in chosen]
+    return [x.name if isinstance(x, Int8) else validate_choice("moments", x, FORMATS) for x in chosen]
 
 
 def format_of(name: str, slot: Slot, shape: tuple[int, ...], leaf: tuple[int, ...], dense: np.dtype) -> Format:
@@ -97,7 +103,12 @@ def is_stored_as(x: Any, name: str, nonnegative: bool) -> bool:
     if name not in CODED:
         return False
     form = _coded(name, nonnegative)
-    return getattr(x, "dtype", None) == form.dtypes[0] if form.code is None else isinstance(x, form.code)
+    return getattr(x, "dtype", None) == form.dtypes[0] if form.code is None else type(x) is form.code
+
+
+def group_of(x: Any) -> int:
+    """How many elements along the last axis share a number in what is stored as `x`; 0 if none do."""
+    return _OF_CODE[type(x)].group if is_code(x) else 0
 
 
 def stored_shape(x: Any) -> tuple[int, ...]:
@@ -108,6 +119,12 @@ def stored_shape(x: Any) -> tuple[int, ...]:
 def format_name(x: Any) -> str:
     """How a stored slot is called in signatures: the name of its format, or its dtype."""
     return _OF_CODE[type(x)].name if is_code(x) else str(x.dtype)
+
+
+def with_groups(name: str) -> str:
+    """A format's name, with the size of its groups if it has any."""
+    group = CODED[name].signed.group if name in CODED else 0
+    return f"{name} (groups of {group})" if group else name
 
 
 def validate_stored(x: Any, name: str) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from .._annotations import Array
 from .._noise import Noise
+from .codes import GROUPS
 
 
 class Format(Protocol):
@@ -64,10 +65,28 @@ def validate_code(form: Format, code: Any, name: str) -> None:
                 f"{np.dtype(dtype)}: leave codes out of casts, and restore checkpoints in the dtypes they were saved in"
             )
     *rows, length = code.code.shape
-    groups = (*rows, -(-length // max(min(form.group, length), 1)))
+    wanted, *others = ((*rows, -(-length // max(min(n, length), 1))) for n in (form.group, *GROUPS))
     for field in code._fields[1:]:
-        if (found := getattr(code, field).shape) != groups:
+        if (found := getattr(code, field).shape) != wanted:
+            cure = f"cut the last axis in multiples of {form.group} only"
+            if found in others:
+                cure = (
+                    f"these are of groups of {GROUPS[others.index(found)]}, {type(code).__name__} is of {form.group}; "
+                    "restore a state into one that its own optimizer makes, and go on from it by `adamx.convert_state`"
+                )
             raise ValueError(
-                f"{name} has codes of shape {code.code.shape} but {field} of shape {found} instead of {groups}: "
-                f"cut the last axis in multiples of {form.group} only"
+                f"{name} has codes of shape {code.code.shape} but {field} of shape {found} instead of {wanted}: {cure}"
             )
+
+
+def shared_groups(group: int, length: int, parts: int) -> str | None:
+    """Why an axis of `length` in groups of `group` cannot be cut into `parts`, and the cure; `None` if it can."""
+    own = length // max(parts, 1)
+    if parts == 1 or group == 0 or own % max(min(group, length), 1) == 0:
+        return None
+    smaller = next((n for n in GROUPS if n < group and own % n == 0), None)
+    return (
+        f"is stored in groups of {min(group, length)} along its last axis, of which {parts} devices have {own} each: "
+        + (f"take moments=adamx.Int8(group={smaller}), " if smaller else "")
+        + "cut another axis, or keep this leaf in moments='bfloat16' (an optimizer of its own in optax.partition)"
+    )

@@ -12,10 +12,16 @@ from .format import Format
 def group_largest(
     chosen: Sequence[Format], values: Sequence[Array | None], units: Sequence[Array | None]
 ) -> list[tuple[Array, ...]]:
-    """For each slot the largest of its format's `sizes` in each group; the slots have these values and units."""
+    """For each slot the largest of its format's `sizes` in each group; the slots have these values and units.
+
+    In one reduction for each size of group.
+    """
     sizes = [() if x is None else form.sizes(x, unit) for form, x, unit in zip(chosen, values, units, strict=True)]
-    found = iter(largest_of([x for each in sizes for x in each]))
-    return [tuple(next(found) for _ in each) for each in sizes]
+    alike: dict[int, list[Array]] = {}
+    for form, each in zip(chosen, sizes, strict=True):
+        alike.setdefault(form.group, []).extend(each)
+    found = {group: iter(largest_of(each)) for group, each in alike.items()}
+    return [tuple(next(found[form.group]) for _ in each) for form, each in zip(chosen, sizes, strict=True)]
 
 
 def largest_of(sizes: Sequence[Array]) -> tuple[Array, ...]:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Scalar
 from .._math import div_no_nan, ema
-from .._rule import Slot
+from .._rule import Slot, StepContext
 
 Axes = tuple[int, int] | None
 
@@ -18,20 +18,26 @@ class Factors(NamedTuple):
     col: Any
     full: Any
 
-    def towards(self, square: Array, b: Scalar, axes: Axes) -> "Factors":
-        """One step of the averages."""
+    def towards(
+        self, square: Array, b: Scalar, axes: Axes, at: StepContext, floor: Scalar = 0.0
+    ) -> tuple["Factors", Array]:
+        """One step of the averages, and the moment: row times column, divided by the mean row (at least `floor`)."""
         if axes is None:
-            return Factors(None, None, ema(self.full, square, b))
-        row, col = (ema(old, square.mean(axis), b) for old, axis in zip((self.row, self.col), axes[::-1], strict=True))
-        return Factors(row, col, None)
+            full = ema(self.full, square, b)
+            return Factors(None, None, full), full
+        row, col = (
+            ema(old, at.mean(square, axis), b) for old, axis in zip((self.row, self.col), axes[::-1], strict=True)
+        )
+        if at.in_stages:  # the same up to rounding, from sums that need no other sums
+            mean = ema(_mean_row(self.row, axes), jnp.expand_dims(at.mean(square, axes), axes), b)
+        else:
+            mean = _mean_row(row, axes)
+        whole = div_no_nan(jnp.expand_dims(row, axes[1]), jnp.maximum(mean, floor)) * jnp.expand_dims(col, axes[0])
+        return Factors(row, col, None), whole
 
-    def whole(self, axes: Axes, floor: Scalar = 0.0) -> Array:
-        """The moment itself: row times column, divided by the mean of the rows (at least `floor`)."""
-        if axes is None:
-            return self.full
-        row, col = jnp.expand_dims(self.row, axes[1]), jnp.expand_dims(self.col, axes[0])
-        mean = jnp.maximum(row.mean(axes[0], keepdims=True), floor)
-        return div_no_nan(row, mean) * col
+
+def _mean_row(row: Array, axes: tuple[int, int]) -> Array:
+    return jnp.expand_dims(row, axes[1]).mean(axes[0], keepdims=True)
 
 
 def factored_axes(shape: tuple[int, ...], least: int, last: bool) -> Axes:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 
 from .._annotations import Params
+from ..moments import format_name, is_code
 from .parts import is_state
 
 
@@ -16,12 +17,14 @@ class StateBytes(NamedTuple):
         residuals: bytes kept beside weights.
         total: bytes in all, the count and whatever wraps the state included.
         per_parameter: `total` divided by the number of parameters.
+        formats: bytes of all slots together, by the name of the format that they are stored in, as in `explain`.
     """
 
     slots: dict[str, int]
     residuals: int
     total: int
     per_parameter: float
+    formats: dict[str, int]
 
 
 def state_bytes(opt: Any, params: Params) -> StateBytes:
@@ -36,18 +39,23 @@ def state_bytes(opt: Any, params: Params) -> StateBytes:
     >>> size = adamx.state_bytes(adamx.adam(1e-3, moments="int8", weights="split8"), params)
     >>> size.slots["mu"], size.residuals, round(size.per_parameter, 3)
     (17039360, 16777216, 3.031)
+    >>> size.formats
+    {'int8': 34078720}
     """
     state = jax.eval_shape(opt.init, params)
     slots: dict[str, int] = {}
+    formats: dict[str, int] = {}
     residuals = 0
     for part in jax.tree.leaves(state, is_leaf=is_state):
         if is_state(part):
             residuals += _bytes(part.residuals)
             for name, column in getattr(part.slots, "_asdict", dict)().items():
                 slots[name] = slots.get(name, 0) + _bytes(column)
+            for x in jax.tree.leaves(part.slots, is_leaf=is_code):
+                formats[format_name(x)] = formats.get(format_name(x), 0) + _bytes(x)
     total = _bytes(state)
     parameters = sum(x.size for x in jax.tree.leaves(params))
-    return StateBytes(slots, residuals, total, total / max(parameters, 1))
+    return StateBytes(slots, residuals, total, total / max(parameters, 1), formats)
 
 
 def _bytes(tree: Any) -> int:

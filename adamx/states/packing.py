@@ -12,7 +12,7 @@ from .._layout import wide_dtype
 from .._transform import Optimizer, engine_of
 from .._variables import without_variables
 from ..moments import is_code, stored_shape
-from .parts import find_state, is_masked, is_place, is_state
+from .parts import find_state, is_masked, is_place, map_states
 
 
 def unpack_state(opt: Optimizer, state: Any, params: Params) -> Any:
@@ -109,16 +109,12 @@ def map_slots(f: Callable[..., Any], opt: Optimizer, state: Any, *trees: Any) ->
         return jax.tree.map(place, tree, *trees, is_leaf=is_place)
 
     def of(part: Any) -> Any:
-        if not is_state(part):
-            return part
         validate_slots(part, layout, engine.rule)
         slots = layout.tree.unflatten([column(x) for x in layout.tree.flatten_up_to(part.slots)])
         residuals = column(part.residuals) if jax.tree.leaves(part.residuals) else part.residuals
         return part._replace(slots=slots, residuals=residuals)
 
-    if not any(map(is_state, jax.tree.leaves(state, is_leaf=is_state))):
-        find_state(state)  # says which to give
-    return jax.tree.map(of, state, is_leaf=is_state)
+    return map_states(of, state)
 
 
 def _with_slots(state: Any, params: Params, opt: Optimizer, change: Any) -> Any:
@@ -126,8 +122,6 @@ def _with_slots(state: Any, params: Params, opt: Optimizer, change: Any) -> Any:
     engine, leaves = engine_of(opt), _leaves.flatten(params, "params")
 
     def of(part: Any) -> Any:
-        if not is_state(part):
-            return part
         rows, _ = engine.rows(leaves, part)
         new = []
         for path, p, row in zip(leaves.paths, leaves.arrays, rows, strict=True):
@@ -141,4 +135,4 @@ def _with_slots(state: Any, params: Params, opt: Optimizer, change: Any) -> Any:
         return part._replace(slots=engine.slots(leaves, new))
 
     find_state(state)
-    return jax.tree.map(of, state, is_leaf=is_state)
+    return map_states(of, state)

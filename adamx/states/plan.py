@@ -1,15 +1,19 @@
-"""What will step each leaf, how it is stored, and what that costs."""
+"""What will step each leaf, how it is stored, what that costs, and how the state is spread over devices."""
 
 import collections
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .. import _leaves, kernels
 from .._annotations import Params
+from .._math import dtype_of
 from .._transform import Optimizer, engine_of
+from ..cuts import has_sharding, size
 from ..moments import format_name
+from ..sharding import placement
 
 
 class LeafPlan(NamedTuple):
@@ -25,6 +29,8 @@ class LeafPlan(NamedTuple):
         why: why the backends before this one do not take it; "" if there are none.
         order_matters: whether some of its slots are stored like its parameter. Donated, they are copied if a jitted
             function takes the state before the parameters and returns it after them.
+        device_bytes: of its slots and residual on each device of a mesh.
+        shared: why its slots cannot be cut as it is, and the cure; "" if they can.
     """
 
     path: str
@@ -35,18 +41,46 @@ class LeafPlan(NamedTuple):
     size: int
     why: str
     order_matters: bool
+    device_bytes: int = 0
+    shared: str = ""
+
+
+class Spread(NamedTuple):
+    """How a state is spread over a mesh.
+
+    Attributes:
+        devices: how many the mesh has.
+        bytes: of the whole state.
+        device_bytes: of what one device has of it.
+        collectives: what devices exchange in a step.
+    """
+
+    devices: int
+    bytes: int
+    device_bytes: int
+    collectives: str
 
 
 class Plan(tuple[LeafPlan, ...]):
-    """All leaves, largest first; prints as a table."""
+    """All leaves, largest first; prints as a table.
 
-    __slots__ = ()
+    Attributes:
+        spread: how the state is spread over a mesh; `None` without one.
+    """
+
+    spread: Spread | None = None
 
     def __str__(self) -> str:
-        rows = [("leaf", "kernel", "slots", "weights", "bytes/parameter")]
+        rows = [["leaf", "kernel", "slots", "weights", "bytes/parameter"]]
         for leaf in self:
             slots = " ".join(f"{name}:{form}" for name, form in leaf.formats.items())
-            rows.append((leaf.path, leaf.kernel, slots, leaf.weights, f"{leaf.bytes / max(leaf.size, 1):.2f}"))
+            rows.append([leaf.path, leaf.kernel, slots, leaf.weights, f"{leaf.bytes / max(leaf.size, 1):.2f}"])
+        if self.spread is not None:
+            told = [
+                "state bytes/device",
+                *("" if leaf.device_bytes is None else f"{leaf.device_bytes:,}" for leaf in self),
+            ]
+            rows = [[*row, cell] for row, cell in zip(rows, told, strict=True)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         total = sum(leaf.bytes for leaf in self)
@@ -57,10 +91,23 @@ class Plan(tuple[LeafPlan, ...]):
         if n := sum(leaf.order_matters for leaf in self):
             copied = "1 leaf is" if n == 1 else f"{n} leaves are"
             lines.append(f"donate the parameters before the state: in the other order {copied} copied")
+        if (spread := self.spread) is not None:
+            here, whole = f"{spread.device_bytes:,} bytes", f"{spread.bytes:,}"
+            lines.append(f"each of {spread.devices} devices has {here} of the state's {whole}")
+            lines.append(f"collectives of a step: {spread.collectives}")
+            lines += [leaf.shared for leaf in self if leaf.shared]
         return "\n".join(lines)
 
 
-def explain(opt: Optimizer, params: Params, grads: Params = None, *, platform: str | None = None) -> Plan:
+def explain(
+    opt: Optimizer,
+    params: Params,
+    grads: Params = None,
+    *,
+    platform: str | None = None,
+    shardings: Any = None,
+    zero: str | None = None,
+) -> Plan:
     """Which kernel steps each leaf under `opt.step`, how it is stored, the bytes of a step, and why not faster.
 
     Args:
@@ -68,6 +115,9 @@ def explain(opt: Optimizer, params: Params, grads: Params = None, *, platform: s
         params: arrays or `jax.ShapeDtypeStruct`s.
         grads: the gradients, if their dtypes are not those of `params`.
         platform: what the program is lowered for, "cpu", "cuda", "rocm" or "tpu"; JAX's default backend if not given.
+        shardings: those of the parameters, see `adamx.state_shardings`; if they are given, or the parameters have some,
+            the plan tells how the state is spread over the mesh.
+        zero: a mesh axis that slots are cut along, too; see there.
 
     Returns:
         A tuple of `LeafPlan`s, largest leaf first, that prints as a table. Nothing is computed or allocated.
@@ -110,5 +160,41 @@ def explain(opt: Optimizer, params: Params, grads: Params = None, *, platform: s
                 )
             )
 
-    jax.eval_shape(trace, params, params if grads is None else grads)
-    return Plan(sorted(plans, key=lambda plan: -plan.size))
+    bare = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), dtype_of(x)), tree)  # noqa: E731
+    jax.eval_shape(trace, bare(params), bare(params if grads is None else grads))
+    spread = None
+    if shardings is not None or zero is not None or has_sharding(params):
+        spread, found = _spread(opt, params, shardings, zero)
+        plans = [plan._replace(device_bytes=found[plan.path][0], shared=found[plan.path][1]) for plan in plans]
+    plan = Plan(sorted(plans, key=lambda plan: -plan.size))
+    plan.spread = spread
+    return plan
+
+
+def _spread(
+    opt: Optimizer, params: Params, shardings: Any, zero: str | None
+) -> tuple[Spread, dict[str, tuple[int, str]]]:
+    """How the state is spread over the mesh, and by the paths of leaves their bytes on a device, and what is wrong."""
+    mesh, weights, parts, _ = placement(opt, params, shardings, zero)
+    paths = [_leaves.show("params", path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    found = dict.fromkeys(paths, (0, ""))
+    whole = here = 0
+    for part in parts:
+        n = part.array.size * part.array.dtype.itemsize
+        own = n // math.prod(size(mesh, names) for names in part.cuts)
+        whole, here = whole + n, here + own
+        if part.owner is not None:
+            path = paths[part.owner]
+            found[path] = (found[path][0] + own, found[path][1] or part.shared or "")
+    gathered = {part.owner for part in parts if part.is_zero}
+    said, rule = [], engine_of(opt).rule
+    if gathered or any(any(weight.cuts) for weight in weights):
+        if rule.measures:
+            said.append("an all-reduce of what the rule measures of all leaves")
+        elif not rule.elementwise:
+            said.append("all-reduces of sums along axes that are cut" if rule.elementwise is False else "unknown ones")
+    if gathered:
+        said.append(f"an all-gather of the new weights of {len(gathered)} leaves")
+    if any(part.shared for part in parts):
+        said.append("gathers of the slots whose groups are shared")
+    return Spread(mesh.size, whole, here, "; ".join(said) or "none"), found

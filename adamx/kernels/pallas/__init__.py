@@ -52,6 +52,8 @@ def unsupported_reason(step: Step) -> str | None:
             return f"{name} is stored in {np.dtype(form.dtype)}, and kernels take float32 and bfloat16"
         if x is not None and stored_shape(x) not in (shape, ()):
             return f"{name} is of shape {stored_shape(x)}, not of the leaf's shape {shape}"
+    if len({form.group for form in step.formats if form.group}) > 1:
+        return "its slots have groups of several sizes"
     size = int(np.prod(shape))
     if not 0 < size < _MAX_SIZE:
         return "there is nothing in it" if size == 0 else "elements are counted in 32 bits"

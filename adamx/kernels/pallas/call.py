@@ -109,10 +109,14 @@ class Kernel:
         return program.results(self._call(Scalars.of(scalars), keys([step]), program.operands(step)), scalars)
 
     def lower(self, step: Step) -> None:
-        """Lower the kernel by itself."""
+        """Lower the kernel by itself, for one device."""
+        from concurrent.futures import ThreadPoolExecutor  # not needed to import adamx
+
         program = self._program
         arguments = jax.eval_shape(lambda: (Scalars.of(program.scalars(step)), keys([step]), program.operands(step)))
-        self._call.trace(*arguments).lower(lowering_platforms=(self._platform,))
+        lower = lambda: self._call.trace(*arguments).lower(lowering_platforms=(self._platform,))  # noqa: E731
+        with ThreadPoolExecutor(1) as thread:  # which is in no `jax.set_mesh`
+            thread.submit(lower).result()
 
 
 class SharedKernel:

@@ -101,6 +101,8 @@ def why_not_alone(step: Step) -> str | None:
     xla_takes_few_passes = not grouped or columns < LANES or columns % LANES == 0
     if xla_takes_few_passes and _lies_transposed(shape):
         return f"arrays of shape {shape} lie transposed and would be copied for a kernel"
+    if 0 < group_of(step) < min(LANES, columns):
+        return f"blocks of groups of {group_of(step)} are narrower than a tile"
     if grouped and rows < SUBLANES:
         return f"arrays of {rows} rows would be cut into blocks of less than a tile"
     if grouped and columns > MOST_GROUPS * LANES:

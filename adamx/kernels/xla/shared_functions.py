@@ -41,7 +41,7 @@ def taken(steps: Sequence[Step | None], take: Take, total: Any) -> list[StepResu
         if len(group) == 1:
             done[group[0]] = take(members[0], total)
             continue
-        step_alike = _Outlined(members[0], take, total, kept_apart)
+        step_alike = _Outlined(OfOneKind(members[0], take, total), kept_apart)
         for i, step in zip(group, members, strict=True):
             done[i] = step_alike(brought(step)._replace(key=next(keys)))
     return done
@@ -52,19 +52,29 @@ def in_a_program() -> bool:
     return isinstance(jax.lax.add(np.int32(0), np.int32(0)), Tracer)
 
 
-class _Outlined:
-    """The step of one leaf as a function of the arrays of any leaf of its kind.
+class OfOneKind:
+    """The step of one leaf, traced as a function of the arrays of any leaf of its kind.
 
-    Numbers that do not depend on the leaf, such as bias corrections, are computed once, outside.
+    Attributes:
+        inside: the function, of a leaf's arrays and of `numbers`.
+        numbers: what does not depend on the leaf, such as bias corrections, computed once, outside.
+        structure: the tree of its results.
     """
 
-    def __init__(self, first: Step, take: Take, total: Any, kept_apart: bool) -> None:
+    def __init__(self, first: Step, take: Take, total: Any) -> None:
         def step(brought: Brought, shared: SharedInputs, total: Any, _: list[Any]) -> StepResult:
             return take(with_brought(first, brought, shared), total)
 
         traced = trace(step, brought(first), first.shared, total)
-        self._numbers, self._out = traced.scalars(), traced.structure
-        self._inside = as_function(traced.inside)
+        self.inside, self.numbers, self.structure = traced.inside, traced.scalars(), traced.structure
+
+
+class _Outlined:
+    """A function of the program that steps one leaf."""
+
+    def __init__(self, step: OfOneKind, kept_apart: bool) -> None:
+        self._numbers, self._out = step.numbers, step.structure
+        self._inside = as_function(step.inside)
         self._call = jax.jit(self._on_each_platform if kept_apart and _CAN_KEEP_APART else self._inside)
 
     def __call__(self, brought: Brought) -> StepResult:
@@ -87,19 +97,26 @@ class _Outlined:
 def _opaque_keys(steps: Sequence[Step]) -> Any:
     """The keys of the leaves' random bits, hidden from constant folding.
 
-    XLA compiles equal loops once, but not loops that differ in a constant. On CPUs a loop that never runs, as the step
-    number is not negative, hides the constants at the cost of a microsecond; elsewhere a barrier does.
+    XLA compiles equal loops once, but not loops that differ in a constant.
     """
     keys = [step.noise.key for step in steps]
     if not any(step.is_random for step in steps) or any(isinstance(key, Tracer) for key in keys):
         return iter(keys)
-    count = steps[0].shared.count
+    return iter(behind_barrier(keys, steps[0].shared.count))
+
+
+def behind_barrier(arrays: Sequence[Any], count: Array) -> list[Array]:
+    """The arrays, none of which is there before all are, and none of which is known when the program is compiled.
+
+    CPUs' compiler drops barriers; there a loop that never runs, as the step number is not negative, is one, at the cost
+    of a microsecond.
+    """
 
     def by_loop() -> list[Any]:
-        turned = lambda carry: (carry[0] + 1, [*carry[1][1:], carry[1][0]])  # noqa: E731
-        return jax.lax.while_loop(lambda carry: carry[0] < 0, turned, (count, keys))[1]
+        other = lambda carry: (carry[0] + 1, [x + x for x in carry[1]])  # noqa: E731
+        return jax.lax.while_loop(lambda carry: carry[0] < 0, other, (count, list(arrays)))[1]
 
     def by_barrier() -> list[Any]:
-        return list(jax.lax.optimization_barrier([jnp.asarray(x) for x in keys]))
+        return list(jax.lax.optimization_barrier([jnp.asarray(x) for x in arrays]))
 
-    return iter(jax.lax.platform_dependent(cpu=by_loop, default=by_barrier))
+    return jax.lax.platform_dependent(cpu=by_loop, default=by_barrier)

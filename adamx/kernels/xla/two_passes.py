@@ -15,36 +15,43 @@ import jax.numpy as jnp
 from ..._annotations import Array
 from ..._leaf import Step, StepResult
 from ...moments import group_largest, stored_shape
-from ...moments.int8 import GROUP
 from ..lowering import Branch, Branches, by_platform
 from ..operands import Packed, pack
 from .shared_functions import Take, in_a_program, taken
+from .stages import taken_in_stages
 
 ACCELERATORS = ("cuda", "rocm", "tpu")
 
 
 def taken_by_platform(steps: Sequence[Step | None], take: Take, total: Any) -> list[StepResult | None]:
-    """The result of `take` for each leaf, in two passes on accelerators; `None` where there is no step."""
+    """The result of `take` for each leaf, in two passes on accelerators; `None` where there is no step.
+
+    Rules that do not take elements one at a time sum over them, which programs for several devices do in stages.
+    """
     given = [step for step in steps if step is not None]
-    if not in_a_program() or not any(has_two_passes(step) for step in given):
+    mixing = not (all(step.rule.elementwise for step in given) or jax.sharding.get_abstract_mesh().manual_axes)
+    if not in_a_program() or not (mixing or any(has_two_passes(step) for step in given)):
         return taken(steps, take, total)
     packed, arrays, _ = pack(given, total)
     like = [_alike(step, take) for step in packed.steps(arrays)[0]]
     operands, structure = jax.tree.flatten(like)
-    ways = [_Way(how, packed, len(operands)) for how in (TwoPasses(take), take)]
-    branches = Branches("xla", (Branch.of(ACCELERATORS, ways[0]), Branch.of(None, ways[1])), len(operands))
-    results = iter(structure.unflatten(by_platform(branches, [*operands, *arrays])))
+    whole = _Way(take, packed, len(operands))
+    if mixing:
+        ways = (Branch(None, whole, False, None), Branch.of(None, whole._replace(taken=taken_in_stages)))
+    else:
+        ways = (Branch.of(ACCELERATORS, whole._replace(take=TwoPasses(take))), Branch.of(None, whole))
+    results = iter(structure.unflatten(by_platform(Branches("xla", ways, len(operands)), [*operands, *arrays])))
     return [None if step is None else next(results) for step in steps]
 
 
 def has_two_passes(step: Step) -> bool:
-    """Whether slots have groups, and the rule's step of an element depends on that element alone."""
-    shape = jnp.shape(step.leaf.g)
+    """Whether slots have groups, all of one size, and the rule's step of an element depends on that element alone."""
+    shape, groups = jnp.shape(step.leaf.g), _groups(step)
     return (
-        any(form.group for form in step.formats)
+        len(groups) == 1
         and step.rule.elementwise is True
         and all(x is None or stored_shape(x) == shape for x in step.leaf.stored)
-        and (shape[-1] < GROUP or shape[-1] % GROUP == 0)
+        and all(shape[-1] < group or shape[-1] % group == 0 for group in groups)
     )
 
 
@@ -65,7 +72,7 @@ class TwoPasses(NamedTuple):
         if not has_two_passes(step):
             return self.take(step, total)
         *rows, length = jnp.shape(step.leaf.g)
-        groups = max(length // GROUP, 1)
+        groups = max(length // _groups(step).pop(), 1)
 
         def by_groups(x: Array) -> Array:
             return jnp.asarray(x).reshape(*rows, groups, x.shape[-1] // groups)
@@ -85,17 +92,30 @@ class TwoPasses(NamedTuple):
         return jax.tree.map(lambda x: x.reshape(*rows, groups * x.shape[-1]), self.take(again, total))
 
 
+def _groups(step: Step) -> set[int]:
+    """The sizes of groups of all slots."""
+    return {form.group for form in step.formats if form.group}
+
+
 class _Way(NamedTuple):
-    """Steps as a function of flat arrays, the first of which only have the types of the results."""
+    """Steps as a function of flat arrays, the first of which only have the types of the results.
+
+    Attributes:
+        take: what computes a result.
+        packed: the steps.
+        results: the number of arrays of all results.
+        taken: computes all results by `take`.
+    """
 
     take: Take
     packed: Packed
     results: int
+    taken: Callable[[Sequence[Step | None], Take, Any], Sequence[StepResult | None]] = taken
 
     def __call__(self, *arrays: Array) -> list[Array]:
         """The arrays of all results."""
         steps, total = self.packed.steps(arrays[self.results :])
-        return jax.tree.leaves(taken(steps, self.take, total))
+        return jax.tree.leaves(self.taken(steps, self.take, total))
 
 
 def _alike(step: Step, take: Take) -> StepResult:

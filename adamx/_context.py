@@ -1,0 +1,83 @@
+"""What a rule's step may use besides gradient and slots."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ._annotations import Array, Scalar
+from ._math import abs_sq, added_up, varying
+
+
+@dataclasses.dataclass(frozen=True)
+class StepContext:
+    """What a rule's `step` may use besides gradient and slots.
+
+    Attributes:
+        t: the number of the step, from 1; a real floating scalar of the precision that the rule computes in.
+        params: the leaf of the parameters, or `None` if the caller gave none. Read it as `p`.
+        decays: whether the weight-decay mask covers this leaf.
+        total: the rule's `measure`, summed over all leaves.
+        dtype: the dtype that the parameter is stored in.
+        axis_names: the step's `axis_name`: `sum`, `mean`, `norm` and `rms` are of whole leaves, of which it has parts.
+        in_stages: whether leaves may be cut over devices, where a sum that needs the result of another costs time.
+    """
+
+    t: Array
+    params: Array | None
+    decays: bool = True
+    total: Any = None
+    dtype: Any = None
+    axis_names: tuple[str, ...] = ()
+    in_stages: bool = False
+
+    @property
+    def p(self) -> Array:
+        """The leaf of the parameters."""
+        if self.params is None:
+            raise ValueError("this transformation reads the parameters: call `update(grads, state, params)`")
+        return self.params
+
+    def params_after(self, update: Array) -> Array:
+        """The parameter after `update` has been added, rounded as it will be stored."""
+        return (self.p + update).astype(self.dtype).astype(self.p.dtype)
+
+    def sum(self, x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
+        """The sum of an array that is cut like the leaf, of all elements or along an axis.
+
+        Raises:
+            ValueError: it is along an axis, of a part of a leaf: nothing tells whether it is cut along this one.
+        """
+        if axis not in (None, ()) and varying([x]).intersection(self.axis_names):
+            raise ValueError(
+                f"{', '.join(self.axis_names)}: this rule sums along an axis of a leaf of which jax.shard_map shows a "
+                f"part of shape {x.shape}; step it under jax.jit, where XLA knows how sharded arrays are cut"
+            )
+        return added_up(jnp.sum(x, axis, keepdims=keepdims), self.axis_names)
+
+    def mean(self, x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
+        """The mean, as `sum`; 0 of no elements."""
+        total = self.sum(x, axis)
+        return total / max(self.size(x) // max(total.size, 1), 1)
+
+    def size(self, x: Array) -> int:
+        """The number of elements of all of an array that is cut like the leaf."""
+        return x.size * math.prod(jax.lax.axis_size(name) for name in varying([x]).intersection(self.axis_names))
+
+    def norm(self, x: Array) -> Array:
+        """The Euclidean norm over all elements."""
+        return jnp.sqrt(self.sum(abs_sq(x)))
+
+    def rms(self, x: Array) -> Array:
+        """The root of the mean square over all elements; 0 of no elements."""
+        return jnp.sqrt(self.mean(abs_sq(x)))
+
+    def decays_by(self, weight_decay: Scalar) -> bool:
+        """Whether this leaf decays: the mask covers it, and `weight_decay` is not the Python number 0."""
+        return self.decays and not (isinstance(weight_decay, (int, float)) and weight_decay == 0)
+
+    def decay(self, weight_decay: Scalar) -> Any:
+        """λ p if this leaf decays, else 0."""
+        return weight_decay * self.p if self.decays_by(weight_decay) else 0.0

@@ -1,0 +1,91 @@
+"""The state of an optimizer as another one stores it that keeps the same slots."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .. import _leaves
+from .._annotations import Array, Params
+from .._check import validate_leaf, validate_state
+from .._engine import Engine
+from .._layout import wide_dtype
+from .._leaf import Leaf
+from .._transform import Optimizer, engine_of
+from .._variables import inside, outside, without_variables
+from .._weights import is_narrow
+from ..moments import stored_shape
+from .parts import map_states, select_part
+
+
+def convert_state(state: Any, from_: Optimizer, to: Optimizer, params: Params) -> Any:
+    """The state of `from_` as `to` stores it, to go on with: a checkpoint of float32 in an int8 run, and back.
+
+    The two are of the same rule and differ in `moments`, the size of groups, `mu_dtype` or `weights`. Slots that both
+    store alike keep their arrays; others are decoded and encoded as a step of `to` would have: see `pack_state` for
+    what that costs. It can be jitted, over whole leaves only: a part of one would be taken for a small leaf.
+
+    Args:
+        state: a state of `from_`, or a tree in which all adamx states are its: a chain's, of `optax.MultiSteps`, a
+            monitor's. What else is in it is left alone, and variables of NNX stay around what they hold.
+        from_: the optimizer that made the state; of a chain or partition the part that is adamx's.
+        to: the optimizer that will go on with it.
+        params: the parameters, or `jax.ShapeDtypeStruct`s like them if both have the same `weights`. Residuals of
+            other `weights` are made anew from the master weights, which lose what the new ones cannot hold: without
+            any, all that rounding took. To make parameters narrow or wide, take `from_master` and `master_params`.
+
+    Raises:
+        ValueError: a leaf of the state is not as `from_` stores it, or of other parameters; `to` keeps other slots.
+        TypeError: one of the two is not an adamx optimizer.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> exact, small = adamx.adam(1e-3), adamx.adam(1e-3, moments=adamx.Int8(group=64))
+    >>> params = jnp.ones((64, 64))
+    >>> params, state = exact.step(params, exact.init(params), params)
+    >>> params, state = small.step(params, adamx.convert_state(state, exact, small, params), params)
+    >>> adamx.convert_state(state, small, exact, params).slots.nu.dtype
+    dtype('float32')
+    """
+    old, new = engine_of(from_), engine_of(to)
+
+    def of(part: Any) -> Any:
+        own = without_variables(part)
+        leaves = _leaves.flatten(select_part(params, old, own), "params")
+        validate_state(own, new.layout, new.varying, new.rule)
+        rows, residuals = old.rows(leaves, own)
+        for i, (path, p) in enumerate(zip(leaves.paths, leaves.arrays, strict=True)):
+            if p is not None:
+                before, after = (engine.rounding if is_narrow(p) else None for engine in (old, new))
+                leaf = Leaf(path, p, p, rows[i], True, before, residuals[i])
+                validate_leaf(leaf, old.layout)
+                rows[i], residuals[i] = _slots(leaf, old, new, own.count), _residual(leaf, old, new)
+                validate_leaf(leaf._replace(stored=rows[i], rounding=after, residual=residuals[i]), new.layout)
+        columns = [outside(column) for column in old.layout.tree.flatten_up_to(part.slots)]
+        trees = [jax.tree.structure(column, is_leaf=_leaves.is_stored) for column in columns]
+        slots = [inside(tree.unflatten([row[i] for row in rows])) for i, tree in enumerate(trees)]
+        kept = [*trees, leaves.tree][0].unflatten(residuals) if jax.tree.leaves(residuals) else ()
+        return part._replace(slots=new.layout.tree.unflatten(slots), residuals=kept)
+
+    return map_states(of, state)
+
+
+def _slots(leaf: Leaf, old: Engine, new: Engine, count: Array) -> list[Any]:
+    """The stored slots, those unchanged that both store alike."""
+    wide, names = wide_dtype(leaf.p), range(len(leaf.stored))
+    alike = [[(x.layout.formats[i], x.layout.own_dtype(i)) for i in names] for x in (old, new)]
+    values = old.layout.decode(leaf.stored, old.layout.formats_stored(leaf.stored, wide), wide)
+    shapes = [None if x is None else stored_shape(x) for x in leaf.stored]
+    forms = new.layout.formats_of(jnp.shape(leaf.p), shapes, wide)
+    made = new.layout.encode(old.layout.tree.flatten_up_to(values), forms, new.noise(leaf.path, count))
+    return [x if a == b else y for x, y, a, b in zip(leaf.stored, made, *alike, strict=True)]
+
+
+def _residual(leaf: Leaf, old: Engine, new: Engine) -> Array | None:
+    """The rounding error of the master weight under the new mode."""
+    if old.weights == new.weights:
+        return leaf.residual
+    if new.rounding is None or not is_narrow(leaf.p):
+        return None
+    p = jnp.asarray(leaf.p)
+    master = p.astype(jnp.float32) if old.rounding is None else old.rounding.master(p, leaf.residual)
+    return new.rounding.residual(master, p)

@@ -1,0 +1,131 @@
+"""A state filled with arrays that another library has kept."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _leaves
+from .._annotations import Array
+from .._engine import State, resolved
+from .._layout import encoded, wide_dtype
+from .._math import dtype_of
+from .._rule import Modifier
+from .._weights import Rounding
+from ..moments import stored_shape
+from .parts import Place
+
+
+class Kept(NamedTuple):
+    """Where another library keeps a slot, as a rule declares it.
+
+    Attributes:
+        name: the type of the state and its field, "ScaleByAdamState.mu", or the field alone.
+        ours: the slot as a function of what is kept, in the slots' places; `None` if it is kept as it is.
+        theirs: the inverse, a function of the slots.
+    """
+
+    name: str
+    ours: Callable[[Any], Array] | None = None
+    theirs: Callable[[Any], Array] | None = None
+
+
+def kept_by(place: Place, attribute: str, library: str) -> list[Kept | None]:
+    """Where `library` keeps each slot, as the rule declares it in `attribute`."""
+    rule, layout = place.engine.rule, place.engine.layout
+    while isinstance(rule, Modifier) and getattr(rule, attribute) is None:
+        rule = rule.rule
+    declared = getattr(rule, attribute)
+    if declared is None or len(declared) != len(layout.slots):
+        raise ValueError(
+            f"{library} has no optimizer that keeps what this {type(rule).__name__} does, {', '.join(layout.names)}: "
+            "start with `init(params)`"
+        )
+    return [Kept(x) if isinstance(x, str) else None if x is None else Kept(*x) for x in declared]
+
+
+class Found(NamedTuple):
+    """An array for a slot of one leaf, and where it was found."""
+
+    x: Any
+    at: str
+
+
+def spread(leaves: _leaves.Leaves, tree: Any, at: str) -> list[Found]:
+    """The array of `tree` for each leaf; one array by itself is every leaf's."""
+    pairs = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_leaves.is_none)[0]
+    if len(pairs) == 1 and not pairs[0][0]:
+        return [Found(jnp.array(tree), at) for _ in leaves.paths]  # buffers of their own: one cannot be donated twice
+    found = {_leaves.show("", path): x for path, x in pairs}
+    wanted = dict.fromkeys(_leaves.show("", path) for path in leaves.paths)
+    for name in (*wanted, *found):
+        if name not in found:
+            raise ValueError(f"{at} has nothing for params{name}: give the parameters that the state is of")
+        if name not in wanted:
+            raise ValueError(f"{at}{name} is of no parameter: give the parameters that the state is of")
+    return [Found(found[name], at + name) for name in wanted]
+
+
+def filled(place: Place, kept: list[Kept | None], found: Sequence[Sequence[Found | None]], count: Any) -> State:
+    """The state of `place` with these arrays in its slots, each in its format."""
+    engine, layout = place.engine, place.engine.layout
+    leaves = _leaves.flatten(place.params, "params")
+    likes, residuals = engine.rows(leaves, place.like)
+    rows, count = [], jnp.asarray(count, place.like.count.dtype)
+    for j, (path, p, like) in enumerate(zip(leaves.paths, leaves.arrays, likes, strict=True)):
+        row: list[Any] = [None] * len(like)
+        for i, x in enumerate(like):
+            if x is not None:
+                name = f"{layout.names[i]} of {_leaves.show('params', path)}"
+                y = _fitted(found[i][j], stored_shape(x), layout.dtype(i, wide_dtype(p)), name)
+                # Optax's start of the weights may be the weights themselves, which are donated beside the state.
+                row[i] = jnp.array(y) if layout.slots[i].like_weights else y
+        if p is not None:
+            row, noise = translated(place, [k and k.ours for k in kept], row), engine.noise(path, count)
+            forms = layout.formats_of(jnp.shape(p), [None if x is None else x.shape for x in row], wide_dtype(p))
+            if any(form.code for form in forms):
+                row = encoded(layout, tuple(forms), row, noise.key, noise.step)
+            else:
+                row = layout.encode(row, forms, noise)
+        rows.append(row)
+    if any(r is not None for r in residuals):
+        rounding = cast(Rounding, engine.rounding)
+        pairs = zip(leaves.arrays, residuals, strict=True)
+        kept_beside = leaves.rebuild([None if p is None or r is None else rounding.start(p) for p, r in pairs])
+    else:
+        kept_beside = ()
+    return State(count, engine.slots(leaves, rows), _products(place, count), kept_beside)
+
+
+def _fitted(found: Found | None, shape: tuple[int, ...], dtype: np.dtype, name: str) -> Array:
+    x, at = found or (None, "the state")
+    kinds = (jnp.floating, jnp.complexfloating) if dtype.kind == "c" else (jnp.floating,)
+    if x is None or jnp.shape(x) != shape or not any(jnp.issubdtype(dtype_of(x), kind) for kind in kinds):
+        form = "None" if x is None else f"{dtype_of(x).name}{list(jnp.shape(x))}"
+        raise ValueError(
+            f"{at} is {form}, but {name} is {dtype.name}{list(shape)}: the state is of other parameters, or of an "
+            "optimizer with other options"
+        )
+    return jnp.asarray(x).astype(dtype)
+
+
+def translated(place: Place, to: list[Callable[[Any], Array] | None], row: list[Any]) -> list[Any]:
+    """The slots of one leaf, some replaced by functions of all."""
+    layout = place.engine.layout
+    apart = layout.apart and any(x is not None and jnp.iscomplexobj(x) for x in row)
+    row = layout.parts(row) if apart else row
+    slots = layout.tree.unflatten(row)
+    new = [x if f is None or x is None else f(slots) for x, f in zip(row, to, strict=True)]
+    return layout.wholes(new) if apart else new
+
+
+def _products(place: Place, count: Array) -> Any:
+    """The products of the decay rates that follow schedules, up to step `count`."""
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), place.like.log_products)
+    if not zeros:
+        return zeros
+    return jax.lax.fori_loop(
+        0, count, lambda i, so_far: resolved(place.engine.rule, State(i, (), so_far), i + 1)[1], zeros
+    )
