@@ -58,5 +58,8 @@ def test_parts_draw_the_bits_of_the_whole_leaf(weights):
     check_parts(opt, [*SIZES.values(), *THIN.values()])
 
 
-def test_parts_of_whole_groups_have_the_codes_of_the_whole_leaf():
-    check_parts(adamx.adamw(1e-2, moments="int8", weights="split8", kernel="native"), SIZES.values())
+@pytest.mark.parametrize("groups", [(128, 128), (64, 32)])
+def test_parts_of_whole_groups_have_the_codes_of_the_whole_leaf(groups):
+    moments = [adamx.Int8(group=group) for group in groups]
+    sizes = [*SIZES.values(), *((rows, 2, groups[0]) for rows in (1, 2))]
+    check_parts(adamx.adamw(1e-2, moments=moments, weights="split8", kernel="native"), sizes)
