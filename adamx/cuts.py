@@ -111,7 +111,8 @@ def said_by(box: Any) -> PartitionSpec:
     """What the metadata of a box say, translated by the logical rules that it has or that are set."""
     if not hasattr(box, "get_partition_spec"):
         return without_variables(sys.modules["flax.nnx"].get_partition_spec(box))
-    linen, rules = sys.modules.get("flax.linen"), getattr(box, "rules", None)
+    linen: Any = sys.modules.get("flax.linen")
+    rules = getattr(box, "rules", None)
     if isinstance(box, getattr(linen, "LogicallyPartitioned", ())) and (rules or linen.get_logical_axis_rules()):
         return linen.logical_to_mesh_axes(box.names, rules)
     return box.get_partition_spec()

@@ -22,6 +22,7 @@ from .backend import SQUARE as SQUARE
 from .backend import UPDATE as UPDATE
 from .backend import Backend
 from .backend import Summed as Summed
+from .clip import gradient_factor as gradient_factor
 from .lowering import Branch, Branches, by_platform
 from .manual import named_axes as named_axes
 from .offload import in_turns
@@ -34,8 +35,6 @@ from .placement import beside as beside
 from .placement import keeping_types
 from .placement import refuse_shared_groups as refuse_shared_groups
 from .sums import Reference, Table, summed
-from .xla import norm as norm
-from .xla import opaque as opaque
 
 BACKENDS: tuple[Backend, ...] = (cpu.BACKEND, pallas.GPU, pallas.TPU, xla.BACKEND)
 """In order of preference; the last supports every step on every platform."""
