@@ -1,9 +1,9 @@
 """How much of the state does a device hold, and what do devices exchange in a step? By how weights are cut.
 
-`python -m benchmarks.scaling [--parts formats sums] [--devices N]`. Steps of a transformer's block are compiled for N devices
-of the CPU, and the exchanges in XLA's optimised program counted: those of the optimizer alone, as gradients come
-sharded like the weights (with ZeRO-1 like the state). Where the TPU's compiler is installed, GPT-2 under FSDP is
-compiled for sixteen v5e.
+`python -m benchmarks.scaling [--parts formats sums] [--devices N]`. Steps of a transformer's block are compiled for N
+devices of the CPU, and the exchanges in XLA's optimised program counted: those of the optimizer alone, as gradients come
+cut like the weights (with ZeRO-1 like the state). GPT-2 under FSDP is compiled for sixteen v5e, for which the TPU's
+compiler has to be installed.
 """
 
 import argparse
@@ -118,10 +118,10 @@ class Case(NamedTuple):
     grads: Any
 
     @classmethod
-    def of(cls, strategy: str, contender: Contender, shapes: Shapes, devices: list[Any]) -> "Case":
+    def of(cls, strategy: str, contender: Contender, shapes: Shapes, devices: list[Any], kind: AxisType) -> "Case":
         """Nothing is allocated."""
         spec, zero, memory_kind = STRATEGIES[strategy]
-        mesh = Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+        mesh = Mesh(np.array(devices), (AXIS,), axis_types=(kind,))
         at = {name: NamedSharding(mesh, spec(name, shape)) for name, shape in shapes.items()}
         params = placed({name: jax.ShapeDtypeStruct(shape, contender.dtype) for name, shape in shapes.items()}, at)
         cut = adamx.state_shardings(adamx.adam(1e-3), params, zero=zero).slots.mu
@@ -141,9 +141,11 @@ def shardings(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.sharding, tree)
 
 
-def measure(strategy: str, contender: Contender, shapes: Shapes, devices: list[Any]) -> Row:
+def measure(
+    strategy: str, contender: Contender, shapes: Shapes, devices: list[Any], kind: AxisType = AxisType.Auto
+) -> Row:
     """What a device holds of the state, in bytes, all devices' share of it, and what is exchanged in a step."""
-    case = Case.of(strategy, contender, shapes, devices)
+    case = Case.of(strategy, contender, shapes, devices, kind)
     program = case.jitted(contender.step).lower(*case).compile()
     found = hlo.exchanges(program.as_text())
     state = jax.tree.leaves(case.state)
@@ -187,7 +189,7 @@ def kernels() -> dict[str, dict[str, Any]]:
 
 def timed(contender: Contender, millions: int = 16, rounds: int = 11) -> dict[str, Any]:
     """Medians of each way and of the ratio in each round."""
-    case = Case.of("FSDP, first axis", contender, {"w": (millions * 1024, 1024)}, jax.devices())
+    case = Case.of("FSDP, first axis", contender, {"w": (millions * 1024, 1024)}, jax.devices(), AxisType.Auto)
     specs = jax.tree.map(lambda x: x.sharding.spec, tuple(case))
     mesh = case.params["w"].sharding.mesh
     mapped = jax.shard_map(contender.step, mesh=mesh, in_specs=specs, out_specs=specs[:2])

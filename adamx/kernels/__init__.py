@@ -27,6 +27,7 @@ from .lowering import Branch, Branches, by_platform
 from .manual import named_axes as named_axes
 from .offload import in_turns
 from .offload import measures as measures
+from .offload import on_device as on_device
 from .operands import Applied, pack, unpack
 from .partitioned import MIN_SIZE, apply_by_parts, apply_on_mesh, explicit_mesh
 from .partitioned import part_here as part_here
