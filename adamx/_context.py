@@ -21,8 +21,7 @@ class StepContext:
         decays: whether the weight-decay mask covers this leaf.
         total: the rule's `measure`, summed over all leaves.
         dtype: the dtype that the parameter is stored in.
-        axis_names: axes of the mesh of a `jax.shard_map` along which leaves are cut; what is summed by `sum`, `mean`,
-            `norm` and `rms` is then the whole leaf. Outside of it every sum is.
+        axis_names: the step's `axis_name`: `sum`, `mean`, `norm` and `rms` are of whole leaves, of which it has parts.
         in_stages: whether leaves may be cut over devices, where a sum that needs the result of another costs time.
     """
 

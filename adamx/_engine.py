@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,6 @@ import numpy as np
 from . import _leaves, kernels
 from ._annotations import Array, AxisName, DecayRate, Params, Scalar
 from ._check import leaf_kind, validate_leaf, validate_state
-from ._clip import gradient_factor
 from ._layout import Layout, wide_dtype
 from ._leaf import Leaf, SharedInputs, Step
 from ._math import Varying, compensated_add, log_beta
@@ -147,17 +146,13 @@ class Engine:
             raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")
         leaves = _leaves.flatten(grads, "grads")
         names = kernels.named_axes(axis_name)
-        work = self.prepare(leaves, state, params, gradient_factor(leaves.arrays, clip_norm, grad_scale, names), names)
+        scale = kernels.gradient_factor(leaves.arrays, clip_norm, grad_scale, names)
+        work = self.prepare(leaves, state, params, scale, names)
         done = kernels.apply(self.kernel, work.steps, work.total)
         return self._finish(leaves, work, done, work.parameters)
 
     def prepare(
-        self,
-        leaves: _leaves.Leaves,
-        state: Any,
-        params: Params,
-        grad_scale: Array | None = None,
-        axis_names: tuple[str, ...] = (),
+        self, leaves: _leaves.Leaves, state: Any, params: Params, scale: Array | None = None, names: Sequence[str] = ()
     ) -> PreparedStep:
         """Validate all inputs and match them leaf by leaf."""
         rows, kept = self.rows(leaves, state)
@@ -172,7 +167,7 @@ class Engine:
             decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays) if params is None else params)
         count = _increment(state.count)
         current, products = resolved(self.rule, state, count)
-        now = SharedInputs(current, count, grad_scale, (axis_names, False))
+        now = SharedInputs(current, count, scale, (names, False))
         steps: list[Step | None] = []
         checked: set[Hashable] = set()
         for path, g, p, row, decay, residual in zip(

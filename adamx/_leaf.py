@@ -56,13 +56,7 @@ class SharedInputs:
         sums: `axis_names` and `in_stages` of `StepContext`.
     """
 
-    def __init__(
-        self,
-        rule: Rule[Any],
-        count: Array,
-        grad_scale: Array | None = None,
-        sums: tuple[tuple[str, ...], bool] = ((), False),
-    ) -> None:
+    def __init__(self, rule: Rule[Any], count: Array, grad_scale: Array | None = None, sums: Any = ((), False)) -> None:
         self.count, self.grad_scale, self.sums = count, grad_scale, sums
         self.rule_as_given = rule
         self._made: dict[Any, Any] = {}

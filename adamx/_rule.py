@@ -104,7 +104,8 @@ class Rule(Generic[Slots]):
         Args:
             g: the gradient, at least float32.
             s: the slots of this leaf, each of at least float32 and `g`'s shape unless its `init` says otherwise.
-            at: the step's number and the parameter.
+            at: the step's number and the parameter. Sums over the leaf's elements are `at.sum(x)` and its like: where a
+                step is given `axis_name`, `x` is a part.
         """
         raise TypeError(f"{type(self).__name__} defines no `step(self, g, s, at)`")
 
@@ -118,7 +119,7 @@ class Rule(Generic[Slots]):
         return type(self).measure is not Rule.measure
 
     def measure(self, g: Array, s: Slots, at: StepContext) -> Any:
-        """Scalars of one leaf whose sum over all leaves `step` finds in `at.total`; `None` if the rule needs none."""
+        """Scalars, sums of one leaf, whose sum over all leaves `step` finds in `at.total`; `None` if it needs none."""
         del g, s, at
 
 

@@ -40,8 +40,9 @@ def with_names(state: Any, tx: optax.GradientTransformation, params: Params) -> 
         names = _names(box)
 
         def name(axis: Axis | None, cut: Any) -> Any:
-            kept = axis is not None and axis[1] < len(names) and (cut or not found.weights[axis[0]].cuts[axis[1]])
-            return names[axis[1]] if kept else None
+            if axis is None or axis[1] >= len(names) or (found.weights[axis[0]].cuts[axis[1]] and not cut):
+                return None
+            return names[axis[1]]
 
         return _box(box, x, names and tuple(map(name, part.axes, part.cuts)))
 

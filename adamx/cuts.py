@@ -45,7 +45,9 @@ def weights_of(params: Params, shardings: Any) -> tuple[Any, list[Weight]]:
     ]
     if any(is_variable(box) for _, box in pairs):  # what has no metadata is on all devices then, as Flax has it
         said = [(name, x, PartitionSpec() if one is None else one) for name, x, one in said]
-    mesh = _mesh((name, one) for name, _, one in said)
+    known = [(name, one) for name, _, one in said if isinstance(one, NamedSharding)]
+    own = [(name, x.sharding) for name, x, _ in said if isinstance(getattr(x, "sharding", None), NamedSharding)]
+    mesh = _mesh(known or own)
     return mesh, [_weight(mesh, *each) for each in said]
 
 
@@ -76,7 +78,7 @@ def _weight(mesh: Any, name: str, x: Any, said: Any) -> Weight:
 
 def _mesh(said: Iterable[tuple[str, Any]]) -> Any:
     """The one mesh of all shardings; that of `jax.set_mesh` if only specs are given."""
-    meshes = {one.mesh: name for name, one in said if isinstance(one, NamedSharding)}
+    meshes = {one.mesh: name for name, one in said}
     if len(meshes) > 1:
         (one, here), (other, there), *_ = meshes.items()
         raise ValueError(f"{here} is on {one}, but {there} on {other}: put all parameters on one mesh")
@@ -109,7 +111,8 @@ def said_by(box: Any) -> PartitionSpec:
     """What the metadata of a box say, translated by the logical rules that it has or that are set."""
     if not hasattr(box, "get_partition_spec"):
         return without_variables(sys.modules["flax.nnx"].get_partition_spec(box))
-    linen, rules = sys.modules.get("flax.linen"), getattr(box, "rules", None)
+    linen: Any = sys.modules.get("flax.linen")
+    rules = getattr(box, "rules", None)
     if isinstance(box, getattr(linen, "LogicallyPartitioned", ())) and (rules or linen.get_logical_axis_rules()):
         return linen.logical_to_mesh_axes(box.names, rules)
     return box.get_partition_spec()

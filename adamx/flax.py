@@ -2,10 +2,10 @@
 
 Drop-in subclasses. With an adamx optimizer the change of a weight is rounded once, narrow weights follow the `weights`
 mode, and on a CPU a step is one pass over memory. With any other Optax transformation they behave as Flax's classes.
-Where parameters have names of axes, as `with_partitioning` gives them, each array of the state has those of its own.
 """
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 from flax.training import train_state
 
-from ._annotations import Params, Scalar
+from ._annotations import AxisName, Params, Scalar
 from ._names import refuse_step_words
 from ._transform import Optimizer as _Optimizer
 from ._variables import is_variable, without_variables
@@ -46,6 +46,11 @@ def _refuse_unread(tx: optax.GradientTransformation, given: dict[str, Any]) -> N
         raise TypeError(f"{', '.join(given)}: the transformation's update does not read it ({error})") from None
 
 
+def _moving(tree: Params) -> Params:
+    """The part of parameters or gradients that the optimizer moves."""
+    return tree["params"] if isinstance(tree, Mapping) and _OVERWRITE in tree else tree
+
+
 def take_step(
     tx: optax.GradientTransformation, grads: Params, state: Any, params: Params, **extra_args: Any
 ) -> tuple[Params, Any]:
@@ -60,6 +65,9 @@ def take_step(
 class TrainState(train_state.TrainState):
     """`flax.training.train_state.TrainState` whose `apply_gradients` calls the optimizer's `step`.
 
+    Each array of `opt_state` has the names of its own axes, of those that `nn.with_partitioning` or
+    `nn.with_logical_partitioning` gave the parameter: `nn.get_partition_spec` reads them.
+
     >>> import adamx, adamx.flax, jax.numpy as jnp
     >>> state = adamx.flax.TrainState.create(apply_fn=None, params={"w": jnp.ones(2)}, tx=adamx.adam(0.5))
     >>> state = state.apply_gradients(grads={"w": jnp.array([3.0, -4.0])})
@@ -71,32 +79,36 @@ class TrainState(train_state.TrainState):
     def create(cls, *, apply_fn: Any, params: Params, tx: optax.GradientTransformation, **kwargs: Any) -> "TrainState":
         """A train state before the first step; see `flax.training.train_state.TrainState`."""
         state = super().create(apply_fn=apply_fn, params=params, tx=tx, **kwargs)
-        moving = params["params"] if _OVERWRITE in params else params
-        step = beside(jax.tree.leaves(params), jnp.zeros([], jnp.int32))
-        return state.replace(step=step, opt_state=with_names(state.opt_state, tx, moving))
+        step = beside(jax.tree.leaves(params), jnp.zeros([], jnp.int32))  # a Python 0 is of another type than it + 1
+        return state.replace(step=step, opt_state=with_names(state.opt_state, tx, _moving(params)))
 
     def apply_gradients(
-        self, *, grads: Params, clip_norm: Scalar | None = None, grad_scale: Scalar | None = None, **kwargs: Any
+        self,
+        *,
+        grads: Params,
+        clip_norm: Scalar | None = None,
+        grad_scale: Scalar | None = None,
+        axis_name: AxisName = None,
+        **kwargs: Any,
     ) -> "TrainState":
         """The state after one step.
 
         Args:
             grads: the gradients, shaped like `params`.
-            clip_norm: see `adamx.Optimizer.step`; with adamx optimizers only.
-            grad_scale: a factor of the gradients; with adamx optimizers only.
+            clip_norm: see `adamx.Optimizer.step`, as of the next two; with adamx optimizers only.
+            grad_scale: a factor of the gradients.
+            axis_name: inside `jax.shard_map`, the axes of its mesh along which leaves are cut.
             **kwargs: attributes of the train state to replace.
 
         Raises:
-            TypeError: `clip_norm` or `grad_scale` with a transformation that has no `step`.
+            TypeError: one of these three with a transformation that has no `step`.
         """
-        given = {"clip_norm": clip_norm, "grad_scale": grad_scale}
+        given = {"clip_norm": clip_norm, "grad_scale": grad_scale, "axis_name": axis_name}
         inside = {name: x for name, x in given.items() if x is not None}
         if inside and not isinstance(self.tx, _Optimizer):
-            raise TypeError("clip_norm and grad_scale are adamx's: chain optax.clip_by_global_norm in front of tx")
-        moving, gradients = self.params, grads
-        if _OVERWRITE in grads:
-            moving, gradients = self.params["params"], grads["params"]
-        bare = map(without_variables, (gradients, self.opt_state, moving))
+            raise TypeError(f"adamx's alone read {', '.join(inside)}: chain optax.clip_by_global_norm in front of tx")
+        moving = _moving(self.params)
+        bare = map(without_variables, (_moving(grads), self.opt_state, moving))
         params, opt_state = (
             jax.tree.unflatten(jax.tree.structure(was), jax.tree.leaves(new))
             for new, was in zip(take_step(self.tx, *bare, **inside), (moving, self.opt_state), strict=True)
@@ -119,8 +131,13 @@ class Optimizer(nnx.Optimizer):
     >>> bool(loss(model) < before)
     True
 
-    A state may be assigned to `opt_state`, with or without NNX variables around its arrays. What `nnx.state(optimizer)`
-    returned is restored by `nnx.update(optimizer, saved)`.
+    A state may be assigned to `opt_state`, with or without NNX variables around its arrays, or given as `opt_state=` to
+    begin with it. What `nnx.state(optimizer)` returned is restored by `nnx.update(optimizer, saved)`.
+
+    Each array of the state has the names of its own axes, of those that `nnx.with_partitioning` gave the parameter, in
+    its variable's `out_sharding`: `nnx.get_named_sharding` reads them. (Flax's class gives all of them the parameter's,
+    which slots of fewer axes refuse.) A parameter with `optimizer_sharding` is stepped where its slots are, and then
+    gathered.
     """
 
     def __init__(
@@ -131,7 +148,7 @@ class Optimizer(nnx.Optimizer):
 
         super().__init__(model, optax.GradientTransformation(init, tx.update), wrt=wrt, **kwargs)
         self.tx = tx
-        _put(self.step, beside(jax.tree.leaves(nnx.state(model, wrt)), self.step[...]))
+        _put(self.step, beside(jax.tree.leaves(self.opt_state), self.step[...]))
 
     @classmethod
     def from_master(
@@ -195,8 +212,8 @@ class Optimizer(nnx.Optimizer):
         Args:
             model: the model that the optimizer was made for.
             grads: the gradients from `nnx.grad`.
-            **kwargs: `clip_norm` and `grad_scale` of `adamx.Optimizer.step`; with a transformation that has no
-                `step`, the keywords of its `update`.
+            **kwargs: `clip_norm`, `grad_scale` and `axis_name` of `adamx.Optimizer.step`; with a transformation that
+                has no `step`, the keywords of its `update`.
 
         Returns:
             The change of the parameters; under `nnx.jit` it costs nothing if it is not used.

@@ -43,10 +43,12 @@ def state_shardings(
         shardings: those of the parameters: a tree like these, or the top of one, of `NamedSharding`s, or of
             `PartitionSpec`s on the mesh of `jax.set_mesh`.
         zero: a mesh axis that weights are replicated over, along which slots of their shape are cut, too (ZeRO-1): by
-            the first axis that it divides, groups of coded slots kept whole. Slots of a weight that has no such axis
-            are not cut, nor are smaller ones, such as factored moments.
+            the first axis that it divides, one that is not cut yet if there is any, groups of coded slots kept whole.
+            Slots of a weight that has no such axis are not cut, nor are smaller ones, such as factored moments.
         memory_kind: the memory of arrays that have axes of a weight, such as "pinned_host"; or a function that maps the
-            path of such an array, as in "slots/mu/dense/kernel", to its memory, or to `None` for the devices' own.
+            path of such an array, as in "slots/mu/dense/kernel", to its memory, or to `None` for the devices' own. A
+            step by adamx fetches what is in "pinned_host" leaf by leaf and sends it back, few leaves at a time; what
+            other transformations keep they can only use on the device.
 
     Returns:
         `NamedSharding`s, in a tree like `jax.eval_shape(opt.init, params)`.
@@ -76,7 +78,7 @@ def state_shardings(
         )
 
     def sharding(part: Part) -> NamedSharding:
-        kind = memory_kind if any(part.axes) else None
+        kind = None if part.owner is None else memory_kind
         if callable(kind):
             kind = kind(jax.tree_util.keystr(part.path, simple=True, separator="/"))
         return NamedSharding(mesh, _spec(mesh, part.cuts), memory_kind=kind)
@@ -105,6 +107,11 @@ class Part(NamedTuple):
     is_zero: bool = False
     shared: str | None = None
 
+    @property
+    def owner(self) -> int | None:
+        """The weight whose axes it has; `None` if it has none."""
+        return next((axis[0] for axis in self.axes if axis is not None), None)
+
 
 class Placement(NamedTuple):
     """How a state stands on a mesh: the weights, the state's arrays in order, and the tree that these form."""
@@ -125,29 +132,35 @@ def placement(opt: Any, params: Params, shardings: Any, zero: str | None) -> Pla
     for part in parts:
         groups.setdefault(part.axes[-1] if part.group else None, set()).add(part.group)
 
-    def divides(i: int, axis: int) -> bool:
-        n, by = weights[i].shape[axis], size(mesh, (*weights[i].cuts[axis], zero))
-        return n > 0 and n % by == 0 and not any(shared_groups(group, n, by) for group in groups.get((i, axis), ()))
+    def is_whole(part: Part) -> bool:
+        return part.owner is not None and len({*part.axes} - {None}) == len(weights[part.owner].shape)
 
-    added: set[Axis] = set()
+    def allows(i: int, axis: int) -> bool:
+        n, own = weights[i].shape[axis], weights[i].cuts[axis]
+        by = size(mesh, (*own, zero))
+        whole = not any(shared_groups(group, n, by) for group in groups.get((i, axis), ()))
+        # Explicit meshes cannot add numbers for each row to sums over rows that are cut finer.
+        return n > 0 and n % by == 0 and whole and not (own and i in factored)
+
+    added, factored = set[Axis](), {part.owner for part in parts if not is_whole(part)}
     for i, weight in enumerate(weights) if zero is not None else ():
         if not any(zero in names for names in weight.cuts):
-            added.update([(i, axis) for axis in range(len(weight.shape)) if divides(i, axis)][:1])
+            uncut_first = sorted(range(len(weight.shape)), key=lambda axis: bool(weight.cuts[axis]))
+            added.update([(i, axis) for axis in uncut_first if allows(i, axis)][:1])
 
     def placed(part: Part) -> Part:
-        owner, cuts = next((axis[0] for axis in part.axes if axis is not None), None), list[tuple[str, ...]]()
-        whole = owner is not None and len({*part.axes} - {None}) == len(weights[owner].shape)
+        cuts, finer = list[tuple[str, ...]](), added.intersection(part.axes) if is_whole(part) else ()
         for n, axis in zip(part.array.shape, part.axes, strict=True):
             own = () if axis is None else weights[axis[0]].cuts[axis[1]]
-            ways = [(*own, zero), own, ()] if whole and axis in added else [own, ()]
+            ways = [(*own, zero), own, ()] if axis in finer else [own, ()]
             taken = set(itertools.chain(*cuts))
             cuts.append(next(names for names in ways if n % size(mesh, names) == 0 and taken.isdisjoint(names)))
-        is_zero, found = whole and added.intersection(part.axes) and zero in itertools.chain(*cuts), None
+        found = None
         if part.group and (last := part.axes[-1]) is not None:
             weight, axis = weights[last[0]], last[1]
             found = shared_groups(part.group, weight.shape[axis], size(mesh, weight.cuts[axis]))
             found = found and f"{_leaves.show('state', part.path)}, of {weight.name}, {found}"
-        return part._replace(cuts=tuple(cuts), is_zero=bool(is_zero), shared=found)
+        return part._replace(cuts=tuple(cuts), is_zero=bool(finer), shared=found)
 
     return Placement(mesh, weights, [placed(part) for part in parts], tree)
 

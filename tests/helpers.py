@@ -1,6 +1,7 @@
 """The registry that every contract runs over, and the trees and gradients that they run on."""
 
 import functools
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -137,6 +138,13 @@ def assert_close(got: Any, wanted: Any, roundings: int) -> None:
     """Every float32 of the tree within so many roundings of the wanted one."""
     tolerance = roundings * ulp(jnp.float32)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance), got, wanted)
+
+
+def collectives(text: str) -> dict[str, int]:
+    """How many collectives of each kind are in the text of a compiled program."""
+    kinds = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+    found = {kind: len(re.findall(rf" {kind}(?:-start)?\(", text)) for kind in kinds}
+    return {kind: n for kind, n in found.items() if n}
 
 
 def hostile(shape: tuple[int, ...], steps: int, seed: int = 0) -> np.ndarray:

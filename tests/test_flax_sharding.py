@@ -1,5 +1,6 @@
 """In NNX and Linen, arrays of a state are cut as the names of their weights' axes say that are left in them."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -12,34 +13,31 @@ import numpy as np
 import optax
 import pytest
 from flax import linen, nnx
+from flax.linen.spmd import logical_to_mesh_sharding
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import adamx
 import adamx.flax
 from adamx._factory import FACTORIES
-from tests.helpers import product, some
+from benchmarks.hlo import exchanges
+from tests.helpers import some
 
 pytestmark = pytest.mark.devices
 MESHES = {
     kind: jax.make_mesh((2, 2), ("x", "y"), axis_types=(kind,) * 2) for kind in (AxisType.Auto, AxisType.Explicit)
 }
 MESH = MESHES[AxisType.Auto]
-COLLECTIVES = r" (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
 RULES = (("embed", "x"), ("mlp", "y"))
 SHAPE = (128, 256)
 
 REPRESENTATIVES = ("adam", "adafactor", "adam_mini", "novograd")
 """Slots like their weights, factored, one number a column, one a leaf; in int8 the momenta of three have scales."""
-CASES = [
-    pytest.param(names, kind, id=f"{'-'.join(names)}-{kind}", marks=() if names == REPRESENTATIVES else product)
-    for names in (REPRESENTATIVES, *((name,) for name in FACTORIES))
-    for kind in MESHES
-]
-FORMATS = some(
-    [("float32", "nearest"), ("bfloat16", "nearest"), ("int8", "nearest"), ("int8", "split8")],
-    lambda moments, weights: weights == "split8",
-)
+FORMATS = (("float32", "nearest"), ("bfloat16", "nearest"), ("int8", "nearest"), ("int8", "split8"))
+TOGETHER = {"representatives": [(name, *FORMATS[-1]) for name in REPRESENTATIVES]}
+TOGETHER |= {name: [(name, *form) for form in FORMATS] for name in FACTORIES}
+"""What one program steps."""
+CASES = [*itertools.product(TOGETHER, MESHES)]
 
 
 def optimizer(name, moments="int8", weights="split8"):
@@ -66,14 +64,12 @@ def types(tree):
     return [(x.shape, x.dtype, x.weak_type, x.sharding) for x in jax.tree.leaves(tree)]
 
 
-@pytest.mark.parametrize(("moments", "weights"), FORMATS)
-@pytest.mark.parametrize(("names", "kind"), CASES)
-def test_nnx_keeps_the_sharding_that_names_say_and_compiles_once(names, kind, moments, weights):
+@pytest.mark.parametrize(("name", "kind"), some(CASES, lambda name, kind: name == "representatives"))
+def test_nnx_keeps_the_sharding_that_names_say_and_compiles_once(name, kind):
     """Made and stepped under `nnx.jit`, and restored from the host: the types of the arrays never change."""
-    txs = [optimizer(name, moments, weights) for name in names]
-    dtype = jnp.float32 if weights == "nearest" else jnp.bfloat16
+    txs = [optimizer(*each) for each in TOGETHER[name]]
     with jax.set_mesh(MESHES[kind]), nnx.logical_axis_rules(RULES):
-        create, step = nnx.jit(lambda: [in_nnx(tx, dtype=dtype) for tx in txs]), nnx.jit(halve)
+        create, step = nnx.jit(lambda: [in_nnx(tx) for tx in txs]), nnx.jit(halve)
         runs = create()
         start = nnx.state(runs)
         shardings = nnx.get_named_sharding(start, MESHES[kind])
@@ -109,6 +105,16 @@ def test_each_array_of_a_state_has_the_names_of_its_own_axes():
         assert said((narrowed.residuals["kernel"], narrowed.slots.mu["kernel"].scale)) == (("embed", "mlp"),) * 2
 
 
+@pytest.mark.parametrize("name", some(((name,) for name in FACTORIES), lambda name: name in REPRESENTATIVES))
+def test_names_and_state_shardings_say_the_same(name):
+    with jax.set_mesh(MESH), nnx.logical_axis_rules(RULES):
+        model, opt = nnx.eval_shape(lambda: in_nnx(optimizer(name)))
+        named = nnx.get_named_sharding(opt.opt_state, MESH)
+        derived = adamx.state_shardings(optimizer(name), nnx.state(model, nnx.Param))
+    for one, other in zip(jax.tree.leaves(named), jax.tree.leaves(derived), strict=True):
+        assert one.is_equivalent_to(other, len(SHAPE))
+
+
 def test_groups_that_devices_would_share_are_refused():
     by_four = jax.make_mesh((4,), ("y",), axis_types=(AxisType.Auto,))
     with jax.set_mesh(by_four), pytest.raises(ValueError, match=r"\['kernel'\].* groups of 128 .* 4 devices have 64"):
@@ -131,27 +137,27 @@ def test_slots_that_are_cut_otherwise_cost_the_gather_of_new_weights_alone(kind)
     assert opt.opt_state.slots.mu["kernel"].code.sharding.spec == P("x", "y")
     assert model.kernel.sharding.spec == change["kernel"].sharding.spec == P(None, "y")
     assert types(nnx.state((model, opt))) == before
-    assert re.findall(COLLECTIVES, text) == ["all-gather"]
+    assert [opcode for opcode, _ in exchanges(text)] == ["all-gather"]
 
 
-@pytest.mark.parametrize(("moments", "weights"), FORMATS)
-@pytest.mark.parametrize(("names", "kind"), CASES)
-def test_linen_keeps_the_sharding_that_names_say_and_compiles_once(names, kind, moments, weights):
+@pytest.mark.parametrize(
+    ("name", "kind"), some(CASES, lambda name, kind: name == "representatives" and kind == AxisType.Auto)
+)
+def test_linen_keeps_the_sharding_that_names_say_and_compiles_once(name, kind):
     """As Flax's guide has it: the shardings of a train state that is only traced, no mesh being known yet."""
-    txs = [optimizer(name, moments, weights) for name in names]
+    txs = [optimizer(*each) for each in TOGETHER[name]]
     init = linen.with_logical_partitioning(linen.initializers.normal(), ("embed", "mlp"))
-    dtype = jnp.float32 if weights == "nearest" else jnp.bfloat16
-    model = linen.Dense(SHAPE[1], use_bias=False, kernel_init=init, param_dtype=dtype)
+    model = linen.Dense(SHAPE[1], use_bias=False, kernel_init=init, param_dtype=jnp.bfloat16)
 
     def create(key):
-        params = model.init(key, jnp.ones((1, SHAPE[0]), dtype))["params"]
+        params = model.init(key, jnp.ones((1, SHAPE[0]), jnp.bfloat16))["params"]
         return [adamx.flax.TrainState.create(apply_fn=model.apply, params=params, tx=tx) for tx in txs]
 
     def halve(states):
         return [s.apply_gradients(grads=jax.tree.map(lambda p: p * 0.5, s.params)) for s in states]
 
     said = linen.get_partition_spec(jax.eval_shape(create, jax.random.key(0)))
-    shardings = linen.logical_to_mesh_sharding(said, MESHES[kind], RULES)
+    shardings = logical_to_mesh_sharding(said, MESHES[kind], RULES)
     with jax.set_mesh(MESHES[kind]):
         start = states = jax.jit(create, out_shardings=shardings)(jax.random.key(0))
         step = jax.jit(halve, out_shardings=shardings)
@@ -161,11 +167,11 @@ def test_linen_keeps_the_sharding_that_names_say_and_compiles_once(names, kind, 
     assert jax.tree.structure(states) == jax.tree.structure(start)
     assert types(states) == types(start)
     assert step._cache_size() == 1
-    for name, state in zip(names, start, strict=True):
-        cut = {x.shape: x.sharding.spec for x in jax.tree.leaves(state.opt_state)}
-        assert cut.get(SHAPE, P("x", "y")) == P("x", "y"), name
-        if name == "adafactor":
-            assert (cut[SHAPE[:1]], cut[SHAPE[1:]]) == (P("x"), P("y"))
+    for (optimizer_name, *_), state in zip(TOGETHER[name], start, strict=True):
+        cuts = {x.shape: x.sharding.spec for x in jax.tree.leaves(state.opt_state)}
+        assert cuts.get(SHAPE, P("x", "y")) == P("x", "y")
+        if optimizer_name == "adafactor":
+            assert (cuts[SHAPE[:1]], cuts[SHAPE[1:]]) == (P("x"), P("y"))
 
 
 def test_the_examples_train_with_their_share_of_bytes_on_each_of_eight_devices():

@@ -113,4 +113,7 @@ def test_on_an_explicit_mesh_the_state_keeps_its_types(entry):
         state = opt.init(params)
         traced = jax.eval_shape(opt.init, params), jax.eval_shape(opt.step, params, state, params)[1]
         eager, begun, stepped = (jax.tree.map(lambda x: str(jax.typeof(x)), tree) for tree in (state, *traced))
+        types = jax.tree.map(lambda x: jax.typeof(x).sharding.spec, state)
+        derived = jax.tree.map(lambda x: x.spec, adamx.state_shardings(opt, params))
     assert eager == begun == stepped
+    assert types == derived

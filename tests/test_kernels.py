@@ -202,6 +202,22 @@ def test_mixed_formats_and_traced_numbers():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=3e-7, atol=1e-8), wanted, got)
 
 
+@needs_native
+@pytest.mark.parametrize("groups", [(32, 64), pytest.param((64, 32), marks=product)])
+def test_groups_of_other_sizes(groups):
+    """Of mu and nu; their last ones are shorter, and one leaf's rows are groups."""
+    opts = both(adamx.Adam(), weight_decay=0.1, moments=[adamx.Int8(group=group) for group in groups])
+    shapes = {"ragged": (33, 150), "rows": (96, 64)}
+    made = [
+        {
+            name: jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+            for name, shape in shapes.items()
+        }
+        for seed in range(3)
+    ]
+    check_same(opts, made[0], lambda t: made[t + 1], steps=2)
+
+
 @functools.cache
 def jitted_amsgrads(moments):
     return [(opt, jax.jit(opt.step)) for opt in both(adamx.AMSGrad(), moments=moments)]

@@ -10,9 +10,9 @@ import pytest
 
 import adamx
 from adamx import _leaves
-from adamx._noise import Part
 from adamx.kernels import cpu
 from adamx.kernels.operands import Applied, pack, unpack
+from adamx.kernels.partitioned import part_at
 from tests.helpers import needs_native
 
 pytestmark = [needs_native, pytest.mark.usefixtures("one_device")]
@@ -34,7 +34,7 @@ def parts_of(step, size):
             return np.asarray(x)[tuple(slice(*each) for each in ends)]
 
         arrays = {name: jax.tree.map(cut, getattr(step.leaf, name)) for name in ("g", "p", "stored", "residual")}
-        noise = step.noise._replace(part=Part.at(corner, shape))
+        noise = step.noise._replace(part=part_at(corner, shape))
         yield dataclasses.replace(step, leaf=step.leaf._replace(**arrays), noise=noise), cut
 
 
@@ -58,5 +58,8 @@ def test_parts_draw_the_bits_of_the_whole_leaf(weights):
     check_parts(opt, [*SIZES.values(), *THIN.values()])
 
 
-def test_parts_of_whole_groups_have_the_codes_of_the_whole_leaf():
-    check_parts(adamx.adamw(1e-2, moments="int8", weights="split8", kernel="native"), SIZES.values())
+@pytest.mark.parametrize("groups", [(128, 128), (64, 32)])
+def test_parts_of_whole_groups_have_the_codes_of_the_whole_leaf(groups):
+    moments = [adamx.Int8(group=group) for group in groups]
+    sizes = [*SIZES.values(), *((rows, 2, groups[0]) for rows in (1, 2))]
+    check_parts(adamx.adamw(1e-2, moments=moments, weights="split8", kernel="native"), sizes)

@@ -224,7 +224,7 @@ class Monitor:
     def _look(
         self, state: MonitorState, steps: StepRecord, count: Array, axis_names: Sequence[str]
     ) -> tuple[Array, _spikes.SpikeState]:
-        engine, steps = self.engine, jax.lax.stop_gradient(steps)  # measurements are not differentiated
+        engine, steps = self.engine, jax.lax.stop_gradient(kernels.on_device(steps))  # nothing here is differentiated
         leaves = _leaves.flatten(steps.old, "params")
         grouped = self._grouping(leaves)
         if not grouped.leaves:

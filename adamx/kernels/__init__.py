@@ -8,7 +8,7 @@ platform, and is decided when the program is lowered (`lowering`). To add one, a
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,10 +22,12 @@ from .backend import SQUARE as SQUARE
 from .backend import UPDATE as UPDATE
 from .backend import Backend
 from .backend import Summed as Summed
+from .clip import gradient_factor as gradient_factor
 from .lowering import Branch, Branches, by_platform
 from .manual import named_axes as named_axes
 from .offload import in_turns
 from .offload import measures as measures
+from .offload import on_device as on_device
 from .operands import Applied, pack, unpack
 from .partitioned import MIN_SIZE, apply_by_parts, apply_on_mesh, explicit_mesh
 from .partitioned import part_here as part_here
@@ -33,8 +35,6 @@ from .placement import beside as beside
 from .placement import keeping_types
 from .placement import refuse_shared_groups as refuse_shared_groups
 from .sums import Reference, Table, summed
-from .xla import norm as norm
-from .xla import opaque as opaque
 
 BACKENDS: tuple[Backend, ...] = (cpu.BACKEND, pallas.GPU, pallas.TPU, xla.BACKEND)
 """In order of preference; the last supports every step on every platform."""

@@ -65,6 +65,11 @@ def fetched(step: Step, after: Sequence[Array] = ()) -> Step:
     return replace(step, leaf=step.leaf._replace(stored=stored, residual=residual)) if away else step
 
 
+def on_device(tree: Any) -> Any:
+    """The tree, what is in host memory fetched."""
+    return jax.tree.map(lambda x: jax.device_put(x, DEVICE) if _is_in_host_memory(x) else x, tree)
+
+
 def _sent(result: Any, step: Step) -> tuple[list[Array], StepResult]:
     """What goes back to host memory, and the result with it there."""
     arrays, tree = jax.tree.flatten(result[1:])

@@ -6,11 +6,12 @@ arrays for a reduction that is not a plain sum. On automatic meshes XLA asks how
 which axes of the mesh.
 """
 
+import collections
 import functools
 import math
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from .._annotations import Array
 from .._math import largest, varying
 from .lowering import Branch, Branches, Flat, by_platform
+from .partitioned import cut_of
 
 
 class Part(NamedTuple):
@@ -56,11 +58,10 @@ class Reduction(NamedTuple):
         from jax.experimental.custom_partitioning import custom_partitioning
 
         def partition(mesh: Any, given: Sequence[Any], results: Sequence[Any]) -> Any:
-            specs = [_even(mesh, given[i].shape, given[i].sharding.spec) for i in self._first(given)]
-            of_part = lambda *xs: self._reduced(xs[:-1], [_names(spec) for spec in specs], mesh.shape)  # noqa: E731
-            whole = NamedSharding(mesh, PartitionSpec())
-            cut = [whole if leaf is None else NamedSharding(mesh, specs[leaf]) for leaf in (*self.leaves, None)]
-            return mesh, of_part, [whole] * len(results), tuple(cut)
+            specs = self._specs([(x.shape, x.sharding) for x in given[:-1]])
+            of_part = lambda *xs: self._reduced(xs[:-1], self._cut(specs), mesh.shape)  # noqa: E731
+            cut = tuple(NamedSharding(mesh, spec) for spec in (*specs, PartitionSpec()))
+            return mesh, of_part, [NamedSharding(mesh, PartitionSpec())] * len(results), cut
 
         types = jax.eval_shape(lambda *xs: self.reduce(*xs), *operands)
         call = custom_partitioning(lambda *xs: [jnp.zeros(x.shape, x.dtype) for x in types])  # read for types only
@@ -71,30 +72,36 @@ class Reduction(NamedTuple):
 
     def on_mesh(self, mesh: Any, operands: Sequence[Array]) -> Array:
         """The result, where the types of the operands say how they are cut over the mesh."""
-        specs = [jax.typeof(operands[i]).sharding.spec for i in self._first(operands)]
-        cut = [PartitionSpec() if leaf is None else specs[leaf] for leaf in self.leaves]
-        of_part = lambda *xs: self._reduced(xs, [_names(spec) for spec in specs], mesh.shape)  # noqa: E731
-        alike = [jax.sharding.reshard(x, NamedSharding(mesh, spec)) for x, spec in zip(operands, cut, strict=True)]
+        specs = self._specs([(x.shape, jax.typeof(x).sharding) for x in operands])
+        of_part = lambda *xs: self._reduced(xs, self._cut(specs), mesh.shape)  # noqa: E731
+        alike = [jax.sharding.reshard(x, NamedSharding(mesh, spec)) for x, spec in zip(operands, specs, strict=True)]
         explicit = {
             name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit
         }
-        call = jax.shard_map(of_part, mesh=mesh, in_specs=tuple(cut), out_specs=PartitionSpec(), axis_names=explicit)
+        call = jax.shard_map(of_part, mesh=mesh, in_specs=tuple(specs), out_specs=PartitionSpec(), axis_names=explicit)
         return self.finish(call(*alike))
 
     def over(self, axis_names: Sequence[str], operands: Sequence[Array]) -> Array:
-        """The result of parts under `jax.shard_map`, over these axes of its mesh, along which leaves are cut or whole."""
-        cut: list[set[str]] = [set() for _ in self._first(operands)]
-        for leaf, x in zip(self.leaves, operands, strict=True):
-            if leaf is not None:
-                cut[leaf] |= varying([x]).intersection(axis_names)
+        """The result of parts under `jax.shard_map`, over these axes of its mesh; along some a leaf may be whole."""
+        cut = self._cut([varying([x]).intersection(axis_names) for x in operands])
         return self.finish(self._reduced(operands, cut, jax.sharding.get_abstract_mesh().shape))
 
-    def _first(self, operands: Sequence[Any]) -> list[int]:
-        """For each leaf the operand in the most parts, or the first of these."""
-        del operands
+    def _specs(self, operands: Sequence[tuple[tuple[int, ...], Any]]) -> list[PartitionSpec]:
+        """How to cut each operand, of a shape and with a sharding: as that of its leaf in the most parts is cut."""
+        of_leaf = collections.defaultdict(list)
+        for leaf, (_, sharding) in zip(self.leaves, operands, strict=True):
+            of_leaf[leaf].append(sharding)
         return [
-            self.leaves.index(leaf) for leaf in range(max((x for x in self.leaves if x is not None), default=-1) + 1)
+            PartitionSpec() if leaf is None else PartitionSpec(*cut_of(of_leaf[leaf], shape, 0))
+            for leaf, (shape, _) in zip(self.leaves, operands, strict=True)
         ]
+
+    def _cut(self, specs: Sequence[Iterable[Any]]) -> dict[int | None, set[str]]:
+        """For each leaf the mesh axes that it is cut along."""
+        cut: dict[int | None, set[str]] = {leaf: set() for leaf in self.leaves}
+        for leaf, spec in zip(self.leaves, specs, strict=True):
+            cut[leaf] |= {name for axis in spec if axis for name in (axis if isinstance(axis, tuple) else (axis,))}
+        return cut
 
     def _sharding_rule(self, mesh: Any, operands: Sequence[Any], results: Sequence[Any]) -> str:
         """How XLA carries shardings from array to array: the axes of a leaf are cut alike in all of its arrays."""
@@ -106,10 +113,12 @@ class Reduction(NamedTuple):
         made = [" ".join(f"made{i}_{j}" for j in range(x.rank)) for i, x in enumerate(results)]
         return f"{', '.join(given)} -> {', '.join(made)}"
 
-    def _reduced(self, operands: Sequence[Array], cut: Sequence[set[str]], sizes: Mapping[str, int]) -> list[Array]:
+    def _reduced(
+        self, operands: Sequence[Array], cut: Mapping[int | None, set[str]], sizes: Mapping[str, int]
+    ) -> list[Array]:
         """The reduced arrays of whole leaves on each device, from its parts; leaves are cut along these mesh axes."""
         parts = list(self.reduce(*operands))
-        over = tuple(name for name in sizes if any(name in names for names in cut))
+        over = tuple(name for name in sizes if any(name in names for names in cut.values()))
         if not over:
             return parts
         device = _number(over, sizes)
@@ -134,7 +143,7 @@ class Reduction(NamedTuple):
 def reduced(
     whole: Flat, by_parts: Reduction, by_xla: Flat, operands: Sequence[Array], axis_names: Sequence[str]
 ) -> Array:
-    """What `whole` computes from the operands as its only result, of the type of the first; by parts where they are cut.
+    """The only result of `whole`, which is of the type of the first operand; by parts where operands are cut.
 
     Args:
         whole: computes it where they are not.
@@ -153,21 +162,6 @@ def reduced(
         return whole(*operands)[0]
     branches = (Branch(None, whole, False, by_parts), Branch.of(None, by_xla))
     return by_platform(Branches("xla", branches, 1), operands)[0]
-
-
-def _even(mesh: Any, shape: tuple[int, ...], spec: PartitionSpec) -> PartitionSpec:
-    """The spec without axes of the array whose parts would not be of one length."""
-    return PartitionSpec(
-        *(
-            axis if n % math.prod(mesh.shape[name] for name in _names([axis])) == 0 else None
-            for n, axis in zip(shape, spec, strict=False)
-        )
-    )
-
-
-def _names(spec: Sequence[Any]) -> set[str]:
-    """The mesh axes that an array is cut along."""
-    return {name for axis in spec if axis is not None for name in (axis if isinstance(axis, tuple) else (axis,))}
 
 
 def _number(names: Sequence[str], sizes: Mapping[str, int]) -> Any:

@@ -49,7 +49,7 @@ def _by_parts(backend: Backend, step: Step, total: Any) -> StepResult:
 
     def partition(mesh: Any, given: Sequence[Any], results: Sequence[Any]) -> Any:
         del results
-        spec = _cut([x.sharding for x in given if x.shape == shape], shape, group)
+        spec = cut_of([x.sharding for x in given if x.shape == shape], shape, group)
         cut = [_spec(each, shape, spec) for each in shapes]
         specs = [*cut, *[PartitionSpec()] * others, *[PartitionSpec(axis) for axis in spec][: len(indices)]]
         shardings = [NamedSharding(mesh, each) for each in specs]
@@ -68,7 +68,7 @@ def _step_of_part(backend: Backend, packed: Packed, whole: tuple[int, ...], axes
     def step_of_part(*operands: Array) -> list[Array]:
         (step,), total = packed.steps(operands[: len(operands) - axes])  # all but the last of which it reads
         if axes:
-            step = _placed(step, Part.at([index[0] for index in operands[len(operands) - axes :]], whole))
+            step = _placed(step, part_at([index[0] for index in operands[len(operands) - axes :]], whole))
         return jax.tree.leaves(Moved(*backend.apply([step], total)[0]))
 
     return step_of_part
@@ -92,7 +92,7 @@ def apply_on_mesh(
     shapes = [jnp.shape(step.leaf.g) for step in steps]
     arrays = [jax.tree.leaves((step.leaf.p, step.leaf.stored, step.leaf.residual)) for step in steps]
     specs = [
-        _cut([jax.typeof(x).sharding for x in (*row, g) if x.shape == shape], shape, _group(step))
+        cut_of([jax.typeof(x).sharding for x in (*row, g) if x.shape == shape], shape, _group(step))
         for step, row, g, shape in zip(steps, arrays, operands[changed:], shapes, strict=False)
     ]
     cut = [_spec(x.shape, shape, spec) for row, shape, spec in zip(arrays, shapes, specs, strict=True) for x in row] + [
@@ -118,7 +118,16 @@ def part_here(spec: Sequence[Any], shape: tuple[int, ...]) -> Part:
     spec = (*spec, *[None] * len(shape))[: len(shape)]
     starts = [jax.lax.axis_index(axis) * n if axis else 0 for axis, n in zip(spec, shape, strict=True)]
     whole = [n * (jax.lax.axis_size(axis) if axis else 1) for axis, n in zip(spec, shape, strict=True)]
-    return Part.at(starts, tuple(whole))
+    return part_at(starts, tuple(whole))
+
+
+def part_at(starts: Sequence[Any], whole: tuple[int, ...]) -> Part:
+    """The part of an array of shape `whole` that begins at the indices `starts`, integers of any kind."""
+    strides = tuple(math.prod(whole[axis + 1 :]) for axis in range(len(whole)))
+    first = jnp.zeros([], jnp.uint32)
+    for start, stride in zip(starts, strides, strict=True):
+        first = first + jnp.asarray(start).astype(jnp.uint32) * np.uint32(stride % 2**32)
+    return Part(first, strides)
 
 
 def _placed(step: Step, part: Part) -> Step:
@@ -131,7 +140,7 @@ def _group(step: Step) -> int:
     return max((form.group for form in step.formats), default=0)
 
 
-def _cut(shardings: Sequence[Any], shape: tuple[int, ...], group: int) -> tuple[Any, ...]:
+def cut_of(shardings: Sequence[Any], shape: tuple[int, ...], group: int) -> tuple[Any, ...]:
     """The mesh axes that a leaf is cut along, given the shardings of its arrays: those of the one in the most parts.
 
     An axis whose parts would not be of one length, or not of whole groups, is left whole.

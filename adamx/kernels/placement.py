@@ -73,7 +73,7 @@ def aligned(step: Step) -> Step:
 def _as(new: Any, old: Any) -> Any:
     """`new`, cut as `old`."""
     wanted = jax.typeof(old).sharding
-    return new if jax.typeof(new).sharding == wanted else reshard(new, wanted)
+    return new if jax.typeof(new).sharding == wanted or not _is_explicit(old) else reshard(new, wanted)
 
 
 def _is_explicit(x: Any) -> bool:

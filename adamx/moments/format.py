@@ -84,7 +84,7 @@ def shared_groups(group: int, length: int, parts: int) -> str | None:
     own = length // max(parts, 1)
     if parts == 1 or group == 0 or own % max(min(group, length), 1) == 0:
         return None
-    smaller = next((n for n in (64, 32) if n < group and own % n == 0), None)
+    smaller = next((n for n in GROUPS if n < group and own % n == 0), None)
     return (
         f"is stored in groups of {min(group, length)} along its last axis, of which {parts} devices have {own} each: "
         + (f"take moments=adamx.Int8(group={smaller}), " if smaller else "")

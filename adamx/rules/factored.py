@@ -21,7 +21,7 @@ class Factors(NamedTuple):
     def towards(
         self, square: Array, b: Scalar, axes: Axes, at: StepContext, floor: Scalar = 0.0
     ) -> tuple["Factors", Array]:
-        """One step of the averages, and the moment: row times column, divided by the mean of rows (at least `floor`)."""
+        """One step of the averages, and the moment: row times column, divided by the mean row (at least `floor`)."""
         if axes is None:
             full = ema(self.full, square, b)
             return Factors(None, None, full), full

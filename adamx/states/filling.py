@@ -1,7 +1,7 @@
 """A state filled with arrays that another library has kept."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,9 @@ from .. import _leaves
 from .._annotations import Array
 from .._engine import State, resolved
 from .._layout import encoded, wide_dtype
+from .._math import dtype_of
 from .._rule import Modifier
+from .._weights import Rounding
 from ..moments import stored_shape
 from .parts import Place
 
@@ -44,33 +46,29 @@ def kept_by(place: Place, attribute: str, library: str) -> list[Kept | None]:
     return [Kept(x) if isinstance(x, str) else None if x is None else Kept(*x) for x in declared]
 
 
-class Leaf(NamedTuple):
+class Found(NamedTuple):
     """An array for a slot of one leaf, and where it was found."""
 
     x: Any
     at: str
 
 
-def spread(leaves: _leaves.Leaves, tree: Any, at: str) -> list[Leaf | None]:
+def spread(leaves: _leaves.Leaves, tree: Any, at: str) -> list[Found]:
     """The array of `tree` for each leaf; one array by itself is every leaf's."""
     pairs = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_leaves.is_none)[0]
     if len(pairs) == 1 and not pairs[0][0]:
-        return [Leaf(jnp.array(tree), at) for _ in leaves.paths]  # buffers of their own: one cannot be donated twice
+        return [Found(jnp.array(tree), at) for _ in leaves.paths]  # buffers of their own: one cannot be donated twice
     found = {_leaves.show("", path): x for path, x in pairs}
-    for path in (_leaves.show("", path) for path in leaves.paths):
-        if path not in found:
-            raise ValueError(f"{at} has nothing for params{path}: give the parameters that the state is of")
-    names = {_leaves.show("", path) for path in leaves.paths}
-    for path in found:
-        if path not in names:
-            raise ValueError(f"{at}{path} is of no parameter: give the parameters that the state is of")
-    return [
-        None if (x := found[name]) is None else Leaf(x, at + name)
-        for name in (_leaves.show("", path) for path in leaves.paths)
-    ]
+    wanted = dict.fromkeys(_leaves.show("", path) for path in leaves.paths)
+    for name in (*wanted, *found):
+        if name not in found:
+            raise ValueError(f"{at} has nothing for params{name}: give the parameters that the state is of")
+        if name not in wanted:
+            raise ValueError(f"{at}{name} is of no parameter: give the parameters that the state is of")
+    return [Found(found[name], at + name) for name in wanted]
 
 
-def filled(place: Place, kept: list[Kept | None], found: list[list[Leaf | None]], count: Any) -> State:
+def filled(place: Place, kept: list[Kept | None], found: Sequence[Sequence[Found | None]], count: Any) -> State:
     """The state of `place` with these arrays in its slots, each in its format."""
     engine, layout = place.engine, place.engine.layout
     leaves = _leaves.flatten(place.params, "params")
@@ -81,29 +79,36 @@ def filled(place: Place, kept: list[Kept | None], found: list[list[Leaf | None]]
         for i, x in enumerate(like):
             if x is not None:
                 name = f"{layout.names[i]} of {_leaves.show('params', path)}"
-                row[i] = _fitted(found[i][j], stored_shape(x), layout.dtype(i, wide_dtype(p)), name)
+                y = _fitted(found[i][j], stored_shape(x), layout.dtype(i, wide_dtype(p)), name)
+                # Optax's start of the weights may be the weights themselves, which are donated beside the state.
+                row[i] = jnp.array(y) if layout.slots[i].like_weights else y
         if p is not None:
             row, noise = translated(place, [k and k.ours for k in kept], row), engine.noise(path, count)
             forms = layout.formats_of(jnp.shape(p), [None if x is None else x.shape for x in row], wide_dtype(p))
-            coded = any(form.code for form in forms)
-            row = (
-                encoded(layout, tuple(forms), row, noise.key, noise.step) if coded else layout.encode(row, forms, noise)
-            )
+            if any(form.code for form in forms):
+                row = encoded(layout, tuple(forms), row, noise.key, noise.step)
+            else:
+                row = layout.encode(row, forms, noise)
         rows.append(row)
-    starts = [None if r is None else engine.rounding.start(p) for p, r in zip(leaves.arrays, residuals, strict=True)]
-    kept_beside = leaves.rebuild(starts) if jax.tree.leaves(place.like.residuals) else ()
+    if any(r is not None for r in residuals):
+        rounding = cast(Rounding, engine.rounding)
+        pairs = zip(leaves.arrays, residuals, strict=True)
+        kept_beside = leaves.rebuild([None if p is None or r is None else rounding.start(p) for p, r in pairs])
+    else:
+        kept_beside = ()
     return State(count, engine.slots(leaves, rows), _products(place, count), kept_beside)
 
 
-def _fitted(found: Leaf | None, shape: tuple[int, ...], dtype: np.dtype, name: str) -> Array:
-    wanted = f"{name} is {dtype.name}{list(shape)}"
-    cure = "the state is of other parameters, or of an optimizer with other options"
-    if found is None:
-        raise ValueError(f"the state has nothing for it, but {wanted}: {cure}")
-    x = jnp.asarray(found.x)
-    if x.shape != shape or not jnp.issubdtype(x.dtype, jnp.inexact) or (jnp.iscomplexobj(x) and dtype.kind != "c"):
-        raise ValueError(f"{found.at} is {x.dtype.name}{list(x.shape)}, but {wanted}: {cure}")
-    return x.astype(dtype)
+def _fitted(found: Found | None, shape: tuple[int, ...], dtype: np.dtype, name: str) -> Array:
+    x, at = found or (None, "the state")
+    kinds = (jnp.floating, jnp.complexfloating) if dtype.kind == "c" else (jnp.floating,)
+    if x is None or jnp.shape(x) != shape or not any(jnp.issubdtype(dtype_of(x), kind) for kind in kinds):
+        form = "None" if x is None else f"{dtype_of(x).name}{list(jnp.shape(x))}"
+        raise ValueError(
+            f"{at} is {form}, but {name} is {dtype.name}{list(shape)}: the state is of other parameters, or of an "
+            "optimizer with other options"
+        )
+    return jnp.asarray(x).astype(dtype)
 
 
 def translated(place: Place, to: list[Callable[[Any], Array] | None], row: list[Any]) -> list[Any]:

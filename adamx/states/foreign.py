@@ -1,5 +1,6 @@
 """Optax's states as adamx's, and back: a run goes on in the other library as if it had begun there."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from .._engine import State
 from .._layout import real_dtype
 from .._transform import Optimizer
 from .._variables import without_variables
-from .filling import Kept, Leaf, filled, kept_by, spread, translated
+from .filling import Found, Kept, filled, kept_by, spread, translated
 from .packing import unpack_state
 from .parts import Place, begin, children, copied, nodes, states_in, walk
 
@@ -23,24 +24,27 @@ COUNTERS = {"count": 0, "count_m2": 0, "t": 0, "step_count": 1}
 def from_optax(opt: Any, optax_state: Any, params: Params, *, count: Any = None) -> Any:
     """The state with which `opt` goes on where an Optax optimizer stopped.
 
-    Optax's state does not say its hyperparameters: give `opt` the same. All adamx optimizers whose slots Optax keeps,
-    too, can take over, whatever formats they store them in: the family of Adam, AMSGrad (`max_of="corrected"`), AdaMax,
-    AdaBelief, Yogi, RAdam, Lion, AdaGrad, RMSProp, AdaDelta, NovoGrad, Adafactor, LAMB, Adan (whose steps differ from
-    Optax's, see `adamx.Adan`), ADOPT, AdEMAMix in both forms, schedule-free, Prodigy, D-Adapt; and modifiers of them.
+    Optax's state does not say its hyperparameters: give `opt` the same. It can take over wherever Optax keeps what it
+    does: as Adam in all its forms, AMSGrad (`max_of="corrected"`), AdaMax, AdaBelief, Yogi, RAdam, Lion, AdaGrad,
+    RMSProp, AdaDelta, NovoGrad, Adafactor, LAMB, Adan (whose steps are not Optax's, see `adamx.Adan`), ADOPT, both
+    AdEMAMix, schedule-free, Prodigy and D-Adapt (with `bias_correction=True`), and modifiers that keep nothing. Of
+    `optax.lookahead`, whose slow weights are in the parameters, move the `fast_state`.
 
     Args:
         opt: an adamx optimizer, or an Optax transformation with one or more in it. What wraps it (`optax.MultiSteps`,
             `inject_hyperparams`, `masked`, `partition`, `apply_if_finite` ...) takes over the state of the same
             wrapper; wrappers without a state may differ, and pieces that Optax chains may be one optimizer here.
+            `adamx.monitor` and `adamx.lookahead` begin anew.
         optax_state: the state from Optax, of arrays or NumPy arrays; from a checkpoint as it is restored into
             `tx.init(params)`.
-        params: the parameters, as they are to be stepped. For weights="split8" and the like of a run in float32, move
-            it to an optimizer without `moments` and `weights`, and then by `adamx.from_master(params, opt, state=...)`.
+        params: the parameters, as they are to be stepped. To make narrow weights of a run in float32, move it to the
+            optimizer without `moments` and `weights` first, and then by `adamx.from_master(params, opt, state=...)`.
         count: the number of finished steps, where Optax counts none (AdaGrad, AdaDelta, RMSProp without a schedule), or
             where its counts differ.
 
     Returns:
-        The state, of the types that `opt.init(params)` has.
+        The state, of the types that `opt.init(params)` has, sharded as Optax's. Arrays that are stored alike in both
+        are shared, not copied.
 
     Raises:
         ValueError: an array has another shape than `opt` has a slot for, or no place in it; the state is of another
@@ -112,12 +116,12 @@ def _adopted(place: Place, theirs: Any, at: str, count: Any) -> State:
     kept, parts = kept_by(place, "optax_slots", "Optax"), [*nodes(theirs, at)]
     leaves = _leaves.flatten(place.params, "params")
     likes, _ = place.engine.rows(leaves, place.like)
-    found: list[list[Leaf | None]] = []
+    found: list[Sequence[Found | None]] = []
     used: set[int] = set()
     for i, slot in enumerate(kept):
         found.append([None] * len(likes))
         if any(row[i] is not None for row in likes):
-            tree, where = _field(place, i, slot, parts, at)
+            _, tree, where = _field(place, i, slot, parts, at)
             used |= {id(x) for x in jax.tree.leaves(tree)}
             found[i] = spread(leaves, tree, where)
     _refuse_left_over(theirs, used, at, "the adamx optimizer")
@@ -140,18 +144,22 @@ def _lent(place: Place, ours: State, theirs: Any, at: str) -> Any:
     for i, slot in enumerate(kept):
         column = [row[i] for row in rows]
         if any(x is not None for x in column):
-            tree, where = _field(place, i, slot, parts, at)
+            key, tree, where = _field(place, i, slot, parts, at)
             used |= {id(x) for x in jax.tree.leaves(tree)}
-            new[tuple(slot.name.split("."))] = _cast(column, spread(leaves, tree, where), tree)
+            new[key] = _cast(column, spread(leaves, tree, where), tree)
     _refuse_left_over(theirs, used, at, "the adamx optimizer")
     return _replaced(theirs, new)
 
 
-def _field(place: Place, i: int, slot: Kept | None, parts: list[tuple[Any, str]], at: str) -> tuple[Any, str]:
-    """What Optax keeps for the slot of index `i`, and its path."""
+def _field(
+    place: Place, i: int, slot: Kept | None, parts: list[tuple[Any, str]], at: str
+) -> tuple[tuple[str, str], Any, str]:
+    """Where Optax keeps the slot of index `i`, a type and its field; what it keeps there; its path."""
     name = place.engine.layout.names[i]
     if slot is None:
-        raise ValueError(f"Optax keeps no {name}, which this optimizer keeps for these parameters")
+        raise ValueError(
+            f"Optax keeps no {name}, as this optimizer does for weights of less than float32: move float32"
+        )
     kind, field = slot.name.split(".")
     found = [(getattr(x, field), f"{where}.{field}") for x, where in parts if type(x).__name__ == kind]
     if len(found) != 1:
@@ -160,7 +168,7 @@ def _field(place: Place, i: int, slot: Kept | None, parts: list[tuple[Any, str]]
             f"{name} is kept by Optax in a {kind}, of which {at} has {len(found)} (it has {kinds}): give the state "
             "of the same optimizer, in the types that `tx.init(params)` makes, and wrap several alike"
         )
-    return found[0]
+    return (kind, field), *found[0]
 
 
 def _refuse_left_over(theirs: Any, used: set[int], at: str, who: str) -> None:
@@ -191,17 +199,17 @@ def _counted(parts: list[tuple[Any, str]], at: str) -> Any:
     return next(iter(counts.values()))
 
 
-def _cast(column: list[Any], found: list[Leaf | None], tree: Any) -> Any:
+def _cast(column: list[Any], found: list[Found], tree: Any) -> Any:
     """`tree` with the arrays of `column`; where there is none it stays."""
-    new: list[Any] = []
-    for x, was in zip(column, found, strict=True):
-        if x is not None and was is not None and x.shape != jnp.shape(was.x):
-            raise ValueError(
-                f"{was.at} has shape {jnp.shape(was.x)}, and adamx's slot {x.shape}: give the same options"
-            )
-        # Optax begins real second moments of complex leaves as complex zeros.
-        dtype = None if was is None or x is None else was.x.dtype if jnp.iscomplexobj(x) else real_dtype(was.x.dtype)
-        new.append(None if was is None else was.x if x is None else x.astype(dtype))
+    new = [was.x for was in found]
+    for i, (x, was) in enumerate(zip(column, found, strict=True)):
+        if x is not None:
+            if x.shape != jnp.shape(was.x):
+                raise ValueError(
+                    f"{was.at} has shape {jnp.shape(was.x)}, adamx's slot {x.shape}: give the same options"
+                )
+            # Optax begins real second moments of complex leaves as complex zeros.
+            new[i] = x.astype(was.x.dtype if jnp.iscomplexobj(x) else real_dtype(was.x.dtype))
     if jax.tree_util.all_leaves([tree]):  # one number for all leaves
         return new[0]
     return jax.tree.unflatten(jax.tree.structure(tree, is_leaf=_leaves.is_none), new)

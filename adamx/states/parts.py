@@ -136,14 +136,18 @@ Visit = Callable[[Any, Any, str], tuple[Any, Any]]
 def walk(ours: Any, theirs: Any, at: str, state: Visit, rest: Visit) -> tuple[Any, Any]:
     """Both trees, changed by `state` where one of adamx's stands and by `rest` where none is.
 
-    Where only one part of a container has arrays, the container is passed over: a chain may be longer on one side.
+    Where only one part of a container has arrays, the container is passed over: a chain may be longer on one side. So
+    are adamx's own wrappers, which only `ours` can have.
     """
     if is_state(ours):
         return state(ours, theirs, at)
     if not states_in(ours):
         return rest(ours, theirs, at)
     own, tree = children(ours)
-    if (key := _only_part(own)) is not None:
+    key = _only_part(own)
+    if type(ours).__module__.partition(".")[0] == __name__.partition(".")[0]:
+        key = next(key for key, x in own.items() if states_in(x))
+    if key is not None:
         new, theirs = walk(own[key], theirs, at, state, rest)
         return tree.unflatten((own | {key: new}).values()), theirs
     others, other_tree = children(theirs)

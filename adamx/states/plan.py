@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from .. import _leaves, kernels
 from .._annotations import Params
+from .._math import dtype_of
 from .._transform import Optimizer, engine_of
 from ..cuts import has_sharding, size
 from ..moments import format_name
@@ -91,9 +92,8 @@ class Plan(tuple[LeafPlan, ...]):
             copied = "1 leaf is" if n == 1 else f"{n} leaves are"
             lines.append(f"donate the parameters before the state: in the other order {copied} copied")
         if (spread := self.spread) is not None:
-            lines.append(
-                f"state: {spread.device_bytes:,} bytes on each of {spread.devices} devices, {spread.bytes:,} in all"
-            )
+            here, whole = f"{spread.device_bytes:,} bytes", f"{spread.bytes:,}"
+            lines.append(f"each of {spread.devices} devices has {here} of the state's {whole}")
             lines.append(f"collectives of a step: {spread.collectives}")
             lines += [leaf.shared for leaf in self if leaf.shared]
         return "\n".join(lines)
@@ -160,7 +160,8 @@ def explain(
                 )
             )
 
-    jax.eval_shape(trace, params, params if grads is None else grads)
+    bare = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), dtype_of(x)), tree)  # noqa: E731
+    jax.eval_shape(trace, bare(params), bare(params if grads is None else grads))
     spread = None
     if shardings is not None or zero is not None or has_sharding(params):
         spread, found = _spread(opt, params, shardings, zero)
@@ -182,10 +183,10 @@ def _spread(
         n = part.array.size * part.array.dtype.itemsize
         own = n // math.prod(size(mesh, names) for names in part.cuts)
         whole, here = whole + n, here + own
-        if owners := {axis[0] for axis in part.axes if axis is not None}:
-            path = paths[owners.pop()]
+        if part.owner is not None:
+            path = paths[part.owner]
             found[path] = (found[path][0] + own, found[path][1] or part.shared or "")
-    gathered = {axis[0] for part in parts if part.is_zero for axis in part.axes if axis is not None}
+    gathered = {part.owner for part in parts if part.is_zero}
     said, rule = [], engine_of(opt).rule
     if gathered or any(any(weight.cuts) for weight in weights):
         if rule.measures:

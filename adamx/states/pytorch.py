@@ -10,7 +10,7 @@ from .. import _leaves
 from .._annotations import Params
 from .._engine import State
 from ..moments import stored_shape
-from .filling import Leaf, filled, kept_by
+from .filling import Found, filled, kept_by
 from .parts import Place, begin, is_state
 
 Names = Sequence[Any] | Mapping[str, Any] | Callable[[str], Any]
@@ -35,9 +35,9 @@ def from_torch(opt: Any, state_dict: Mapping[str, Any], params: Params, names: N
         The state, of the types that `opt.init(params)` has.
 
     Raises:
-        ValueError: a leaf without a name, or without a state in PyTorch; an array of another shape, or without a place;
-            the state of another optimizer; leaves that PyTorch has stepped a different number of times. The message
-            names the leaf.
+        ValueError: a leaf without a name, or without a state in PyTorch; a parameter of PyTorch's that is no leaf; an
+            array of another shape, or without a place; the state of another optimizer; leaves that PyTorch has stepped
+            a different number of times. The message names the leaf.
 
     >>> import adamx, jax.numpy as jnp, numpy as np
     >>> weight = {"step": np.float32(7), "exp_avg": np.ones((3, 2)), "exp_avg_sq": np.ones((3, 2))}
@@ -50,8 +50,11 @@ def from_torch(opt: Any, state_dict: Mapping[str, Any], params: Params, names: N
     (7, (2, 3))
     """
     begun, places, structure = begin(opt, params)
-    find = _finder(state_dict, names)
+    claimed: set[Any] = set()
+    find = _finder(state_dict, names, claimed)
     made = iter([_adopted(place, find) for place in places])
+    if idle := [number for number in state_dict["state"] if number not in claimed]:
+        raise ValueError(f"PyTorch's parameter {idle[0]!r} is no leaf: name it, or take it out of state_dict['state']")
     new = jax.tree.map(lambda x: next(made) if is_state(x) else x, begun, is_leaf=is_state)
     return structure.unflatten(jax.tree.leaves(new))
 
@@ -60,7 +63,8 @@ Find = Callable[[str], tuple[Any, dict[str, Any], Any]]
 """From a leaf to PyTorch's name for it, its state and the function of the leaf's layout."""
 
 
-def _finder(state_dict: Mapping[str, Any], names: Names) -> Find:
+def _finder(state_dict: Mapping[str, Any], names: Names, claimed: set[Any]) -> Find:
+    """How leaves are found in the state of PyTorch; the keys of what has been found are added to `claimed`."""
     groups, states = state_dict["param_groups"], state_dict["state"]
     numbers = {name: n for g in groups for name, n in zip(g.get("param_names", g["params"]), g["params"], strict=True)}
     if isinstance(names, Sequence):
@@ -78,15 +82,17 @@ def _finder(state_dict: Mapping[str, Any], names: Names) -> Find:
                 f"PyTorch has no state of {key!r} for params {leaf!r}, only of {', '.join(map(repr, states))}: "
                 "name one of these; a parameter without a gradient has none, and None in its place in params"
             )
+        claimed.add(number)
         return key, {name: x for name, x in states[number].items() if x is not None}, change
 
     return find
 
 
 def _adopted(place: Place, find: Find) -> State:
+    """The state of `place` with what PyTorch keeps."""
     kept, leaves = kept_by(place, "torch_slots", "PyTorch"), _leaves.flatten(place.params, "params")
     likes, _ = place.engine.rows(leaves, place.like)
-    found: list[list[Leaf | None]] = [[] for _ in kept]
+    found: list[list[Found | None]] = [[] for _ in kept]
     steps: dict[str, int] = {}
     for path, p, like in zip(leaves.paths, leaves.arrays, likes, strict=True):
         leaf = jax.tree_util.keystr(path, simple=True, separator=".")
@@ -100,8 +106,10 @@ def _adopted(place: Place, find: Find) -> State:
                         f"optimizer reads {getattr(slot, 'name', 'more')}: give the same optimizer and options"
                     )
                 at = f"{slot.name} of parameter {key!r}"
-                column[-1] = Leaf(_laid_out(entry.pop(slot.name), x, p, change, at), at)
+                column[-1] = Found(_laid_out(entry.pop(slot.name), x, p, change, at), at)
         if p is not None:
+            if "step" not in entry:
+                raise ValueError(f"PyTorch's state of parameter {key!r} counts no steps: put in their number as 'step'")
             steps[leaf] = int(entry.pop("step"))
             if entry:
                 raise ValueError(

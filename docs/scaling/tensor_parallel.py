@@ -24,7 +24,7 @@ model = nn.Sequential(
         nn.Dense(256, use_bias=False, kernel_init=nn.with_logical_partitioning(init, ("hidden", "embed"))),
     ]
 )
-tx = adamx.adamw(3e-3, moments="int8")
+tx = adamx.adamw(3e-3, moments="int8")  # in groups of 128 of the last axis: a device has two of the 1024 hidden units
 x = jax.device_put(jax.random.normal(jax.random.key(0), (256, 256)), NamedSharding(mesh, P("data")))
 
 
@@ -40,7 +40,10 @@ shardings = nn.logical_to_mesh_sharding(names, mesh, rules)
 @functools.partial(jax.jit, donate_argnums=0, out_shardings=(shardings, None))
 def train_step(state, x, y):
     """The next state, and the loss before."""
-    loss_of = lambda params: jnp.mean((state.apply_fn({"params": params}, x) - y) ** 2)  # noqa: E731
+
+    def loss_of(params):
+        return jnp.mean((model.apply({"params": params}, x) - y) ** 2)
+
     loss, grads = jax.value_and_grad(loss_of)(state.params)
     return state.apply_gradients(grads=grads), loss
 

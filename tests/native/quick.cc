@@ -65,7 +65,7 @@ INLINE bool RatiosOfAgree() {
 }
 
 FOR_EACH_MACHINE bool RatiosAgree() {
-  return RatiosOfAgree<kLeast>() && RatiosOfAgree<2 * kLeast>() && RatiosOfAgree<kGroup>();
+  return RatiosOfAgree<kGroup / 4>() && RatiosOfAgree<kGroup / 2>() && RatiosOfAgree<kGroup>();
 }
 
 }  // namespace

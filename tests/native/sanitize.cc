@@ -130,7 +130,7 @@ int64_t Run(Rule rule, int flags, Decay decay, Rounding rounding, Format format,
     slot.low = low[k].data();
     slot.high = high[k].data();
     slot.scale = scale[k].data();
-    slot.length = length;
+    slot.parts = kGroup / length;
     slot.turn = k == 2 ? 8 : 16 * k;
   }
   for (uint32_t t = 1; t <= 3; ++t) {
@@ -179,7 +179,7 @@ int main() {
             for (const auto& shape : shapes)
               for (bool narrow : {false, true})
                 for (int kind : {0, 1, 2, 3})
-                  for (int length = format == Format::kLog ? kLeast : kGroup; length <= kGroup; length *= 2) {
+                  for (int length = format == Format::kLog ? kGroup / 4 : kGroup; length <= kGroup; length *= 2) {
                     elements += Run(rule, flags, decay, rounding, format, shape[0], shape[1], narrow, kind, length);
                     ++steps;
                   }

@@ -13,8 +13,8 @@ namespace adamx {
 // How long a slot's groups are, from what is known of it to what the compiler knows. Of the last there may be a part.
 template <class Then>
 INLINE void Lengths(const Slot& slot, const Then& then) {
-  if (slot.length == kLeast) return then(std::integral_constant<int, kLeast>());
-  if (slot.length == 2 * kLeast) return then(std::integral_constant<int, 2 * kLeast>());
+  if (slot.parts == 4) return then(std::integral_constant<int, kGroup / 4>());
+  if (slot.parts == 2) return then(std::integral_constant<int, kGroup / 2>());
   then(std::integral_constant<int, kGroup>());
 }
 
@@ -71,8 +71,9 @@ INLINE void EncodeLogs(const Slot& slot, int n, const uint32_t* bits, const floa
 template <Unit kUnit>
 INLINE void EncodeRatiosCarefully(const Slot& slot, int n, const float* nu, const uint32_t* bits, const float* x) {
   int8_t* code = static_cast<int8_t*>(slot.code);
-  for (int k = 0, at = 0; at < n; ++k, at += slot.length)
-    EncodeRatioCarefully<kUnit>(x + at, nu + at, bits + at, slot.length, code + at, slot.scale[k]);
+  const int length = kGroup / slot.parts;
+  for (int k = 0, at = 0; at < n; ++k, at += length)
+    EncodeRatioCarefully<kUnit>(x + at, nu + at, bits + at, length, code + at, slot.scale[k]);
 }
 
 template <int kLength>

@@ -14,7 +14,6 @@ constexpr int kGroup = 128;  // every loop is over so many: none has a rest
 constexpr int kSpan = 40;
 constexpr int kBlock = 512;
 constexpr int kGroups = kBlock / kGroup;
-constexpr int kLeast = 32;  // elements that share a code's ends or scale: so many, twice or four times as many
 constexpr int kSlots = 3;
 constexpr int kNu = 1;  // the slot that units are made of
 constexpr int32_t kOctave = 1 << 23;
@@ -30,7 +29,7 @@ struct Slot {
   uint8_t* low = nullptr;
   uint8_t* high = nullptr;
   uint16_t* scale = nullptr;
-  int length = kGroup;  // of its groups
+  int parts = 1;  // of kGroup elements, with ends or a scale each
   int turn = 0;
 };
 
@@ -104,28 +103,28 @@ struct Work {
   bool ordinary[kGroups];
 };
 
-// The numbers of a block's elements, along the innermost axis one after the other.
-inline void Number(const Leaf& leaf, const Block& b, uint32_t* RESTRICT numbers) {
+// Of a part whose elements do not follow each other in the whole leaf, along the innermost axis at a time.
+FOR_EACH_MACHINE void HashRuns(const Leaf& leaf, const Block& b, uint32_t* RESTRICT hashes) {
   const int64_t* const last = leaf.axes + 2 * (leaf.axis_count - 1);
-  for (int64_t at = b.at, end = at + b.groups * kGroup; at < end;) {
+  const uint32_t stride = static_cast<uint32_t>(last[1]);
+  for (int64_t at = b.at, end = at + (b.groups - 1) * kGroup + b.rest; at < end;) {
     uint32_t number = leaf.first;
     int64_t outer = at;
     for (const int64_t* axis = last; axis >= leaf.axes; outer /= *axis, axis -= 2)
       number += static_cast<uint32_t>(outer % axis[0]) * static_cast<uint32_t>(axis[1]);
-    const int64_t n = std::min(end - at, last[0] - at % last[0]);
-    for (int64_t i = 0; i < n; ++i) numbers[i] = number + static_cast<uint32_t>(i) * static_cast<uint32_t>(last[1]);
+    const int n = static_cast<int>(std::min(end - at, last[0] - at % last[0]));
+    for (int i = 0; i < n; ++i) hashes[i] = Mixed((number + static_cast<uint32_t>(i) * stride) ^ leaf.key);
     at += n;
-    numbers += n;
+    hashes += n;
   }
+  std::fill(hashes, hashes + (kGroup - b.rest), 0u);
 }
 
 INLINE void Hash(const Leaf& leaf, const Block& b, uint32_t* RESTRICT hashes) {
-  const bool apart = leaf.axis_count > 0;
-  if (apart) Number(leaf, b, hashes);
+  if (leaf.axis_count > 0) return HashRuns(leaf, b, hashes);
   uint32_t index = leaf.first + static_cast<uint32_t>(b.at);
   for (int k = 0; k < b.groups; ++k, index += kGroup, hashes += kGroup)
-    for (int i = 0; i < kGroup; ++i)
-      hashes[i] = Mixed((apart ? hashes[i] : index + static_cast<uint32_t>(i)) ^ leaf.key);
+    for (int i = 0; i < kGroup; ++i) hashes[i] = Mixed((index + static_cast<uint32_t>(i)) ^ leaf.key);
 }
 
 // The random bits of a purpose: an element's hash, turned, to which the step's number is added, times the golden ratio

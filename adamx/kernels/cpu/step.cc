@@ -77,10 +77,8 @@ struct Kind {
 
   // Whether there is a number for each slot, and groups have lengths that there are loops for.
   bool Whole() const {
-    for (size_t k = 0; k < std::min(formats.size(), groups.size()); ++k)
-      if (StoredAs(static_cast<Format>(formats[k])).grouped && groups[k] != kLeast && groups[k] != 2 * kLeast &&
-          groups[k] != kGroup)
-        return false;
+    for (int64_t length : groups)
+      if (length != 0 && length != kGroup / 4 && length != kGroup / 2 && length != kGroup) return false;
     return formats.size() <= kSlots && formats.size() == units.size() && formats.size() == groups.size() &&
            formats.size() + 1 == turns.size();
   }
@@ -118,7 +116,7 @@ bool StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuf
   const int64_t all = static_cast<int64_t>(g.element_count()), size = all / batches;
   const auto dimensions = g.dimensions();
   const int64_t row = dimensions.size() == 0 ? 1 : std::min(size, dimensions.back());
-  const auto groups = [&](int64_t length) { return row == 0 ? 0 : all / row * ((row + length - 1) / length); };
+  const auto groups = [&](int64_t length) { return row * length == 0 ? 0 : all / row * ((row + length - 1) / length); };
   const bool p_narrow = IsNarrow(in_place.Peek());
   const ffi::AnyBuffer p = in_place.Next(FloatType(p_narrow), all);
   const ffi::AnyBuffer residual = kind.Keeps() ? in_place.Next(TypeOf(static_cast<Rounding>(kind.rounding)), all) : p;
@@ -156,7 +154,7 @@ bool StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuf
       Slot& slot = leaf.slots[k];
       slot.format = static_cast<Format>(kind.formats[k]);
       slot.unit = slot.format == Format::kRatio ? static_cast<Unit>(kind.units[k]) : Unit::kNone;
-      if (StoredAs(slot.format).grouped) slot.length = static_cast<int>(kind.groups[k]);
+      if (kind.groups[k] != 0) slot.parts = static_cast<int>(kGroup / kind.groups[k]);
       slot.turn = static_cast<int>(kind.turns[k]);
       void* const parts[] = {Part(arrays[k][0], i, batches), Part(arrays[k][1], i, batches),
                              Part(arrays[k][2], i, batches)};

@@ -42,7 +42,7 @@ struct Cut {
 inline Cut CutOf(const Leaf& leaf) {
   int64_t row = leaf.size;
   for (int j = 0; j < leaf.slot_count; ++j)
-    if (StoredAs(leaf.slots[j].format).grouped && leaf.row % leaf.slots[j].length != 0) row = leaf.row;
+    if (StoredAs(leaf.slots[j].format).grouped && leaf.row * leaf.slots[j].parts % kGroup != 0) row = leaf.row;
   const int64_t blocks = (row + kBlock - 1) / kBlock, share = blocks == 0 ? 0 : (row + blocks - 1) / blocks;
   return {row, blocks, (share + kGroup - 1) / kGroup * kGroup};
 }
@@ -72,6 +72,9 @@ FOR_EACH_MACHINE void StepGroups(const Leaf& leaf, const Block& b, const Block& 
     x[j] = lies ? static_cast<float*>(b.slots[j].code) : work.slots[j];
   }
   const int n = (b.groups - 1) * kGroup + b.rest;
+  const auto fill_up = [&](float* slot) INLINED {
+    if (b.rest < kGroup) std::fill(slot + n, slot + b.groups * kGroup, 0.0f);
+  };
   Fetch<0>(next.g, next.groups, leaf.g_narrow ? 2 : 4);
   if (leaf.p_narrow) LoadWeights(leaf, b, work.p);
   if (leaf.g_narrow) Widen(b.g, work.g, b.groups);
@@ -79,11 +82,11 @@ FOR_EACH_MACHINE void StepGroups(const Leaf& leaf, const Block& b, const Block& 
     for (int j = 0; j < leaf.slot_count; ++j) {
       if ((b.slots[j].unit != Unit::kNone) != measured) continue;
       Decode(b.slots[j], b.groups, n, x[kNu], x[j]);
-      std::fill(x[j] + n, x[j] + b.groups * kGroup, 0.0f);
+      fill_up(x[j]);
     }
   Fetch<1>(next.p, next.groups, leaf.p_narrow ? 2 : 4);
   AdvanceLeaf(leaf, {g, p, {x[0], x[1], x[2]}, work.ordinary}, b.groups);
-  for (int j = 0; j < leaf.slot_count; ++j) std::fill(x[j] + n, x[j] + b.groups * kGroup, 0.0f);
+  for (int j = 0; j < leaf.slot_count; ++j) fill_up(x[j]);
   if (Random(leaf)) Hash(leaf, b, work.hashes);
   if (leaf.residual != nullptr) Fetch<1>(next.residual, next.groups, leaf.rounding == Rounding::kSplit8 ? 1 : 2);
   if (leaf.p_narrow) StoreWeights(leaf, b, work.p, work);
@@ -107,8 +110,8 @@ inline Block BlockAt(const Leaf& leaf, int64_t line, int64_t column, int groups)
   for (int j = 0; j < std::min(leaf.slot_count, kSlots); ++j) {
     Slot& slot = b.slots[j] = leaf.slots[j];
     slot.code = Beyond(slot.code, at, StoredAs(slot.format).bytes);
-    if (!StoredAs(slot.format).grouped) continue;
-    const int64_t group = line * ((leaf.row + slot.length - 1) / slot.length) + column / slot.length;
+    int64_t group = column / kGroup * slot.parts;
+    if (line > 0) group += line * ((leaf.row * slot.parts + kGroup - 1) / kGroup);
     slot.low += group;
     slot.high += group;
     slot.scale += group;

@@ -1,4 +1,4 @@
-"""The Euclidean norm of arrays, accurate over the whole range of their dtype."""
+"""The factor of all gradients of a step: the scale that is given, and clipping of a norm accurate over all numbers."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,11 +7,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..._annotations import Array
-from ..._layout import wide_dtype
-from ..._math import abs_sq
-from ..partial_sums import Part, Reduction, reduced
-from .shared_functions import in_a_program
+from .._annotations import Above, Array, Scalar
+from .._layout import real_dtype, wide_dtype
+from .._math import abs_sq
+from .._rule import validate_value
+from .partial_sums import Part, Reduction, reduced
+from .xla.shared_functions import in_a_program
+
+
+def gradient_factor(
+    grads: list[Any], clip_norm: Scalar | None, grad_scale: Scalar | None, names: Sequence[str]
+) -> Array | None:
+    """`grad_scale` times the factor that clips the global norm of the scaled gradients to `clip_norm`; `None` for 1.
+
+    Of shape (), in the real dtype of the widest gradient and at least float32. The norm is of the parts on all
+    devices along the axes `names` of the mesh of a `jax.shard_map`.
+    """
+    given = [g for g in grads if g is not None]
+    dtype = real_dtype(wide_dtype(*given))
+    if grad_scale is not None:
+        validate_value("grad_scale", grad_scale, Above(-float("inf"), float("inf")))
+    if clip_norm is None:
+        return None if grad_scale is None else _opaque(jnp.asarray(grad_scale, dtype))
+    validate_value("clip_norm", clip_norm, Above(0.0, float("inf")))
+    scale = jnp.asarray(1.0 if grad_scale is None else grad_scale, dtype)
+    most = jnp.asarray(clip_norm, dtype) / norm(given, dtype, names)
+    return _opaque(jnp.where(jnp.abs(scale) <= most, scale, jnp.sign(scale) * most))
 
 
 def norm(arrays: Sequence[Any], dtype: np.dtype, axis_names: Sequence[str] = ()) -> Array:
@@ -75,9 +96,9 @@ class _Root(NamedTuple):
 
 
 def _factors(dtype: np.dtype) -> tuple[Array, Array]:
-    """Two factors: scaled down, squares of 2^31 of the largest numbers do not overflow; up, those of the least are normal."""
+    """Scaled down by the first, squares of 2^31 of the largest numbers are finite; by the second, all are normal."""
     far = jnp.finfo(dtype).maxexp * 25 // 32
-    return opaque(jnp.asarray(2.0**-far, dtype)), opaque(jnp.asarray(2.0**far, dtype))
+    return _opaque(jnp.asarray(2.0**-far, dtype)), _opaque(jnp.asarray(2.0**far, dtype))
 
 
 def _square(x: Array, dtype: np.dtype, factor: Array | None) -> Array:
@@ -89,11 +110,9 @@ def _square(x: Array, dtype: np.dtype, factor: Array | None) -> Array:
 def _root(plain: Array, smaller: Array, larger: Array) -> Array:
     """The norm from the sum of the squares as they are, of elements scaled down, and of elements scaled up."""
     down, up = _factors(plain.dtype)
-    return jnp.where(
-        plain > 1,
-        jnp.where(jnp.isinf(plain), jnp.sqrt(smaller) * up, jnp.sqrt(plain)),
-        jnp.where(_said(plain, plain.dtype), jnp.sqrt(plain), jnp.sqrt(larger) * down),
-    )
+    too_large, too_small = jnp.isinf(plain), ~_said(plain, plain.dtype)
+    square = jnp.where(too_large, smaller, jnp.where(too_small, larger, plain))  # one root: derivatives of 0 are none
+    return jnp.sqrt(square) * jnp.where(too_large, up, jnp.where(too_small, down, 1))
 
 
 def _times(x: Array, factor: Array) -> Array:
@@ -108,6 +127,6 @@ def _said(square: Array, dtype: np.dtype) -> Array:
     return ~(jnp.isinf(square) | (square < np.asarray(2.0 ** (-jnp.finfo(dtype).maxexp // 2), dtype)))
 
 
-def opaque(factor: Array) -> Array:
+def _opaque(factor: Array) -> Array:
     """A constant one would make XLA compute $(g s)^2$ as $g^2 s^2$ for leaves of one element, which may overflow."""
     return jax.lax.optimization_barrier(factor)
