@@ -18,7 +18,7 @@ from .placement import aligned
 HOST, DEVICE = jax.memory.Space.Host, jax.memory.Space.Device
 
 
-def in_turns(take: Callable[..., list[StepResult | None]]) -> Callable[..., list[StepResult | None]]:
+def in_turns(take: Callable[..., list[Any]]) -> Callable[..., list[StepResult | None]]:
     """`take(..., steps, total)`, for steps whose slots are in host memory one after another."""
 
     @functools.wraps(take)
@@ -30,8 +30,9 @@ def in_turns(take: Callable[..., list[StepResult | None]]) -> Callable[..., list
         done = take(*options, [None if i in away else step for i, step in enumerate(steps)], total)
         sent, before = list[Array](), None
         for i, step in away.items():
-            (result,) = take(*options, [fetched(step, sent, before)], total)
-            (sent, done[i]), before = _sent(result, step), result[0]
+            ((before, *kept),) = take(*options, [fetched(step, sent, before)], total)
+            kept, sent = _sent(kept, step)
+            done[i] = (before, *kept)
         return done
 
     return taken
@@ -77,12 +78,12 @@ def on_device(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.device_put(x, DEVICE) if _is_in_host_memory(x) else x, tree)
 
 
-def _sent(result: Any, step: Step) -> tuple[list[Array], StepResult]:
-    """What goes back to host memory, and the result with it there."""
-    arrays, tree = jax.tree.flatten(result[1:])
+def _sent(kept: Any, step: Step) -> tuple[Any, list[Array]]:
+    """The new slots and residual, in host memory what was there, and the list of that."""
+    arrays, tree = jax.tree.flatten(kept)
     old = jax.tree.leaves((step.leaf.stored, step.leaf.residual))
     new = [jax.device_put(x, HOST) if _is_in_host_memory(was) else x for x, was in zip(arrays, old, strict=True)]
-    return [x for x in new if _is_in_host_memory(x)], (result[0], *tree.unflatten(new))
+    return tree.unflatten(new), [x for x in new if _is_in_host_memory(x)]
 
 
 def _is_in_host_memory(x: Any) -> bool:
