@@ -6,7 +6,6 @@ instead of a generator's stream: a few integer operations per element, which XLA
 
 import math
 import zlib
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +16,6 @@ from ._annotations import Array
 
 GOLDEN = np.uint32(0x9E3779B9)
 """2^32 divided by the golden ratio: its multiples modulo 2^32 are spread as evenly as possible."""
-
 
 TURNS = (0, 16, 8, 24, 4, 20, 12, 28)
 """Bit rotations of an element's hash, one for each purpose, as each uses the upper bits."""
@@ -33,25 +31,6 @@ class Part(NamedTuple):
 
     first: Array
     strides: tuple[int, ...]
-
-    @classmethod
-    def at(cls, starts: Sequence[Any], whole: tuple[int, ...]) -> "Part":
-        """The part of an array of shape `whole` that begins at the indices `starts`, integers of any kind."""
-        strides = tuple(math.prod(whole[axis + 1 :]) for axis in range(len(whole)))
-        first = jnp.zeros([], jnp.uint32)
-        for start, stride in zip(starts, strides, strict=True):
-            first = first + jnp.asarray(start).astype(jnp.uint32) * np.uint32(stride % 2**32)
-        return cls(first, strides)
-
-    def axes(self, shape: tuple[int, ...]) -> list[tuple[int, int]]:
-        """Lengths and strides of an array of this shape, axes that lie as one in the whole leaf taken together."""
-        axes: list[tuple[int, int]] = []
-        for length, stride in zip(shape, self.strides, strict=True):
-            if axes and axes[-1][1] == length * stride:
-                axes[-1] = (axes[-1][0] * length, stride)
-            elif length > 1:
-                axes.append((length, stride))
-        return axes or [(1, 1)]
 
 
 class Noise(NamedTuple):
@@ -119,9 +98,8 @@ def _index(shape: tuple[int, ...], part: Part | None) -> Array:
     if not shape:
         return jnp.zeros([], jnp.uint32)
     strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))] if part is None else part.strides
-    last = len(shape) - 1
-    index = jax.lax.broadcasted_iota(jnp.uint32, shape, last)
-    for axis in reversed(range(last)):
+    index = jax.lax.broadcasted_iota(jnp.uint32, shape, len(shape) - 1)
+    for axis in reversed(range(len(shape) - 1)):
         index = index + jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * np.uint32(strides[axis] % 2**32)
     return index if part is None else index + part.first
 

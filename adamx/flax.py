@@ -135,8 +135,9 @@ class Optimizer(nnx.Optimizer):
     begin with it. What `nnx.state(optimizer)` returned is restored by `nnx.update(optimizer, saved)`.
 
     Each array of the state has the names of its own axes, of those that `nnx.with_partitioning` gave the parameter, in
-    its variable's `out_sharding`: `nnx.get_named_sharding` reads them. A parameter with `optimizer_sharding` is stepped
-    where its slots are, and then gathered.
+    its variable's `out_sharding`: `nnx.get_named_sharding` reads them. (Flax's class gives all of them the parameter's,
+    which slots of fewer axes refuse.) A parameter with `optimizer_sharding` is stepped where its slots are, and then
+    gathered.
     """
 
     def __init__(

@@ -10,9 +10,9 @@ import pytest
 
 import adamx
 from adamx import _leaves
-from adamx._noise import Part
 from adamx.kernels import cpu
 from adamx.kernels.operands import Applied, pack, unpack
+from adamx.kernels.partitioned import part_at
 from tests.helpers import needs_native
 
 pytestmark = [needs_native, pytest.mark.usefixtures("one_device")]
@@ -34,7 +34,7 @@ def parts_of(step, size):
             return np.asarray(x)[tuple(slice(*each) for each in ends)]
 
         arrays = {name: jax.tree.map(cut, getattr(step.leaf, name)) for name in ("g", "p", "stored", "residual")}
-        noise = step.noise._replace(part=Part.at(corner, shape))
+        noise = step.noise._replace(part=part_at(corner, shape))
         yield dataclasses.replace(step, leaf=step.leaf._replace(**arrays), noise=noise), cut
 
 

@@ -11,8 +11,9 @@ from jax.sharding import PartitionSpec as P
 
 import adamx
 from adamx import kernels
-from adamx._noise import Noise, Part
-from adamx.kernels.partitioned import MIN_SIZE
+from adamx._noise import Noise
+from adamx.kernels.operands import axes_of
+from adamx.kernels.partitioned import MIN_SIZE, part_at
 
 MISSING = kernels.available()["native"]
 needs_native = pytest.mark.skipif(MISSING != "yes", reason=f"no C++ kernel: {MISSING}")
@@ -108,15 +109,15 @@ def test_a_part_draws_the_bits_of_its_elements():
     noise, shape = Noise(np.uint32(7), jnp.int32(3)), (6, 4, 10)
     whole = noise.uniform(shape)
     for start, size in (((2, 0, 0), (2, 4, 10)), ((0, 1, 0), (6, 2, 10)), ((1, 2, 5), (3, 1, 5))):
-        part = noise._replace(part=Part.at(start, shape)).uniform(size)
+        part = noise._replace(part=part_at(start, shape)).uniform(size)
         np.testing.assert_array_equal(part, jax.lax.dynamic_slice(whole, start, size))
 
 
 def test_axes_that_lie_as_one_are_taken_together():
-    part = Part.at((0, 0, 0), (6, 4, 10))
-    assert part.axes((6, 4, 10)) == [(240, 1)]
-    assert part.axes((3, 4, 10)) == [(120, 1)]
-    assert part.axes((6, 2, 10)) == [(6, 40), (20, 1)]
-    assert part.axes((6, 4, 5)) == [(24, 10), (5, 1)]
-    assert part.axes((6, 2, 5)) == [(6, 40), (2, 10), (5, 1)]
-    assert part.axes((1, 1, 1)) == [(1, 1)]
+    part = part_at((0, 0, 0), (6, 4, 10))
+    assert axes_of(part, (6, 4, 10)) == [(240, 1)]
+    assert axes_of(part, (3, 4, 10)) == [(120, 1)]
+    assert axes_of(part, (6, 2, 10)) == [(6, 40), (20, 1)]
+    assert axes_of(part, (6, 4, 5)) == [(24, 10), (5, 1)]
+    assert axes_of(part, (6, 2, 5)) == [(6, 40), (2, 10), (5, 1)]
+    assert axes_of(part, (1, 1, 1)) == [(1, 1)]

@@ -133,3 +133,14 @@ def _varying_alike(moved: Moved, g: Array, over: frozenset[str]) -> tuple[Moved,
 
 def _is_array(x: Any) -> bool:
     return isinstance(x, (jax.Array, np.ndarray))
+
+
+def axes_of(part: Part, shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Lengths and strides of a part of this shape, axes that lie as one in the whole leaf taken together."""
+    axes: list[tuple[int, int]] = []
+    for length, stride in zip(shape, part.strides, strict=True):
+        if axes and axes[-1][1] == length * stride:
+            axes[-1] = (axes[-1][0] * length, stride)
+        elif length > 1:
+            axes.append((length, stride))
+    return axes or [(1, 1)]

@@ -68,7 +68,7 @@ def _step_of_part(backend: Backend, packed: Packed, whole: tuple[int, ...], axes
     def step_of_part(*operands: Array) -> list[Array]:
         (step,), total = packed.steps(operands[: len(operands) - axes])  # all but the last of which it reads
         if axes:
-            step = _placed(step, Part.at([index[0] for index in operands[len(operands) - axes :]], whole))
+            step = _placed(step, part_at([index[0] for index in operands[len(operands) - axes :]], whole))
         return jax.tree.leaves(Moved(*backend.apply([step], total)[0]))
 
     return step_of_part
@@ -118,7 +118,16 @@ def part_here(spec: Sequence[Any], shape: tuple[int, ...]) -> Part:
     spec = (*spec, *[None] * len(shape))[: len(shape)]
     starts = [jax.lax.axis_index(axis) * n if axis else 0 for axis, n in zip(spec, shape, strict=True)]
     whole = [n * (jax.lax.axis_size(axis) if axis else 1) for axis, n in zip(spec, shape, strict=True)]
-    return Part.at(starts, tuple(whole))
+    return part_at(starts, tuple(whole))
+
+
+def part_at(starts: Sequence[Any], whole: tuple[int, ...]) -> Part:
+    """The part of an array of shape `whole` that begins at the indices `starts`, integers of any kind."""
+    strides = tuple(math.prod(whole[axis + 1 :]) for axis in range(len(whole)))
+    first = jnp.zeros([], jnp.uint32)
+    for start, stride in zip(starts, strides, strict=True):
+        first = first + jnp.asarray(start).astype(jnp.uint32) * np.uint32(stride % 2**32)
+    return Part(first, strides)
 
 
 def _placed(step: Step, part: Part) -> Step:

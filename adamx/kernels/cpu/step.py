@@ -18,6 +18,7 @@ from ...moments.bfloat16 import Dithered, DitheredMean
 from ...moments.dense import Dense
 from ...moments.int8 import Log, Ratio
 from ..manual import is_manual, varying, varying_alike
+from ..operands import axes_of
 from .calls import MAX_SHARED_SIZE, STEP, together
 from .interface import PROGRAMS, SCALARS, VERSION, Decay, Format, Program, Rounding, Unit
 
@@ -153,7 +154,7 @@ def _axes(step: Step) -> list[int]:
     part, shape = step.noise.part, jnp.shape(step.leaf.g)
     if part is None or not step.is_random or 0 in shape:
         return [0]
-    axes = part.axes(shape)
+    axes = axes_of(part, shape)
     if len(axes) == 1 and axes[0][1] == 1:
         return [0]
     return [len(axes), *(x for length, stride in axes for x in (length, stride % 2**32))]

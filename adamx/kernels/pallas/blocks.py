@@ -29,7 +29,7 @@ class View(NamedTuple):
         rows: of the matrix.
         columns: of the matrix.
         block: the shape of a block.
-        axes: if the leaf is a part of a whole one, `Part.axes`; the last is as long as some rows, or is some of one.
+        axes: if the leaf is a part of a whole one, `axes_of` it; the last is as long as some rows, or is some of one.
     """
 
     rows: int

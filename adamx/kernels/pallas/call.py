@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from ..._annotations import Array
 from ..._leaf import Step, StepResult
+from ..operands import axes_of
 from ..traced import brought, kind
 from . import gpu, tpu
 from .blocks import BlockProgram, Scalars, group_of, has_scalars, keys
@@ -90,7 +91,7 @@ class Kernel:
 
     def __init__(self, parts: Any, step: Step, total: Any, interpret: Any) -> None:
         shape, part = jnp.shape(step.leaf.g), step.noise.part
-        view = parts.view(shape, group_of(step))._replace(axes=None if part is None else part.axes(shape))
+        view = parts.view(shape, group_of(step))._replace(axes=None if part is None else axes_of(part, shape))
         self._program = BlockProgram(step, total, view.block, masked=view.is_ragged and group_of(step) > 0)
         self._platform = parts.PLATFORM
 
