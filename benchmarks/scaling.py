@@ -141,18 +141,26 @@ def shardings(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.sharding, tree)
 
 
+def held(tree: Any) -> int:
+    """Bytes of the arrays on one device."""
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
 def measure(
     strategy: str, contender: Contender, shapes: Shapes, devices: list[Any], kind: AxisType = AxisType.Auto
 ) -> Row:
-    """What a device holds of the state, in bytes, all devices' share of it, and what is exchanged in a step."""
+    """Bytes of the state on a device, an equal share of it, temporary ones; what is exchanged in a step, and its bytes.
+
+    Those of the state are what the compiled step takes as arguments, less weights and gradients.
+    """
     case = Case.of(strategy, contender, shapes, devices, kind)
     program = case.jitted(contender.step).lower(*case).compile()
-    found = hlo.exchanges(program.as_text())
-    state = jax.tree.leaves(case.state)
+    text, size = program.as_text(), program.memory_analysis()
+    found = hlo.exchanges(text)
     return {
-        "bytes": sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in state),
-        "share": sum(x.size * x.dtype.itemsize for x in state) / len(devices),
-        "temporary": program.memory_analysis().temp_size_in_bytes,
+        "bytes": size.argument_size_in_bytes + size.host_argument_size_in_bytes - held((case.params, case.grads)),
+        "share": sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(case.state)) / len(devices),
+        "temporary": size.temp_size_in_bytes,
         "exchanges": Counter(opcode for opcode, _ in found),
         "exchanged": sum(nbytes for _, nbytes in found),
     }

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks import accelerators, compile_time, memory, monitor_cost, step_time, tables
+from benchmarks import accelerators, compile_time, memory, monitor_cost, scaling, step_time, tables
 from benchmarks.deviceless import Counts
 from benchmarks.machine import Spread, in_turns
 
@@ -108,6 +108,21 @@ def test_accelerators_says_what_to_install(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         accelerators.main()
     assert capsys.readouterr().err.startswith("v5e: install it\nH100: install it\n")
+
+
+@pytest.mark.devices
+def test_scaling_measures_what_a_device_holds_and_what_devices_exchange(monkeypatch, tmp_path, capsys):
+    strategies = ("data parallel", "FSDP, last axis", "ZeRO-1")
+    monkeypatch.setattr(scaling, "STRATEGIES", {name: scaling.STRATEGIES[name] for name in strategies})
+    monkeypatch.setattr(scaling, "FORMATS", {"float32": scaling.FORMATS["float32"]})
+    monkeypatch.setattr(scaling, "transformer", lambda **_: {"h0.up": (256, 512)})
+    argv = ["scaling", "--devices", "4", "--parts", "formats", "--output", str(tmp_path / "out.json")]
+    monkeypatch.setattr(sys, "argv", argv)
+    scaling.main()
+    rows = [x["float32"] for x in json.loads((tmp_path / "out.json").read_text())["formats"].values()]
+    assert [round(x["bytes"] / x["share"], 3) for x in rows] == [4, 1, 1]
+    assert [x["exchanges"] for x in rows] == [{}, {}, {"all-gather": 1}]
+    assert "1 all-gather" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", tables.DOCUMENTS)

@@ -227,3 +227,14 @@ def test_what_cannot_be_counted_is_an_error():
     choice = "  ROOT %c = f32[8]{0} conditional(%p, %p, %p), true_computation=%a, false_computation=%b"
     with pytest.raises(ValueError, match="branch"):
         hlo.work(entry("  %p = f32[8]{0} parameter(0)", choice))
+
+
+def test_exchanges_are_counted_wherever_they_stand_and_once():
+    text = entry(
+        "  %p = f32[8,128]{1,0} parameter(0)",
+        "  %both = (f32[], f32[2]{0}) all-reduce(%p, %p), channel_id=1, to_apply=%sum",
+        "  %start = (f32[1,128]{1,0}, f32[8,128]{1,0}) all-gather-start(%p), channel_id=2, dimensions={0}",
+        "  ROOT %done = f32[8,128]{1,0} all-gather-done(%start)",
+    )
+    assert hlo.exchanges(text) == [("all-reduce", 12), ("all-gather", 4096)]
+    assert hlo.exchanges(textwrap.dedent(GPU_FUSION)) == []
