@@ -1,8 +1,8 @@
 """What a state's arrays are to XLA's partitioner: their shardings, which follow from those of the parameters.
 
-Nothing of a rule or a transformation is known here. `init` is traced on a mesh that has one axis, of one device, for
-each axis of each leaf: JAX carries these through `init` in the arrays' types, and so tells of every array of the state
-which axes of which leaf are left in it.
+Nothing of a rule or a transformation is known here. `init` is traced on a mesh of one device that has as many axes as
+the leaves, each cut along them in order: JAX carries that through `init` in the arrays' types, and so tells of every
+array of the state which axes of its leaf are left in it. Which leaf that is, its path tells.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ from . import _leaves, kernels
 from ._annotations import Params
 from ._math import dtype_of
 from ._transform import Optimizer, engine_of
+from ._variables import is_variable
 from .cuts import Cuts, Weight, axis_names, size, weights_of
 from .moments import group_of, is_code, shared_groups
 
@@ -168,14 +169,13 @@ def placement(opt: Any, params: Params, shardings: Any, zero: str | None) -> Pla
 def _parts(opt: Any, params: Params, weights: list[Weight]) -> tuple[list[Part], Any]:
     """The arrays of the state, the axes of weights that they have, and the state's tree."""
     pairs, tree = jax.tree_util.tree_flatten_with_path(params)
-    axes = {f"{i}.{axis}": (i, axis) for i, weight in enumerate(weights) for axis in range(len(weight.shape))}
-    mesh = AbstractMesh((1,) * (len(axes) + 1), ("", *axes), axis_types=(AxisType.Explicit,) * (len(axes) + 1))
+    names = [str(axis) for axis in range(max((len(weight.shape) for weight in weights), default=0) + 1)]
+    mesh = AbstractMesh((1,) * len(names), tuple(names), axis_types=(AxisType.Explicit,) * len(names))
 
     def init(marked: bool) -> Any:
         given = []
-        for i, ((_, x), weight) in enumerate(zip(pairs, weights, strict=True)):
-            spec = PartitionSpec(*(f"{i}.{axis}" for axis in range(len(weight.shape))))
-            sharding = NamedSharding(mesh, spec) if marked else None
+        for (_, x), weight in zip(pairs, weights, strict=True):
+            sharding = NamedSharding(mesh, PartitionSpec(*names[: len(weight.shape)])) if marked else None
             given.append(jax.ShapeDtypeStruct(weight.shape, dtype_of(x), sharding=sharding))
         nowhere = AbstractMesh((), ())  # from which JAX lets a mesh of any size be entered
         with use_abstract_mesh(nowhere), use_abstract_mesh(mesh if marked else nowhere):
@@ -185,24 +185,25 @@ def _parts(opt: Any, params: Params, weights: list[Weight]) -> tuple[list[Part],
         state = init(marked=True)
     except Exception:  # What types cannot follow, path and shape tell; what `init` refuses, it refuses again.
         state = init(marked=False)
-    places = {path: i for i, (path, _) in enumerate(pairs)}
+    boxes = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_variable)[0]
+    places = {path: i for i, path in enumerate(path for path, box in boxes for _ in jax.tree.leaves(box))}
 
     def axes_of(path: _leaves.Path, x: Any) -> tuple[Axis | None, ...]:
-        entries = [e if isinstance(e, tuple) else (e,) for e in getattr(x.sharding, "spec", ())]
-        found = tuple(axes.get(names[0]) if names else None for names in entries)
-        if any(found):
-            return found
-        here = (places.get(path[start:]) for start in range(len(path) + 1))
-        owner = next((i for i in here if i is not None and weights[i].shape == x.shape), None)
-        return tuple(None if owner is None else (owner, axis) for axis in range(x.ndim))
+        entries = (e if isinstance(e, tuple) else (e,) for e in getattr(x.sharding, "spec", ()))
+        left = [int(e[0]) if e and e[0] is not None else None for e in entries]
+        known = any(axis is not None for axis in left)
+        here = (i for start in range(len(path) + 1) if (i := places.get(path[start:])) is not None)
+        owner = next((i for i in here if known or weights[i].shape == x.shape), None)
+        left = left if known else range(x.ndim)
+        return tuple(None if owner is None or axis is None else (owner, axis) for axis in left)
 
     parts: list[Part] = []
-    found = iter(jax.tree_util.tree_flatten_with_path(state)[0])
-    for stored in jax.tree.leaves(state, is_leaf=is_code):
-        first = None  # all arrays of a code have the axes of its first
-        for path, x in itertools.islice(found, len(jax.tree.leaves(stored))):
-            first = axes_of(path[:-1] if is_code(stored) else path, x) if first is None else first
-            parts.append(Part(path, x, first, group_of(stored)))
+    inside = iter(jax.tree_util.tree_flatten_with_path(state)[0])
+    stored = jax.tree_util.tree_flatten_with_path(state, is_leaf=lambda x: is_code(x) or is_variable(x))[0]
+    for where, slot in stored:
+        arrays = list(itertools.islice(inside, len(jax.tree.leaves(slot))))
+        axes = axes_of(where, arrays[0][1]) if arrays else ()  # all arrays of a code have those of its first
+        parts += [Part(path, x, axes, group_of(slot)) for path, x in arrays]
     return parts, jax.tree.structure(state)
 
 

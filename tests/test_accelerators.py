@@ -107,6 +107,26 @@ def test_a_step_of_leaves_cut_over_four_devices_is_one_pass_over_their_parts(tar
     assert compiled.memory_analysis().temp_size_in_bytes < 0.01 * ideal
 
 
+def test_slots_in_host_memory_are_on_the_device_a_few_leaves_at_a_time():
+    """Of 32 MB for each leaf. That nothing is computed on the host, its instructions would say."""
+    if reason := missing("v5e"):
+        pytest.skip(reason)
+    mesh = Mesh(np.array(devices(TARGETS["v5e"])), ("x",), axis_types=(AxisType.Auto,))
+    cut = NamedSharding(mesh, P("x"))
+    opt = adamx.adamw(1e-3)
+    params = {f"w{i:02}": jax.ShapeDtypeStruct((4096, 4096), jnp.float32, sharding=cut) for i in range(12)}
+    placed = adamx.state_shardings(opt, params, memory_kind="pinned_host")
+    place = lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at)  # noqa: E731
+    state = jax.tree.map(place, jax.eval_shape(opt.init, params), placed)
+    compiled = jax.jit(opt.step, donate_argnums=(1, 2)).lower(params, state, params).compile()
+    memory, text = compiled.memory_analysis(), compiled.as_text()
+    assert memory.host_argument_size_in_bytes == memory.host_output_size_in_bytes == 12 * 2**25
+    assert memory.argument_size_in_bytes < 12 * 2**25 + 2**20  # gradients and weights
+    assert memory.temp_size_in_bytes < 4 * 2**25
+    assert '_xla_compute_type="host"' not in text
+    assert exchanges(text) == []
+
+
 def test_shapes_are_what_their_names_say():
     assert parameters(SHAPES["4096x4096"]) == large(SHAPES["4096x4096"]) == 2**24
     assert parameters(SHAPES["GPT-2"]) == pytest.approx(124e6, rel=0.01)

@@ -34,7 +34,7 @@ from .partitioned import part_here as part_here
 from .placement import beside as beside
 from .placement import keeping_types
 from .placement import refuse_shared_groups as refuse_shared_groups
-from .sums import Reference, Table, summed
+from .sums import Reference, summed
 
 BACKENDS: tuple[Backend, ...] = (cpu.BACKEND, pallas.GPU, pallas.TPU, xla.BACKEND)
 """In order of preference; the last supports every step on every platform."""
@@ -193,5 +193,4 @@ def sums(
         for backend in BACKENDS
         if name in ("auto", backend.name) and backend.sums is not None and backend.missing() is None
     )
-    kinds = tuple((leaf.given, leaf.plain, len(leaf.arrays)) for leaf in leaves)
-    return summed(Table(adding, kinds, reference), leaves, numbers, kept, axis_names)
+    return summed(adding, leaves, numbers, kept, reference, axis_names)

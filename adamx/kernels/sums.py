@@ -1,7 +1,7 @@
 """Sums over the arrays of a step, for diagnostics: a table with a row for each leaf."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +30,9 @@ class Reference(Protocol):
     def __call__(self, leaves: Sequence[Summed], numbers: Array, sums: int) -> Array: ...  # noqa: D102
 
 
+Adding: TypeAlias = tuple[tuple[tuple[str, ...] | None, bool, Callable[..., Array]], ...]
+
+
 class Table(NamedTuple):
     """A table as a function of flat arrays: one like the result, the numbers, the arrays of the leaves.
 
@@ -39,9 +42,9 @@ class Table(NamedTuple):
         reference: what computes it where nothing else does.
     """
 
-    adding: tuple[tuple[tuple[str, ...] | None, bool, Callable[..., Array]], ...]
+    adding: Adding
     kinds: tuple[tuple[int, bool, int], ...]
-    reference: Reference
+    reference: Callable[..., Array]
 
     def __call__(self, like: Array, numbers: Array, *arrays: Array) -> list[Array]:
         """The table, as the only result."""
@@ -79,12 +82,19 @@ def _joined(rows: Sequence[Array]) -> Array:
     return jnp.concatenate(rows).reshape(len(rows) // 2, -1)
 
 
-def summed(table: Table, leaves: Sequence[Summed], numbers: Array, sums: int, axis_names: Sequence[str]) -> Array:
+def summed(
+    adding: Adding,
+    leaves: Sequence[Summed],
+    numbers: Array,
+    sums: int,
+    reference: Reference,
+    axis_names: Sequence[str],
+) -> Array:
     """A table of so many sums, and largest values after them; by parts where leaves are cut."""
-    places = [i for i, leaf in enumerate(leaves) for _ in leaf.arrays]
+    table = Table(adding, tuple((leaf.given, leaf.plain, len(leaf.arrays)) for leaf in leaves), reference)
     parts = tuple(Part(i, largest) for i in range(len(leaves)) for largest in (False, True))
-    like = jnp.zeros((len(leaves), table.reference.width), jnp.float32)
+    places = [i for i, leaf in enumerate(leaves) for _ in leaf.arrays]
     by_parts = Reduction(_Rows(table, sums), (None, None, *places), parts, _joined)
-    by_xla = Table((), table.kinds, table.reference.separate)
-    operands = [like, numbers, *(x for leaf in leaves for x in leaf.arrays)]
-    return reduced(table, by_parts, by_xla, operands, axis_names)
+    by_xla = table._replace(adding=(), reference=reference.separate)
+    like = jnp.zeros((len(leaves), reference.width), jnp.float32)
+    return reduced(table, by_parts, by_xla, [like, numbers, *(x for leaf in leaves for x in leaf.arrays)], axis_names)
