@@ -7,6 +7,7 @@ TPU's compiler has to be installed. Kernels are timed under `jit`, beside `shard
 """
 
 import argparse
+import itertools
 import math
 import os
 from collections import Counter
@@ -108,7 +109,7 @@ SUMS = {
 }
 """What needs sums over whole arrays."""
 
-TOGETHER = {"monitor, clip_norm": Contender(adamx.monitor(adamx.lamb(1e-3)), clip_norm=1.0)}
+TOGETHER = {"monitor, LAMB, clip_norm": Contender(adamx.monitor(adamx.lamb(1e-3)), clip_norm=1.0)}
 SUMS |= TOGETHER
 
 
@@ -192,8 +193,8 @@ def topology() -> dict[str, Row]:
         return {}
     sixteen = devices(TARGETS["v5e"]._replace(topology="v5e:4x4"))
     shapes = transformer(layers=2, words=50304)
-    cases = [(f"{name}, axes {kind.name}", FSDP, each, kind) for name, each in FORMATS.items() for kind in KINDS]
-    cases += [(f"{name}, axes Explicit", FSDP, each, AxisType.Explicit) for name, each in TOGETHER.items()]
+    both = itertools.product((FORMATS | TOGETHER).items(), KINDS)
+    cases = [(f"{name}, axes {kind.name}", FSDP, each, kind) for (name, each), kind in both]
     cases += [("float32, state in host memory", HOST, FORMATS["float32"], AxisType.Auto)]
     return {name: measure(strategy, each, shapes, sixteen, kind) for name, strategy, each, kind in cases}
 
