@@ -1,16 +1,17 @@
 """How much of the state does a device hold, and what do devices exchange in a step? By how weights are cut.
 
 `python -m benchmarks.scaling [--parts formats sums] [--devices N]`. Steps of a transformer's block are compiled for N
-devices of the CPU, and the exchanges in XLA's optimised program counted: those of the optimizer alone, as gradients come
-cut like the weights (with ZeRO-1 like the state). GPT-2 under FSDP is compiled for sixteen v5e, for which the TPU's
-compiler has to be installed.
+devices of the CPU, and the exchanges in XLA's optimised program counted: those of the optimizer alone, as gradients
+come cut like the weights (with ZeRO-1 like the state). GPT-2, of two layers, is compiled for sixteen v5e, for which the
+TPU's compiler has to be installed. Kernels are timed under `jit`, beside `shard_map` around them.
 """
 
 import argparse
+import itertools
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,8 @@ from .step_time import Shapes, transformer
 
 Row = dict[str, Any]
 AXIS = "x"
+KINDS = (AxisType.Auto, AxisType.Explicit)
+FSDP, HOST = "FSDP, first axis", "FSDP, first axis, state in host memory"
 
 
 class Strategy(NamedTuple):
@@ -63,11 +66,11 @@ COLUMNS, ROWS = ("qkv", "qkv_b", "up", "up_b", "wpe"), ("mix", "down", "wte")
 
 STRATEGIES = {
     "data parallel": Strategy(lambda name, shape: P()),
-    "FSDP, first axis": Strategy(lambda name, shape: P(AXIS)),
+    FSDP: Strategy(lambda name, shape: P(AXIS)),
     "FSDP, last axis": Strategy(last),
     "tensor parallel": Strategy(by_role),
     "ZeRO-1": Strategy(lambda name, shape: P(), zero=AXIS),
-    "FSDP, first axis, state in host memory": Strategy(lambda name, shape: P(AXIS), memory_kind="pinned_host"),
+    HOST: Strategy(lambda name, shape: P(AXIS), memory_kind="pinned_host"),
 }
 
 
@@ -106,7 +109,7 @@ SUMS = {
 }
 """What needs sums over whole arrays."""
 
-TOGETHER = {"monitor, clip_norm": Contender(adamx.monitor(adamx.lamb(1e-3)), clip_norm=1.0)}
+TOGETHER = {"monitor, LAMB, clip_norm": Contender(adamx.monitor(adamx.lamb(1e-3)), clip_norm=1.0)}
 SUMS |= TOGETHER
 
 
@@ -118,10 +121,10 @@ class Case(NamedTuple):
     grads: Any
 
     @classmethod
-    def of(cls, strategy: str, contender: Contender, shapes: Shapes, devices: list[Any], kind: AxisType) -> "Case":
+    def of(cls, strategy: str, contender: Contender, shapes: Shapes, devices: Sequence[Any], kind: AxisType) -> "Case":
         """Nothing is allocated."""
         spec, zero, memory_kind = STRATEGIES[strategy]
-        mesh = Mesh(np.array(devices), (AXIS,), axis_types=(kind,))
+        mesh = Mesh(np.array(list(devices)), (AXIS,), axis_types=(kind,))
         at = {name: NamedSharding(mesh, spec(name, shape)) for name, shape in shapes.items()}
         params = placed({name: jax.ShapeDtypeStruct(shape, contender.dtype) for name, shape in shapes.items()}, at)
         cut = adamx.state_shardings(adamx.adam(1e-3), params, zero=zero).slots.mu
@@ -147,7 +150,7 @@ def held(tree: Any) -> int:
 
 
 def measure(
-    strategy: str, contender: Contender, shapes: Shapes, devices: list[Any], kind: AxisType = AxisType.Auto
+    strategy: str, contender: Contender, shapes: Shapes, devices: Sequence[Any], kind: AxisType = AxisType.Auto
 ) -> Row:
     """Bytes of the state on a device, an equal share of it, temporary ones; what is exchanged in a step, and its bytes.
 
@@ -167,27 +170,33 @@ def measure(
 
 
 def formats() -> dict[str, dict[str, Row]]:
-    return table(STRATEGIES, FORMATS)
+    """By strategy."""
+    return {x: block({k: v for k, v in FORMATS.items() if k != "optax" or x != HOST}, x) for x in STRATEGIES}
 
 
 def sums() -> dict[str, dict[str, Row]]:
-    return table((name for name, x in STRATEGIES.items() if x.memory_kind is None), SUMS)
+    """By strategy."""
+    return {x: block(SUMS, x) for x in STRATEGIES if x != HOST}
 
 
-def table(strategies: Iterable[str], contenders: dict[str, Contender]) -> dict[str, dict[str, Row]]:
-    """Of a transformer's block whose every shard is whole groups of codes, on all devices of the CPU."""
-    devices = jax.devices()
-    block = transformer(layers=1, width=128 * len(devices), words=2048)
-    return {x: {name: measure(x, each, block, devices) for name, each in contenders.items()} for x in strategies}
+def block(contenders: dict[str, Contender], strategy: str) -> dict[str, Row]:
+    """Of a transformer's block whose every part is whole groups of codes, on all devices of the CPU."""
+    on = jax.devices()
+    shapes = transformer(layers=1, width=128 * len(on), words=2048)
+    return {name: measure(strategy, each, shapes, on) for name, each in contenders.items()}
 
 
 def topology() -> dict[str, Row]:
-    """GPT-2 under FSDP on sixteen TPUs, its vocabulary filled up to a multiple of 128."""
+    """Two layers of GPT-2 and its vocabulary, filled up to 50,304 words, under FSDP on sixteen TPUs."""
     if (reason := missing("v5e")) is not None:
-        return {"": {"failed": reason}}
-    sixteen = list(devices(TARGETS["v5e"]._replace(topology="v5e:4x4")))
-    shapes = transformer(words=50304)
-    return {name: measure("FSDP, first axis", each, shapes, sixteen) for name, each in (FORMATS | TOGETHER).items()}
+        print(reason)
+        return {}
+    sixteen = devices(TARGETS["v5e"]._replace(topology="v5e:4x4"))
+    shapes = transformer(layers=2, words=50304)
+    both = itertools.product((FORMATS | TOGETHER).items(), KINDS)
+    cases = [(f"{name}, axes {kind.name}", FSDP, each, kind) for (name, each), kind in both]
+    cases += [("float32, state in host memory", HOST, FORMATS["float32"], AxisType.Auto)]
+    return {name: measure(strategy, each, shapes, sixteen, kind) for name, strategy, each, kind in cases}
 
 
 def kernels() -> dict[str, dict[str, Any]]:
@@ -197,10 +206,11 @@ def kernels() -> dict[str, dict[str, Any]]:
 
 def timed(contender: Contender, millions: int = 16, rounds: int = 11) -> dict[str, Any]:
     """Medians of each way and of the ratio in each round."""
-    case = Case.of("FSDP, first axis", contender, {"w": (millions * 1024, 1024)}, jax.devices(), AxisType.Auto)
+    case = Case.of(FSDP, contender, {"w": (millions * 1024, 1024)}, jax.devices(), AxisType.Auto)
     specs = jax.tree.map(lambda x: x.sharding.spec, tuple(case))
     mesh = case.params["w"].sharding.mesh
-    mapped = jax.shard_map(contender.step, mesh=mesh, in_specs=specs, out_specs=specs[:2])
+    inside = contender._replace(opt=adamx.in_shard_map(contender.opt, specs[0]))
+    mapped = jax.shard_map(inside.step, mesh=mesh, in_specs=specs, out_specs=specs[:2])
 
     def stepping(step: Callable[..., Any]) -> Callable[[], None]:
         start = lambda: (jax.tree.map(jnp.ones_like, case.params), contender.opt.init(case.params))  # noqa: E731

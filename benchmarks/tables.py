@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-DOCUMENTS = ("README.md", "docs/performance.md", "docs/diagnosing.md")
+DOCUMENTS = ("README.md", "docs/performance.md", "docs/scaling.md", "docs/diagnosing.md")
 
 
 def markdown(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -184,8 +184,10 @@ def scaling() -> str:
 
 
 def by_strategy(results: dict[str, dict[str, Any]]) -> str:
-    heading = ("MB of the state on a device (to an equal share); exchanges", *next(iter(results.values())))
-    return markdown(heading, ((strategy, *map(on_device, rows.values())) for strategy, rows in results.items()))
+    names = next(iter(results.values()))
+    heading = ("MB of the state on a device (to an equal share); exchanges", *names)
+    cells = lambda rows: (on_device(rows[name]) if name in rows else "" for name in names)  # noqa: E731
+    return markdown(heading, ((strategy, *cells(rows)) for strategy, rows in results.items()))
 
 
 def on_device(row: dict[str, Any]) -> str:
@@ -203,7 +205,8 @@ def by_sums(results: dict[str, dict[str, Any]]) -> str:
 
 
 def of_topology(results: dict[str, dict[str, Any]]) -> str:
-    heading = ("GPT-2, FSDP on v5e 4x4", "MB of the state on a device (to an equal share)", "exchanges", "MB temporary")
+    of_state = "MB of the state on a device (to an equal share)"
+    heading = ("GPT-2 of two layers, FSDP on v5e 4x4", of_state, "exchanges", "MB temporary")
     body = ((name, *on_device(row).split("; "), f"{row['temporary'] / 1e6:.2f}") for name, row in results.items())
     return markdown(heading, body)
 
