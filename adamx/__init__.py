@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 _collects = gc.isenabled()
 gc.disable()
 
-
 from . import kernels as kernels
 from . import schedules as schedules
 from ._annotations import Beta as Beta
@@ -27,14 +26,18 @@ from ._transform import scale_by as scale_by
 from .catalogue import describe as describe
 from .catalogue import names as list  # noqa: F401  # pyright: ignore[reportUnusedImport]  (public: adamx.list)
 from .moments import Int8 as Int8
+from .sharding import state_shardings as state_shardings
 from .states.bytes import state_bytes as state_bytes
 from .states.convert import convert_state as convert_state
+from .states.foreign import from_optax as from_optax
+from .states.foreign import to_optax as to_optax
 from .states.masters import from_master as from_master
 from .states.masters import master_params as master_params
 from .states.packing import map_slots as map_slots
 from .states.packing import pack_state as pack_state
 from .states.packing import unpack_state as unpack_state
 from .states.plan import explain as explain
+from .states.pytorch import from_torch as from_torch
 
 # Factories enter the registry when their file is imported: this order is that of `adamx.list()` and the README's table.
 # isort: off

@@ -1,7 +1,7 @@
 """Type aliases of signatures, and the annotations that give a hyperparameter its allowed interval."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeAlias
 
 import jax
@@ -14,6 +14,9 @@ Params: TypeAlias = Any
 
 Scalar: TypeAlias = float | Array
 """A hyperparameter's value: a Python number (kept in double precision) or a traced array of shape ()."""
+
+AxisName: TypeAlias = str | Sequence[str] | None
+"""Axes of the mesh of a `jax.shard_map` along which leaves are cut."""
 
 Schedule: TypeAlias = Callable[[Any], Any]
 """A hyperparameter that changes: maps the number of finished steps (int32, shape (), from 0) to its value, a Scalar."""

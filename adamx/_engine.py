@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _leaves, kernels
-from ._annotations import Array, DecayRate, Params, Scalar
+from ._annotations import Array, AxisName, DecayRate, Params, Scalar
 from ._check import leaf_kind, validate_leaf, validate_state
 from ._clip import gradient_factor
 from ._layout import Layout, wide_dtype
@@ -48,6 +48,10 @@ class State(NamedTuple):
     slots: Any
     log_products: dict[str, LogProduct]
     residuals: Any = ()
+
+
+listeners: list[list[tuple["Engine", State]]] = []
+"""Each is told by every `init` whose state it made, for who calls the `init` of what wraps an optimizer."""
 
 
 class PreparedStep(NamedTuple):
@@ -105,36 +109,53 @@ class Engine:
         leaves, layout = _leaves.flatten(params, "params"), self.layout
         if self.decay_mask is not None:
             _leaves.covered(self.decay_mask, params)
+        kernels.refuse_shared_groups(layout, leaves)
         count = jnp.zeros([], jnp.int32)
-        pairs = zip(leaves.paths, leaves.arrays, strict=True)
-        rows = [
-            [None] * len(layout.slots) if p is None else layout.start(p, self.noise(path, count)) for path, p in pairs
-        ]
+        pairs, absent = zip(leaves.paths, leaves.arrays, strict=True), [None] * len(layout.slots)
+        rows = [absent if p is None else layout.start(p, self.noise(path, count)) for path, p in pairs]
         products = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in sorted(self.varying)}
-        kept = [_residual(self.rounding, p) for p in leaves.arrays]
+        start = None if self.rounding is None else self.rounding.start
+        kept = [None if start is None or p is None or not is_narrow(p) else start(p) for p in leaves.arrays]
         residuals = leaves.rebuild(kept) if any(r is not None for r in kept) else ()
-        return State(count, self.slots(leaves, rows), products, residuals)
+        state = kernels.beside(leaves.arrays, State(count, self.slots(leaves, rows), products, residuals))
+        for heard in listeners:
+            heard.append((self, state))
+        return state
 
-    def update(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
+    def update(
+        self, updates: Params, state: Any, params: Params = None, *, axis_name: AxisName = None, **extra_args: Any
+    ) -> tuple[Params, Any]:
         """The updates to add to the parameters, and the next state."""
         refuse_step_words("update", extra_args)
         leaves = _leaves.flatten(updates, "grads")
-        work = self.prepare(leaves, state, params)
+        work = self.prepare(leaves, state, params, None, kernels.named_axes(axis_name))
         return self._finish(leaves, work, kernels.update(work.steps, work.total), None)
 
     def step(
-        self, grads: Params, state: Any, params: Params, clip_norm: Scalar | None, grad_scale: Scalar | None
+        self,
+        grads: Params,
+        state: Any,
+        params: Params,
+        clip_norm: Scalar | None,
+        grad_scale: Scalar | None,
+        axis_name: AxisName = None,
     ) -> tuple[Params, Any]:
         """The next parameters and the next state."""
         if params is None:
             raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")
         leaves = _leaves.flatten(grads, "grads")
-        work = self.prepare(leaves, state, params, gradient_factor(leaves.arrays, clip_norm, grad_scale))
+        names = kernels.named_axes(axis_name)
+        work = self.prepare(leaves, state, params, gradient_factor(leaves.arrays, clip_norm, grad_scale, names), names)
         done = kernels.apply(self.kernel, work.steps, work.total)
         return self._finish(leaves, work, done, work.parameters)
 
     def prepare(
-        self, leaves: _leaves.Leaves, state: Any, params: Params, grad_scale: Array | None = None
+        self,
+        leaves: _leaves.Leaves,
+        state: Any,
+        params: Params,
+        grad_scale: Array | None = None,
+        axis_names: tuple[str, ...] = (),
     ) -> PreparedStep:
         """Validate all inputs and match them leaf by leaf."""
         rows, kept = self.rows(leaves, state)
@@ -148,8 +169,8 @@ class Engine:
         if self.decay_mask is not None:
             decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays) if params is None else params)
         count = _increment(state.count)
-        current, products = _now(self.rule, state, count)
-        now = SharedInputs(current, count, grad_scale)
+        current, products = resolved(self.rule, state, count)
+        now = SharedInputs(current, count, grad_scale, axis_names)
         steps: list[Step | None] = []
         checked: set[Hashable] = set()
         for path, g, p, row, decay, residual in zip(
@@ -221,7 +242,7 @@ def last_step(rule: Rule[Any], state: State) -> SharedInputs:
     return SharedInputs(_with_values(rule, _scheduled(rule, number - 1), state.log_products, count), number)
 
 
-def _now(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, LogProduct]]:
+def resolved(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, LogProduct]]:
     """The rule with schedules replaced by their values at this step, and the products of its decay rates up to it."""
     values = _scheduled(rule, state.count)
     products = {
@@ -265,7 +286,3 @@ def _total(measures: list[Any]) -> Any:
         return None
     dtype = wide_dtype(*jax.tree.leaves(measures))
     return jax.tree.map(lambda *xs: sum(x.astype(dtype) for x in xs), *measures)
-
-
-def _residual(rounding: Rounding | None, p: Array | None) -> Array | None:
-    return None if rounding is None or p is None or not is_narrow(p) else rounding.start(p)

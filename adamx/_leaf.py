@@ -13,7 +13,7 @@ import numpy as np
 from . import _leaves
 from ._annotations import Array
 from ._layout import Layout, real_dtype, wide_dtype
-from ._math import dtype_of, parts, whole
+from ._math import added_up, dtype_of, parts, whole
 from ._noise import Noise
 from ._rule import Rule, StepContext
 from ._weights import Rounding
@@ -53,10 +53,13 @@ class SharedInputs:
         rule_as_given: the rule, its numbers in the dtypes that the caller gave.
         count: the number of the step, from 1.
         grad_scale: the factor of all gradients; `None` for 1.
+        axis_names: mesh axes of the `jax.shard_map` that the step runs in, over which sums of elements are taken.
     """
 
-    def __init__(self, rule: Rule[Any], count: Array, grad_scale: Array | None = None) -> None:
-        self.count, self.grad_scale = count, grad_scale
+    def __init__(
+        self, rule: Rule[Any], count: Array, grad_scale: Array | None = None, axis_names: tuple[str, ...] = ()
+    ) -> None:
+        self.count, self.grad_scale, self.axis_names = count, grad_scale, axis_names
         self.rule_as_given = rule
         self._made: dict[Any, Any] = {}
 
@@ -117,7 +120,8 @@ class Step:
             p = leaf.rounding.master(jnp.asarray(p), leaf.residual)
         p = None if p is None else jnp.asarray(p, self.wide)
         dtype = None if leaf.p is None else dtype_of(leaf.p)
-        return StepContext(self.shared.t(real_dtype(self.wide)), p, leaf.decays, dtype=dtype)
+        t, axis_names = self.shared.t(real_dtype(self.wide)), self.shared.axis_names
+        return StepContext(t, p, leaf.decays, dtype=dtype, axis_names=axis_names)
 
     @functools.cached_property
     def g(self) -> Array:
@@ -133,7 +137,8 @@ class Step:
     def measure(self) -> Any:
         """The rule's measure of this leaf."""
         with self._promotion():
-            return self.rule.measure(self.g, self.slots, self.at)
+            measure = self.rule.measure(self.g, self.slots, self.at)
+        return jax.tree.map(lambda x: added_up(x, self.shared.axis_names), measure)
 
     def compute(self, total: Any) -> tuple[Array, Any]:
         """The rule's direction and new slots before rounding; `total` is the rule's `measure` over all leaves."""

@@ -3,7 +3,7 @@ r"""Functions that rules are written in, each in the form with the least roundin
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -106,14 +106,17 @@ def eps_beside_hat(eps: Scalar, b2: Scalar, t: Array) -> Scalar:
     return eps / jnp.sqrt(bias_correction(b2, t))
 
 
-def rms(x: Array) -> Array:
-    """The root of the mean square over all elements; 0 for an empty array."""
-    return jnp.sqrt(jnp.sum(abs_sq(x)) / max(x.size, 1))
+def varying(arrays: Sequence[Array]) -> frozenset[str]:
+    """The axes of the mesh of a `jax.shard_map` that any of the arrays varies over."""
+    types: list[Any] = [jax.typeof(x) for x in arrays]
+    manual = [getattr(x, "manual_axis_type", x) for x in types]  # before JAX 0.10 an attribute of the type itself
+    return frozenset().union(*(x.varying if hasattr(x, "varying") else x.vma for x in manual))
 
 
-def norm(x: Array) -> Array:
-    """The Euclidean norm over all elements."""
-    return jnp.sqrt(jnp.sum(abs_sq(x)))
+def added_up(x: Array, axis_names: Sequence[str]) -> Array:
+    """The sum over devices along those of the axes that `x` varies over: along the others they have copies."""
+    cut = tuple(name for name in axis_names if name in varying([x]))
+    return jax.lax.psum(x, cut) if cut else x
 
 
 def largest(x: Array, axis: int | None = None) -> Array:

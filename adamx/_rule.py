@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import typing
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, dataclass_transform
@@ -13,6 +14,7 @@ from jax.core import Tracer
 
 from ._annotations import Array, DecayRate, Fixed, Interval, Scalar, ScalarOrSchedule
 from ._estimates import MomentEstimates
+from ._math import abs_sq, added_up, varying
 from ._names import validate_choice
 
 Slots = TypeVar("Slots", bound=tuple)
@@ -58,6 +60,8 @@ class StepContext:
         decays: whether the weight-decay mask covers this leaf.
         total: the rule's `measure`, summed over all leaves.
         dtype: the dtype that the parameter is stored in.
+        axis_names: axes of the mesh of a `jax.shard_map` along which leaves are cut; what is summed by `sum`, `mean`,
+            `norm` and `rms` is then the whole leaf. Outside of it every sum is.
     """
 
     t: Array
@@ -65,6 +69,7 @@ class StepContext:
     decays: bool = True
     total: Any = None
     dtype: Any = None
+    axis_names: tuple[str, ...] = ()
 
     @property
     def p(self) -> Array:
@@ -76,6 +81,36 @@ class StepContext:
     def params_after(self, update: Array) -> Array:
         """The parameter after `update` has been added, rounded as it will be stored."""
         return (self.p + update).astype(self.dtype).astype(self.p.dtype)
+
+    def sum(self, x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
+        """The sum of an array that is cut like the leaf, of all elements or along an axis.
+
+        Raises:
+            ValueError: it is along an axis, of a part of a leaf: nothing tells whether it is cut along this one.
+        """
+        if axis not in (None, ()) and varying([x]).intersection(self.axis_names):
+            raise ValueError(
+                f"{', '.join(self.axis_names)}: this rule sums along an axis of a leaf of which jax.shard_map shows a "
+                f"part of shape {x.shape}; step it under jax.jit, where XLA knows how sharded arrays are cut"
+            )
+        return added_up(jnp.sum(x, axis, keepdims=keepdims), self.axis_names)
+
+    def mean(self, x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
+        """The mean, as `sum`; 0 of no elements."""
+        total = self.sum(x, axis)
+        return total / max(self.size(x) // max(total.size, 1), 1)
+
+    def size(self, x: Array) -> int:
+        """The number of elements of all of an array that is cut like the leaf."""
+        return x.size * math.prod(jax.lax.axis_size(name) for name in varying([x]).intersection(self.axis_names))
+
+    def norm(self, x: Array) -> Array:
+        """The Euclidean norm over all elements."""
+        return jnp.sqrt(self.sum(abs_sq(x)))
+
+    def rms(self, x: Array) -> Array:
+        """The root of the mean square over all elements; 0 of no elements."""
+        return jnp.sqrt(self.mean(abs_sq(x)))
 
     def decays_by(self, weight_decay: Scalar) -> bool:
         """Whether this leaf decays: the mask covers it, and `weight_decay` is not the Python number 0."""
@@ -109,6 +144,8 @@ class Rule(Generic[Slots]):
         eps_place: where ε enters the step, in symbols such as "√v̂ + ε"; "none" if there is none.
         corrected_averages: which averages are corrected for their bias towards 0, such as "m, v", or "none".
         decay_coupling: how weight decay that is part of the direction enters it; `None` if the rule has none.
+        optax_slots: where Optax keeps each slot, as "ScaleByAdamState.mu" or the fields of `states.filling.Kept`.
+        torch_slots: the same for PyTorch, as "exp_avg".
 
     >>> import adamx, jax, jax.numpy as jnp
     >>> class SignDescent(adamx.Rule):
@@ -126,6 +163,8 @@ class Rule(Generic[Slots]):
     eps_place: ClassVar[Any] = None
     corrected_averages: ClassVar[Any] = None
     decay_coupling: ClassVar[Any] = None
+    optax_slots: ClassVar[Any] = None
+    torch_slots: ClassVar[Any] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -142,11 +181,7 @@ class Rule(Generic[Slots]):
         raise TypeError(f"{type(self).__name__} defines no `step(self, g, s, at)`")
 
     def moment_estimates(self, t: Array) -> MomentEstimates | None:
-        """How the slots are read after step `t`, as Adam's are; `None` (the default) if that is unknown.
-
-        Args:
-            t: the number of the step, a real floating scalar; hyperparameters are numbers, as in `step`.
-        """
+        """How the slots are read after step `t` (a real floating scalar), as Adam's are; `None` if that is unknown."""
         del t
 
     @property

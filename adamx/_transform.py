@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from . import kernels
-from ._annotations import Params, Scalar
+from ._annotations import AxisName, Params, Scalar
 from ._engine import Engine
 from ._layout import Layout
 from ._names import STEP_WORDS, refuse_unknown, validate_choice
@@ -53,6 +53,7 @@ class Optimizer(optax.GradientTransformationExtraArgs):
         *,
         clip_norm: Scalar | None = None,
         grad_scale: Scalar | None = None,
+        axis_name: AxisName = None,
         **extra_args: Any,
     ) -> tuple[Params, Any]:
         """Update and apply in one; a weight's change is added in at least float32 and rounded once.
@@ -66,10 +67,11 @@ class Optimizer(optax.GradientTransformationExtraArgs):
             state: from `init(params)` or the step before.
             params: the parameters; `None` leaves stay `None`.
             clip_norm: the largest norm that the gradients of all leaves together may have; longer ones are shortened
-                to it, as `optax.clip_by_global_norm` chained in front would. Inside `shard_map` it is the norm of what
-                the device sees: where leaves are cut, take the norm outside and give `grad_scale`.
+                to it, as `optax.clip_by_global_norm` chained in front would.
             grad_scale: what gradients are multiplied with before that: the inverse of a loss scale, or of the number of
                 gradients summed up.
+            axis_name: inside `jax.shard_map`, the axes of its mesh along which leaves are cut: the norm and what the
+                rule sums up are then of whole leaves. Under plain `jit` they always are. Also read by `update`.
             **extra_args: an error: nothing else is read.
 
         Returns:
@@ -77,7 +79,8 @@ class Optimizer(optax.GradientTransformationExtraArgs):
 
         Raises:
             TypeError: a keyword that is not read.
-            ValueError: trees or shapes do not match; the kernel asked for cannot take a leaf's step.
+            ValueError: trees or shapes do not match; the kernel asked for cannot take a leaf's step; `axis_name` is not
+                of an enclosing `jax.shard_map`, or that does not tell what is cut.
 
         >>> import adamx, jax.numpy as jnp
         >>> opt = adamx.adam(learning_rate=0.5)
@@ -87,7 +90,7 @@ class Optimizer(optax.GradientTransformationExtraArgs):
         Array([0.5, 2.5], dtype=float32)
         """
         refuse_unknown("step", extra_args, STEP_WORDS)
-        return self.engine.step(grads, state, params, clip_norm=clip_norm, grad_scale=grad_scale)
+        return self.engine.step(grads, state, params, clip_norm, grad_scale, axis_name)
 
 
 def engine_of(opt: Any) -> Engine:

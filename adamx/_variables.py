@@ -1,4 +1,4 @@
-"""Flax NNX variables around the leaves of a tree, recognized without importing Flax."""
+"""Flax's boxes around the leaves of a tree, NNX's variables and Linen's, recognized without importing Flax."""
 
 import sys
 from typing import Any
@@ -10,9 +10,9 @@ from .moments import is_code
 
 
 def is_variable(x: Any) -> bool:
-    """Whether `x` is a `flax.nnx.Variable`."""
-    kind = getattr(sys.modules.get("flax.nnx"), "Variable", None)
-    return kind is not None and isinstance(x, kind)
+    """Whether `x` is a `flax.nnx.Variable`, or a box of Linen's such as `nn.Partitioned`."""
+    kinds = (("flax.nnx", "Variable"), ("flax.core.meta", "AxisMetadata"))
+    return isinstance(x, tuple(getattr(sys.modules.get(module), kind, ()) for module, kind in kinds))
 
 
 def without_variables(tree: Any) -> Any:

@@ -2,6 +2,7 @@
 
 Drop-in subclasses. With an adamx optimizer the change of a weight is rounded once, narrow weights follow the `weights`
 mode, and on a CPU a step is one pass over memory. With any other Optax transformation they behave as Flax's classes.
+Where parameters have names of axes, as `with_partitioning` gives them, each array of the state has those of its own.
 """
 
 import inspect
@@ -16,7 +17,9 @@ from flax.training import train_state
 from ._annotations import Params, Scalar
 from ._names import refuse_step_words
 from ._transform import Optimizer as _Optimizer
-from ._variables import is_variable
+from ._variables import is_variable, without_variables
+from .axis_names import moved, with_names
+from .kernels import beside
 from .states.masters import from_master
 
 _OVERWRITE = "_overwrite_with_gradient"
@@ -64,6 +67,14 @@ class TrainState(train_state.TrainState):
     (Array([0.5, 1.5], dtype=float32), 1)
     """
 
+    @classmethod
+    def create(cls, *, apply_fn: Any, params: Params, tx: optax.GradientTransformation, **kwargs: Any) -> "TrainState":
+        """A train state before the first step; see `flax.training.train_state.TrainState`."""
+        state = super().create(apply_fn=apply_fn, params=params, tx=tx, **kwargs)
+        moving = params["params"] if _OVERWRITE in params else params
+        step = beside(jax.tree.leaves(params), jnp.zeros([], jnp.int32))
+        return state.replace(step=step, opt_state=with_names(state.opt_state, tx, moving))
+
     def apply_gradients(
         self, *, grads: Params, clip_norm: Scalar | None = None, grad_scale: Scalar | None = None, **kwargs: Any
     ) -> "TrainState":
@@ -78,17 +89,20 @@ class TrainState(train_state.TrainState):
         Raises:
             TypeError: `clip_norm` or `grad_scale` with a transformation that has no `step`.
         """
-        inside = {"clip_norm": clip_norm, "grad_scale": grad_scale}
-        if not isinstance(self.tx, _Optimizer):
-            if any(x is not None for x in inside.values()):
-                raise TypeError("clip_norm and grad_scale are adamx's: chain optax.clip_by_global_norm in front of tx")
-            return super().apply_gradients(grads=grads, **kwargs)
+        given = {"clip_norm": clip_norm, "grad_scale": grad_scale}
+        inside = {name: x for name, x in given.items() if x is not None}
+        if inside and not isinstance(self.tx, _Optimizer):
+            raise TypeError("clip_norm and grad_scale are adamx's: chain optax.clip_by_global_norm in front of tx")
+        moving, gradients = self.params, grads
         if _OVERWRITE in grads:
-            overwritten = {_OVERWRITE: grads[_OVERWRITE]}
-            params, opt_state = self.tx.step(grads["params"], self.opt_state, self.params["params"], **inside)
-            params = {"params": params} | overwritten
-        else:
-            params, opt_state = self.tx.step(grads, self.opt_state, self.params, **inside)
+            moving, gradients = self.params["params"], grads["params"]
+        bare = map(without_variables, (gradients, self.opt_state, moving))
+        params, opt_state = (
+            jax.tree.unflatten(jax.tree.structure(was), jax.tree.leaves(new))
+            for new, was in zip(take_step(self.tx, *bare, **inside), (moving, self.opt_state), strict=True)
+        )
+        if _OVERWRITE in grads:
+            params = {"params": params, _OVERWRITE: grads[_OVERWRITE]}
         return self.replace(step=self.step + 1, params=params, opt_state=opt_state, **kwargs)
 
 
@@ -108,6 +122,16 @@ class Optimizer(nnx.Optimizer):
     A state may be assigned to `opt_state`, with or without NNX variables around its arrays. What `nnx.state(optimizer)`
     returned is restored by `nnx.update(optimizer, saved)`.
     """
+
+    def __init__(
+        self, model: Any, tx: optax.GradientTransformation, *, wrt: Any, opt_state: Any = None, **kwargs: Any
+    ) -> None:
+        def init(params: Params) -> Any:
+            return with_names(tx.init(params) if opt_state is None else opt_state, tx, params)
+
+        super().__init__(model, optax.GradientTransformation(init, tx.update), wrt=wrt, **kwargs)
+        self.tx = tx
+        _put(self.step, beside(jax.tree.leaves(nnx.state(model, wrt)), self.step[...]))
 
     @classmethod
     def from_master(
@@ -149,9 +173,7 @@ class Optimizer(nnx.Optimizer):
         graph = {name: kwargs[name] for name in ("graph",) if name in kwargs}
         params, state = from_master(nnx.state(model, wrt, **graph), tx, dtype, narrow=narrow)
         nnx.update(model, params)
-        optimizer = cls(model, optax.GradientTransformation(lambda params: state, tx.update), wrt=wrt, **kwargs)
-        optimizer.tx = tx
-        return optimizer
+        return cls(model, tx, wrt=wrt, opt_state=state, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; the arrays of a state assigned to `opt_state` are wrapped in NNX variables."""
@@ -183,9 +205,12 @@ class Optimizer(nnx.Optimizer):
             TypeError: a keyword that is not read.
         """
         graph = {"graph": self.graph} if hasattr(self, "graph") else {}  # since Flax 0.12.5
-        params, gradients = (_pure(nnx.state(tree, self.wrt, **graph)) for tree in (model, grads))
+        variables = nnx.state(model, self.wrt, **graph)
+        old, gradients = _pure(variables), _pure(nnx.state(grads, self.wrt, **graph))
+        gradients, params = (moved(tree, variables, "optimizer_sharding") for tree in (gradients, old))
         new, opt_state = take_step(self.tx, gradients, _pure(self.opt_state), params, **_pure(kwargs))
+        new = moved(new, variables, "out_sharding")
         nnx.update(model, new)
         jax.tree.map(_put, self.opt_state, opt_state, is_leaf=is_variable)
         self.step[...] += 1
-        return jax.tree.map(lambda n, p: n - p, new, params)
+        return jax.tree.map(lambda n, p: n - p, new, old)

@@ -61,15 +61,15 @@ def missing(target: str) -> str | None:
 
 
 @functools.cache
-def device(target: str) -> Any:
-    """A device that programs can be compiled for and not be run on."""
-    platform, topology, _, description = TARGETS[target]
+def devices(target: Target) -> list[Any]:
+    """Devices that programs can be compiled for and not be run on."""
+    platform, topology, _, description = target
     if description is None:
         # Otherwise it asks the network what machine this is.
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-        return topologies.get_topology_desc(topology, platform=platform).devices[0]
+        return topologies.get_topology_desc(topology, platform=platform).devices
     text = (Path(__file__).parent / "targets" / description).read_text(encoding="utf-8")
-    return topologies.get_topology_desc("", platform=platform, topology=topology, target_config=text).devices[0]
+    return topologies.get_topology_desc("", platform=platform, topology=topology, target_config=text).devices
 
 
 class Step(NamedTuple):
@@ -122,7 +122,7 @@ class Counts(NamedTuple):
 
 def compiled(step: Step, target: str) -> tuple[Any, float, float]:
     """The compiled step, and how many seconds and seconds of all processors that took."""
-    sharding = SingleDeviceSharding(device(target))
+    sharding = SingleDeviceSharding(devices(TARGETS[target])[0])
     place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)  # noqa: E731
     arguments = jax.tree.map(place, step.arguments)
     begin, busy = time.perf_counter(), time.process_time()

@@ -87,6 +87,19 @@ def work(text: str) -> list[Work]:
     return list(_of(computations[entry], computations))
 
 
+EXCHANGES = frozenset(
+    {"all-gather", "all-reduce", "all-to-all", "collective-broadcast", "collective-permute", "reduce-scatter"}
+)
+"""Opcodes of what devices do together."""
+
+
+def exchanges(text: str) -> list[tuple[str, int]]:
+    """Opcode and bytes of the results, on one device, of what devices do together, each as often as the text has it."""
+    lines = (x for _, computation in _computations(re.sub(r"/\*.*?\*/", "", text)) for x in computation.values())
+    found = ((x.opcode.removesuffix("-done"), x.arrays) for x in lines)
+    return [(opcode, sum(x.bytes for x in arrays)) for opcode, arrays in found if opcode in EXCHANGES]
+
+
 # Counting
 
 

@@ -175,6 +175,61 @@ def precision() -> str:
     )
 
 
+def scaling() -> str:
+    """What a device holds of the state, and what devices exchange in a step, by strategy and format."""
+    results = read("scaling")
+    return "\n\n".join(
+        [*(SCALING[part](results[part]) for part in SCALING), about(results, "python -m benchmarks.scaling")]
+    )
+
+
+def by_strategy(results: dict[str, dict[str, Any]]) -> str:
+    heading = ("MB of the state on a device (to an equal share); exchanges", *next(iter(results.values())))
+    return markdown(heading, ((strategy, *map(on_device, rows.values())) for strategy, rows in results.items()))
+
+
+def on_device(row: dict[str, Any]) -> str:
+    return f"{row['bytes'] / 1e6:.2f} ({row['bytes'] / row['share']:.2f}); {exchanged(row)}"
+
+
+def exchanged(row: dict[str, Any]) -> str:
+    return ", ".join(f"{n} {opcode}" for opcode, n in sorted(row["exchanges"].items())) or "none"
+
+
+def by_sums(results: dict[str, dict[str, Any]]) -> str:
+    heading = ("exchanges in a step", *results)
+    names = next(iter(results.values()))
+    return markdown(heading, ((name, *(exchanged(rows[name]) for rows in results.values())) for name in names))
+
+
+def of_topology(results: dict[str, dict[str, Any]]) -> str:
+    heading = ("GPT-2, FSDP on v5e 4x4", "MB of the state on a device (to an equal share)", "exchanges", "MB temporary")
+    body = ((name, *on_device(row).split("; "), f"{row['temporary'] / 1e6:.2f}") for name, row in results.items())
+    return markdown(heading, body)
+
+
+def of_kernels(results: dict[str, dict[str, Any]]) -> str:
+    heading = ("16 M parameters over 8 devices of a CPU", "jit, ms", "shard_map, ms", "jit to shard_map")
+    body = (
+        (
+            name,
+            *(f"{1e3 * row[way]['median']:.1f}" for way in ("jit", "shard_map")),
+            f"{row['ratio']['median']:.2f} ({row['ratio']['low']:.2f}–{row['ratio']['high']:.2f})",
+        )
+        for name, row in results.items()
+    )
+    return markdown(heading, body)
+
+
+SCALING: dict[str, Callable[[dict[str, dict[str, Any]]], str]] = {
+    "formats": by_strategy,
+    "sums": by_sums,
+    "topology": of_topology,
+    "kernels": of_kernels,
+}
+"""The tables of `benchmarks.scaling`, one after the other."""
+
+
 def claims() -> str:
     """How many of the paper's claims hold."""
     from paper import page
@@ -193,6 +248,7 @@ TABLES: dict[str, Callable[[], str]] = {
         memory,
         monitor_cost,
         precision,
+        scaling,
         claims,
     )
 }

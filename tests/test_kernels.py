@@ -431,25 +431,6 @@ def test_the_kernel_itself_refuses_what_is_not_as_said(monkeypatch):
         monkeypatch.setattr(jax, "device_count", lambda *_: 1)
 
 
-@needs_native
-@pytest.mark.devices
-def test_over_several_devices_nothing_is_gathered():
-    """Plain jit over sharded arrays: XLA's path, the sharding kept; by name the kernel says what to do."""
-    mesh = jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
-    params = jnp.asarray(np.random.default_rng(0).standard_normal((64, 128)), jnp.float32)
-    sharded = jax.device_put(params, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x")))
-    opt = adamx.adam(1e-2)
-    step = jax.jit(opt.step)
-    compiled = step.lower(sharded, opt.init(sharded), sharded).compile().as_text()
-    assert "adamx_step" not in compiled and "all-gather" not in compiled
-    got, wanted = (step(p, opt.init(p), p)[0] for p in (sharded, params))
-    assert got.sharding == sharded.sharding
-    np.testing.assert_array_equal(got, wanted)
-    with pytest.raises(ValueError, match=r"spread over 4 devices: use `jax\.shard_map`"):
-        by_name = adamx.adam(1e-2, kernel="native")
-        by_name.step(sharded, by_name.init(sharded), sharded)
-
-
 def test_what_the_kernel_does_not_take_goes_to_xla_or_is_refused_by_name():
     assert kernels.available()["xla"] == "yes"
     if MISSING is not None:

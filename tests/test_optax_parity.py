@@ -196,6 +196,7 @@ class OptaxAdan(adamx.Rule):
     """Optax's rule: the change of the gradient weighs 1 - b2 = .08 where the paper looks ahead by b2 = .92."""
 
     slots = adamx.Adan.slots
+    optax_slots = adamx.Adan.optax_slots
 
     def step(self, g, s, at):
         d = jnp.where(at.t == 1, 0, g - s.previous)

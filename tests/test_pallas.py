@@ -368,15 +368,19 @@ def test_auto_leaves_to_xla_what_tpus_lay_out_otherwise(shape, options, why):
 
 @pytest.mark.devices
 @pytest.mark.parametrize("platform", PLATFORMS.values())
-def test_on_several_devices_kernels_are_for_shard_map(platform):
+def test_on_several_devices_kernels_step_parts_and_on_tpus_under_shard_map(platform):
     mesh = jax.make_mesh((4,), ("x",), axis_types=(AxisType.Auto,))
     params = {"w": jnp.ones((128, 256)), "b": jnp.ones(8), "c": jnp.ones(8)}
     specs = {"w": P("x"), "b": P("x"), "c": P()}
     spread = jax.tree.map(lambda x, spec: jax.device_put(x, jax.NamedSharding(mesh, spec)), params, specs)
     opt = adamx.adamw(RATE, moments="int8")
     assert "pallas_step" not in lowered(opt, spread, platform)
-    with pytest.raises(NotImplementedError, match=r"spread over 4 devices: use `jax\.shard_map`"):
-        lowered(adamx.adamw(RATE, moments="int8", kernel="pallas"), spread, platform)
+    by_name = adamx.adamw(RATE, moments="int8", kernel="pallas")
+    if platform == "tpu":
+        with pytest.raises(NotImplementedError, match=r"spread over 4 devices: use `jax\.shard_map`"):
+            lowered(by_name, spread, platform)
+    else:  # what each device does is asked for by the compiler
+        assert lowered(by_name, spread, platform).count("@CustomSPMDPartitioning(") == 3
 
     def mapped(opt):
         step = lambda params: opt.step(params, opt.init(params), params)[0]  # noqa: E731
@@ -386,6 +390,29 @@ def test_on_several_devices_kernels_are_for_shard_map(platform):
     assert "pallas_step" in mapped(opt)
     with pytest.warns(UserWarning, match="a step is left to XLA: .*digamma"):
         assert "pallas_step" not in mapped(adamx.optimizer(Special(), RATE, moments="int8"))
+
+
+@pytest.mark.devices
+@pytest.mark.parametrize("device", PLATFORMS)
+def test_a_part_of_a_leaf_is_stepped_as_in_the_whole(device, interpreted):
+    """Cut along columns and an axis between others, with the random bits of the whole leaf."""
+    interpreted(device)
+    mesh = jax.make_mesh((2, 2), ("x", "y"), axis_types=(AxisType.Auto,) * 2)
+    specs, shapes = (
+        {"columns": P(None, "y"), "between": P(None, "x", "y")},
+        {"columns": (8, 512), "between": (2, 8, 256)},
+    )
+    opt, params = adamx.adamw(RATE, moments="int8", weights="split8", kernel="pallas"), tree(shapes, 0, jnp.bfloat16)
+    state, grads = opt.init(params), tree(shapes, 1, jnp.bfloat16)
+    wanted = jax.jit(opt.step)(grads, state, params)
+
+    def cut(path, x):
+        name = next((key.key for key in path if isinstance(key, jax.tree_util.DictKey)), None)
+        return jax.device_put(x, jax.NamedSharding(mesh, specs.get(name, P()) if x.ndim else P()))
+
+    given = jax.tree_util.tree_map_with_path(cut, (grads, state, params))
+    got = jax.jit(opt.step)(*given)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(bits(a), bits(b)), got, wanted)
 
 
 def test_triton_is_used_without_its_warning_which_others_get():

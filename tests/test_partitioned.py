@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 import adamx
 from adamx import kernels
 from adamx._noise import Noise, Part
+from adamx.kernels.partitioned import MIN_SIZE
 
 MISSING = kernels.available()["native"]
 needs_native = pytest.mark.skipif(MISSING != "yes", reason=f"no C++ kernel: {MISSING}")
@@ -71,6 +72,16 @@ def test_the_step_is_that_of_one_device(cut, form, kind):
     jax.tree.map(np.testing.assert_array_equal, got, wanted)
     for new, old in zip(jax.tree.leaves(got), jax.tree.leaves((given[2], given[1])), strict=True):
         assert new.sharding.is_equivalent_to(old.sharding, new.ndim)
+
+
+@needs_native
+def test_small_leaves_are_left_to_xla_and_no_mesh_has_to_be_set():
+    opt, mesh = adamx.adamw(1e-2), mesh_of(AxisType.Auto)
+    params = tree(jnp.float32)
+    given = [put(x, mesh, SPECS["rows"]) for x in (params, opt.init(params), params)]
+    text = jax.jit(opt.step).lower(*given).compile().as_text()
+    assert text.count('custom_call_target="adamx_step"') == sum(x.size >= MIN_SIZE for x in params.values()) == 2
+    assert not COLLECTIVE.findall(text)
 
 
 def test_a_part_draws_the_bits_of_its_elements():

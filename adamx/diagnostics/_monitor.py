@@ -1,6 +1,7 @@
 """A wrapper that measures every step of an optimizer from its gradients, weights and state."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple, overload
 
 import jax
@@ -8,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from .. import _leaves
-from .._annotations import Array, Params, Scalar, ScalarOrSchedule
+from .. import _leaves, kernels
+from .._annotations import Array, AxisName, Params, Scalar, ScalarOrSchedule
 from .._engine import Engine
 from .._names import refuse_step_words
 from .._transform import Optimizer, engine_of
@@ -60,13 +61,14 @@ class Monitored(Optimizer):
         *,
         clip_norm: Scalar | None = None,
         grad_scale: Scalar | None = None,
+        axis_name: AxisName = None,
         **extra_args: Any,
     ) -> tuple[Params, Any]:
         """The step of the monitored optimizer, measured; arguments are those of `adamx.Optimizer.step`.
 
         Gradients are measured after `grad_scale` and before `clip_norm`.
         """
-        return _monitor_of(self).step(grads, state, params, clip_norm, grad_scale, extra_args)
+        return _monitor_of(self).step(grads, state, params, clip_norm, grad_scale, axis_name, extra_args)
 
 
 @overload
@@ -108,7 +110,8 @@ def monitor(
     All sums are taken in one pass over the gradient, old and new weights and moments: 20 bytes a parameter in float32.
     Under `step` on CPUs this pass is C++, if all arrays are float32 and the optimizer's `kernel` is not "xla". Nothing
     leaves the device, and nothing is differentiated. A donated `step` keeps the old weights until the sums are taken: 4
-    bytes a parameter. Under `shard_map` each device measures its own shard.
+    bytes a parameter. Where arrays are cut over devices, each sums up its parts, and one all-reduce adds these for all
+    leaves; under `jax.shard_map` give `axis_name` to `step` or `update`.
 
     Args:
         opt: the optimizer, an adamx optimizer or any Optax transformation whose updates are added to the weights.
@@ -174,15 +177,20 @@ class Monitor:
         groups, told = (dict.fromkeys(sorted(x), ()) for x in (grouped.groups, names))
         return MonitorState(inner, jnp.zeros([], jnp.int32), values, groups, told, _spikes.start(grouped.leaves))
 
-    def update(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
+    def update(
+        self, updates: Params, state: Any, params: Params = None, *, axis_name: AxisName = None, **extra_args: Any
+    ) -> tuple[Params, Any]:
         """The updates of the optimizer, measured."""
         if params is None:
             raise ValueError("a monitor measures updates by the weights: call `update(grads, state, params)`")
         _check(state)
         refuse_step_words("update", extra_args)
+        names = kernels.named_axes(axis_name)
+        if names:
+            extra_args["axis_name"] = names
         given, inner = optax.with_extra_args_support(self.opt).update(updates, state.inner, params, **extra_args)
         new = jax.tree.map(_added, params, given, is_leaf=_leaves.is_none)
-        return given, self._after(state, StepRecord(updates, params, new, given, None, state.inner, inner))
+        return given, self._after(state, StepRecord(updates, params, new, given, None, state.inner, inner), names)
 
     def step(
         self,
@@ -191,26 +199,31 @@ class Monitor:
         params: Params,
         clip_norm: Scalar | None,
         grad_scale: Scalar | None,
+        axis_name: AxisName,
         extra_args: dict[str, Any],
     ) -> tuple[Params, Any]:
         """The step of the optimizer, measured."""
         _check(state)
-        new, inner = self.opt.step(grads, state.inner, params, clip_norm=clip_norm, grad_scale=grad_scale, **extra_args)
-        return new, self._after(state, StepRecord(grads, params, new, None, grad_scale, state.inner, inner))
+        extra_args |= {"clip_norm": clip_norm, "grad_scale": grad_scale, "axis_name": axis_name}
+        new, inner = self.opt.step(grads, state.inner, params, **extra_args)
+        steps = StepRecord(grads, params, new, None, grad_scale, state.inner, inner)
+        return new, self._after(state, steps, kernels.named_axes(axis_name))
 
-    def _after(self, state: MonitorState, steps: StepRecord) -> MonitorState:
+    def _after(self, state: MonitorState, steps: StepRecord, axis_names: Sequence[str]) -> MonitorState:
         """The next state; measured if this step is one of every `every`."""
         count = jnp.asarray(optax.safe_increment(state.count))
 
         def told() -> tuple[Array, _spikes.SpikeState]:
-            return self._look(state, steps, count)
+            return self._look(state, steps, count, axis_names)
 
         kept = (state.values, state.spikes)
         due = state.count % self.every == 0
         values, spikes = told() if self.every == 1 else jax.lax.cond(due, told, lambda: kept)
         return MonitorState(steps.after, count, values, state.groups, state.metrics, spikes)
 
-    def _look(self, state: MonitorState, steps: StepRecord, count: Array) -> tuple[Array, _spikes.SpikeState]:
+    def _look(
+        self, state: MonitorState, steps: StepRecord, count: Array, axis_names: Sequence[str]
+    ) -> tuple[Array, _spikes.SpikeState]:
         engine, steps = self.engine, jax.lax.stop_gradient(steps)  # measurements are not differentiated
         leaves = _leaves.flatten(steps.old, "params")
         grouped = self._grouping(leaves)
@@ -220,7 +233,7 @@ class Monitor:
         records = leaf_records(leaves, steps, engine, numbers)
         # XLA fuses an update into the sums; a C++ call would need it in memory and could not be exported.
         kernel = engine.kernel if engine is not None and steps.updates is None else "xla"
-        rows = table([records[i] for i in grouped.order], numbers, steps.scale, kernel)
+        rows = table([records[i] for i in grouped.order], numbers, steps.scale, kernel, axis_names)
         step_size = jax.lax.stop_gradient(self._step_size(state.count, steps.before, steps.after))
         told, by_leaf = metrics(gathered(rows, grouped.member), step_size, numbers), Sums(*rows.T)
         values = jnp.stack([told[name] for name in sorted(state.metrics)], 1)

@@ -66,53 +66,72 @@ LARGEST = ("step_max", "ratio_max")
 COUNTS = tuple(name for name in Sums._fields if name not in (*ADDED, *LARGEST))
 
 
-def table(records: Sequence[LeafRecord | None], numbers: Numbers | None, scale: Scalar | None, kernel: str) -> Array:
+def table(
+    records: Sequence[LeafRecord | None],
+    numbers: Numbers | None,
+    scale: Scalar | None,
+    kernel: str,
+    axis_names: Sequence[str] = (),
+) -> Array:
     """A row of `Sums` for each leaf, (leaves, sums); zeros for one without a gradient.
 
     A backend that `kernel` allows adds up what is plain. What is not would have to be written to memory only for that.
     """
-    plain = [i for i, one in enumerate(records) if one is not None and one.plain]
-    leaves = [_operands(one, numbers) for i in plain if (one := records[i]) is not None]
+    leaves = {i: _operands(one, numbers) for i, one in enumerate(records) if one is not None}
     reference = _ByXLA(scale is not None, numbers is not None and numbers.eps is not None)
-    rows = kernels.sums(kernel, leaves, _vector(numbers, scale), len(Sums._fields), reference)
-    if rows is None:
-        return _stacked([_sums(one, numbers, scale) for one in records])
-    others = [i for i in range(len(records)) if i not in plain]
-    if others:
-        rows = jnp.concatenate([rows, _stacked([_sums(records[i], numbers, scale) for i in others])])
-    return rows[np.argsort([*plain, *others])]
+    sums = len(Sums._fields) - len(LARGEST)
+    rows = kernels.sums(kernel, list(leaves.values()), _vector(numbers, scale), sums, reference, axis_names)
+    if len(leaves) == len(records):
+        return rows
+    return jnp.zeros((len(records), reference.width), jnp.float32).at[np.array([*leaves], int)].set(rows)
 
 
 class _ByXLA(NamedTuple):
-    """The sums of plain leaves where no backend adds them up.
+    """The sums of leaves that no backend adds up.
 
     Attributes:
         scaled: whether gradients are.
         compared: whether there is an eps to compare with.
+        apart: whether each sum is a reduction of its own.
     """
 
     scaled: bool
     compared: bool
+    apart: bool = False
+
+    @property
+    def separate(self) -> "_ByXLA":
+        """The same by reductions that XLA can partition."""
+        return self._replace(apart=True)
+
+    @property
+    def width(self) -> int:
+        """The number of numbers of a leaf."""
+        return len(Sums._fields)
 
     def __call__(self, leaves: Sequence[kernels.Summed], numbers: Array, sums: int) -> Array:
         """Rows of sums, (leaves, sums)."""
         del sums
         scale, root, eps = numbers
         rows = []
-        for leaf in leaves:
-            mu, nu = leaf.arrays[3:] if leaf.given else (None, None)
-            told = Numbers(root, root, eps if self.compared else None, None, bool(leaf.given & kernels.SQUARE))
-            g, old, new = leaf.arrays[:3]
-            one = LeafRecord(g, old, new, None, mu, nu, True)
-            rows.append(_sums(one, told if leaf.given else None, scale if self.scaled else None))
+        for given, arrays, plain in leaves:
+            rest = iter(arrays)
+            g, old, new = next(rest), next(rest), next(rest)
+            update = next(rest) if given & kernels.UPDATE else None
+            mu, nu = rest if given & kernels.MOMENTS else (None, None)
+            told = Numbers(root, root, eps if self.compared else None, None, bool(given & kernels.SQUARE))
+            one = LeafRecord(g, old, new, update, mu, nu, plain)
+            rows.append(_sums(one, told if mu is not None else None, scale if self.scaled else None, self.apart))
         return _stacked(rows)
 
 
 def _operands(one: LeafRecord, numbers: Numbers | None) -> kernels.Summed:
-    if numbers is None or one.mu is None or one.nu is None:
-        return kernels.Summed(0, [one.g, one.old, one.new])
-    given = kernels.MOMENTS | (kernels.SQUARE if numbers.squared else 0)
-    return kernels.Summed(given, [one.g, one.old, one.new, one.mu, one.nu])
+    arrays = [x for x in (one.g, one.old, one.new, one.update) if x is not None]
+    given = kernels.UPDATE if one.update is not None else 0
+    if numbers is not None and one.mu is not None and one.nu is not None:
+        given |= kernels.MOMENTS | (kernels.SQUARE if numbers.squared else 0)
+        arrays += [one.mu, jnp.broadcast_to(one.nu, one.mu.shape)]
+    return kernels.Summed(given, arrays, one.plain)
 
 
 def _vector(numbers: Numbers | None, scale: Scalar | None) -> Array:
@@ -122,11 +141,9 @@ def _vector(numbers: Numbers | None, scale: Scalar | None) -> Array:
     return jnp.stack([jnp.asarray(x, jnp.float32) for x in told])
 
 
-def _sums(one: LeafRecord | None, numbers: Numbers | None, scale: Scalar | None) -> Sums:
+def _sums(one: LeafRecord, numbers: Numbers | None, scale: Scalar | None, apart: bool) -> Sums:
     """Those of one leaf by XLA, in one pass over it."""
     none = Sums(*(jnp.zeros([], jnp.float32 if name in ADDED else jnp.int32) for name in Sums._fields))
-    if one is None:
-        return none
     g = one.g if scale is None else one.g * jnp.asarray(scale, jnp.float32).astype(one.g.dtype)
     change = one.new - one.old if one.update is None else one.update
     wanted = one.update if one.update is not None else g if one.mu is None else one.mu
@@ -146,14 +163,14 @@ def _sums(one: LeafRecord | None, numbers: Numbers | None, scale: Scalar | None)
     }
     largest = {"step_max": size}
     if numbers is not None and one.mu is not None and one.nu is not None:
-        root = jnp.broadcast_to(jnp.sqrt(one.nu) if numbers.squared else one.nu, one.mu.shape)
+        root = jnp.sqrt(one.nu) if numbers.squared else one.nu
         still = root == 0
         ratio = jnp.where(still, 0, jnp.abs(jnp.abs(one.mu) / jnp.where(still, 1, root)))
         added |= {"ratio": ratio, "idle": still}
         largest |= {"ratio_max": ratio}
         if numbers.eps is not None:
             added["dominated"] = ~still & (root * numbers.root.astype(root.dtype) < numbers.eps.astype(root.dtype))
-    return none._replace(size=jnp.asarray(g.size, jnp.int32), **_reduced(added, largest))
+    return none._replace(size=jnp.asarray(g.size, jnp.int32), **(_reduced_apart if apart else _reduced)(added, largest))
 
 
 def _stacked(leaves: Sequence[Sums]) -> Array:
@@ -170,6 +187,14 @@ def _stacked(leaves: Sequence[Sums]) -> Array:
 def _phase(g: Array, change: Array) -> Array:
     """The cosine of the angle between two complex numbers, from their phases, which cannot underflow."""
     return jnp.real(jnp.conj(jnp.sign(g)) * jnp.sign(change))
+
+
+def _reduced_apart(added: dict[str, Array], largest: dict[str, Array]) -> dict[str, Array]:
+    """The same by a reduction for each, which compilers for accelerators fuse."""
+    terms = {name: jnp.sum(x.astype(jnp.float32)) for name, x in added.items()}
+    bits = {name: jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32) for name, x in largest.items()}
+    terms |= {name: jnp.max(x, initial=0) for name, x in bits.items()}
+    return {name: x.astype(jnp.int32) if name in COUNTS else x for name, x in terms.items()}
 
 
 def _reduced(added: dict[str, Array], largest: dict[str, Array]) -> dict[str, Array]:

@@ -7,10 +7,11 @@ platform, and is decided when the program is lowered (`lowering`). To add one, a
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax.numpy as jnp
+import numpy as np
 
 from .. import _leaves
 from .._annotations import Array
@@ -18,12 +19,18 @@ from .._leaf import Step, StepResult
 from . import cpu, pallas, xla
 from .backend import MOMENTS as MOMENTS
 from .backend import SQUARE as SQUARE
+from .backend import UPDATE as UPDATE
 from .backend import Backend
 from .backend import Summed as Summed
 from .lowering import Branch, Branches, by_platform
-from .manual import is_manual, varying_alike
+from .manual import named_axes as named_axes
 from .operands import Applied, pack, unpack
-from .partitioned import apply_by_parts, apply_on_mesh, explicit_mesh
+from .partitioned import MIN_SIZE, apply_by_parts, apply_on_mesh, explicit_mesh
+from .placement import beside as beside
+from .placement import refuse_shared_groups as refuse_shared_groups
+from .sums import Reference, Table, summed
+from .xla import norm as norm
+from .xla import opaque as opaque
 from .xla import update as update
 
 BACKENDS: tuple[Backend, ...] = (cpu.BACKEND, pallas.GPU, pallas.TPU, xla.BACKEND)
@@ -87,21 +94,25 @@ def apply(name: str, steps: Sequence[Step | None], total: Any) -> list[StepResul
         ValueError: a backend was asked for by name and does not support a step.
         NotImplementedError: it does not run on the platform that the program is lowered for.
     """
-    done: list[StepResult | None] = [None] * len(steps)
-    candidates = {i: _candidates(name, step) for i, step in enumerate(steps) if step is not None}
-    portable = [i for i, backends in candidates.items() if backends[0].platforms is None]
-    others = [i for i in candidates if i not in set(portable)]
-    given = lambda places: [cast(Step, steps[i]) for i in places]  # noqa: E731
-    apply = functools.partial(_by_platform, [candidates[i] for i in others])
-    if (mesh := explicit_mesh(given(others))) is not None:
-        apply = functools.partial(apply_on_mesh, apply, mesh)
+    given = [step for step in steps if step is not None]
+    if not given:
+        return list(steps)
+    take = functools.partial(_apply, [_candidates(name, step) for step in given])
+    if given[0].rule.elementwise is True and (mesh := explicit_mesh(given)) is not None:
+        take = functools.partial(apply_on_mesh, take, mesh)
+    results = iter(take(given, total))
+    return [None if step is None else next(results) for step in steps]
+
+
+def _apply(candidates: list[tuple[Backend, ...]], steps: Sequence[Step], total: Any) -> list[StepResult]:
+    """The results of steps, each by one of its backends."""
+    others = [i for i, backends in enumerate(candidates) if backends[0].platforms is not None]
+    portable = [i for i in range(len(steps)) if i not in set(others)]
     results = [
-        *(BACKENDS[-1].apply(given(portable), total) if portable else []),
-        *(apply(given(others), total) if others else []),
+        *(BACKENDS[-1].apply([steps[i] for i in portable], total) if portable else []),
+        *(_by_platform([candidates[i] for i in others], [steps[i] for i in others], total) if others else []),
     ]
-    for i, result in zip([*portable, *others], results, strict=True):
-        done[i] = result
-    return done
+    return [results[i] for i in np.argsort([*portable, *others])]
 
 
 def _candidates(name: str, step: Step) -> tuple[Backend, ...]:
@@ -143,56 +154,36 @@ def _by_platform(candidates: list[tuple[Backend, ...]], steps: list[Step], total
         if all(firsts):
             chosen = tuple(first for (first,) in firsts)
             here, whole = None if platform is None else (platform,), Applied(chosen, packed)
-            by_parts = Applied(chosen, packed, apply_by_parts) if any(b.opaque for b in chosen) else whole
+            cut = [
+                backends[-1] if jnp.size(step.leaf.g) < MIN_SIZE else first
+                for backends, first, step in zip(candidates, chosen, steps, strict=True)
+            ]
+            by_parts = Applied(tuple(cut), packed, apply_by_parts) if any(b.opaque for b in chosen) else whole
             branches.append(Branch(here, whole, any(b.alone for b in chosen), by_parts))
     name = candidates[0][0].name
     return unpack(structure, by_platform(Branches(name, tuple(branches), structure.num_leaves), operands))
 
 
 def sums(
-    name: str, leaves: Sequence[Summed], numbers: Array, width: int, reference: Callable[..., Array]
-) -> Array | None:
-    """Sums over leaves for diagnostics, by the first backend on the platform that has them; `None` if none has.
+    name: str, leaves: Sequence[Summed], numbers: Array, kept: int, reference: Reference, axis_names: Sequence[str] = ()
+) -> Array:
+    """Sums over leaves for diagnostics; of plain ones by the first backend on the platform that has them.
 
     Args:
         name: the optimizer's `kernel`.
         leaves: the arrays to sum over.
         numbers: three float32 numbers that backends read.
-        width: the number of sums.
-        reference: a hashable function that computes the result on platforms without such a backend.
+        kept: how many numbers of each leaf are sums; those after them are largest values.
+        reference: computes the numbers where no backend does.
+        axis_names: axes of the mesh of a `jax.shard_map` that leaves are cut along.
 
     Returns:
-        A float32 array (leaves, width).
+        A float32 array (leaves, reference.width).
     """
-    adding = [
-        (backend, backend.sums.apply)
+    adding = tuple(
+        (backend.platforms, backend.alone, backend.sums.apply)
         for backend in BACKENDS
         if name in ("auto", backend.name) and backend.sums is not None and backend.missing() is None
-    ]
-    if not adding or not leaves:
-        return None
-    given = tuple(leaf.given for leaf in leaves)
-    sizes = tuple(len(leaf.arrays) for leaf in leaves)
-    arrays = [jnp.zeros((len(leaves), width), jnp.float32), numbers, *(x for leaf in leaves for x in leaf.arrays)]
-    if is_manual():
-        arrays = varying_alike(arrays)
-    branches = [Branch(b.platforms, _Summing(add, given, sizes, width), b.alone, None) for b, add in adding]
-    branches.append(Branch.of(None, _Summing(reference, given, sizes, width)))
-    return by_platform(Branches(name, tuple(branches), 1), arrays)[0]
-
-
-class _Summing(NamedTuple):
-    """Sums as a function of flat arrays: one like the result, the numbers, the arrays of the leaves."""
-
-    add: Callable[[Sequence[Summed], Array, int], Array]
-    given: tuple[int, ...]
-    sizes: tuple[int, ...]
-    width: int
-
-    def __call__(self, *arrays: Array) -> list[Array]:
-        """The table of sums, as the only result."""
-        rest = iter(arrays[2:])
-        leaves = [
-            Summed(given, [next(rest) for _ in range(n)]) for given, n in zip(self.given, self.sizes, strict=True)
-        ]
-        return [self.add(leaves, arrays[1], self.width)]
+    )
+    kinds = tuple((leaf.given, leaf.plain, len(leaf.arrays)) for leaf in leaves)
+    return summed(Table(adding, kinds, reference), leaves, numbers, kept, axis_names)

@@ -11,15 +11,18 @@ class Summed(NamedTuple):
     """The arrays of one leaf whose elements are summed.
 
     Attributes:
-        given: `MOMENTS` if moments are given, plus `SQUARE` if the second one is to be rooted first; 0 otherwise.
-        arrays: gradient, weights before and after, both moments if there are; float32, of one size.
+        given: `MOMENTS` if moments are given, plus `SQUARE` if the second one is to be rooted first, plus `UPDATE` if
+            the change of the weights is given; 0 otherwise.
+        arrays: gradient, weights before and after, the change and both moments if there are; of one shape.
+        plain: whether backends take them as they are: float32, without a given change.
     """
 
     given: int
     arrays: list[Array]
+    plain: bool
 
 
-MOMENTS, SQUARE = 1, 2
+MOMENTS, SQUARE, UPDATE = 1, 2, 4
 
 
 class Sums(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from .._annotations import Array
+from .._math import varying as varying
 
 
 def is_manual() -> bool:
@@ -14,11 +15,27 @@ def is_manual() -> bool:
     return not mesh.empty and set(mesh.manual_axes) == set(mesh.axis_names)
 
 
-def varying(arrays: Sequence[Array]) -> frozenset[str]:
-    """The mesh axes that any of the arrays varies over."""
-    types: list[Any] = [jax.typeof(x) for x in arrays]
-    manual = [getattr(x, "manual_axis_type", x) for x in types]  # before JAX 0.10 an attribute of the type itself
-    return frozenset().union(*(x.varying if hasattr(x, "varying") else x.vma for x in manual))
+def named_axes(axis_name: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The mesh axes that `axis_name=` of a step names.
+
+    Raises:
+        ValueError: one of them is no axis of an enclosing `jax.shard_map`, or that does not tell what is cut.
+    """
+    if axis_name is None:
+        return ()
+    names = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
+    manual = jax.sharding.get_abstract_mesh().manual_axes
+    for name in names:
+        if name not in manual:
+            raise ValueError(
+                f"axis_name = {name!r} is no axis of an enclosing jax.shard_map, whose axes are "
+                f"{', '.join(manual) or 'none'}: under plain jax.jit leave it out, sums are of whole arrays there"
+            )
+        if not varying([jax.lax.axis_index(name)]):
+            raise ValueError(
+                f"axis_name = {name!r} needs to know which leaves are cut along it: leave check_vma of jax.shard_map on"
+            )
+    return names
 
 
 def varying_alike(arrays: Sequence[Array], axes: frozenset[str] = frozenset()) -> list[Array]:

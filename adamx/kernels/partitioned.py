@@ -23,10 +23,13 @@ from .._noise import Part
 from .backend import Backend
 from .operands import Moved, Packed, pack, unpack
 
+MIN_SIZE = 8192
+"""Smaller leaves are left to XLA if it may have them: each call takes 10 to 20 milliseconds to compile."""
 
-def apply_by_parts(backend: Backend, steps: Sequence[Step], total: Any) -> list[StepResult]:
+
+def apply_by_parts(backend: Backend, steps: list[Step], total: Any) -> list[StepResult]:
     """The results of the steps in a program that XLA partitions."""
-    return [_by_parts(backend, step, total) if backend.opaque else backend.apply([step], total)[0] for step in steps]
+    return [_by_parts(backend, step, total) for step in steps] if backend.opaque else backend.apply(steps, total)
 
 
 def _by_parts(backend: Backend, step: Step, total: Any) -> StepResult:

@@ -96,7 +96,7 @@ def trace(
     def flat(own: Any, given: list[Any], of_leaf: list[Any]) -> Any:
         rest = iter(given)
         rule, count, scale, total = tree.unflatten([next(rest) if x is None else x for x in constants])
-        return function(own, SharedInputs(rule, count, scale), total, of_leaf)
+        return function(own, SharedInputs(rule, count, scale, shared.axis_names), total, of_leaf)
 
     closed, out = jax.make_jaxpr(flat, return_shape=True)(own, given, list(of_leaf))
     outside, inside = _split(closed, len(jax.tree.leaves(own)))

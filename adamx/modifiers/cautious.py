@@ -29,10 +29,11 @@ class Cautious(Modifier):
     def step(self, g: Array, s: Any, at: StepContext) -> tuple[Array, Any]:
         u, s = self.rule.step(g, s, at)
         agrees = (u * jnp.conj(g)).real > 0
-        kept, masked = jnp.sum(agrees, dtype=at.t.dtype), jnp.where(agrees, u, 0 * u)  # 0 * NaN stays visible
+        kept, masked = at.sum(agrees.astype(at.t.dtype)), jnp.where(agrees, u, 0 * u)  # 0 * NaN stays visible
+        size = at.size(g)
         if self.normalisation == "count":
-            return masked * (g.size / (kept + 1)), s
-        return masked / jnp.maximum(kept / max(g.size, 1), 1e-3), s
+            return masked * (size / (kept + 1)), s
+        return masked / jnp.maximum(kept / max(size, 1), 1e-3), s
 
 
 @named

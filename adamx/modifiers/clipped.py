@@ -5,7 +5,6 @@ from typing import Any
 import jax.numpy as jnp
 
 from .._annotations import Array, Positive
-from .._math import rms
 from .._rule import Modifier, StepContext
 
 
@@ -24,4 +23,4 @@ class ClippedByRMS(Modifier):
 
     def step(self, g: Array, s: Any, at: StepContext) -> tuple[Array, Any]:
         u, s = self.rule.step(g, s, at)
-        return u / jnp.maximum(1, rms(u) / self.threshold), s
+        return u / jnp.maximum(1, at.rms(u) / self.threshold), s

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
-from .._math import norm
 from .._rule import Modifier, Rule, Slot, StepContext, static
 from ..rules.adam import Adam
 
@@ -47,15 +46,15 @@ class MARS(Modifier):
     slots = property(lambda self: _with_previous(self.rule))
 
     def measure(self, g: Array, s: WithPrevious, at: StepContext) -> Any:
-        return self.rule.measure(self._corrected(g, s), s.inner, at)
+        return self.rule.measure(self._corrected(g, s, at), s.inner, at)
 
     def step(self, g: Array, s: WithPrevious, at: StepContext) -> tuple[Array, WithPrevious]:
-        u, inner = self.rule.step(self._corrected(g, s), s.inner, at)
+        u, inner = self.rule.step(self._corrected(g, s, at), s.inner, at)
         return u, WithPrevious(inner, g)
 
-    def _corrected(self, g: Array, s: WithPrevious) -> Array:
+    def _corrected(self, g: Array, s: WithPrevious, at: StepContext) -> Array:
         c = g + self.gamma * self.b1 / (1 - self.b1) * (g - s.previous)
-        return c / jnp.maximum(1, norm(c)) if self.clip else c
+        return c / jnp.maximum(1, at.norm(c)) if self.clip else c
 
 
 class Nesterov(Modifier):

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 
 from .._annotations import Array, NonNegative, ScalarOrSchedule
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
-from .._math import norm
 from .._rule import Modifier, StepContext
 from ..rules.adam import Adam
 
@@ -43,7 +42,7 @@ class TrustRatio(Modifier):
 
     def step(self, g: Array, s: Any, at: StepContext) -> tuple[Array, Any]:
         u, s = self.rule.step(g, s, at)
-        weight, length = norm(at.p), norm(u)
+        weight, length = at.norm(at.p), at.norm(u)
         plain = (weight == 0) | (length == 0)
         return u * jnp.where(plain, 1, weight / jnp.where(plain, 1, length)), s
 

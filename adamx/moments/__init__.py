@@ -16,6 +16,7 @@ from .bfloat16 import Dithered, DitheredMean
 from .codes import GROUPS
 from .dense import Dense
 from .format import Format as Format
+from .format import shared_groups as shared_groups
 from .format import validate_code
 from .groups import group_largest as group_largest
 from .int8 import Int8 as Int8
@@ -103,6 +104,11 @@ def is_stored_as(x: Any, name: str, nonnegative: bool) -> bool:
         return False
     form = _coded(name, nonnegative)
     return getattr(x, "dtype", None) == form.dtypes[0] if form.code is None else type(x) is form.code
+
+
+def group_of(x: Any) -> int:
+    """How many elements along the last axis share a number in what is stored as `x`; 0 if none do."""
+    return _OF_CODE[type(x)].group if is_code(x) else 0
 
 
 def stored_shape(x: Any) -> tuple[int, ...]:

@@ -77,3 +77,16 @@ def validate_code(form: Format, code: Any, name: str) -> None:
             raise ValueError(
                 f"{name} has codes of shape {code.code.shape} but {field} of shape {found} instead of {wanted}: {cure}"
             )
+
+
+def shared_groups(group: int, length: int, parts: int) -> str | None:
+    """Why an axis of `length` in groups of `group` cannot be cut into `parts`, and the cure; `None` if it can."""
+    own = length // max(parts, 1)
+    if parts == 1 or group == 0 or own % max(min(group, length), 1) == 0:
+        return None
+    smaller = next((n for n in (64, 32) if n < group and own % n == 0), None)
+    return (
+        f"is stored in groups of {min(group, length)} along its last axis, of which {parts} devices have {own} each: "
+        + (f"take moments=adamx.Int8(group={smaller}), " if smaller else "")
+        + "cut another axis, or keep this leaf in moments='bfloat16' (an optimizer of its own in optax.partition)"
+    )

@@ -35,6 +35,7 @@ class AdaBelief(Rule[Moments]):
     eps_place = "√v̂ + ε, v + ε"
     corrected_averages = "m, v"
     slots = Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True))
+    optax_slots = ("ScaleByBeliefState.mu", "ScaleByBeliefState.nu")
 
     def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
         mu = ema(s.mu, g, self.b1)

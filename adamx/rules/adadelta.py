@@ -36,6 +36,8 @@ class AdaDelta(Rule[Accumulators]):
     elementwise = True
     eps_place = "√(v + ε)"
     corrected_averages = "none"
+    optax_slots = ("ScaleByAdaDeltaState.e_g", "ScaleByAdaDeltaState.e_x")
+    torch_slots = ("square_avg", "acc_delta")
     slots = Accumulators(nu=Slot(nonnegative=True), nu_delta=Slot(nonnegative=True))
 
     def step(self, g: Array, s: Accumulators, at: StepContext) -> tuple[Array, Accumulators]:

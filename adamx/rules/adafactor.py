@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, Positive, ScalarOrSchedule
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
-from .._math import abs_sq, div_no_nan, ema, rms
+from .._math import abs_sq, div_no_nan, ema
 from .._rule import Rule, Slot, StepContext, static
 from .factored import Axes, factor_slots, factored_axes
 
@@ -60,6 +60,8 @@ class Adafactor(Rule[AdafactorMoments]):
     elementwise = False
     eps_place = property(lambda self: "max(√v, ε)" if self.clamped else "g² + ε")
     corrected_averages = "none"
+    optax_slots = ("FactoredState.v_row", "FactoredState.v_col", "FactoredState.v", "EmaState.ema")
+    torch_slots = ("row_var", "col_var", "variance", None)
 
     def _slots(self) -> AdafactorMoments:
         mu = Slot() if self.momentum is not None else Slot(init=lambda p, dtype: None)
@@ -71,15 +73,15 @@ class Adafactor(Rule[AdafactorMoments]):
         axes, b2 = self._axes(g.shape), 1 - jnp.maximum(at.t - self.decay_offset, 1) ** -self.decay_rate
         eps = jnp.finfo(g.dtype).eps if self.eps is None else self.eps
         if self.clamped:
-            nu = s.nu.towards(abs_sq(g), b2, axes)
+            nu = s.nu.towards(abs_sq(g), b2, axes, at)
             u = g / jnp.maximum(jnp.sqrt(nu.whole(axes, eps)), eps)
         else:
-            nu = s.nu.towards(abs_sq(g) + eps, b2, axes)
+            nu = s.nu.towards(abs_sq(g) + eps, b2, axes, at)
             u = div_no_nan(g, jnp.sqrt(nu.whole(axes)))
         if self.clipping_threshold is not None:
-            u = u / jnp.maximum(1, rms(u) / self.clipping_threshold)
+            u = u / jnp.maximum(1, at.rms(u) / self.clipping_threshold)
         if self.multiply_by_parameter_scale:
-            u = u * jnp.maximum(rms(at.p), self.eps_scale)
+            u = u * jnp.maximum(at.rms(at.p), self.eps_scale)
         u, mu = self.step_size * u, s.mu
         if self.momentum is not None:
             u = mu = ema(s.mu, u, self.momentum)

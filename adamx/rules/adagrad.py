@@ -37,6 +37,8 @@ class AdaGrad(Rule[SecondMoment]):
     elementwise = True
     eps_place = property(lambda self: "√(v + ε)" if self.eps_in_sqrt else "√v + ε")
     corrected_averages = "none"
+    optax_slots = ("ScaleByRssState.sum_of_squares",)
+    torch_slots = ("sum",)
 
     def _slots(self) -> SecondMoment:
         start = functools.partial(jnp.full_like, fill_value=self.initial_accumulator_value)

@@ -41,6 +41,8 @@ class Adam(Rule[Moments]):
     elementwise = True
     corrected_averages = property(lambda self: "m, v" if self.bias_correction else "none")
     slots = Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True))
+    optax_slots = ("ScaleByAdamState.mu", "ScaleByAdamState.nu")
+    torch_slots = ("exp_avg", "exp_avg_sq")
 
     def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
         mu = ema(s.mu, g, self.b1)

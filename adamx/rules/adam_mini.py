@@ -47,7 +47,7 @@ class AdamMini(Rule[Moments]):
         mu = ema(s.mu, g, self.b1)
         square = abs_sq(g)
         n = max(square.size // max(s.nu.size, 1), 1)
-        nu = ema(s.nu, jnp.sum(square, axis=self._averaged(g.ndim), keepdims=True) / n, self.b2)
+        nu = ema(s.nu, at.sum(square, self._averaged(g.ndim), keepdims=True) / n, self.b2)
         return adam_ratio(debias(mu, self.b1, at.t), debias(nu, self.b2, at.t), self.eps), Moments(mu, nu)
 
     def moment_estimates(self, t: Array) -> MomentEstimates:

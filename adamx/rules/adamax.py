@@ -40,6 +40,8 @@ class AdaMax(Rule[Moments]):
     eps_place = property(lambda self: "ν + ε" if self.eps_outside else "max(β₂ν, abs(g) + ε)")
     corrected_averages = property(lambda self: "m" if self.bias_correction else "none")
     slots = Moments(mu=Slot(unit=lambda s: s.nu), nu=Slot(nonnegative=True))
+    optax_slots = ("ScaleByAdamState.mu", "ScaleByAdamState.nu")
+    torch_slots = ("exp_avg", "exp_inf")
 
     def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
         mu = ema(s.mu, g, self.b1)

@@ -52,6 +52,7 @@ class Adan(Rule[AdanMoments]):
         nu=Slot(nonnegative=True),
         previous=Slot(unit=lambda s: jnp.sqrt(s.nu)),
     )
+    optax_slots = ("ScaleByAdanState.m", "ScaleByAdanState.v", "ScaleByAdanState.n", "ScaleByAdanState.g")
 
     def step(self, g: Array, s: AdanMoments, at: StepContext) -> tuple[Array, AdanMoments]:
         d = jnp.where(at.t == 1, 0, g - s.previous)

@@ -51,6 +51,7 @@ class AdEMAMix(Rule[MixedMoments]):
     slots = MixedMoments(
         mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), mu_slow=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True)
     )
+    optax_slots = ("ScaleByAdemamixState.m1", "ScaleByAdemamixState.m2", "ScaleByAdemamixState.nu")
 
     def step(self, g: Array, s: MixedMoments, at: StepContext) -> tuple[Array, MixedMoments]:
         mu, mu_slow = ema(s.mu, g, self.b1), ema(s.mu_slow, g, self.b3)

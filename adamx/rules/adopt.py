@@ -46,6 +46,7 @@ class ADOPT(Rule[Moments]):
     eps_place = "max(√v, ε)"
     corrected_averages = "none"
     slots = Moments(mu=Slot(unit=lambda s: jnp.ones_like(s.nu)), nu=Slot(nonnegative=True))
+    optax_slots = ("ScaleByAdamState.mu", "ScaleByAdamState.nu")
 
     def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
         first = at.t == 1

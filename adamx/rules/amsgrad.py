@@ -52,6 +52,8 @@ class AMSGrad(Rule[MaxMoments]):
     eps_hat: bool = static(default=False)
     elementwise = True
     slots = MaxMoments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True), nu_max=Slot(nonnegative=True))
+    optax_slots = property(lambda self: self._kept("corrected", "mu", "nu", "nu_max", state="ScaleByAmsgradState."))
+    torch_slots = property(lambda self: self._kept("raw", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"))
 
     def step(self, g: Array, s: MaxMoments, at: StepContext) -> tuple[Array, MaxMoments]:
         mu = ema(s.mu, g, self.b1)
@@ -83,6 +85,11 @@ class AMSGrad(Rule[MaxMoments]):
         return ", ".join(mean + square) or "none"
 
     corrected_averages = property(_corrected_averages)
+
+    def _kept(self, max_of: str, *names: str, state: str = "") -> tuple[str, ...] | None:
+        """What a library keeps that takes the maximum of this moment; uncorrected they are the same."""
+        same = self.max_of == max_of or not self.bias_correction_nu
+        return tuple(state + name for name in names) if same else None
 
     def _eps(self, t: Array) -> Scalar:
         return eps_beside_hat(self.eps, self.b2, t) if self.eps_hat else self.eps

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, Positive, ScalarOrSchedule
 from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
-from .._math import abs_sq, div_no_nan, ema, rms
+from .._math import abs_sq, div_no_nan, ema
 from .._rule import Rule, Slot, StepContext, static
 from .factored import Axes, factor_slots, factored_axes
 
@@ -59,13 +59,13 @@ class CAME(Rule[CAMEMoments]):
 
     def step(self, g: Array, s: CAMEMoments, at: StepContext) -> tuple[Array, CAMEMoments]:
         axes = self._axes(g.shape)
-        nu = s.nu.towards(abs_sq(g) + self.eps, self.b2, axes)
+        nu = s.nu.towards(abs_sq(g) + self.eps, self.b2, axes, at)
         u = div_no_nan(g, jnp.sqrt(nu.whole(axes)))
-        u = u / jnp.maximum(1, rms(u) / self.clipping_threshold)
+        u = u / jnp.maximum(1, at.rms(u) / self.clipping_threshold)
         mu = ema(s.mu, u, self.b1)
         if axes is None:
             return mu, CAMEMoments(nu, mu, s.instability)
-        instability = s.instability.towards(abs_sq(u - mu) + self.eps_instability, self.b3, axes)
+        instability = s.instability.towards(abs_sq(u - mu) + self.eps_instability, self.b3, axes, at)
         return div_no_nan(mu, jnp.sqrt(instability.whole(axes))), CAMEMoments(nu, mu, instability)
 
     def _axes(self, shape: tuple[int, ...]) -> Axes:

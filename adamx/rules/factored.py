@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Scalar
 from .._math import div_no_nan, ema
-from .._rule import Slot
+from .._rule import Slot, StepContext
 
 Axes = tuple[int, int] | None
 
@@ -18,11 +18,13 @@ class Factors(NamedTuple):
     col: Any
     full: Any
 
-    def towards(self, square: Array, b: Scalar, axes: Axes) -> "Factors":
+    def towards(self, square: Array, b: Scalar, axes: Axes, at: StepContext) -> "Factors":
         """One step of the averages."""
         if axes is None:
             return Factors(None, None, ema(self.full, square, b))
-        row, col = (ema(old, square.mean(axis), b) for old, axis in zip((self.row, self.col), axes[::-1], strict=True))
+        row, col = (
+            ema(old, at.mean(square, axis), b) for old, axis in zip((self.row, self.col), axes[::-1], strict=True)
+        )
         return Factors(row, col, None)
 
     def whole(self, axes: Axes, floor: Scalar = 0.0) -> Array:

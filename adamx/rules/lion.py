@@ -63,6 +63,7 @@ class Lion(Rule[Momentum]):
     eps_place = "none"
     corrected_averages = "none"
     slots = Momentum(mu=Slot())
+    optax_slots = ("ScaleByLionState.mu",)
 
     def step(self, g: Array, s: Momentum, at: StepContext) -> tuple[Array, Momentum]:
         return SIGNS[self.mode](ema(s.mu, g, self.b1), self.smooth_beta), Momentum(ema(s.mu, g, self.b2))

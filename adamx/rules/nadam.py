@@ -48,6 +48,7 @@ class NAdam(Rule[ScheduledMoments]):
         nu=Slot(nonnegative=True),
         product=Slot(init=lambda p, dtype: jnp.ones([], dtype), nonnegative=True),
     )
+    torch_slots = ("exp_avg", "exp_avg_sq", "mu_product")
 
     def step(self, g: Array, s: ScheduledMoments, at: StepContext) -> tuple[Array, ScheduledMoments]:
         mu = ema(s.mu, g, self.b1)

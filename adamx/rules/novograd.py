@@ -34,10 +34,11 @@ class NovoGrad(Rule[Moments]):
     eps_place = "√v + ε"
     corrected_averages = "none"
     slots = Moments(mu=Slot(), nu=Slot(init=lambda p, dtype: jnp.zeros([], dtype), nonnegative=True))
+    optax_slots = ("ScaleByNovogradState.mu", "ScaleByNovogradState.nu")
     elementwise = False
 
     def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
-        square = jnp.sum(abs_sq(g))
+        square = at.sum(abs_sq(g))
         nu = jnp.where(at.t == 1, square, ema(s.nu, square, self.b2))
         n = adam_ratio(g, nu, self.eps, self.eps_root) + at.decay(self.weight_decay)
         mu = self.b1 * s.mu + n

@@ -43,6 +43,8 @@ class RAdam(Rule[Moments]):
     eps_place = property(lambda self: "√v + ε̂" if self.eps_hat else "√v̂ + ε")
     corrected_averages = "m, v, variance"
     slots = Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True))
+    optax_slots = ("ScaleByAdamState.mu", "ScaleByAdamState.nu")
+    torch_slots = ("exp_avg", "exp_avg_sq")
 
     def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
         mu = ema(s.mu, g, self.b1)

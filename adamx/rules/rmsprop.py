@@ -84,6 +84,18 @@ class RMSProp(Rule[RMSMoments]):
             u = u + self.momentum * trace if self.nesterov else trace
         return u, RMSMoments(nu, mu, trace)
 
+    def _optax_slots(self) -> tuple[Any, ...]:
+        kind = f"ScaleByR{'StdDev' if self.centered else 'ms'}{'WithCount' if self.bias_correction else ''}State"
+        return self._square(f"{kind}.nu"), f"{kind}.mu", ("TraceState.trace", *[lambda s: -s.trace] * 2)
+
+    optax_slots = property(_optax_slots)
+    torch_slots = property(lambda self: (self._square("square_avg"), "grad_avg", "momentum_buffer"))
+
+    def _square(self, name: str) -> Any:
+        """Where others keep the mean square for the variance."""
+        variance, square = (lambda s: jnp.maximum(s.nu - abs_sq(s.mu), 0)), (lambda s: s.nu + abs_sq(s.mu))
+        return (name, variance, square) if self.centered else name
+
     def _eps_place(self) -> str:
         v = "v̂" if self.bias_correction else "v"
         return f"√({v} + ε)" if self.eps_in_sqrt else f"√{v} + ε"

@@ -13,6 +13,7 @@ class SGD(Rule[tuple[()]]):
     elementwise = True
     eps_place = "none"
     corrected_averages = "none"
+    optax_slots = ()
 
     def step(self, g: Array, s: tuple[()], at: StepContext) -> tuple[Array, tuple[()]]:
         return g, s

@@ -36,6 +36,7 @@ class SimplifiedAdEMAMix(Rule[Moments]):
     eps_place = "√v̂ + ε"
     corrected_averages = "v"
     slots = Moments(mu=Slot(unit=lambda s: jnp.sqrt(s.nu)), nu=Slot(nonnegative=True))
+    optax_slots = ("ScaleBySimplifiedAdEMAMixState.m", "ScaleBySimplifiedAdEMAMixState.n")
 
     def step(self, g: Array, s: Moments, at: StepContext) -> tuple[Array, Moments]:
         mu = self.b1 * s.mu + g

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
 from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
-from .._math import abs_sq, adam_ratio, bias_correction, debias, ema, rms
+from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
 from .._rule import Moments, Rule, Slot, StepContext
 
 
@@ -40,7 +40,7 @@ class StableAdamW(Rule[Moments]):
         nu = ema(s.nu, abs_sq(g), self.b2)
         v_hat = debias(nu, self.b2, at.t)
         u = adam_ratio(debias(mu, self.b1, at.t), v_hat, self.eps) + at.decay(self.weight_decay)
-        lag = rms(adam_ratio(g, jnp.maximum(v_hat, self.eps**2), 0.0))
+        lag = at.rms(adam_ratio(g, jnp.maximum(v_hat, self.eps**2), 0.0))
         return u / jnp.maximum(1, lag), Moments(mu, nu)
 
     def moment_estimates(self, t: Array) -> MomentEstimates:

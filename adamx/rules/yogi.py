@@ -37,6 +37,7 @@ class Yogi(Rule[Moments]):
     elementwise = True
     eps_place = "√v̂ + ε"
     corrected_averages = "m, v"
+    optax_slots = ("ScaleByAdamState.mu", "ScaleByAdamState.nu")
 
     def _slots(self) -> Moments:
         start = functools.partial(jnp.full_like, fill_value=self.initial_accumulator_value)

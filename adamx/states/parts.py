@@ -1,12 +1,13 @@
 """An adamx state inside another transformation's state, and the parameters that it belongs to."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from .. import _leaves
+from .. import _engine, _leaves
 from .._annotations import Params
 from .._check import validate_state
 from .._engine import Engine, State
@@ -73,3 +74,121 @@ def is_masked(x: Any) -> bool:
 def is_place(x: Any) -> bool:
     """Whether `x` is the stored slot of one leaf, a variable around it, or a placeholder."""
     return is_masked(x) or is_variable(x) or _leaves.is_stored(x)
+
+
+class Place(NamedTuple):
+    """An adamx state in the state of a transformation.
+
+    Attributes:
+        engine: of the optimizer that it is of.
+        like: the state that its `init` makes, in `jax.ShapeDtypeStruct`s.
+        params: its part of the parameters.
+    """
+
+    engine: Engine
+    like: State
+    params: Params
+
+
+def begin(opt: Any, params: Params) -> tuple[Any, list[Place], Any]:
+    """The state of `opt.init(params)` with empty adamx states, and what belongs there.
+
+    Returns:
+        The state, without variables of NNX, where of each adamx state there is nothing but a `count`, the index of its
+        place; the places; the structure of the state that `init` makes.
+    """
+    places: list[Place] = []
+    structures: list[Any] = []
+    heard: list[tuple[Engine, State]] = []
+
+    def empty(x: Any) -> Any:
+        if not is_state(x):
+            return x
+        engine = next(engine for engine, made in heard if made is x)
+        like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), without_variables(x))
+        places.append(Place(engine, like, select_part(params, engine, like)))
+        return State(jnp.asarray(len(places) - 1), (), {})
+
+    def init(params: Params) -> Any:
+        state = opt.init(params)
+        structures.append(jax.tree.structure(state))
+        return without_variables(jax.tree.map(empty, state, is_leaf=is_state))
+
+    _engine.listeners.append(heard)
+    try:
+        return jax.jit(init)(params), places, structures[-1]
+    finally:
+        _engine.listeners[:] = [x for x in _engine.listeners if x is not heard]
+
+
+Visit = Callable[[Any, Any, str], tuple[Any, Any]]
+"""From two trees and the path of the second to the two, changed."""
+
+
+def walk(ours: Any, theirs: Any, at: str, state: Visit, rest: Visit) -> tuple[Any, Any]:
+    """Both trees, changed by `state` where one of adamx's stands and by `rest` where none is.
+
+    Where only one part of a container has arrays, the container is passed over: a chain may be longer on one side.
+    """
+    if is_state(ours):
+        return state(ours, theirs, at)
+    if not any(map(is_state, jax.tree.leaves(ours, is_leaf=is_state))):
+        return rest(ours, theirs, at)
+    own, tree = children(ours)
+    if (key := _only_part(own)) is not None:
+        new, theirs = walk(own[key], theirs, at, state, rest)
+        return tree.unflatten((own | {key: new}).values()), theirs
+    others, other_tree = children(theirs)
+    lost = [key for key, x in own.items() if key not in others and jax.tree.leaves(x)]
+    if type(ours) is not type(theirs) or lost or (isinstance(ours, tuple) and len(own) != len(others)):
+        if (key := _only_part(others)) is None or others[key] is theirs:
+            raise ValueError(
+                f"{at} is {_kind(theirs)}, where adamx's optimizer stands in {_kind(ours)}: wrap both in the same "
+                "transformations, and give chains as many parts that keep a state"
+            )
+        ours, new = walk(ours, others[key], at + key, state, rest)
+        return ours, other_tree.unflatten((others | {key: new}).values())
+    both = {key: walk(x, others[key], at + key, state, rest) for key, x in own.items() if key in others}
+    own, others = own | {key: x for key, (x, _) in both.items()}, others | {key: x for key, (_, x) in both.items()}
+    return tree.unflatten(own.values()), other_tree.unflatten(others.values())
+
+
+def children(x: Any) -> tuple[dict[str, Any], Any]:
+    """What is directly in `x`, by its path, and the structure that holds it."""
+    pairs, tree = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda y: y is not x)
+    return {jax.tree_util.keystr(path): child for path, child in pairs}, tree
+
+
+def _only_part(children: dict[str, Any]) -> str | None:
+    kept = [key for key, x in children.items() if jax.tree.leaves(x)]
+    return kept[0] if len(kept) == 1 else None
+
+
+def _kind(x: Any) -> str:
+    return f"{type(x).__name__} of {len(x)}" if type(x) in (tuple, list, dict) else type(x).__name__
+
+
+def nodes(x: Any, at: str) -> Iterator[tuple[Any, str]]:
+    """Every NamedTuple in `x`, and its path."""
+    if hasattr(x, "_fields"):
+        yield x, at
+    for key, child in children(x)[0].items():
+        if child is not x:
+            yield from nodes(child, at + key)
+
+
+def copied(into: Any, out_of: Any, at: str) -> Any:
+    """`into` with the arrays of `out_of`, both of the same wrapper."""
+    new, old = (dict(jax.tree_util.tree_flatten_with_path(x)[0]) for x in (into, out_of))
+    for path in new.keys() ^ old.keys():
+        if not at.endswith(".hyperparams"):  # of which each library's factory has some that the other does not
+            raise ValueError(f"{at}{jax.tree_util.keystr(path)} is in one of the two states only: wrap both alike")
+    for path, x in new.items():
+        if path in old and jnp.shape(x) != jnp.shape(old[path]):
+            where = at + jax.tree_util.keystr(path)
+            raise ValueError(
+                f"{where} has shape {jnp.shape(old[path])} in the one state and {jnp.shape(x)} in the other"
+            )
+    return jax.tree.unflatten(
+        jax.tree.structure(into), [jnp.asarray(old[p], x.dtype) if p in old else x for p, x in new.items()]
+    )

@@ -54,6 +54,9 @@ class DAdaptAdam(Rule[DAdaptSlots]):
     growth_rate: NonNegative | None = None
     weight_decay: NonNegative = 0.0
     bias_correction: bool = static(default=False)
+    optax_slots = tuple(
+        f"DAdaptAdamWState.{name}" for name in ("exp_avg", "exp_avg_sq", "grad_sum", "numerator_weighted", "estim_lr")
+    )
     elementwise = False
 
     def _slots(self) -> DAdaptSlots:

@@ -62,6 +62,10 @@ class Prodigy(Rule[ProdigySlots]):
     weight_decay: NonNegative = 0.0
     bias_correction: bool = static(default=False)
     safeguard_warmup: bool = static(default=False)
+    optax_slots = tuple(
+        f"ProdigyState.{name}"
+        for name in ("exp_avg", "exp_avg_sq", "grad_sum", "params0", "numerator_weighted", "estim_lr")
+    )
     elementwise = False
 
     def _slots(self) -> ProdigySlots:

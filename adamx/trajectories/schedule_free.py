@@ -67,6 +67,12 @@ class ScheduleFree(Modifier):
 
     slots = property(_slots)
 
+    def _optax_slots(self) -> Any:
+        own = ("ScheduleFreeState.z", None, *(f"ScheduleFreeState.{name}" for name in ("weight_sum", "max_lr", "b1")))
+        return None if self.rule.optax_slots is None else (*self.rule.optax_slots, *own)
+
+    optax_slots = property(_optax_slots)
+
     def measure(self, g: Array, s: ScheduleFreeSlots, at: StepContext) -> Any:
         return self.rule.measure(g, s.inner, at)
 

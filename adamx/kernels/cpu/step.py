@@ -149,20 +149,12 @@ def _stacked(numbers: Sequence[Any]) -> Array:
 
 
 def _axes(step: Step) -> list[int]:
-    """How the elements of a part are numbered in the whole leaf, for `Axes` of step.cc.
-
-    The number of axes, then the length and the stride of each, outermost first. Those along which elements follow each
-    other in the whole leaf are one; there are none if all do.
-    """
-    part, shape, axes = step.noise.part, jnp.shape(step.leaf.g), []
+    """How a part's elements are numbered: the number of axes, then length and stride of each; 0 if one by one."""
+    part, shape = step.noise.part, jnp.shape(step.leaf.g)
     if part is None or not step.is_random or 0 in shape:
         return [0]
-    for length, stride in zip(shape, part.strides, strict=True):
-        if axes and axes[-1][1] == length * stride:
-            axes[-1] = (axes[-1][0] * length, stride)
-        elif length > 1:
-            axes.append((length, stride))
-    if [stride for _, stride in axes] in ([], [1]):
+    axes = part.axes(shape)
+    if len(axes) == 1 and axes[0][1] == 1:
         return [0]
     return [len(axes), *(x for length, stride in axes for x in (length, stride % 2**32))]
 

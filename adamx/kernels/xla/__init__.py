@@ -8,6 +8,8 @@ from ..backend import Backend
 from .donation import is_placed_anywhere as is_placed_anywhere
 from .donation import placed_anywhere
 from .donation import stored_like_parameter as stored_like_parameter
+from .norm import norm as norm
+from .norm import opaque as opaque
 from .two_passes import taken_by_platform
 
 
