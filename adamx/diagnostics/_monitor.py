@@ -171,11 +171,12 @@ class Monitor:
     def init(self, params: Params) -> MonitorState:
         """The state before the first step."""
         inner = self.opt.init(params)
-        grouped = self._grouping(_leaves.flatten(params, "params"))
-        names = self._metrics(inner)
+        leaves, names = _leaves.flatten(params, "params"), self._metrics(inner)
+        grouped = self._grouping(leaves)
         values = jnp.zeros((len(grouped.groups), len(names)), jnp.float32)
         groups, told = (dict.fromkeys(sorted(x), ()) for x in (grouped.groups, names))
-        return MonitorState(inner, jnp.zeros([], jnp.int32), values, groups, told, _spikes.start(grouped.leaves))
+        start = MonitorState(inner, jnp.zeros([], jnp.int32), values, groups, told, _spikes.start(grouped.leaves))
+        return kernels.beside(leaves.arrays, start)
 
     def update(
         self, updates: Params, state: Any, params: Params = None, *, axis_name: AxisName = None, **extra_args: Any

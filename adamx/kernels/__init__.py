@@ -104,7 +104,7 @@ def apply(name: str, steps: Sequence[Step | None], total: Any) -> list[StepResul
     """
     given = [step for step in steps if step is not None]
     if not given:
-        return list(steps)
+        return [None] * len(steps)
     take = functools.partial(_apply, [_candidates(name, step) for step in given])
     if given[0].rule.elementwise is True and (mesh := explicit_mesh(given)) is not None:
         take = functools.partial(apply_on_mesh, take, mesh)

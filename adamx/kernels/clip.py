@@ -11,7 +11,7 @@ from .._annotations import Above, Array, Scalar
 from .._layout import real_dtype, wide_dtype
 from .._math import abs_sq
 from .._rule import validate_value
-from .partial_sums import Part, Reduction, reduced
+from .partial_sums import Reduction, reduced
 from .xla.shared_functions import in_a_program
 
 
@@ -52,7 +52,7 @@ def norm(arrays: Sequence[Any], dtype: np.dtype, axis_names: Sequence[str] = ())
     operands, n = [jnp.zeros([], dtype), *map(jnp.asarray, arrays)], len(arrays)
     if not axis_names and not in_a_program():
         return _norm(*operands)[0]
-    by_parts = Reduction(_Squares(dtype), (None, *range(n)), tuple(map(Part, range(n))), _Root(dtype))
+    by_parts = Reduction(_Squares(dtype), (None, *range(n)), 3, _summed_root)
     return reduced(_norm, by_parts, _norm, operands, axis_names)
 
 
@@ -75,24 +75,19 @@ def _norm(like: Array, *arrays: Array) -> list[Array]:
 
 
 class _Squares(NamedTuple):
-    """The three sums of squares of each part."""
+    """The three sums of squares of each array, (arrays, 3), as the only result."""
 
     dtype: np.dtype
 
     def __call__(self, _: Array, *arrays: Array) -> list[Array]:
-        """For each array (3,)."""
+        """The sums."""
         factors = (None, *_factors(self.dtype))
-        return [jnp.stack([_square(x, self.dtype, factor) for factor in factors]) for x in arrays]
+        return [jnp.stack([jnp.stack([_square(x, self.dtype, factor) for factor in factors]) for x in arrays])]
 
 
-class _Root(NamedTuple):
+def _summed_root(squares: Array) -> Array:
     """The norm, from the sums of squares of each array."""
-
-    dtype: np.dtype
-
-    def __call__(self, squares: Sequence[Array]) -> Array:
-        """The norm."""
-        return _root(*sum(squares, jnp.zeros(3, self.dtype)))
+    return _root(*jnp.sum(squares, 0))
 
 
 def _factors(dtype: np.dtype) -> tuple[Array, Array]:

@@ -249,18 +249,34 @@ def _differentiate(
     primals: Sequence[Array], tangents: Sequence[Any], *, branches: Branches, asks: Any
 ) -> tuple[Any, Any]:
     del asks
+    from jax.extend.core import Literal, jaxpr_as_fun
+
     function = branches.everywhere()
     moving = [i for i, tangent in enumerate(tangents) if not isinstance(tangent, ad.Zero)]
 
-    def along(*xs: Array) -> Sequence[Array]:
-        operands = list(primals)
-        for i, x in zip(moving, xs, strict=True):
-            operands[i] = x
-        return function(*operands)
+    def along(operands: list[Array], changes: list[Array]) -> Any:
+        def of_moving(*xs: Array) -> Sequence[Array]:
+            for i, x in zip(moving, xs, strict=True):
+                operands[i] = x
+            return function(*operands)
 
-    results, changes = jax.jvp(along, [primals[i] for i in moving], [tangents[i] for i in moving])
-    zero = lambda x: ad.Zero(jax.typeof(x).to_tangent_aval())  # noqa: E731
-    changes = [zero(x) if dx.dtype == jax.dtypes.float0 else dx for x, dx in zip(results, changes, strict=True)]
+        results, changes = jax.jvp(of_moving, [operands[i] for i in moving], changes)
+        return results, [dx for dx in changes if dx.dtype != jax.dtypes.float0]
+
+    given = [tangents[i] for i in moving]
+    traced = jax.make_jaxpr(along)(list(primals), given)
+    # A derivative that is 0 as nothing moves has to stay so in a loop: that of a root of 0 would be 0 times infinity.
+    reached = set(traced.jaxpr.invars[len(primals) :])
+    for equation in traced.jaxpr.eqns:
+        if any(v in reached for v in equation.invars if not isinstance(v, Literal)):
+            reached.update(equation.outvars)
+    done = jaxpr_as_fun(traced)(*primals, *given)
+    results, moved = done[: branches.results], iter([*zip(done, traced.jaxpr.outvars, strict=True)][branches.results :])
+    changes = []
+    for x in results:
+        dx, v = next(moved) if jnp.issubdtype(x.dtype, jnp.inexact) else (x, None)
+        moves = v is not None and not isinstance(v, Literal) and v in reached
+        changes.append(dx if moves else ad.Zero(jax.typeof(x).to_tangent_aval()))
     return results, changes
 
 

@@ -28,10 +28,10 @@ def in_turns(take: Callable[..., list[StepResult | None]]) -> Callable[..., list
         if not away:
             return take(*args)
         done = take(*options, [None if i in away else step for i, step in enumerate(steps)], total)
-        sent: list[Array] = []
+        sent, before = list[Array](), None
         for i, step in away.items():
-            (result,) = take(*options, [fetched(step, sent)], total)
-            sent, done[i] = _sent(result, step)
+            (result,) = take(*options, [fetched(step, sent, before)], total)
+            (sent, done[i]), before = _sent(result, step), result[0]
         return done
 
     return taken
@@ -52,8 +52,11 @@ def is_away(step: Step) -> bool:
     return any(map(_is_in_host_memory, jax.tree.leaves((step.leaf.stored, step.leaf.residual))))
 
 
-def fetched(step: Step, after: Sequence[Array] = ()) -> Step:
-    """The step with everything on the device; what is in host memory is fetched when `after`, too, is there."""
+def fetched(step: Step, after: Sequence[Array] = (), before: Array | None = None) -> Step:
+    """The step with everything on the device; what is in host memory is fetched when `after`, too, is there.
+
+    It begins when `before` is computed, the new weight of the leaf before: XLA would put off its change of layout.
+    """
     arrays, tree = jax.tree.flatten((step.leaf.stored, step.leaf.residual))
     away = [i for i, x in enumerate(arrays) if _is_in_host_memory(x)]
     for turn, i in enumerate(away):
@@ -61,8 +64,12 @@ def fetched(step: Step, after: Sequence[Array] = ()) -> Step:
         if after:  # array by array, so that one can be fetched while another is still sent back
             x, _ = jax.lax.optimization_barrier((x, after[min(turn, len(after) - 1)]))
         arrays[i] = jax.device_put(x, DEVICE)
+    if not away:
+        return step
+    leaf = step.leaf
+    g, p, arrays, _ = jax.lax.optimization_barrier((leaf.g, leaf.p, arrays, before))
     stored, residual = tree.unflatten(arrays)
-    return replace(step, leaf=step.leaf._replace(stored=stored, residual=residual)) if away else step
+    return replace(step, leaf=leaf._replace(g=g, p=p, stored=stored, residual=residual))
 
 
 def on_device(tree: Any) -> Any:

@@ -26,45 +26,35 @@ from .lowering import Branch, Branches, Flat, by_platform
 from .partitioned import cut_of
 
 
-class Part(NamedTuple):
-    """One array that is computed from the elements of one leaf.
-
-    Attributes:
-        leaf: the number of the leaf.
-        largest: whether the largest is taken over the parts of a leaf, of what is not negative, and not the sum.
-    """
-
-    leaf: int
-    largest: bool = False
-
-
 class Reduction(NamedTuple):
     """A function of flat arrays that reduces leaves, from their parts on each device.
 
     Attributes:
-        reduce: computes from the operands one array for each of `parts`, which has no axes of leaves.
+        table: computes from the operands, as its only result, a table with a row for each leaf: of sums, and of largest
+            values after them, which are not negative.
         leaves: for each operand the number of its leaf, whose arrays have one shape; `None` for one that is not cut.
-        parts: what the reduced arrays are.
-        finish: computes the result from the reduced arrays.
+        sums: the number of sums.
+        finish: computes the result from the table.
     """
 
-    reduce: Flat
+    table: Flat
     leaves: tuple[int | None, ...]
-    parts: tuple[Part, ...]
-    finish: Callable[[Sequence[Array]], Array]
+    sums: int
+    finish: Callable[[Array], Array]
 
     def __call__(self, *operands: Array) -> list[Array]:
         """The result, where XLA cuts the operands; as the only one."""
         from jax.experimental.custom_partitioning import custom_partitioning
 
         def partition(mesh: Any, given: Sequence[Any], results: Sequence[Any]) -> Any:
+            del results
             specs = self._specs([(x.shape, x.sharding) for x in given[:-1]])
             of_part = lambda *xs: self._reduced(xs[:-1], self._cut(specs), mesh.shape)  # noqa: E731
             cut = tuple(NamedSharding(mesh, spec) for spec in (*specs, PartitionSpec()))
-            return mesh, of_part, [NamedSharding(mesh, PartitionSpec())] * len(results), cut
+            return mesh, of_part, NamedSharding(mesh, PartitionSpec()), cut
 
-        types = jax.eval_shape(lambda *xs: self.reduce(*xs), *operands)
-        call = custom_partitioning(lambda *xs: [jnp.zeros(x.shape, x.dtype) for x in types])  # read for types only
+        (table,) = jax.eval_shape(lambda *xs: self.table(*xs), *operands)
+        call = custom_partitioning(lambda *xs: jnp.zeros(table.shape, table.dtype))  # read for types only
         call.def_partition(partition, sharding_rule=self._sharding_rule)
         # JAX's persistent cache tells two calls apart by their operands only, not by what their parts do.
         salt = jnp.uint32(zlib.crc32(re.sub(" at 0x\\w+", "", repr(self)).encode(), _fingerprint()))
@@ -105,39 +95,33 @@ class Reduction(NamedTuple):
 
     def _sharding_rule(self, mesh: Any, operands: Sequence[Any], results: Sequence[Any]) -> str:
         """How XLA carries shardings from array to array: the axes of a leaf are cut alike in all of its arrays."""
-        del mesh
+        del mesh, results
         given = [
             " ".join(f"{'whole' if leaf is None else 'leaf'}{i if leaf is None else leaf}_{j}" for j in range(x.rank))
             for i, (leaf, x) in enumerate(zip((*self.leaves, None), operands, strict=True))
         ]
-        made = [" ".join(f"made{i}_{j}" for j in range(x.rank)) for i, x in enumerate(results)]
-        return f"{', '.join(given)} -> {', '.join(made)}"
+        return f"{', '.join(given)} -> row column"
 
     def _reduced(
         self, operands: Sequence[Array], cut: Mapping[int | None, set[str]], sizes: Mapping[str, int]
-    ) -> list[Array]:
-        """The reduced arrays of whole leaves on each device, from its parts; leaves are cut along these mesh axes."""
-        parts = list(self.reduce(*operands))
+    ) -> Array:
+        """The table of whole leaves on each device, from its parts; leaves are cut along these mesh axes."""
+        (table,) = self.table(*operands)
         over = tuple(name for name in sizes if any(name in names for names in cut.values()))
         if not over:
-            return parts
-        device = _number(over, sizes)
-        rows = jnp.arange(math.prod(sizes[name] for name in over)) == device
-        pieces = []
-        for part, (leaf, is_largest) in zip(parts, self.parts, strict=True):
-            if is_largest:  # each device fills a row of its own: a sum that leaves every number as it is
-                pieces.append(jnp.where(rows.reshape(-1, *[1] * part.ndim), part[None], 0))
-            else:  # counted once of those that have copies; a product with 0 would keep NaN
-                copies = _number([name for name in over if name not in cut[leaf]], sizes)
-                pieces.append(jnp.where(copies == 0, part, 0))
-        dtype = np.result_type(*(piece.dtype for piece in pieces))
-        flat = jax.lax.psum(jnp.concatenate([piece.astype(dtype).reshape(-1) for piece in pieces]), over)
-        ends = np.cumsum([piece.size for piece in pieces])[:-1]
-        summed = [x.reshape(piece.shape) for x, piece in zip(jnp.split(flat, ends), pieces, strict=True)]
-        return [
-            (largest(x, 0) if is_largest else x).astype(part.dtype)
-            for x, part, (_, is_largest) in zip(summed, parts, self.parts, strict=True)
+            return table
+        whole = [tuple(name for name in over if name not in cut[leaf]) for leaf in range(len(table))]
+        kinds = list(dict.fromkeys(whole))
+        # Counted once of those that have copies; a product with 0 would keep NaN.
+        counted = jnp.stack([jnp.equal(_number(names, sizes), 0) for names in kinds])[
+            np.array([*map(kinds.index, whole)])
         ]
+        added = jnp.where(counted[:, None], table[:, : self.sums], 0)
+        # Each device fills a row of its own: a sum that leaves every number as it is.
+        own = jnp.arange(math.prod(sizes[name] for name in over)) == _number(over, sizes)
+        rows = jnp.where(own[:, None, None], table[None, :, self.sums :], 0)
+        added, rows = jax.lax.psum((added, rows), over)
+        return jnp.concatenate([added, largest(rows, 0)], 1)
 
 
 def reduced(

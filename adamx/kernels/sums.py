@@ -10,7 +10,7 @@ from .._annotations import Array
 from .backend import Summed
 from .lowering import Branch, Branches, by_platform
 from .manual import is_manual, varying_alike
-from .partial_sums import Part, Reduction, reduced
+from .partial_sums import Reduction, reduced
 
 
 class Reference(Protocol):
@@ -67,19 +67,8 @@ class Table(NamedTuple):
         return by_platform(Branches("xla", tuple(ways), 1), arrays)[0]
 
 
-class _Rows(NamedTuple):
-    """For each leaf its sums, and its largest values."""
-
-    table: Table
-    sums: int
-
-    def __call__(self, *operands: Array) -> list[Array]:
-        """The arrays, two for each leaf."""
-        return [x for row in self.table(*operands)[0] for x in (row[: self.sums], row[self.sums :])]
-
-
-def _joined(rows: Sequence[Array]) -> Array:
-    return jnp.concatenate(rows).reshape(len(rows) // 2, -1)
+def _same(table: Array) -> Array:
+    return table
 
 
 def summed(
@@ -92,9 +81,8 @@ def summed(
 ) -> Array:
     """A table of so many sums, and largest values after them; by parts where leaves are cut."""
     table = Table(adding, tuple((leaf.given, leaf.plain, len(leaf.arrays)) for leaf in leaves), reference)
-    parts = tuple(Part(i, largest) for i in range(len(leaves)) for largest in (False, True))
     places = [i for i, leaf in enumerate(leaves) for _ in leaf.arrays]
-    by_parts = Reduction(_Rows(table, sums), (None, None, *places), parts, _joined)
+    by_parts = Reduction(table, (None, None, *places), sums, _same)
     by_xla = table._replace(adding=(), reference=reference.separate)
     like = jnp.zeros((len(leaves), reference.width), jnp.float32)
     return reduced(table, by_parts, by_xla, [like, numbers, *(x for leaf in leaves for x in leaf.arrays)], axis_names)

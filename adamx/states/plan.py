@@ -177,7 +177,7 @@ def _spread(
     """How the state is spread over the mesh, and by the paths of leaves their bytes on a device, and what is wrong."""
     mesh, weights, parts, _ = placement(opt, params, shardings, zero)
     paths = [_leaves.show("params", path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
-    found = dict.fromkeys(paths, (0, ""))
+    found: dict[str, tuple[int, str]] = dict.fromkeys(paths, (0, ""))
     whole = here = 0
     for part in parts:
         n = part.array.size * part.array.dtype.itemsize

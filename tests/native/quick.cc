@@ -56,8 +56,8 @@ INLINE bool RatiosOfAgree() {
       noise[i] = bits();
     }
     EncodeRatioCarefully<Unit::kRoot>(x, nu, noise, kLength, careful, scale);
-    const float found = RatiosOf<kLength>(x, nu, ratios);
-    if (found == 0 || !EncodeRatioQuickly<kLength>(ratios, found, noise, code)) continue;
+    const float found = RatiosOf(x, nu, kLength, ratios);
+    if (found == 0 || !EncodeRatioQuickly(ratios, found, noise, kLength, code)) continue;
     if (Narrowed(found) != scale || std::memcmp(code, careful, sizeof code) != 0) return false;
     ++quick;
   }

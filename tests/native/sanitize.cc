@@ -1,6 +1,7 @@
-// Every rule, format, length of groups and rounding of the native kernels, over odd, unaligned and empty leaves and parts
-// of leaves, for the sanitizers: `make sanitize`. Buffers are exactly as long as they must be, so that one element too many is found. A large leaf is
-// stepped by several threads, which is what the thread sanitizer is for, and must end as one thread leaves it.
+// Every rule, format, length of groups and rounding of the native kernels, over odd, unaligned and empty leaves, whole
+// and in parts, for the sanitizers: `make sanitize`. Buffers are exactly as long as they must be, so that one element too
+// many is found. A large leaf is stepped by several threads, which is what the thread sanitizer is for, and must end as
+// one thread leaves it.
 
 #include "../../adamx/kernels/cpu/step.h"
 #include "../../adamx/kernels/cpu/sums.h"

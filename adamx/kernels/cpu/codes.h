@@ -64,12 +64,11 @@ INLINE void EncodeFloatCode(const float* RESTRICT x, const uint32_t* RESTRICT bi
 
 // int8, a second moment by its logarithm
 
-template <int kLength>
-INLINE void DecodeLog(const uint8_t* RESTRICT code, int32_t low, int32_t high, float* RESTRICT x) {
-  if (low == 255) return std::fill(x, x + kLength, std::numeric_limits<float>::quiet_NaN());
+INLINE void DecodeLog(const uint8_t* RESTRICT code, int32_t low, int32_t high, int length, float* RESTRICT x) {
+  if (low == 255) return std::fill(x, x + length, std::numeric_limits<float>::quiet_NaN());
   const int32_t base = low * kOctave, last = (high - low) * kOctave - 1;
   const float octaves = static_cast<float>(high - low);
-  for (int i = 0; i < kLength; ++i) {
+  for (int i = 0; i < length; ++i) {
     const int32_t step = code[i];
     const float steps = static_cast<float>(step) * octaves - octaves;  // exact
     const int32_t place = std::min(static_cast<int32_t>(steps * (kOctave / 254.0f)), last);
@@ -82,11 +81,10 @@ struct Ends {
   bool broken;
 };
 
-template <int kLength>
-INLINE Ends EndsOf(const float* RESTRICT x) {
+INLINE Ends EndsOf(const float* RESTRICT x, int length) {
   uint32_t least = 0xFFFFFFFFu;  // of those that are not zero or subnormal, which come out as the largest
   int32_t most = 0;
-  for (int i = 0; i < kLength; ++i) {
+  for (int i = 0; i < length; ++i) {
     const int32_t raw = Bits(x[i]) & 0x7FFFFFFF;
     least = std::min(least, static_cast<uint32_t>(raw) - static_cast<uint32_t>(kOctave));
     most = std::max(most, raw);
@@ -96,12 +94,12 @@ INLINE Ends EndsOf(const float* RESTRICT x) {
   return {std::max(std::min(smallest, high - 1), high - kSpan), high, high == 256};
 }
 
-template <int kLength>
-INLINE void EncodeLog(const float* RESTRICT x, const uint32_t* RESTRICT bits, Ends ends, uint8_t* RESTRICT code) {
+INLINE void EncodeLog(const float* RESTRICT x, const uint32_t* RESTRICT bits, Ends ends, int length,
+                      uint8_t* RESTRICT code) {
   const int32_t base = ends.low * kOctave;
   const int32_t least = ends.broken ? 0 : kOctave;  // what is smaller is zero
   const float steps = (254.0f / kOctave) / static_cast<float>(ends.high - ends.low);
-  for (int i = 0; i < kLength; ++i) {
+  for (int i = 0; i < length; ++i) {
     const int32_t raw = Bits(x[i]) & 0x7FFFFFFF;
     const float place = static_cast<float>(raw - base) * steps;
     const int32_t whole = static_cast<int32_t>(place + UnitInterval(bits[i]));
@@ -125,9 +123,10 @@ INLINE float OfPlace(float x) {
   return near - (near * y - x) * inverse;
 }
 
-template <int kLength, Unit kUnit, bool kFuses>
-INLINE void DecodeRatio(const int8_t* RESTRICT code, float scale, const float* RESTRICT nu, float* RESTRICT x) {
-  for (int i = 0; i < kLength; ++i) {
+template <Unit kUnit, bool kFuses>
+INLINE void DecodeRatio(const int8_t* RESTRICT code, float scale, const float* RESTRICT nu, int length,
+                        float* RESTRICT x) {
+  for (int i = 0; i < length; ++i) {
     const float place = static_cast<float>(static_cast<int32_t>(code[i]));
     const float ratio = (kFuses ? OfPlace(place) : place / (254.0f - std::fabs(place))) * scale;
     x[i] = kUnit == Unit::kNone ? ratio : ratio * UnitOf<kUnit>(nu[i]);
@@ -146,10 +145,9 @@ constexpr int32_t kDoubt = 128;
 
 // The ratios of a group that is ordinary, divided by the root of 2, and their scale, which is 0 if they are not to be
 // relied on. Inverse roots of 2 nu come from the halved bit pattern, by a step of third order and one of second.
-template <int kLength>
-INLINE float RatiosOf(const float* RESTRICT x, const float* RESTRICT nu, float* RESTRICT ratios) {
+INLINE float RatiosOf(const float* RESTRICT x, const float* RESTRICT nu, int length, float* RESTRICT ratios) {
   int32_t top = 0;
-  for (int i = 0; i < kLength; ++i) {
+  for (int i = 0; i < length; ++i) {
     const float guess = Float(0x5EF74740 - (Bits(nu[i]) >> 1)), lack = 0.5f - nu[i] * guess * guess;
     const float inverse = guess + guess * lack * (1 + 1.5f * lack), near = x[i] * inverse;
     const float ratio = near + near * (0.5f - nu[i] * inverse * inverse);
@@ -162,12 +160,11 @@ INLINE float RatiosOf(const float* RESTRICT x, const float* RESTRICT nu, float* 
   return sure ? Float(scale) : 0.0f;
 }
 
-template <int kLength>
-INLINE bool EncodeRatioQuickly(const float* RESTRICT ratios, float scale, const uint32_t* RESTRICT bits,
+INLINE bool EncodeRatioQuickly(const float* RESTRICT ratios, float scale, const uint32_t* RESTRICT bits, int length,
                                int8_t* RESTRICT code) {
   const float inverse = 1.41421356f / scale;
   int32_t nearest = 0x7FFFFFFF;
-  for (int i = 0; i < kLength; ++i) {
+  for (int i = 0; i < length; ++i) {
     const float part = ratios[i] * inverse, divisor = 1 + std::fabs(part);  // from 1 to 2: its inverse is like a parabola
     const float first = (0.32323232f * divisor - 1.4545455f) * divisor + 2.1212121f, lack = 1 - divisor * first;
     const float near = part * first, nearer = near + near * lack, quotient = nearer + nearer * (lack * lack);

@@ -3,35 +3,34 @@
 #ifndef ADAMX_FORMATS_H_
 #define ADAMX_FORMATS_H_
 
-#include <type_traits>
-
 #include "codes.h"
 #include "weights.h"
 
 namespace adamx {
 
-// How long a slot's groups are, from what is known of it to what the compiler knows. Of the last there may be a part.
-template <class Then>
+// `then(length of a slot's groups)`: the compiler makes a version for each length, or one for all but the longest.
+template <bool kEach, class Then>
 INLINE void Lengths(const Slot& slot, const Then& then) {
-  if (slot.parts == 4) return then(std::integral_constant<int, kGroup / 4>());
-  if (slot.parts == 2) return then(std::integral_constant<int, kGroup / 2>());
-  then(std::integral_constant<int, kGroup>());
+  if (slot.parts == 1) return then(kGroup);
+  if (!kEach) return then(kGroup / slot.parts);
+  if (slot.parts == 2) return then(kGroup / 2);
+  then(kGroup / 4);
 }
 
-template <int kLength>
-INLINE void DecodeLogs(const Slot& slot, int n, float* x) {
+// Of `n` elements in groups, the last of which may be a part of one.
+
+INLINE void DecodeLogs(const Slot& slot, int length, int n, float* x) {
   const uint8_t* code = static_cast<const uint8_t*>(slot.code);
-  for (int k = 0, at = 0; at < n; ++k, at += kLength) DecodeLog<kLength>(code + at, slot.low[k], slot.high[k], x + at);
+  for (int k = 0, at = 0; at < n; ++k, at += length) DecodeLog(code + at, slot.low[k], slot.high[k], length, x + at);
 }
 
-template <int kLength, Unit kUnit, bool kFuses = false>
-INLINE void DecodeRatios(const Slot& slot, int n, const float* nu, float* x) {
+template <Unit kUnit, bool kFuses = false>
+INLINE void DecodeRatios(const Slot& slot, int length, int n, const float* nu, float* x) {
   const int8_t* code = static_cast<const int8_t*>(slot.code);
-  for (int k = 0, at = 0; at < n; ++k, at += kLength)
-    DecodeRatio<kLength, kUnit, kFuses>(code + at, Widened(slot.scale[k]), nu + at, x + at);
+  for (int k = 0, at = 0; at < n; ++k, at += length)
+    DecodeRatio<kUnit, kFuses>(code + at, Widened(slot.scale[k]), nu + at, length, x + at);
 }
 
-// The `n` elements of whole groups but for the last.
 INLINE void Decode(const Slot& slot, int groups, int n, const float* nu, float* x) {
   switch (slot.format) {
     case Format::kFloat:
@@ -45,50 +44,50 @@ INLINE void Decode(const Slot& slot, int groups, int n, const float* nu, float* 
       return;
     }
     case Format::kLog:
-      return Lengths(slot, [&](auto length) INLINED { DecodeLogs<length.value>(slot, n, x); });
+      return Lengths<true>(slot, [&](int length) INLINED { DecodeLogs(slot, length, n, x); });
     case Format::kRatio:
-      return Lengths(slot, [&](auto length) INLINED {
-        if (slot.unit == Unit::kNone) return DecodeRatios<length.value, Unit::kNone>(slot, n, nu, x);
-        if (slot.unit == Unit::kItself) return DecodeRatios<length.value, Unit::kItself>(slot, n, nu, x);
-        if (Fuses()) return DecodeRatios<length.value, Unit::kRoot, true>(slot, n, nu, x);
-        return DecodeRatios<length.value, Unit::kRoot>(slot, n, nu, x);
+      if (slot.unit == Unit::kRoot && Fuses())
+        return Lengths<true>(
+            slot, [&](int length) INLINED { DecodeRatios<Unit::kRoot, true>(slot, length, n, nu, x); });
+      return Lengths<false>(slot, [&](int length) INLINED {
+        if (slot.unit == Unit::kNone) return DecodeRatios<Unit::kNone>(slot, length, n, nu, x);
+        if (slot.unit == Unit::kItself) return DecodeRatios<Unit::kItself>(slot, length, n, nu, x);
+        return DecodeRatios<Unit::kRoot>(slot, length, n, nu, x);
       });
   }
 }
 
 // Of all groups the ends first: finding one's waits for the last of its elements.
-template <int kLength>
-INLINE void EncodeLogs(const Slot& slot, int n, const uint32_t* bits, const float* x) {
-  Ends ends[kBlock / kLength];
-  for (int k = 0, at = 0; at < n; ++k, at += kLength) ends[k] = EndsOf<kLength>(x + at);
-  for (int k = 0, at = 0; at < n; ++k, at += kLength) {
-    EncodeLog<kLength>(x + at, bits + at, ends[k], static_cast<uint8_t*>(slot.code) + at);
+INLINE void EncodeLogs(const Slot& slot, int length, int n, const uint32_t* bits, const float* x) {
+  Ends ends[4 * kGroups];
+  for (int k = 0, at = 0; at < n; ++k, at += length) ends[k] = EndsOf(x + at, length);
+  for (int k = 0, at = 0; at < n; ++k, at += length) {
+    EncodeLog(x + at, bits + at, ends[k], length, static_cast<uint8_t*>(slot.code) + at);
     slot.low[k] = static_cast<uint8_t>(ends[k].broken ? 255 : ends[k].low);
     slot.high[k] = static_cast<uint8_t>(ends[k].high);
   }
 }
 
 template <Unit kUnit>
-INLINE void EncodeRatiosCarefully(const Slot& slot, int n, const float* nu, const uint32_t* bits, const float* x) {
+INLINE void EncodeRatiosCarefully(const Slot& slot, int length, int n, const float* nu, const uint32_t* bits,
+                                  const float* x) {
   int8_t* code = static_cast<int8_t*>(slot.code);
-  const int length = kGroup / slot.parts;
   for (int k = 0, at = 0; at < n; ++k, at += length)
     EncodeRatioCarefully<kUnit>(x + at, nu + at, bits + at, length, code + at, slot.scale[k]);
 }
 
-template <int kLength>
-INLINE void EncodeRatios(const Slot& slot, int n, const float* nu, const bool* ordinary, const uint32_t* bits,
-                         const float* x) {
+INLINE void EncodeRatios(const Slot& slot, int length, int n, const float* nu, const bool* ordinary,
+                         const uint32_t* bits, const float* x) {
   int8_t* code = static_cast<int8_t*>(slot.code);
   alignas(64) float ratios[kBlock];
-  float scales[kBlock / kLength];
-  for (int k = 0, at = 0; at < n; ++k, at += kLength)
-    scales[k] = ordinary[at / kGroup] ? RatiosOf<kLength>(x + at, nu + at, ratios + at) : 0;
-  for (int k = 0, at = 0; at < n; ++k, at += kLength) {
-    if (scales[k] != 0 && EncodeRatioQuickly<kLength>(ratios + at, scales[k], bits + at, code + at))
+  float scales[4 * kGroups];
+  for (int k = 0, at = 0; at < n; ++k, at += length)
+    scales[k] = ordinary[at / kGroup] ? RatiosOf(x + at, nu + at, length, ratios + at) : 0;
+  for (int k = 0, at = 0; at < n; ++k, at += length) {
+    if (scales[k] != 0 && EncodeRatioQuickly(ratios + at, scales[k], bits + at, length, code + at))
       slot.scale[k] = Narrowed(scales[k]);
     else
-      EncodeRatioCarefully<Unit::kRoot>(x + at, nu + at, bits + at, kLength, code + at, slot.scale[k]);
+      EncodeRatioCarefully<Unit::kRoot>(x + at, nu + at, bits + at, length, code + at, slot.scale[k]);
   }
 }
 
@@ -110,11 +109,14 @@ INLINE void Encode(const Slot& slot, int groups, int n, const float* nu, const b
       return;
     }
     case Format::kLog:
-      return Lengths(slot, [&](auto length) INLINED { EncodeLogs<length.value>(slot, n, bits, x); });
+      return Lengths<true>(slot, [&](int length) INLINED { EncodeLogs(slot, length, n, bits, x); });
     case Format::kRatio:
-      if (slot.unit == Unit::kNone) return EncodeRatiosCarefully<Unit::kNone>(slot, n, nu, bits, x);
-      if (slot.unit == Unit::kItself) return EncodeRatiosCarefully<Unit::kItself>(slot, n, nu, bits, x);
-      return Lengths(slot, [&](auto length) INLINED { EncodeRatios<length.value>(slot, n, nu, ordinary, bits, x); });
+      if (slot.unit == Unit::kRoot)
+        return Lengths<true>(slot, [&](int length) INLINED { EncodeRatios(slot, length, n, nu, ordinary, bits, x); });
+      return Lengths<false>(slot, [&](int length) INLINED {
+        if (slot.unit == Unit::kNone) return EncodeRatiosCarefully<Unit::kNone>(slot, length, n, nu, bits, x);
+        EncodeRatiosCarefully<Unit::kItself>(slot, length, n, nu, bits, x);
+      });
   }
 }
 

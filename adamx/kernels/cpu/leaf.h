@@ -33,8 +33,8 @@ struct Slot {
   int turn = 0;
 };
 
-// `g`, `p`, `residual` and the slots' arrays are those of the first element. Random bits are those of an element's number
-// in the whole leaf, of which this may be a part.
+// `g`, `p`, `residual` and the slots' arrays are those of the first element. This may be a part of a leaf: random bits are
+// those of an element's number in the whole.
 
 struct Leaf {
   Scalars scalars;

@@ -173,7 +173,7 @@ ffi::Error StepLeaves(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remain
                       ffi::Span<const int64_t> axes) {
   if (version != kVersion) return ffi::Error::InvalidArgument(kOtherVersion);
   const Kind kind{rule, flags, decay, rounding, formats, groups, units, turns};
-  if (!kind.Whole()) return ffi::Error::InvalidArgument("adamx: too many slots, or groups of another length than 32, 64, 128");
+  if (!kind.Whole()) return ffi::Error::InvalidArgument("adamx: too many slots, or groups not of 32, 64 or 128");
   if (args.size() < 2) return ffi::Error::InvalidArgument("adamx: no operands");
   const ffi::AnyBuffer scalars = *args.get<ffi::AnyBuffer>(0), bits = *args.get<ffi::AnyBuffer>(1);
   const int64_t batches = static_cast<int64_t>(scalars.element_count()) / kScalars;
