@@ -178,9 +178,8 @@ def precision() -> str:
 def scaling() -> str:
     """What a device holds of the state, and what devices exchange in a step, by strategy and format."""
     results = read("scaling")
-    return "\n\n".join(
-        [*(SCALING[part](results[part]) for part in SCALING), about(results, "python -m benchmarks.scaling")]
-    )
+    source = f"{about(results, 'python -m benchmarks.scaling')}; libtpu {results['compilers']['libtpu']}"
+    return "\n\n".join([*(SCALING[part](results[part]) for part in SCALING), source])
 
 
 def by_strategy(results: dict[str, dict[str, Any]]) -> str:

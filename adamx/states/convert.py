@@ -75,7 +75,7 @@ def _slots(leaf: Leaf, old: Engine, new: Engine, count: Array) -> list[Any]:
     alike = [[(x.layout.formats[i], x.layout.own_dtype(i)) for i in names] for x in (old, new)]
     values = old.layout.decode(leaf.stored, old.layout.formats_stored(leaf.stored, wide), wide)
     shapes = [None if x is None else stored_shape(x) for x in leaf.stored]
-    forms = new.layout.formats_of(jnp.shape(leaf.p), shapes, wide)
+    forms = new.layout.formats_of(jnp.shape(leaf.g), shapes, wide)
     made = new.layout.encode(old.layout.tree.flatten_up_to(values), forms, new.noise(leaf.path, count))
     return [x if a == b else y for x, y, a, b in zip(leaf.stored, made, *alike, strict=True)]
 
