@@ -20,6 +20,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Again for JAX that a plugin imported before the variables were set.
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_remove_custom_partitioning_ptr_from_cache_key", True)
 
 STATUS = Path("/proc/self/statm")
 hypothesis.settings.register_profile("adamx", derandomize=True, deadline=None, max_examples=50)

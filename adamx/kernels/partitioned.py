@@ -8,7 +8,8 @@ each call how it is cut, by `jax.experimental.custom_partitioning`. Where shardi
 import dataclasses
 import functools
 import math
-import secrets
+import re
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,23 +42,23 @@ def _by_parts(backend: Backend, step: Step, total: Any) -> StepResult:
     packed, operands, structure = pack([step], total)
     changed = structure.num_leaves
     shapes = [x.shape for x in operands[: changed + 1]]  # of what a step changes and of the gradient; others are whole
-    # JAX's persistent cache tells two calls apart by their operands only, not by what their parts do.
-    operands.append(jnp.asarray(np.uint32(secrets.randbits(32))))
     others = len(operands) - len(shapes)
     # The indices of a part's elements along each axis: they are cut with it, which tells where it lies.
     indices = [jax.lax.iota(jnp.uint32, length) for length in shape] if step.is_random else []
+    of_part = _step_of_part(backend, packed, shape, len(indices))
+    salt = _salt(of_part, tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (*operands, *indices)))
 
     def partition(mesh: Any, given: Sequence[Any], results: Sequence[Any]) -> Any:
         del results
         spec = cut_of([x.sharding for x in given if x.shape == shape], shape, group)
         cut = [_spec(each, shape, spec) for each in shapes]
         specs = [*cut, *[PartitionSpec()] * others, *[PartitionSpec(axis) for axis in spec][: len(indices)]]
-        shardings = [NamedSharding(mesh, each) for each in specs]
-        return mesh, _step_of_part(backend, packed, shape, len(indices)), shardings[:changed], tuple(shardings)
+        shardings = tuple(NamedSharding(mesh, each) for each in (*specs, PartitionSpec()))
+        return mesh, lambda *xs: of_part(*xs[:-1]), list(shardings[:changed]), shardings
 
     call = custom_partitioning(lambda *operands: list(operands[:changed]))  # read for the types of its results only
     call.def_partition(partition, sharding_rule=_sharding_rule(shapes, shape, others, len(indices)))
-    return unpack(structure, call(*operands, *indices))[0]
+    return unpack(structure, call(*operands, *indices, salt))[0]
 
 
 @functools.lru_cache(256)
@@ -66,12 +67,19 @@ def _step_of_part(backend: Backend, packed: Packed, whole: tuple[int, ...], axes
 
     @jax.jit
     def step_of_part(*operands: Array) -> list[Array]:
-        (step,), total = packed.steps(operands[: len(operands) - axes])  # all but the last of which it reads
+        (step,), total = packed.steps(operands[: len(operands) - axes])
         if axes:
             step = _placed(step, part_at([index[0] for index in operands[len(operands) - axes :]], whole))
         return jax.tree.leaves(Moved(*backend.apply([step], total)[0]))
 
     return step_of_part
+
+
+@functools.lru_cache(256)
+def _salt(of_part: Callable[..., list[Array]], types: tuple[Any, ...]) -> np.ndarray:
+    """A number that no other step of parts has: JAX's persistent cache tells their calls apart by operands only."""
+    text = re.sub(r" at 0x\w+", "", str(jax.make_jaxpr(of_part)(*types)))
+    return np.asarray(zlib.crc32(text.encode()), np.uint32)
 
 
 def explicit_mesh(steps: Sequence[Step]) -> Any:
@@ -179,4 +187,4 @@ def _sharding_rule(shapes: Sequence[tuple[int, ...]], leaf: tuple[int, ...], oth
         return " ".join([*axes[:-1], f"g{shape[-1]}"]) if len(shape) == len(leaf) else ""
 
     told = [of(shape) for shape in shapes]
-    return f"{', '.join([*told, *[''] * others, *axes[:indices]])} -> {', '.join(told[:-1])}"
+    return f"{', '.join([*told, *[''] * others, *axes[:indices], ''])} -> {', '.join(told[:-1])}"
