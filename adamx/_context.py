@@ -55,7 +55,7 @@ class StepContext:
                 f"{', '.join(self.axis_names)}: this rule sums along an axis of a leaf of which jax.shard_map shows a "
                 f"part of shape {x.shape}; step it under jax.jit, where XLA knows how sharded arrays are cut"
             )
-        return added_up(jnp.sum(x, axis, keepdims=keepdims), self.axis_names)
+        return x if axis == () else added_up(jnp.sum(x, axis, keepdims=keepdims), self.axis_names)
 
     def mean(self, x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
         """The mean, as `sum`; 0 of no elements."""

@@ -129,8 +129,8 @@ def scale_by(
         moments: how slots are stored, of leaves of 4096 elements and more: "float32" (at least; exact), "bfloat16" (two
             bytes, second moments dithered) or "int8" (one byte, and two for each group of 128 along the last axis;
             `adamx.Int8(group=64)` or 32 for smaller ones); one for all, one for each slot in a tuple, or by name in a
-            mapping. In "int8" a gradient that is not finite makes its whole group NaN. Under `shard_map` every shard
-            draws the same random bits.
+            mapping. In "int8" a gradient that is not finite makes its whole group NaN. Inside
+            `jax.shard_map` every part draws the same random bits, but for `adamx.in_shard_map`.
         weights: how parameters narrower than float32 take the step, for a rule whose direction is their whole change;
             see `adamx.optimizer`.
         seed: the seed of the random bits.

@@ -45,7 +45,8 @@ def state_shardings(
             `PartitionSpec`s on the mesh of `jax.set_mesh`.
         zero: a mesh axis that weights are replicated over, along which slots of their shape are cut, too (ZeRO-1): by
             the first axis that it divides, one that is not cut yet if there is any, groups of coded slots kept whole.
-            Slots of a weight that has no such axis are not cut, nor are smaller ones, such as factored moments.
+            Slots of a weight that has no such axis are not cut, nor are smaller ones, such as factored moments. Give
+            the training step `out_shardings`, or XLA cuts the new weights, too.
         memory_kind: the memory of arrays that have axes of a weight, such as "pinned_host"; or a function that maps the
             path of such an array, as in "slots/mu/dense/kernel", to its memory, or to `None` for the devices' own. A
             step by adamx fetches what is in "pinned_host" leaf by leaf and sends it back, few leaves at a time; what
@@ -227,17 +228,18 @@ def in_shard_map(opt: Optimizer, specs: Any) -> Optimizer:
             top of one.
 
     Raises:
-        TypeError: `opt` is not an adamx optimizer.
-        ValueError: a leaf without a spec, or outside of `jax.shard_map`.
+        TypeError: `opt` is not an adamx optimizer, or is one that wraps another.
+        ValueError: a leaf without a spec, or outside of `jax.shard_map`; its `init`: make the state outside.
 
     >>> import adamx, jax, jax.numpy as jnp
     >>> from jax.sharding import AxisType, PartitionSpec as P
     >>> mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
     >>> opt = adamx.in_shard_map(adamx.adam(1e-3, moments="int8"), P("data"))
     >>> params = {"w": jnp.ones((64, 256))}
-    >>> start = jax.shard_map(opt.init, mesh=mesh, in_specs=P("data"), out_specs=P(), check_vma=False)
-    >>> start(params).slots.mu["w"].code.dtype
-    dtype('int8')
+    >>> state = adamx.adam(1e-3, moments="int8").init(params)
+    >>> specs = jax.tree.map(lambda x: P("data") if x.ndim else P(), state)
+    >>> step = jax.shard_map(opt.step, mesh=mesh, in_specs=(P("data"), specs, P("data")), out_specs=(P("data"), specs))
+    >>> params, state = step(params, state, params)
     """
     pairs = jax.tree_util.tree_flatten_with_path(specs, is_leaf=lambda x: isinstance(x, PartitionSpec))[0]
 
@@ -254,5 +256,14 @@ def in_shard_map(opt: Optimizer, specs: Any) -> Optimizer:
                 f"{spec} names an axis of no enclosing jax.shard_map: adamx.in_shard_map is for there"
             ) from None
 
-    engine = dataclasses.replace(engine_of(opt), part=part)
-    return Optimizer(engine.init, engine.update)
+    def init(params: Params) -> Any:
+        del params
+        raise ValueError(
+            "make the state of whole leaves, outside of jax.shard_map, as how one is stored depends on its size: "
+            "jax.jit(opt.init, out_shardings=adamx.state_shardings(opt, params))(params)"
+        )
+
+    engine = engine_of(opt)
+    if getattr(opt.update, "__self__", None) is not engine:
+        raise TypeError(f"{type(opt).__name__} wraps an optimizer: put it around adamx.in_shard_map(optimizer, specs)")
+    return Optimizer(init, dataclasses.replace(engine, part=part).update)

@@ -141,7 +141,12 @@ REFUSED = {
         WIDE,
         "mu of grads['w'] is stored as float32 in the state, but the optimizer",
     ),
-    "another rule": (EXACT, adamx.lion(1e-2), WIDE, "the state's slots are mu, nu in Moments, those of Lion are mu"),
+    "another rule": (
+        EXACT,
+        adamx.lion(1e-2),
+        WIDE,
+        "from_ is of Adam, to of Lion, which makes another use of its slots",
+    ),
     "other parameters": (EXACT, INT8, {**WIDE, "c": jnp.ones(3)}, "gradients['c'] has no counterpart in the state"),
     "other shapes": (
         EXACT,

@@ -362,6 +362,8 @@ STRANGERS = {
         [n[0] if isinstance(n, tuple) else n for n in NAMES],
         "exp_avg of parameter 0 is",
     ),
+    "a name too many": (LAYER, ADAMW, saved(), [*NAMES, "x"], "names has 'x', which is no leaf"),
+    "claimed twice": (LAYER, ADAMW, saved(), {"dense.kernel": 1, "dense.bias": 1}, "is claimed by two leaves"),
     "no name": (LAYER, ADAMW, saved(), {"dense.bias": 1}, "names has nothing for params 'dense.kernel'"),
     "no state": (
         LAYER,

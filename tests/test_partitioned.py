@@ -99,10 +99,15 @@ def test_inside_shard_map_the_bits_are_those_of_one_device(kernel):
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=0 if kernel == "native" else 2**-8), got[0], wanted[0]
     )
+    wrong = adamx.in_shard_map(opt, {"v": spec}).step
     with pytest.raises(ValueError, match=r"specs has none for params\['w'\]"):
-        jax.shard_map(adamx.in_shard_map(opt, {"v": spec}).init, mesh=mesh, in_specs=spec, out_specs=specs)(params)
+        jax.shard_map(wrong, mesh=mesh, in_specs=(spec, specs, spec), out_specs=(spec, specs))(params, state, params)
     with pytest.raises(ValueError, match="names an axis of no enclosing"):
+        local.step(params, state, params)
+    with pytest.raises(ValueError, match="make the state of whole leaves"):
         local.init(params)
+    with pytest.raises(TypeError, match="Monitored wraps an optimizer"):
+        adamx.in_shard_map(adamx.monitor(opt), spec)
 
 
 def test_a_part_draws_the_bits_of_its_elements():

@@ -180,7 +180,8 @@ def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches, as
     portable, devices = module.lowering_parameters.for_export, _partitions(module.axis_context)
     platforms = ctx.platforms or module.platforms
     named = getattr(module.axis_context, "abstract_mesh", None) is not None  # shardings are of one mesh, with names
-    cut = asks is not None and named and len(platforms) == 1 and platforms[0] != "tpu"  # whose compiler does not ask
+    asked = len(platforms) == 1 and platforms[0] != "tpu"  # whose compiler does not ask
+    cut = asks is not None and named and asked and not portable
     chosen = {p: branches.on(p, portable, len(platforms) == 1, devices, cut) for p in platforms}
     lowered = mlir.lower_fun(_of_each({p: branch.function for p, branch in chosen.items()}))
     try:

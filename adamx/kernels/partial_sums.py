@@ -24,6 +24,7 @@ from .._annotations import Array
 from .._math import largest, varying
 from .lowering import Branch, Branches, Flat, by_platform
 from .partitioned import cut_of
+from .xla.shared_functions import in_a_program
 
 
 class Reduction(NamedTuple):
@@ -141,7 +142,8 @@ def reduced(
     meshes: list[Any] = [jax.typeof(x).sharding.mesh for x in operands]
     for mesh in meshes:
         if AxisType.Explicit in mesh.axis_types:
-            return by_parts.on_mesh(mesh, operands)
+            on_mesh = lambda *xs, mesh=mesh: by_parts.on_mesh(mesh, xs)  # noqa: E731
+            return (on_mesh if in_a_program() else jax.jit(on_mesh))(*operands)
     if jax.sharding.get_abstract_mesh().manual_axes:
         return whole(*operands)[0]
     branches = (Branch(None, whole, False, by_parts), Branch.of(None, by_xla))

@@ -178,7 +178,10 @@ def _spec(shape: tuple[int, ...], leaf: tuple[int, ...], spec: tuple[Any, ...]) 
 
 
 def _sharding_rule(shapes: Sequence[tuple[int, ...]], leaf: tuple[int, ...], others: int, indices: int) -> str:
-    """How XLA carries shardings from array to array: each axis is cut alike in all that have it."""
+    """How XLA carries shardings from array to array: each axis is cut alike in all that the step changes.
+
+    The gradient, the last, is left out: cut along others, it would have XLA cut nothing.
+    """
     axes = [f"a{axis}" for axis in range(len(leaf))]
 
     def of(shape: tuple[int, ...]) -> str:
@@ -186,5 +189,5 @@ def _sharding_rule(shapes: Sequence[tuple[int, ...]], leaf: tuple[int, ...], oth
             return " ".join(axes)
         return " ".join([*axes[:-1], f"g{shape[-1]}"]) if len(shape) == len(leaf) else ""
 
-    told = [of(shape) for shape in shapes]
+    told = [*map(of, shapes[:-1]), " ".join(f"d{axis}" for axis in range(len(leaf)))]
     return f"{', '.join([*told, *[''] * others, *axes[:indices], ''])} -> {', '.join(told[:-1])}"

@@ -22,12 +22,13 @@ def beside(arrays: list[Array | None], state: Any) -> Any:
 
     A step returns it so, and would be compiled a second time for a count that is elsewhere.
     """
-    known = (x.sharding for x in arrays if isinstance(x, jax.Array) and not isinstance(x, Tracer))
-    mesh = next((sharding.mesh for sharding in known if isinstance(sharding, NamedSharding)), None)
+    given = (x.sharding for x in arrays if isinstance(x, jax.Array) and not isinstance(x, Tracer))
+    mesh = next((sharding.mesh for sharding in given if isinstance(sharding, NamedSharding)), None)
     if mesh is None:
         return state
     whole = NamedSharding(mesh, PartitionSpec())
-    return jax.tree.map(lambda x: x if isinstance(x.sharding, NamedSharding) else jax.device_put(x, whole), state)
+    known = lambda x: isinstance(x, Tracer) or isinstance(x.sharding, NamedSharding)  # noqa: E731
+    return jax.tree.map(lambda x: x if known(x) else jax.device_put(x, whole), state)
 
 
 def refuse_shared_groups(layout: Layout, leaves: _leaves.Leaves) -> None:

@@ -11,6 +11,7 @@ from .._check import validate_leaf, validate_state
 from .._engine import Engine
 from .._layout import wide_dtype
 from .._leaf import Leaf
+from .._rule import Modifier, Rule
 from .._transform import Optimizer, engine_of
 from .._variables import inside, outside, without_variables
 from .._weights import is_narrow
@@ -35,7 +36,8 @@ def convert_state(state: Any, from_: Optimizer, to: Optimizer, params: Params) -
             any, all that rounding took. To make parameters narrow or wide, take `from_master` and `master_params`.
 
     Raises:
-        ValueError: a leaf of the state is not as `from_` stores it, or of other parameters; `to` keeps other slots.
+        ValueError: a leaf of the state is not as `from_` stores it, or of other parameters; `to` is of
+            another rule, or keeps other slots.
         TypeError: one of the two is not an adamx optimizer.
 
     >>> import adamx, jax.numpy as jnp
@@ -47,6 +49,11 @@ def convert_state(state: Any, from_: Optimizer, to: Optimizer, params: Params) -
     dtype('float32')
     """
     old, new = engine_of(from_), engine_of(to)
+    if (one := _innermost(old.rule)) is not (other := _innermost(new.rule)):
+        raise ValueError(
+            f"from_ is of {one.__name__}, to of {other.__name__}, which makes another use of its slots: begin with "
+            "`to.init(params)`"
+        )
 
     def of(part: Any) -> Any:
         own = without_variables(part)
@@ -67,6 +74,13 @@ def convert_state(state: Any, from_: Optimizer, to: Optimizer, params: Params) -
         return part._replace(slots=new.layout.tree.unflatten(slots), residuals=kept)
 
     return map_states(of, state)
+
+
+def _innermost(rule: Rule[Any]) -> type:
+    """The class of the rule that modifiers are around."""
+    while isinstance(rule, Modifier):
+        rule = rule.rule
+    return type(rule)
 
 
 def _slots(leaf: Leaf, old: Engine, new: Engine, count: Array) -> list[Any]:

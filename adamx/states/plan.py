@@ -192,7 +192,12 @@ def _spread(
         if rule.measures:
             said.append("an all-reduce of what the rule measures of all leaves")
         elif not rule.elementwise:
-            said.append("all-reduces of sums along axes that are cut" if rule.elementwise is False else "unknown ones")
+            known = rule.elementwise is False
+            said.append(
+                "all-reduces of sums along axes that are cut"
+                if known
+                else "unknown, as the rule does not declare `elementwise`"
+            )
     if gathered:
         said.append(f"an all-gather of the new weights of {len(gathered)} leaves")
     if any(part.shared for part in parts):

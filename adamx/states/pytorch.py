@@ -25,11 +25,12 @@ def from_torch(opt: Any, state_dict: Mapping[str, Any], params: Params, names: N
         opt: the adamx optimizer, or an Optax transformation with one or more in it, whose wrappers begin anew.
         state_dict: `optimizer.state_dict()`, of tensors or NumPy arrays.
         params: the parameters, as they are to be stepped: PyTorch's, in the layout of the model here.
-        names: which parameter of PyTorch each leaf is: a sequence of leaves in PyTorch's order, or a mapping or
-            function from a leaf to the number of PyTorch's parameter, or to its name if the optimizer was made of
-            `named_parameters()`. A leaf is written "dense.kernel". Where the layouts differ, give a pair with the
-            function that turns PyTorch's array into the leaf: `("dense.kernel", np.transpose)` in the sequence, `(0,
-            np.transpose)` in the mapping. A square kernel that is left untransposed is not noticed.
+        names: which parameter of PyTorch each leaf is: a sequence of leaves in the order of `param_groups` (that of
+            `model.parameters()` if there is one group), or a mapping or function from a leaf to the number of PyTorch's
+            parameter, or to its name if the optimizer was made of `named_parameters()`. A leaf is written
+            "dense.kernel". Where the layouts differ, give a pair with the function that turns PyTorch's array into the
+            leaf: `("dense.kernel", np.transpose)` in the sequence, `(0, np.transpose)` in the mapping. A square kernel
+            that is left untransposed is not noticed.
 
     Returns:
         The state, of the types that `opt.init(params)` has.
@@ -53,6 +54,10 @@ def from_torch(opt: Any, state_dict: Mapping[str, Any], params: Params, names: N
     claimed: set[Any] = set()
     find = _finder(state_dict, names, claimed)
     made = iter([_adopted(place, find) for place in places])
+    paths = [path for place in places for path in _leaves.flatten(place.params, "params").paths]
+    known = {jax.tree_util.keystr(path, simple=True, separator=".") for path in paths}
+    if not callable(names) and (unread := {x if isinstance(x, str) else x[0] for x in names} - known):
+        raise ValueError(f"names has {min(unread)!r}, which is no leaf: take it out, or write it as {min(known)!r} is")
     if idle := [number for number in state_dict["state"] if number not in claimed]:
         raise ValueError(f"PyTorch's parameter {idle[0]!r} is no leaf: name it, or take it out of state_dict['state']")
     new = jax.tree.map(lambda x: next(made) if is_state(x) else x, begun, is_leaf=is_state)
@@ -65,15 +70,24 @@ Find = Callable[[str], tuple[Any, dict[str, Any], Any]]
 
 def _finder(state_dict: Mapping[str, Any], names: Names, claimed: set[Any]) -> Find:
     """How leaves are found in the state of PyTorch; the keys of what has been found are added to `claimed`."""
+    if not isinstance(state_dict, Mapping) or not {"param_groups", "state"} <= {*state_dict}:
+        raise TypeError(
+            "state_dict should be what `optimizer.state_dict()` returns, with 'state' and 'param_groups': not the "
+            "optimizer, nor the model's; in a checkpoint it often is checkpoint['optimizer']"
+        )
+    if not callable(names) and not isinstance(names, (Sequence, Mapping)):
+        raise TypeError(f"names = {names!r} should be a sequence or a mapping of leaves, or a function of one")
     groups, states = state_dict["param_groups"], state_dict["state"]
     numbers = {name: n for g in groups for name, n in zip(g.get("param_names", g["params"]), g["params"], strict=True)}
     if isinstance(names, Sequence):
-        pairs = [x if isinstance(x, tuple) else (x, None) for x in names]
+        pairs = [(x, None) if isinstance(x, str) else x for x in names]
         names = {leaf: (i, change) for i, (leaf, change) in enumerate(pairs)}
 
     def find(leaf: str) -> tuple[Any, dict[str, Any], Any]:
         if not callable(names) and leaf not in names:
-            raise ValueError(f"names has nothing for params {leaf!r}: give PyTorch's number or name of it")
+            raise ValueError(
+                f"names has nothing for params {leaf!r}: give PyTorch's number or name of it, under this key"
+            )
         given = names(leaf) if callable(names) else names[leaf]
         key, change = given if isinstance(given, tuple) else (given, None)
         number = numbers.get(key, key)
@@ -82,6 +96,8 @@ def _finder(state_dict: Mapping[str, Any], names: Names, claimed: set[Any]) -> F
                 f"PyTorch has no state of {key!r} for params {leaf!r}, only of {', '.join(map(repr, states))}: "
                 "name one of these; a parameter without a gradient has none, and None in its place in params"
             )
+        if number in claimed:
+            raise ValueError(f"PyTorch's {key!r} is claimed by two leaves, the second being {leaf!r}: name another")
         claimed.add(number)
         return key, {name: x for name, x in states[number].items() if x is not None}, change
 
