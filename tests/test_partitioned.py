@@ -1,5 +1,6 @@
 """Kernels on leaves that are cut over devices: what one device computes, bit for bit, and nothing gathered."""
 
+import functools
 import re
 
 import jax
@@ -126,3 +127,38 @@ def test_axes_that_lie_as_one_are_taken_together():
     assert axes_of(part, (6, 4, 5)) == [(24, 10), (5, 1)]
     assert axes_of(part, (6, 2, 5)) == [(6, 40), (2, 10), (5, 1)]
     assert axes_of(part, (1, 1, 1)) == [(1, 1)]
+
+
+def test_gradients_that_are_cut_otherwise_are_moved_and_nothing_else():
+    opt, mesh = adamx.adamw(1e-2, moments="int8"), mesh_of(AxisType.Auto)
+    params = {"w": tree(jnp.float32)["w"]}
+    specs, others = {"w": P("x", "y")}, {"w": P("y", "x")}
+    given = [put(params, mesh, others), put(opt.init(params), mesh, specs), put(params, mesh, specs)]
+    step = jax.jit(opt.step)
+    assert {"all-gather", "all-reduce"}.isdisjoint(COLLECTIVE.findall(step.lower(*given).compile().as_text()))
+    assert step(*given)[0]["w"].sharding.spec == specs["w"]
+
+
+def test_parameters_on_a_mesh_may_be_closed_over_and_clipping_be_exported():
+    opt, mesh = adamx.adam(1e-2), mesh_of(AxisType.Auto)
+    params = put({"w": tree(jnp.float32)["w"]}, mesh, SPECS["rows"])
+    state = jax.jit(lambda: opt.init(params))()
+    step = jax.jit(lambda grads, state: opt.step(grads, state, params, clip_norm=0.1)[0])
+    exported = jax.export.export(step)(params, state)
+    np.testing.assert_allclose(exported.call(params, state)["w"], step(params, state)["w"], rtol=1e-6, atol=2e-9)
+
+
+def test_sums_along_no_axis_stay_on_their_device():
+    """Adam-mini has a number for each element of a vector."""
+    opt, mesh = adamx.adam_mini(1e-2), mesh_of(AxisType.Auto)
+    params = {"b": tree(jnp.float32)["b"]}
+    state = opt.init(params)
+    specs = jax.tree.map(lambda x: P("x") if x.ndim else P(), state)
+    inside = jax.shard_map(
+        lambda *args: opt.step(*args, axis_name="x"),
+        mesh=mesh,
+        in_specs=(P("x"), specs, P("x")),
+        out_specs=(P("x"), specs),
+    )
+    got, wanted = jax.jit(inside)(params, state, params), jax.jit(opt.step)(params, state, params)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=5e-7), got, wanted)
