@@ -1,7 +1,6 @@
 """How parameters are cut over a mesh: what their arrays, the boxes around them and given specs say."""
 
 import contextlib
-import math
 import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeAlias
@@ -12,6 +11,7 @@ from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec, Sharding
 from . import _leaves
 from ._annotations import Params
 from ._variables import is_variable, without_variables
+from .kernels.manual import names_of, size
 
 Cuts: TypeAlias = tuple[tuple[str, ...], ...]
 """For each axis of an array, the mesh axes that cut it."""
@@ -61,7 +61,7 @@ def _weight(mesh: Any, name: str, x: Any, said: Any) -> Weight:
         )
     if len(spec) > len(shape):
         raise ValueError(f"{name} has {len(shape)} axes, but {spec} is of {len(spec)}")
-    cuts = tuple(() if e is None else e if isinstance(e, tuple) else (e,) for e in spec)
+    cuts = tuple(map(names_of, spec))
     for n, names in zip(shape, cuts, strict=False):
         if unknown := [str(axis) for axis in names if axis not in mesh.shape]:
             raise ValueError(
@@ -116,11 +116,6 @@ def said_by(box: Any) -> PartitionSpec:
     if isinstance(box, getattr(linen, "LogicallyPartitioned", ())) and (rules or linen.get_logical_axis_rules()):
         return linen.logical_to_mesh_axes(box.names, rules)
     return box.get_partition_spec()
-
-
-def size(mesh: Any, names: Iterable[str | None]) -> int:
-    """Into how many parts these mesh axes cut."""
-    return math.prod(mesh.shape[name] for name in names)
 
 
 def axis_names(mesh: Any) -> str:

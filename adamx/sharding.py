@@ -18,7 +18,8 @@ from ._annotations import Params
 from ._math import dtype_of
 from ._transform import Optimizer, engine_of
 from ._variables import is_variable
-from .cuts import Cuts, Weight, axis_names, size, weights_of
+from .cuts import Cuts, Weight, axis_names, weights_of
+from .kernels.manual import size
 from .moments import group_of, is_code, shared_groups
 
 MemoryKind: TypeAlias = str | Callable[[str], str | None] | None

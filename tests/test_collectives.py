@@ -108,7 +108,8 @@ def test_sums_of_all_leaves_share_an_all_reduce_and_nothing_else_moves(name, cli
     gathers = found.pop("all-gather", 0)
     factors = 4 if name == "came" else 0  # rows and columns of two leaves, which follow from a momentum in parts
     assert gathers <= (len(SHAPES) + factors if layout == "zero" else 0)  # the new weights
-    assert found == {"all-reduce": reduced} or (replicated and found.get("all-reduce", 0) <= reduced)
+    assert set(found) <= {"all-reduce"}
+    assert found.get("all-reduce", 0) == reduced or (replicated and found.get("all-reduce", 0) < reduced)
     assert_alike(compiled(grads, state, params), on_one_device(name, clip))
 
 

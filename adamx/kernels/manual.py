@@ -1,6 +1,7 @@
-"""Arrays under `shard_map`: whether a function sees one shard, and the mesh axes that arrays vary over."""
+"""Mesh axes: those that a spec names; under `shard_map` those that arrays vary over, and whether all are manual."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -48,3 +49,13 @@ def varying_alike(arrays: Sequence[Array], axes: frozenset[str] = frozenset()) -
 def _cast(x: Array, axes: tuple[str, ...]) -> Array:
     lax: Any = jax.lax  # the function was renamed in JAX 0.8.2
     return lax.pcast(x, axes, to="varying") if hasattr(lax, "pcast") else lax.pvary(x, axes)
+
+
+def names_of(entry: Any) -> tuple[str, ...]:
+    """The mesh axes that an entry of a `PartitionSpec` names."""
+    return () if entry is None else entry if isinstance(entry, tuple) else (entry,)
+
+
+def size(mesh: Any, names: Iterable[str | None]) -> int:
+    """Into how many parts these mesh axes cut."""
+    return math.prod(mesh.shape[name] for name in names)

@@ -144,3 +144,8 @@ def axes_of(part: Part, shape: tuple[int, ...]) -> list[tuple[int, int]]:
         elif length > 1:
             axes.append((length, stride))
     return axes or [(1, 1)]
+
+
+def group_of(step: Step) -> int:
+    """The number of elements in a group of any slot; 0 if none is grouped."""
+    return max((form.group for form in step.formats), default=0)

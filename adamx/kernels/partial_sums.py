@@ -23,6 +23,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from .._annotations import Array
 from .._math import largest, varying
 from .lowering import Branch, Branches, Flat, by_platform
+from .manual import names_of
 from .partitioned import cut_of
 from .xla.shared_functions import in_a_program
 
@@ -91,7 +92,7 @@ class Reduction(NamedTuple):
         """For each leaf the mesh axes that it is cut along."""
         cut: dict[int | None, set[str]] = {leaf: set() for leaf in self.leaves}
         for leaf, spec in zip(self.leaves, specs, strict=True):
-            cut[leaf] |= {name for axis in spec if axis for name in (axis if isinstance(axis, tuple) else (axis,))}
+            cut[leaf].update(name for axis in spec for name in names_of(axis))
         return cut
 
     def _sharding_rule(self, mesh: Any, operands: Sequence[Any], results: Sequence[Any]) -> str:

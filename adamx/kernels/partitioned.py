@@ -22,7 +22,8 @@ from .._annotations import Array
 from .._leaf import Step, StepResult
 from .._noise import Part
 from .backend import Backend
-from .operands import Moved, Packed, pack, unpack
+from .manual import names_of, size
+from .operands import Moved, Packed, group_of, pack, unpack
 
 MIN_SIZE = 8192
 """Smaller leaves are left to XLA if it may have them: each call takes 10 to 20 milliseconds to compile."""
@@ -36,7 +37,7 @@ def apply_by_parts(backend: Backend, steps: list[Step], total: Any) -> list[Step
 def _by_parts(backend: Backend, step: Step, total: Any) -> StepResult:
     from jax.experimental.custom_partitioning import custom_partitioning  # which takes a tenth of a second
 
-    shape, group = jnp.shape(step.leaf.g), _group(step)
+    shape, group = jnp.shape(step.leaf.g), group_of(step)
     key = jnp.asarray(step.noise.key)
     step = dataclasses.replace(step, leaf=step.leaf._replace(path=()), noise=step.noise._replace(key=key))
     packed, operands, structure = pack([step], total)
@@ -100,7 +101,7 @@ def apply_on_mesh(
     shapes = [jnp.shape(step.leaf.g) for step in steps]
     arrays = [jax.tree.leaves((step.leaf.p, step.leaf.stored, step.leaf.residual)) for step in steps]
     specs = [
-        cut_of([jax.typeof(x).sharding for x in (*row, g) if x.shape == shape], shape, _group(step))
+        cut_of([jax.typeof(x).sharding for x in (*row, g) if x.shape == shape], shape, group_of(step))
         for step, row, g, shape in zip(steps, arrays, operands[changed:], shapes, strict=False)
     ]
     cut = [_spec(x.shape, shape, spec) for row, shape, spec in zip(arrays, shapes, specs, strict=True) for x in row] + [
@@ -143,11 +144,6 @@ def _placed(step: Step, part: Part) -> Step:
     return dataclasses.replace(step, noise=step.noise._replace(part=part)) if step.is_random else step
 
 
-def _group(step: Step) -> int:
-    """The length of the longest groups of any slot; 0 if none is grouped. Shorter ones divide it."""
-    return max((form.group for form in step.formats), default=0)
-
-
 def cut_of(shardings: Sequence[Any], shape: tuple[int, ...], group: int) -> tuple[Any, ...]:
     """The mesh axes that a leaf is cut along, given the shardings of its arrays: those of the one in the most parts.
 
@@ -156,20 +152,14 @@ def cut_of(shardings: Sequence[Any], shape: tuple[int, ...], group: int) -> tupl
     named = [sharding for sharding in shardings if isinstance(sharding, NamedSharding)]
     if not named:
         return (None,) * len(shape)
-    most = max(named, key=lambda sharding: math.prod(_sizes(sharding, axis) for axis in sharding.spec))
+    most = max(named, key=lambda sharding: math.prod(size(sharding.mesh, names_of(axis)) for axis in sharding.spec))
     spec = [*most.spec, *[None] * len(shape)][: len(shape)]
     for i, (axis, n) in enumerate(zip(spec, shape, strict=True)):
-        length, rest = divmod(n, _sizes(most, axis))
+        length, rest = divmod(n, size(most.mesh, names_of(axis)))
         straddle = group and i == len(shape) - 1 and length != n and length % group
         if rest or straddle:
             spec[i] = None
     return tuple(spec)
-
-
-def _sizes(sharding: NamedSharding, axis: Any) -> int:
-    """Into how many parts an axis is cut."""
-    names = axis if isinstance(axis, tuple) else () if axis is None else (axis,)
-    return math.prod(sharding.mesh.shape[name] for name in names)
 
 
 def _spec(shape: tuple[int, ...], leaf: tuple[int, ...], spec: tuple[Any, ...]) -> PartitionSpec:

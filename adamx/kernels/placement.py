@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from .._annotations import Array
 from .._layout import Layout, of_elements, wide_dtype
 from .._leaf import Step, StepResult
 from ..moments import shared_groups
+from .manual import names_of, size
 
 
 def beside(arrays: list[Array | None], state: Any) -> Any:
@@ -37,8 +37,7 @@ def refuse_shared_groups(layout: Layout, leaves: _leaves.Leaves) -> None:
         if p is None or not p.shape or not _is_explicit(p):
             continue
         sharding = jax.typeof(p).sharding
-        names = sharding.spec[-1] or ()
-        parts = math.prod(sharding.mesh.shape[name] for name in (names if isinstance(names, tuple) else (names,)))
+        parts = size(sharding.mesh, names_of(sharding.spec[-1]))
         shapes = [p.shape if of_elements(slot) else None for slot in layout.slots]
         for name, form in zip(layout.names, layout.formats_of(p.shape, shapes, wide_dtype(p)), strict=True):
             if (found := shared_groups(form.group, p.shape[-1], parts)) is not None:

@@ -124,7 +124,7 @@ def _adopted(place: Place, theirs: Any, at: str, count: Any) -> State:
             _, tree, where = _field(place, i, slot, parts, at)
             used |= {id(x) for x in jax.tree.leaves(tree)}
             found[i] = spread(leaves, tree, where)
-    _refuse_left_over(theirs, used, at, "the adamx optimizer")
+    _refuse_left_over(theirs, used, at)
     return filled(place, kept, found, _counted(parts, at) if count is None else count)
 
 
@@ -147,7 +147,7 @@ def _lent(place: Place, ours: State, theirs: Any, at: str) -> Any:
             key, tree, where = _field(place, i, slot, parts, at)
             used |= {id(x) for x in jax.tree.leaves(tree)}
             new[key] = _cast(column, spread(leaves, tree, where), tree)
-    _refuse_left_over(theirs, used, at, "the adamx optimizer")
+    _refuse_left_over(theirs, used, at)
     return _replaced(theirs, new)
 
 
@@ -171,12 +171,13 @@ def _field(
     return (kind, field), *found[0]
 
 
-def _refuse_left_over(theirs: Any, used: set[int], at: str, who: str) -> None:
+def _refuse_left_over(theirs: Any, used: set[int], at: str) -> None:
     for path, x in jax.tree_util.tree_flatten_with_path(theirs)[0]:
         if id(x) not in used and jnp.size(x) > 1 and jnp.issubdtype(x.dtype, jnp.inexact):
             raise ValueError(
-                f"{at}{jax.tree_util.keystr(path)}, {x.dtype}{list(x.shape)}, has no place in the state of {who}: give "
-                "the same optimizer with the same options, in the same wrappers or without any"
+                f"{at}{jax.tree_util.keystr(path)}, {x.dtype}{list(x.shape)}, has no place in the state of "
+                "the adamx optimizer: give the same optimizer with the same options, in the same wrappers or without "
+                "any"
             )
 
 

@@ -11,7 +11,8 @@ from .. import _leaves, kernels
 from .._annotations import Params
 from .._math import dtype_of
 from .._transform import Optimizer, engine_of
-from ..cuts import has_sharding, size
+from ..cuts import has_sharding
+from ..kernels.manual import size
 from ..moments import format_name
 from ..sharding import placement
 
@@ -78,7 +79,7 @@ class Plan(tuple[LeafPlan, ...]):
         if self.spread is not None:
             told = [
                 "state bytes/device",
-                *("" if leaf.device_bytes is None else f"{leaf.device_bytes:,}" for leaf in self),
+                *(f"{leaf.device_bytes:,}" for leaf in self),
             ]
             rows = [[*row, cell] for row, cell in zip(rows, told, strict=True)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -216,11 +216,6 @@ def types(arrays: Sequence[Array]) -> list[jax.ShapeDtypeStruct]:
     return jax.eval_shape(lambda *xs: list(xs), *arrays)
 
 
-def group_of(step: Step) -> int:
-    """The number of elements in a group of any slot; 0 if none is grouped."""
-    return max((form.group for form in step.formats), default=0)
-
-
 def _grouped(step: Step) -> list[bool]:
     """For each array of a leaf, in the order of `brought`, whether it has a number for each group."""
     of_slots = [

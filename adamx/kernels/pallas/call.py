@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from ..._annotations import Array
 from ..._leaf import Step, StepResult
-from ..operands import axes_of
+from ..operands import axes_of, group_of
 from ..traced import brought, kind
 from . import gpu, tpu
-from .blocks import BlockProgram, Scalars, group_of, has_scalars, keys
+from .blocks import BlockProgram, Scalars, has_scalars, keys
 
 DEVICES: dict[str, Any] = {"gpu": gpu, "tpu": tpu}
 

@@ -11,8 +11,9 @@ from jax.experimental.pallas import tpu as pltpu
 
 from ..._annotations import Array
 from ..._leaf import Step
+from ..operands import group_of
 from ..traced import brought
-from .blocks import BlockProgram, Scalars, View, group_of, types
+from .blocks import BlockProgram, Scalars, View, types
 
 PLATFORM = "tpu"
 
