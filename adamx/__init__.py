@@ -12,7 +12,6 @@ from . import kernels as kernels
 from . import schedules as schedules
 from ._annotations import Beta as Beta
 from ._annotations import NonNegative as NonNegative
-from ._estimates import MomentEstimates as MomentEstimates
 from ._optimizer import optimizer as optimizer
 from ._rule import Modifier as Modifier
 from ._rule import Moments as Moments
@@ -25,8 +24,10 @@ from ._transform import Optimizer as Optimizer
 from ._transform import scale_by as scale_by
 from .catalogue import describe as describe
 from .catalogue import names as list  # noqa: F401  # pyright: ignore[reportUnusedImport]  (public: adamx.list)
+from .estimates import MomentEstimates as MomentEstimates
 from .groups import Group as Group
 from .moments import Int8 as Int8
+from .schedules import live as live
 from .sharding import in_shard_map as in_shard_map
 from .sharding import state_shardings as state_shardings
 from .states.bytes import state_bytes as state_bytes
@@ -35,6 +36,8 @@ from .states.foreign import from_optax as from_optax
 from .states.foreign import to_optax as to_optax
 from .states.masters import from_master as from_master
 from .states.masters import master_params as master_params
+from .states.numbers import hyperparameters as hyperparameters
+from .states.numbers import set_hyperparameters as set_hyperparameters
 from .states.packing import map_slots as map_slots
 from .states.packing import pack_state as pack_state
 from .states.packing import unpack_state as unpack_state

@@ -15,11 +15,12 @@ from ._check import leaf_kind, validate_leaf, validate_state
 from ._layout import Layout, wide_dtype
 from ._leaf import Leaf, SharedInputs, Step
 from ._names import STEP_WORDS, refuse_step_words, refuse_unknown
-from ._rule import Rule, hyperparameters
-from ._state import LogProduct, State, rate_path, scheduled, with_values
+from ._rule import Rule, hyperparameters, innermost
+from ._state import LogProduct, State, scheduled, with_values
 from ._variables import inside, outside
 from ._weights import ROUNDINGS, Rounding, is_narrow
 from .moments.noise import Noise, Part, noise
+from .schedules import first_values, reading
 
 listeners: list[list[tuple["Engine", State]]] = []
 """Each is told by every `init` whose state it made, for who calls the `init` of what wraps an optimizer."""
@@ -81,6 +82,12 @@ class Engine:
         """The decay rates that follow a schedule."""
         return {h.path for h in hyperparameters(self.rule) if h.is_beta and callable(h.value)}
 
+    @functools.cached_property
+    def schedules(self) -> list[Any]:
+        """The hyperparameters that follow a schedule, those of groups too."""
+        own = [x for member in self.members for x in (*member.values.values(), *member.scales.values())]
+        return [x for x in (*(h.value for h in hyperparameters(self.rule)), *own) if callable(x)]
+
     def init(self, params: Params) -> State:
         """The state before the first step."""
         leaves, count = _leaves.flatten(params, "params"), jnp.zeros([], jnp.int32)
@@ -95,7 +102,8 @@ class Engine:
             kept.append(narrow.start(p) if stepped and narrow is not None and is_narrow(p) else None)
         products = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in sorted(self.varying)}
         residuals = leaves.rebuild(kept) if any(r is not None for r in kept) else ()
-        state = kernels.beside(leaves.arrays, State(count, self.slots(leaves, rows), products, residuals))
+        start = State(count, self.slots(leaves, rows), products, residuals, first_values(self.schedules))
+        state = kernels.beside(leaves.arrays, start)
         for heard in listeners:
             heard.append((self, state))
         return state
@@ -112,7 +120,7 @@ class Engine:
     ) -> tuple[Params, Any]:
         """The updates to add to the parameters, and the next state."""
         refuse_step_words("update", extra_args)
-        if learning_rate is not None and rate_path(self.rule) is None:
+        if learning_rate is not None and innermost(self.rule, "learning_rate") is None:
             learning_rate = None  # it is of another transformation of a chain
         leaves, names = _leaves.flatten(updates, "grads"), kernels.named_axes(axis_name)
         work = self.prepare(leaves, state, params, learning_rate=learning_rate, names=names)
@@ -166,8 +174,12 @@ class Engine:
         elif (rounds := next((m.weights for m in self.members if m.rounding is not None), None)) is not None:
             raise ValueError(f"weights={rounds!r} rounds the parameters: call `update(grads, state, params)`")
         count = _increment(state.count)
-        values, products = scheduled(self.rule, state, learning_rate)
-        shared: dict[int, SharedInputs] = {}
+        used = {id(member): member for member, _ in settings if not member.frozen}
+        with reading(state.live):
+            values, products = scheduled(self.rule, state, learning_rate)
+            own = {i: member.own(self.rule, values, state.count) for i, member in used.items()}
+        rules = {i: with_values(self.rule, values, products, count, x) for i, x in own.items()}
+        shared = {i: SharedInputs(rule, count, scale, (names, False)) for i, rule in rules.items()}
         steps: list[Step | None] = []
         checked: set[Hashable] = set()
         for path, g, p, row, (member, decays), residual in zip(
@@ -187,13 +199,9 @@ class Engine:
             if (kind := (id(member), leaf_kind(leaf))) not in checked:
                 validate_leaf(leaf, member.layout)
                 checked.add(kind)
-            if id(member) not in shared:
-                own = member.own(self.rule, values, state.count)
-                current = with_values(self.rule, values, products, count, own)
-                shared[id(member)] = SharedInputs(current, count, scale, (names, False))
             steps.append(Step(leaf, member.layout, shared[id(member)], self.noise(path, count, g)))
         total = _total(kernels.measures(steps)) if self.rule.measures else None
-        return PreparedStep(steps, total, parameters, rows, kept, State(count, state.slots, products, state.residuals))
+        return PreparedStep(steps, total, parameters, rows, kept, state._replace(count=count, log_products=products))
 
     def settings(self, leaves: _leaves.Leaves) -> list[tuple[groups.Member, bool]]:
         """What each leaf is stepped with, and whether its weight decays; `leaves` are the parameters or like them."""

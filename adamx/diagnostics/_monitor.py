@@ -14,6 +14,7 @@ from .._annotations import Array, AxisName, Params, ScalarOrSchedule
 from .._engine import Engine
 from .._names import refuse_step_words
 from .._transform import Optimizer, engine_of
+from ..schedules import reading
 from ..states.parts import find_state
 from ..wrapper import Wrapper
 from . import _spikes
@@ -221,7 +222,8 @@ class Monitor(Wrapper):
         if self.learning_rate is not None:
             found = value_at(self.learning_rate, count)
         elif (found := step_size_of(self.engine)) is not None:
-            found = value_at(found, find_state(before).count)
+            with reading((own := find_state(before)).live):
+                found = value_at(found, own.count)
         else:
             found = injected_step_size(after)
         return None if found is None else jnp.asarray(found, jnp.float32)
