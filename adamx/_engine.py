@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Sequence
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
@@ -49,7 +50,7 @@ class State(NamedTuple):
     residuals: Any = ()
 
 
-listeners: list[list[tuple["Engine", State]]] = []
+listeners: ContextVar[tuple[list[tuple["Engine", State]], ...]] = ContextVar("listeners", default=())
 """Each is told by every `init` whose state it made, for who calls the `init` of what wraps an optimizer."""
 
 
@@ -119,7 +120,7 @@ class Engine:
         kept = [None if start is None or p is None or not is_narrow(p) else start(p) for p in leaves.arrays]
         residuals = leaves.rebuild(kept) if any(r is not None for r in kept) else ()
         state = kernels.beside(leaves.arrays, State(count, self.slots(leaves, rows), products, residuals))
-        for heard in listeners:
+        for heard in listeners.get():
             heard.append((self, state))
         return state
 

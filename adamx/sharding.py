@@ -44,10 +44,10 @@ def state_shardings(
             Linen's boxes may have them as metadata, which is translated by the logical rules that are set in Flax.
         shardings: those of the parameters: a tree like these, or the top of one, of `NamedSharding`s, or of
             `PartitionSpec`s on the mesh of `jax.set_mesh`.
-        zero: a mesh axis that weights are replicated over, along which slots of their shape are cut, too (ZeRO-1): by
-            the first axis that it divides, one that is not cut yet if there is any, groups of coded slots kept whole.
-            Slots of a weight that has no such axis are not cut, nor are smaller ones, such as factored moments. Give
-            the training step `out_shardings`, or XLA cuts the new weights, too.
+        zero: a mesh axis that weights are replicated over, along which their slots are cut, too (ZeRO-1): by the first
+            axis that it divides, one that is not cut yet if there is any, groups of coded slots kept whole. Slots of a
+            weight that has no such axis are not cut; nor are, on axes of `AxisType.Explicit`, smaller ones, such as
+            factored moments. Give the training step `out_shardings`, or XLA cuts the new weights, too.
         memory_kind: the memory of arrays that have axes of a weight, such as "pinned_host"; or a function that maps the
             path of such an array, as in "slots/mu/dense/kernel", to its memory, or to `None` for the devices' own. A
             step by adamx fetches what is in "pinned_host" leaf by leaf and sends it back, few leaves at a time; what
@@ -135,24 +135,28 @@ def placement(opt: Any, params: Params, shardings: Any, zero: str | None) -> Pla
     for part in parts:
         groups.setdefault(part.axes[-1] if part.group else None, set()).add(part.group)
 
-    def is_whole(part: Part) -> bool:
-        return part.owner is not None and len({*part.axes} - {None}) == len(weights[part.owner].shape)
+    # Explicit meshes cannot add numbers for each row to sums over rows that are cut otherwise.
+    explicit = AxisType.Explicit in mesh.axis_types
+
+    def follows(part: Part) -> bool:
+        return not explicit or (
+            part.owner is not None and len({*part.axes} - {None}) == len(weights[part.owner].shape)
+        )
 
     def allows(i: int, axis: int) -> bool:
         n, own = weights[i].shape[axis], weights[i].cuts[axis]
         by = size(mesh, (*own, zero))
         whole = not any(shared_groups(group, n, by) for group in groups.get((i, axis), ()))
-        # Explicit meshes cannot add numbers for each row to sums over rows that are cut finer.
-        return n > 0 and n % by == 0 and whole and not (own and i in factored)
+        return n > 0 and n % by == 0 and whole and not (own and i in left_whole)
 
-    added, factored = set[Axis](), {part.owner for part in parts if not is_whole(part)}
+    added, left_whole = set[Axis](), {part.owner for part in parts if not follows(part)}
     for i, weight in enumerate(weights) if zero is not None else ():
         if not any(zero in names for names in weight.cuts):
             uncut_first = sorted(range(len(weight.shape)), key=lambda axis: bool(weight.cuts[axis]))
             added.update([(i, axis) for axis in uncut_first if allows(i, axis)][:1])
 
     def placed(part: Part) -> Part:
-        cuts, finer = list[tuple[str, ...]](), added.intersection(part.axes) if is_whole(part) else ()
+        cuts, finer = list[tuple[str, ...]](), added.intersection(part.axes) if follows(part) else ()
         for n, axis in zip(part.array.shape, part.axes, strict=True):
             own = () if axis is None else weights[axis[0]].cuts[axis[1]]
             ways = [(*own, zero), own, ()] if axis in finer else [own, ()]

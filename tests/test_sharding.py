@@ -107,9 +107,9 @@ def test_zero_cuts_slots_along_an_axis_that_weights_are_not_cut_along():
 @pytest.mark.parametrize(
     ("error", "options"),
     [
-        (r"P\('model',\) of params\['w'\] names 'model', but the mesh has 'x', 'y'", {"w": P("model")}),
-        (r"params\['b'\] has 1 axes, but P\(None, 'x'\) is of 2", {"b": P(None, "x")}),
-        (r"P\('x',\) cuts params\['t'\], of shape \(3,\), into 2 parts", {"t": P("x")}),
+        (r"\('model',\) of params\['w'\] names 'model', but the mesh has 'x', 'y'", {"w": P("model")}),
+        (r"params\['b'\] has 1 axes, but P.*\(None, 'x'\) is of 2", {"b": P(None, "x")}),
+        (r"\('x',\) cuts params\['t'\], of shape \(3,\), into 2 parts", {"t": P("x")}),
         (r"params\['t'\] has no sharding: give `shardings`", {"t": None}),
         (r"params\['w'\] is on Mesh\('x': 2.*, but params\['t'\] on Mesh\('x': 4", {"t": "another"}),
         (r"zero = 'z' is no axis of the mesh, which has 'x', 'y'", {"zero": "z"}),

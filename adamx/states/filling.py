@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import _leaves
 from .._annotations import Array
+from .._check import validate_count
 from .._engine import State, resolved
 from .._layout import encoded, wide_dtype
 from .._math import dtype_of
@@ -71,6 +72,7 @@ def spread(leaves: _leaves.Leaves, tree: Any, at: str) -> list[Found]:
 def filled(place: Place, kept: list[Kept | None], found: Sequence[Sequence[Found | None]], count: Any) -> State:
     """The state of `place` with these arrays in its slots, each in its format."""
     engine, layout = place.engine, place.engine.layout
+    validate_count(count)
     leaves = _leaves.flatten(place.params, "params")
     likes, residuals = engine.rows(leaves, place.like)
     rows, count = [], jnp.asarray(count, place.like.count.dtype)
