@@ -12,7 +12,6 @@ from . import kernels as kernels
 from . import schedules as schedules
 from ._annotations import Beta as Beta
 from ._annotations import NonNegative as NonNegative
-from ._engine import State as State
 from ._estimates import MomentEstimates as MomentEstimates
 from ._optimizer import optimizer as optimizer
 from ._rule import Modifier as Modifier
@@ -21,10 +20,12 @@ from ._rule import Rule as Rule
 from ._rule import Slot as Slot
 from ._rule import StepContext as StepContext
 from ._rule import static as static
+from ._state import State as State
 from ._transform import Optimizer as Optimizer
 from ._transform import scale_by as scale_by
 from .catalogue import describe as describe
 from .catalogue import names as list  # noqa: F401  # pyright: ignore[reportUnusedImport]  (public: adamx.list)
+from .groups import Group as Group
 from .moments import Int8 as Int8
 from .sharding import in_shard_map as in_shard_map
 from .sharding import state_shardings as state_shardings
@@ -39,6 +40,7 @@ from .states.packing import pack_state as pack_state
 from .states.packing import unpack_state as unpack_state
 from .states.plan import explain as explain
 from .states.pytorch import from_torch as from_torch
+from .wrapper import Wrapper as Wrapper
 
 # Factories enter the registry when their file is imported: this order is that of `adamx.list()` and the README's table.
 # isort: off

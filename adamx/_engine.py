@@ -10,45 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import _leaves, kernels
-from ._annotations import Array, AxisName, DecayRate, Params, Scalar
+from . import _leaves, groups, kernels
+from ._annotations import Array, AxisName, Params, Scalar
 from ._check import leaf_kind, validate_leaf, validate_state
 from ._layout import Layout, wide_dtype
 from ._leaf import Leaf, SharedInputs, Step
-from ._math import Varying, compensated_add, log_beta
-from ._names import refuse_step_words
-from ._noise import Noise, Part, noise
-from ._rule import Rule, hyperparameters, replace, validate_value
+from ._names import STEP_WORDS, refuse_step_words, refuse_unknown
+from ._rule import Rule, hyperparameters
+from ._state import LogProduct, State, rate_path, scheduled, with_values
 from ._variables import inside, outside
 from ._weights import ROUNDINGS, Rounding, is_narrow
-
-
-class LogProduct(NamedTuple):
-    """The running sum of log(b) of a scheduled decay rate, and the rounding error of its last addition."""
-
-    total: Array
-    lost: Array
-
-    def plus(self, x: Array) -> "LogProduct":
-        """The sum after adding `x`."""
-        return LogProduct(*compensated_add(self.total, self.lost, x))
-
-
-class State(NamedTuple):
-    """The state of an optimizer.
-
-    Attributes:
-        count: the number of finished steps; int32, shape ().
-        slots: the rule's buffers, a NamedTuple of trees shaped like the parameters (`mu`, `nu` ...).
-        residuals: the rounding errors kept beside 16-bit weights, a tree like the parameters; () if there are none.
-        log_products: for each decay rate that follows a schedule, the log of the product of its values so far.
-    """
-
-    count: Array  # pyright: ignore[reportIncompatibleMethodOverride]  (the field's usual name)
-    slots: Any
-    log_products: dict[str, LogProduct]
-    residuals: Any = ()
-
+from .moments.noise import Noise, Part, noise
 
 listeners: ContextVar[tuple[list[tuple["Engine", State]], ...]] = ContextVar("listeners", default=())
 """Each is told by every `init` whose state it made, for who calls the `init` of what wraps an optimizer."""
@@ -58,7 +30,7 @@ class PreparedStep(NamedTuple):
     """One step of all leaves: inputs validated and matched leaf by leaf.
 
     Attributes:
-        steps: the step of each leaf; `None` for a leaf without a gradient.
+        steps: the step of each leaf; `None` for a leaf without a gradient, and for a frozen one.
         total: the rule's `measure`, summed over leaves.
         parameters: the parameter of each leaf, if given.
         rows: the stored slots of each leaf.
@@ -85,6 +57,8 @@ class Engine:
         seed: the seed of the random bits.
         decay_mask: for which leaves `StepContext.decays` is set.
         kernel: the backend of `Optimizer.step`.
+        groups: settings of some leaves.
+        members: what the leaves of each group are stepped with, and last those of no group.
         part: where the array at a path, of a shape, lies in its leaf, inside `jax.shard_map`; `None` if unknown.
     """
 
@@ -94,6 +68,8 @@ class Engine:
     seed: Any
     decay_mask: Any
     kernel: str
+    groups: tuple[groups.Group, ...]
+    members: tuple[groups.Member, ...]
     part: Callable[[_leaves.Path, tuple[int, ...]], Part] | None = None
 
     @property
@@ -108,16 +84,17 @@ class Engine:
 
     def init(self, params: Params) -> State:
         """The state before the first step."""
-        leaves, layout = _leaves.flatten(params, "params"), self.layout
-        if self.decay_mask is not None:
-            _leaves.covered(self.decay_mask, params)
-        kernels.refuse_shared_groups(layout, leaves)
-        count = jnp.zeros([], jnp.int32)
-        pairs, absent = zip(leaves.paths, leaves.arrays, strict=True), [None] * len(layout.slots)
-        rows = [absent if p is None else layout.start(p, self.noise(path, count, p)) for path, p in pairs]
+        leaves, count = _leaves.flatten(params, "params"), jnp.zeros([], jnp.int32)
+        rows, kept = [], []
+        for path, p, (member, _) in zip(leaves.paths, leaves.arrays, self.settings(leaves), strict=True):
+            stepped, narrow = p is not None and not member.frozen, member.rounding
+            if stepped:
+                kernels.refuse_shared_groups(member.layout, path, p)
+            rows.append(
+                member.layout.start(p, self.noise(path, count, p)) if stepped else [None] * len(self.layout.slots)
+            )
+            kept.append(narrow.start(p) if stepped and narrow is not None and is_narrow(p) else None)
         products = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in sorted(self.varying)}
-        start = None if self.rounding is None else self.rounding.start
-        kept = [None if start is None or p is None or not is_narrow(p) else start(p) for p in leaves.arrays]
         residuals = leaves.rebuild(kept) if any(r is not None for r in kept) else ()
         state = kernels.beside(leaves.arrays, State(count, self.slots(leaves, rows), products, residuals))
         for heard in listeners.get():
@@ -125,78 +102,114 @@ class Engine:
         return state
 
     def update(
-        self, updates: Params, state: Any, params: Params = None, *, axis_name: AxisName = None, **extra_args: Any
+        self,
+        updates: Params,
+        state: Any,
+        params: Params = None,
+        *,
+        learning_rate: Scalar | None = None,
+        axis_name: AxisName = None,
+        **extra_args: Any,
     ) -> tuple[Params, Any]:
         """The updates to add to the parameters, and the next state."""
         refuse_step_words("update", extra_args)
-        leaves = _leaves.flatten(updates, "grads")
-        work = self.prepare(leaves, state, params, None, kernels.named_axes(axis_name))
-        return self._finish(leaves, work, kernels.update(work.steps, work.total), None)
+        if learning_rate is not None and rate_path(self.rule) is None:
+            learning_rate = None  # it is of another transformation of a chain
+        leaves, names = _leaves.flatten(updates, "grads"), kernels.named_axes(axis_name)
+        work = self.prepare(leaves, state, params, learning_rate=learning_rate, names=names)
+        done = kernels.update(work.steps, work.total)
+        still = [None if g is None else jnp.zeros_like(g) for g in leaves.arrays]
+        return self._finish(leaves, work, done, still)
 
     def step(
         self,
         grads: Params,
         state: Any,
         params: Params,
-        clip_norm: Scalar | None,
-        grad_scale: Scalar | None,
+        *,
+        learning_rate: Scalar | None = None,
+        clip_norm: Scalar | None = None,
+        grad_scale: Scalar | None = None,
+        grad_norm: Scalar | None = None,
         axis_name: AxisName = None,
+        **unread: Any,
     ) -> tuple[Params, Any]:
         """The next parameters and the next state."""
+        refuse_unknown("step", unread, (*STEP_WORDS, "learning_rate", "axis_name"))
         if params is None:
             raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")
-        leaves = _leaves.flatten(grads, "grads")
-        names = kernels.named_axes(axis_name)
-        scale = kernels.gradient_factor(leaves.arrays, clip_norm, grad_scale, names)
-        work = self.prepare(leaves, state, params, scale, names)
+        leaves, names = _leaves.flatten(grads, "grads"), kernels.named_axes(axis_name)
+        given = leaves.arrays
+        if any(member.frozen for member in self.members):
+            settings = self.settings(leaves._replace(arrays=_leaves.match(leaves, params, "params")))
+            given = [None if member.frozen else g for g, (member, _) in zip(given, settings, strict=True)]
+        scale = kernels.gradient_factor(given, clip_norm, grad_scale, names, grad_norm)
+        work = self.prepare(leaves, state, params, scale, learning_rate, names)
         done = kernels.apply(self.kernel, work.steps, work.total)
         return self._finish(leaves, work, done, work.parameters)
 
     def prepare(
-        self, leaves: _leaves.Leaves, state: Any, params: Params, scale: Array | None = None, names: Sequence[str] = ()
+        self,
+        leaves: _leaves.Leaves,
+        state: Any,
+        params: Params,
+        scale: Array | None = None,
+        learning_rate: Scalar | None = None,
+        names: Sequence[str] = (),
     ) -> PreparedStep:
         """Validate all inputs and match them leaf by leaf."""
         rows, kept = self.rows(leaves, state)
-        parameters, decays = [None] * len(rows), [True] * len(rows)
+        parameters = [None] * len(rows) if params is None else _leaves.match(leaves, params, "params")
+        like = leaves if params is None else leaves._replace(arrays=parameters)
+        settings = self.settings(like)
         if params is not None:
-            parameters = _leaves.match(leaves, params, "params")
-        elif self.rounding is not None:
-            raise ValueError(f"weights={self.weights!r} rounds the parameters: call `update(grads, state, params)`")
-        if self.rounding is not None:
-            self.validate_residuals(state.residuals, leaves._replace(arrays=parameters))
-        if self.decay_mask is not None:
-            decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays) if params is None else params)
+            self.validate_residuals(state.residuals, like)
+        elif (rounds := next((m.weights for m in self.members if m.rounding is not None), None)) is not None:
+            raise ValueError(f"weights={rounds!r} rounds the parameters: call `update(grads, state, params)`")
         count = _increment(state.count)
-        current, products = resolved(self.rule, state, count)
-        now = SharedInputs(current, count, scale, (names, False))
+        values, products = scheduled(self.rule, state, learning_rate)
+        shared: dict[int, SharedInputs] = {}
         steps: list[Step | None] = []
         checked: set[Hashable] = set()
-        for path, g, p, row, decay, residual in zip(
-            leaves.paths, leaves.arrays, parameters, rows, decays, kept, strict=True
+        for path, g, p, row, (member, decays), residual in zip(
+            leaves.paths, leaves.arrays, parameters, rows, settings, kept, strict=True
         ):
-            if g is None:
+            if g is None or member.frozen:
+                if member.frozen and any(x is not None for x in row):
+                    where = _leaves.show("params", path)
+                    raise ValueError(f"{where} is frozen, but the state has slots of it: see `adamx.regroup`")
                 steps.append(None)
                 continue
             if p is None and params is not None:
                 where = _leaves.show("grads", path)
                 raise ValueError(f"{where} is an array, but its parameter is None: give None for the gradient, too")
-            narrow = self.rounding if p is not None and is_narrow(p) else None
-            leaf = Leaf(path, g, p, row, decay, narrow, residual)
-            if (kind := leaf_kind(leaf)) not in checked:
-                validate_leaf(leaf, self.layout)
+            narrow = member.rounding if p is not None and is_narrow(p) else None
+            leaf = Leaf(path, g, p, row, decays, narrow, residual)
+            if (kind := (id(member), leaf_kind(leaf))) not in checked:
+                validate_leaf(leaf, member.layout)
                 checked.add(kind)
-            steps.append(Step(leaf, self.layout, now, self.noise(path, count, g)))
+            if id(member) not in shared:
+                own = member.own(self.rule, values, state.count)
+                current = with_values(self.rule, values, products, count, own)
+                shared[id(member)] = SharedInputs(current, count, scale, (names, False))
+            steps.append(Step(leaf, member.layout, shared[id(member)], self.noise(path, count, g)))
         total = _total(kernels.measures(steps)) if self.rule.measures else None
         return PreparedStep(steps, total, parameters, rows, kept, State(count, state.slots, products, state.residuals))
 
+    def settings(self, leaves: _leaves.Leaves) -> list[tuple[groups.Member, bool]]:
+        """What each leaf is stepped with, and whether its weight decays; `leaves` are the parameters or like them."""
+        members = [self.members[i] for i in groups.assigned(self.groups, leaves)]
+        decays = [True] * len(members)
+        if self.decay_mask is not None:
+            decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays))
+        return list(zip(members, decays, strict=True))
+
     def _finish(
-        self, leaves: _leaves.Leaves, work: PreparedStep, done: list[Any], absent: list[Any] | None
+        self, leaves: _leaves.Leaves, work: PreparedStep, done: list[Any], still: list[Any]
     ) -> tuple[Params, State]:
-        """The trees of the steps' results; leaves without a step keep their old values."""
+        """The trees of the steps' results; leaves without a step keep their slots, and have `still` as a result."""
         rows = [was if d is None else d[1] for d, was in zip(done, work.rows, strict=True)]
-        first = [None if d is None else d[0] for d in done]
-        if absent is not None:
-            first = [was if d is None else d[0] for d, was in zip(done, absent, strict=True)]
+        first = [was if d is None else d[0] for d, was in zip(done, still, strict=True)]
         residuals = work.after.residuals
         if jax.tree.leaves(residuals):
             residuals = leaves.rebuild([was if d is None else d[2] for d, was in zip(done, work.kept, strict=True)])
@@ -219,58 +232,21 @@ class Engine:
 
     def validate_residuals(self, residuals: Any, params: _leaves.Leaves) -> None:
         """Raise unless the state has residuals for 16-bit parameters whose rounding mode needs them."""
-        if self.rounding is None or jax.tree.leaves(residuals):
+        if jax.tree.leaves(residuals) or all(member.rounding is None for member in self.members):
             return
-        for path, p in zip(params.paths, params.arrays, strict=True):
-            if p is not None and is_narrow(p) and jax.eval_shape(self.rounding.start, p) is not None:
+        for path, p, (member, _) in zip(params.paths, params.arrays, self.settings(params), strict=True):
+            if p is None or not is_narrow(p) or member.rounding is None or member.frozen:
+                continue
+            if jax.eval_shape(member.rounding.start, p) is not None:
                 raise ValueError(
-                    f"the state keeps nothing beside {_leaves.show('params', path)}, as weights={self.weights!r} does: "
-                    "make it with `init(params)` of these parameters, or with `adamx.from_master`"
+                    f"the state keeps nothing beside {_leaves.show('params', path)}, as weights={member.weights!r} "
+                    "does: make it with `init(params)` of these parameters, or with `adamx.from_master`"
                 )
 
     def noise(self, path: _leaves.Path, count: Array, x: Array | None = None) -> Noise:
         """The random bits in step `count` of the array `x` at `path`, which may be a part of a leaf."""
         part = None if self.part is None or x is None else self.part(path, jnp.shape(x))
         return noise(self.seed, _leaves.show("", path), count)._replace(part=part)
-
-
-def last_step(rule: Rule[Any], state: State) -> SharedInputs:
-    """The shared inputs of the step that led to `state`; of the first step if none is finished."""
-    count = jnp.asarray(state.count)
-    number = jnp.maximum(count, 1)
-    return SharedInputs(_with_values(rule, _scheduled(rule, number - 1), state.log_products, count), number)
-
-
-def resolved(rule: Rule[Any], state: State, count: Array) -> tuple[Any, dict[str, LogProduct]]:
-    """The rule with schedules replaced by their values at this step, and the products of its decay rates up to it."""
-    values = _scheduled(rule, state.count)
-    products = {
-        path: state.log_products[path].plus(jnp.asarray(log_beta(value)))
-        for path, value in values.items()
-        if path in state.log_products
-    }
-    return _with_values(rule, values, products, count), products
-
-
-def _scheduled(rule: Rule[Any], finished: Array) -> dict[str, Any]:
-    """The values of hyperparameters that follow a schedule, after `finished` steps."""
-    values = {}
-    for path, schedule, interval in hyperparameters(rule):
-        if callable(schedule):
-            value = schedule(finished)
-            validate_value(path.rpartition(".")[2], value, interval)
-            values[path] = jnp.asarray(value, float) if isinstance(interval, DecayRate) else value
-    return values
-
-
-def _with_values(rule: Rule[Any], values: dict[str, Any], products: dict[str, LogProduct], count: Array) -> Any:
-    """The rule with these values; each scheduled decay rate carries the product of its values up to step `count`."""
-    varying = {
-        path: Varying(value, products[path].total, count.astype(float))
-        for path, value in values.items()
-        if path in products
-    }
-    return replace(rule, values | varying)
 
 
 def _increment(count: Any) -> Array:

@@ -13,6 +13,7 @@ from ._optimizer import optimizer as optimizer
 from ._transform import Optimizer as Optimizer
 from ._transform import scale_by as scale_by
 from ._weights import Weights as Weights
+from .groups import Groups as Groups
 from .kernels import Kernel as Kernel
 from .moments import MomentFormats as MomentFormats
 
@@ -37,6 +38,7 @@ class Common(TypedDict):
     weights: Weights
     seed: int
     kernel: Kernel
+    groups: Groups
 
 
 class Decaying(TypedDict):
@@ -48,9 +50,9 @@ class Decaying(TypedDict):
     lr_max: float | None
 
 
-def common(moments: MomentFormats, weights: Weights, seed: int, kernel: Kernel) -> Common:
+def common(moments: MomentFormats, weights: Weights, seed: int, kernel: Kernel, groups: Groups) -> Common:
     """The arguments that every factory has, as keywords of `optimizer`."""
-    return {"moments": moments, "weights": weights, "seed": seed, "kernel": kernel}
+    return {"moments": moments, "weights": weights, "seed": seed, "kernel": kernel, "groups": groups}
 
 
 def decaying(weight_decay: ScalarOrSchedule, mask: Any, decay: Decay, lr_max: float | None) -> Decaying:

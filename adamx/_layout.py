@@ -9,10 +9,10 @@ import numpy as np
 
 from ._annotations import Array
 from ._math import dtype_of, parts, whole
-from ._noise import Noise
 from ._rule import Rule, Slot
 from .moments import Format, MomentFormats, format_of, format_stored, formats, group_largest, is_code
 from .moments.dense import Dense
+from .moments.noise import Noise
 
 
 class Layout(NamedTuple):

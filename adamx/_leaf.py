@@ -14,11 +14,11 @@ from . import _leaves
 from ._annotations import Array
 from ._layout import Layout, real_dtype, wide_dtype
 from ._math import added_up, dtype_of, parts, whole
-from ._noise import Noise
 from ._rule import Rule, StepContext
 from ._weights import Rounding
 from .moments import Format, is_code
 from .moments.dense import Dense
+from .moments.noise import Noise
 
 StepResult = tuple[Array, list[Any], Array | None]
 """The result of a leaf's step: the new parameter (or the update), the stored slots, and the weight's residual."""

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-STEP_WORDS = ("clip_norm", "grad_scale")
+STEP_WORDS = ("clip_norm", "grad_scale", "grad_norm")
 """Keywords of `Optimizer.step` that no `update` reads."""
 
 

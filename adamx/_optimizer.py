@@ -11,6 +11,7 @@ from ._descent import Descent
 from ._rule import Rule
 from ._transform import Optimizer, scale_by
 from ._weights import Weights
+from .groups import Groups
 from .kernels import Kernel
 from .moments import MomentFormats
 
@@ -30,6 +31,7 @@ def optimizer(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     r"""Make an optimizer from any rule, including your own.
 
@@ -59,6 +61,8 @@ def optimizer(
         seed: the seed of the random bits of dithering and stochastic rounding.
         kernel: who takes the whole step in `Optimizer.step`: "xla", "native" (on CPUs), "pallas" (on NVIDIA GPUs and
             TPUs; both in one pass over memory) or "auto": what is best for a leaf on the program's platform.
+        groups: settings of some leaves, chosen by their paths, see `adamx.Group`: step size, weight decay,
+            hyperparameters, `moments`, `weights`, or that they stay as they are.
 
     Returns:
         An `Optimizer`. Updates have the gradients' dtype.
@@ -89,6 +93,7 @@ def optimizer(
         decay_mask=mask,
         complex_parts=complex_parts,
         kernel=kernel,
+        groups=groups,
     )
 
 

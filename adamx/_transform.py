@@ -11,9 +11,10 @@ from . import kernels
 from ._annotations import AxisName, Params, Scalar
 from ._engine import Engine
 from ._layout import Layout
-from ._names import STEP_WORDS, refuse_unknown, validate_choice
+from ._names import validate_choice
 from ._rule import Modifier, Rule, check, validate_dtype
 from ._weights import ROUNDINGS, Weights
+from .groups import Groups, members
 from .kernels import Kernel
 from .moments import MomentFormats
 
@@ -51,8 +52,10 @@ class Optimizer(optax.GradientTransformationExtraArgs):
         state: Any,
         params: Params,
         *,
+        learning_rate: Scalar | None = None,
         clip_norm: Scalar | None = None,
         grad_scale: Scalar | None = None,
+        grad_norm: Scalar | None = None,
         axis_name: AxisName = None,
         **extra_args: Any,
     ) -> tuple[Params, Any]:
@@ -66,13 +69,15 @@ class Optimizer(optax.GradientTransformationExtraArgs):
             grads: the gradients; the tree and shapes of `params`, any floating or complex dtype.
             state: from `init(params)` or the step before.
             params: the parameters; `None` leaves stay `None`.
+            learning_rate: the step size of this step, in place of the optimizer's own; also read by `update`.
             clip_norm: the largest norm that the gradients of all leaves together may have; longer ones are shortened
                 to it, as `optax.clip_by_global_norm` chained in front would.
             grad_scale: what gradients are multiplied with before that: the inverse of a loss scale, or of the number of
                 gradients summed up.
+            grad_norm: the norm of all gradients before scaling, if it is known: `clip_norm` then computes none.
             axis_name: inside `jax.shard_map`, the axes of its mesh along which leaves are cut: the norm and what the
                 rule sums up are then of whole leaves. Under plain `jit` they always are. Also read by `update`.
-            **extra_args: an error: nothing else is read.
+            **extra_args: what wrappers of the optimizer read, such as the `loss` of `adamx.guard`.
 
         Returns:
             The new parameters, in their own dtypes, and the new state.
@@ -89,8 +94,20 @@ class Optimizer(optax.GradientTransformationExtraArgs):
         >>> params["w"]
         Array([0.5, 2.5], dtype=float32)
         """
-        refuse_unknown("step", extra_args, STEP_WORDS)
-        return self.engine.step(grads, state, params, clip_norm, grad_scale, axis_name)
+        options = {
+            "learning_rate": learning_rate,
+            "clip_norm": clip_norm,
+            "grad_scale": grad_scale,
+            "grad_norm": grad_norm,
+            "axis_name": axis_name,
+        }
+        given = {name: x for name, x in options.items() if x is not None}
+        return owner_of(self).step(grads, state, params, **given, **extra_args)
+
+
+def owner_of(opt: Any) -> Any:
+    """The `Engine` or `Wrapper` whose methods `init` and `update` are; `None` of other transformations."""
+    return getattr(getattr(opt, "update", None), "__self__", None)
 
 
 def engine_of(opt: Any) -> Engine:
@@ -99,8 +116,8 @@ def engine_of(opt: Any) -> Engine:
     Raises:
         TypeError: `opt` is not an adamx optimizer.
     """
-    engine = getattr(getattr(opt, "update", None), "__self__", None)
-    engine = getattr(engine, "engine", engine)  # a monitor has the engine of the optimizer that it wraps
+    owner = owner_of(opt)
+    engine = owner if isinstance(owner, Engine) else getattr(owner, "engine", None)
     if not isinstance(engine, Engine):
         raise TypeError(
             f"{type(opt).__name__} is not an adamx optimizer: give the part of the chain that is, made by "
@@ -119,6 +136,7 @@ def scale_by(
     decay_mask: Any = None,
     complex_parts: str = "together",
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """A rule as a gradient transformation from gradients to the rule's directions, without a step size.
 
@@ -140,6 +158,7 @@ def scale_by(
         complex_parts: how the rule sees complex leaves: "together", as complex numbers with a real second moment, or
             "apart", real and imaginary parts as independent real numbers, as in PyTorch.
         kernel: the backend of `Optimizer.step`; see `adamx.optimizer`.
+        groups: settings of some leaves, see `adamx.Group`.
 
     Raises:
         ValueError: a hyperparameter is out of range; `mu_dtype` without a `mu`, or not a real floating dtype; "apart"
@@ -163,7 +182,8 @@ def scale_by(
     _check_seed(seed)
     layout = Layout.of(rule, moments, mu_dtype, apart)
     _check_mu_dtype(mu_dtype, rule, layout.names)
-    engine = Engine(rule, layout, weights, seed, decay_mask, kernel)
+    parts = members(rule, groups, weights, lambda own: layout if own is None else Layout.of(rule, own, mu_dtype, apart))
+    engine = Engine(rule, layout, weights, seed, decay_mask, kernel, tuple(groups), parts)
     return Optimizer(engine.init, engine.update)
 
 

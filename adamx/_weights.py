@@ -15,7 +15,7 @@ import numpy as np
 
 from ._annotations import Array
 from ._math import dtype_of
-from ._noise import Noise, unit_interval
+from .moments.noise import Noise, unit_interval
 
 
 class Rounding(Protocol):

@@ -4,7 +4,6 @@ Drop-in subclasses. With an adamx optimizer the change of a weight is rounded on
 mode, and on a CPU a step is one pass over memory. With any other Optax transformation they behave as Flax's classes.
 """
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,12 +14,12 @@ from flax import nnx
 from flax.training import train_state
 
 from ._annotations import AxisName, Params, Scalar
-from ._names import refuse_step_words
 from ._transform import Optimizer as _Optimizer
 from ._variables import is_variable, without_variables
 from .axis_names import moved, with_names
 from .kernels import beside
 from .states.masters import from_master
+from .wrapper import take_step
 
 _OVERWRITE = "_overwrite_with_gradient"
 """Flax's key for parameters that are replaced by their "gradient", such as FP8 scales."""
@@ -37,29 +36,9 @@ def _put(variable: Any, x: Any) -> None:
         variable.value = x
 
 
-def _refuse_unread(tx: optax.GradientTransformation, given: dict[str, Any]) -> None:
-    """Raise for keywords that `tx`, which has no `step`, does not read."""
-    refuse_step_words("a transformation without `step`", given)
-    try:
-        inspect.signature(tx.update).bind_partial(**given)  # `optax.MultiSteps` is not of a class that would say so
-    except TypeError as error:
-        raise TypeError(f"{', '.join(given)}: the transformation's update does not read it ({error})") from None
-
-
 def _moving(tree: Params) -> Params:
     """The part of parameters or gradients that the optimizer moves."""
     return tree["params"] if isinstance(tree, Mapping) and _OVERWRITE in tree else tree
-
-
-def take_step(
-    tx: optax.GradientTransformation, grads: Params, state: Any, params: Params, **extra_args: Any
-) -> tuple[Params, Any]:
-    """The new parameters and state, from `tx.step` if there is one, else from `update` and `optax.apply_updates`."""
-    if isinstance(tx, _Optimizer):
-        return tx.step(grads, state, params, **extra_args)
-    _refuse_unread(tx, extra_args)
-    updates, state = tx.update(grads, state, params, **extra_args)
-    return optax.apply_updates(params, updates), state
 
 
 class TrainState(train_state.TrainState):

@@ -16,7 +16,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec, u
 from . import _leaves, kernels
 from ._annotations import Params
 from ._math import dtype_of
-from ._transform import Optimizer, engine_of
+from ._transform import Optimizer, engine_of, owner_of
 from ._variables import is_variable
 from .cuts import Cuts, Weight, axis_names, weights_of
 from .kernels.manual import size
@@ -269,6 +269,6 @@ def in_shard_map(opt: Optimizer, specs: Any) -> Optimizer:
         )
 
     engine = engine_of(opt)
-    if getattr(opt.update, "__self__", None) is not engine:
-        raise TypeError(f"{type(opt).__name__} wraps an optimizer: put it around adamx.in_shard_map(optimizer, specs)")
+    if (owner := owner_of(opt)) is not engine:
+        raise TypeError(f"{type(owner).__name__} wraps an optimizer: put it around adamx.in_shard_map(optimizer, specs)")
     return Optimizer(init, dataclasses.replace(engine, part=part).update)

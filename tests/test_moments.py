@@ -10,10 +10,10 @@ import pytest
 
 import adamx
 from adamx._factory import FACTORIES
-from adamx._noise import noise, unit_interval
 from adamx.moments import is_code
 from adamx.moments.bfloat16 import Dithered
 from adamx.moments.int8 import Log, Ratio
+from adamx.moments.noise import noise, unit_interval
 from tests.helpers import product, scanned, some
 
 SHAPE = (32, 160)  # a ragged last group

@@ -12,9 +12,9 @@ from jax.sharding import PartitionSpec as P
 
 import adamx
 from adamx import kernels
-from adamx._noise import Noise
 from adamx.kernels.operands import axes_of
 from adamx.kernels.partitioned import MIN_SIZE, part_at
+from adamx.moments.noise import Noise
 
 MISSING = kernels.available()["native"]
 needs_native = pytest.mark.skipif(MISSING != "yes", reason=f"no C++ kernel: {MISSING}")
@@ -107,7 +107,7 @@ def test_inside_shard_map_the_bits_are_those_of_one_device(kernel):
         local.step(params, state, params)
     with pytest.raises(ValueError, match="make the state of whole leaves"):
         local.init(params)
-    with pytest.raises(TypeError, match="Monitored wraps an optimizer"):
+    with pytest.raises(TypeError, match="Monitor wraps an optimizer"):
         adamx.in_shard_map(adamx.monitor(opt), spec)
 
 

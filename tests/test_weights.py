@@ -7,8 +7,8 @@ import optax
 import pytest
 
 import adamx
-from adamx._noise import noise
 from adamx._weights import ROUNDINGS
+from adamx.moments.noise import noise
 from tests.helpers import NARROW_MODES, product, ulp
 
 EVERY = np.arange(2**16, dtype=np.uint16)

@@ -10,11 +10,12 @@ import numpy as np
 import optax
 
 from .. import _leaves, kernels
-from .._annotations import Array, AxisName, Params, Scalar, ScalarOrSchedule
+from .._annotations import Array, AxisName, Params, ScalarOrSchedule
 from .._engine import Engine
 from .._names import refuse_step_words
 from .._transform import Optimizer, engine_of
 from ..states.parts import find_state
+from ..wrapper import Wrapper
 from . import _spikes
 from ._groups import Grouping, Groups, grouping
 from ._hats import injected_step_size, numbers_of, step_size_of, value_at
@@ -43,38 +44,10 @@ class MonitorState(NamedTuple):
     spikes: _spikes.SpikeState
 
 
-class Monitored(Optimizer):
-    """An optimizer under a monitor, with a `step` of its own."""
-
-    __slots__ = ()
-
-    @property
-    def engine(self) -> Engine:
-        """The engine of the monitored optimizer."""
-        return engine_of(_monitor_of(self).opt)
-
-    def step(
-        self,
-        grads: Params,
-        state: Any,
-        params: Params,
-        *,
-        clip_norm: Scalar | None = None,
-        grad_scale: Scalar | None = None,
-        axis_name: AxisName = None,
-        **extra_args: Any,
-    ) -> tuple[Params, Any]:
-        """The step of the monitored optimizer, measured; arguments are those of `adamx.Optimizer.step`.
-
-        Gradients are measured after `grad_scale` and before `clip_norm`.
-        """
-        return _monitor_of(self).step(grads, state, params, clip_norm, grad_scale, axis_name, extra_args)
-
-
 @overload
 def monitor(
     opt: Optimizer, *, groups: Groups = None, every: int = 1, learning_rate: ScalarOrSchedule | None = None
-) -> Monitored: ...
+) -> Optimizer: ...
 
 
 @overload
@@ -140,22 +113,18 @@ def monitor(
 
     Reference: the quantities are those of Kingma & Ba, arXiv:1412.6980, sections 2.1 and 6.3.
     """
-    if not callable(getattr(opt, "init", None)) or not callable(getattr(opt, "update", None)):
-        raise TypeError(f"{opt!r} is not a gradient transformation: give an optimizer, such as adamx.adam(1e-3)")
     if isinstance(every, bool) or not isinstance(every, int):
         raise TypeError(f"every = {every!r} should be a number of steps, such as 10")
     if every < 1:
         raise ValueError(f"every = {every} should be at least 1: 1 looks at every step")
     watching = Monitor(opt, groups, every, learning_rate)
-    kind = Monitored if isinstance(opt, Optimizer) else optax.GradientTransformationExtraArgs
-    return kind(watching.init, watching.update)
+    return watching.optimizer()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Monitor:
-    """The object whose methods are `init` and `update` of a monitored optimizer; see `monitor`."""
+class Monitor(Wrapper):
+    """The object whose methods are those of a monitored optimizer; see `monitor`."""
 
-    opt: Any
     groups: Groups
     every: int
     learning_rate: ScalarOrSchedule | None
@@ -193,22 +162,12 @@ class Monitor:
         new = jax.tree.map(_added, params, given, is_leaf=_leaves.is_none)
         return given, self._after(state, StepRecord(updates, params, new, given, None, state.inner, inner), names)
 
-    def step(
-        self,
-        grads: Params,
-        state: Any,
-        params: Params,
-        clip_norm: Scalar | None,
-        grad_scale: Scalar | None,
-        axis_name: AxisName,
-        extra_args: dict[str, Any],
-    ) -> tuple[Params, Any]:
-        """The step of the optimizer, measured."""
+    def step(self, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:
+        """The step of the optimizer, measured: gradients after `grad_scale` and before `clip_norm`."""
         _check(state)
-        extra_args |= {"clip_norm": clip_norm, "grad_scale": grad_scale, "axis_name": axis_name}
-        new, inner = self.opt.step(grads, state.inner, params, **extra_args)
-        steps = StepRecord(grads, params, new, None, grad_scale, state.inner, inner)
-        return new, self._after(state, steps, kernels.named_axes(axis_name))
+        new, inner = self.opt.step(grads, state.inner, params, **options)
+        steps = StepRecord(grads, params, new, None, options.get("grad_scale"), state.inner, inner)
+        return new, self._after(state, steps, kernels.named_axes(options.get("axis_name")))
 
     def _after(self, state: MonitorState, steps: StepRecord, axis_names: Sequence[str]) -> MonitorState:
         """The next state; measured if this step is one of every `every`."""
@@ -266,10 +225,6 @@ class Monitor:
         else:
             found = injected_step_size(after)
         return None if found is None else jnp.asarray(found, jnp.float32)
-
-
-def _monitor_of(opt: Any) -> Monitor:
-    return opt.update.__self__
 
 
 def _check(state: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import _leaves
 from .._annotations import Array, Params
-from .._engine import State
+from .._state import State
 from .._transform import Optimizer, engine_of
 from ..moments import is_code
 from ..states.packing import unpack_state

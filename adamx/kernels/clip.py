@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._annotations import Above, Array, Scalar
+from .._annotations import Above, Array, Interval, Scalar
 from .._layout import real_dtype, wide_dtype
 from .._math import abs_sq
 from .._rule import validate_value
@@ -16,22 +16,30 @@ from .xla.shared_functions import in_a_program
 
 
 def gradient_factor(
-    grads: list[Any], clip_norm: Scalar | None, grad_scale: Scalar | None, names: Sequence[str]
+    grads: list[Any],
+    clip_norm: Scalar | None,
+    grad_scale: Scalar | None,
+    names: Sequence[str] = (),
+    grad_norm: Scalar | None = None,
 ) -> Array | None:
     """`grad_scale` times the factor that clips the global norm of the scaled gradients to `clip_norm`; `None` for 1.
 
     Of shape (), in the real dtype of the widest gradient and at least float32. The norm is of the parts on all
-    devices along the axes `names` of the mesh of a `jax.shard_map`.
+    devices along the axes `names` of the mesh of a `jax.shard_map`, or `grad_norm`, that before scaling.
     """
     given = [g for g in grads if g is not None]
     dtype = real_dtype(wide_dtype(*given))
     if grad_scale is not None:
         validate_value("grad_scale", grad_scale, Above(-float("inf"), float("inf")))
+    if grad_norm is not None:
+        validate_value("grad_norm", grad_norm, Interval(0.0, float("inf")))
+        if clip_norm is None:
+            raise TypeError("grad_norm is the norm that clip_norm shortens: give both, or leave it out")
     if clip_norm is None:
         return None if grad_scale is None else _opaque(jnp.asarray(grad_scale, dtype))
     validate_value("clip_norm", clip_norm, Above(0.0, float("inf")))
     scale = jnp.asarray(1.0 if grad_scale is None else grad_scale, dtype)
-    most = jnp.asarray(clip_norm, dtype) / norm(given, dtype, names)
+    most = jnp.asarray(clip_norm, dtype) / (norm(given, dtype, names) if grad_norm is None else grad_norm)
     return _opaque(jnp.where(jnp.abs(scale) <= most, scale, jnp.sign(scale) * most))
 
 

@@ -12,8 +12,8 @@ from .. import _leaves
 from .._annotations import Array
 from .._layout import Layout
 from .._leaf import Leaf, SharedInputs, Step, StepResult
-from .._noise import Noise, Part
 from .._weights import Rounding
+from ..moments.noise import Noise, Part
 from .backend import Backend
 from .manual import is_manual, varying, varying_alike
 
@@ -27,17 +27,19 @@ class Moved(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """The inputs that all leaves share: the rule, the step number, the gradient scale, the rule's measure."""
+    """The inputs that leaves share: the rule of each group, the step number, the gradient scale, the rule's measure."""
 
-    rule: Any
+    rules: list[Any]
     step_number: Array
     grad_scale: Array | None
     total: Any
 
 
 class Fixed(NamedTuple):
-    """The static inputs of a leaf."""
+    """The static inputs of a leaf; `group` is the number of its rule."""
 
+    group: int
+    layout: Layout
     path: _leaves.Path
     decays: bool
     rounding: Rounding | None
@@ -50,13 +52,11 @@ class Packed:
 
     Attributes:
         leaves: the static inputs of each leaf.
-        layout: the layout of the slots.
         tree: the structure of changed arrays, gradients, keys and places, leaf by leaf, and of the shared inputs.
         constants: for each place of the tree a Python number, or `None` where an array is.
     """
 
     leaves: tuple[Fixed, ...]
-    layout: Layout
     tree: Any
     constants: tuple[Any, ...]
 
@@ -64,12 +64,13 @@ class Packed:
         """The steps with these arrays, and the rule's measure over all leaves."""
         given = iter(arrays)
         moved, grads, bits, shared = self.tree.unflatten([next(given) if x is None else x for x in self.constants])
-        now = SharedInputs(shared.rule, shared.step_number, shared.grad_scale)
+        now = [SharedInputs(rule, shared.step_number, shared.grad_scale) for rule in shared.rules]
         steps = []
         for fixed, (p, stored, residual), g, (key, first) in zip(self.leaves, moved, grads, bits, strict=True):
             leaf = Leaf(fixed.path, g, p, stored, fixed.decays, fixed.rounding, residual)
             part = None if fixed.strides is None else Part(first, fixed.strides)
-            steps.append(Step(leaf, self.layout, now, Noise(key, shared.step_number, part=part)))
+            noise = Noise(key, shared.step_number, part=part)
+            steps.append(Step(leaf, fixed.layout, now[fixed.group], noise))
         return steps, shared.total
 
 
@@ -102,8 +103,8 @@ def pack(steps: Sequence[Step], total: Any) -> tuple[Packed, list[Array], Any]:
 
     Under `shard_map` the results of a step vary over the axes that any of its inputs varies over.
     """
-    first = steps[0]
-    shared = Shared(first.shared.rule_as_given, first.shared.count, first.shared.grad_scale, total)
+    first, groups = steps[0].shared, list({id(step.shared): step.shared for step in steps}.values())
+    shared = Shared([group.rule_as_given for group in groups], first.count, first.grad_scale, total)
     moved = [jax.tree.map(jnp.asarray, Moved(leaf.p, leaf.stored, leaf.residual)) for leaf in (s.leaf for s in steps)]
     grads = [jnp.asarray(step.leaf.g) for step in steps]
     if is_manual():
@@ -115,10 +116,17 @@ def pack(steps: Sequence[Step], total: Any) -> tuple[Packed, list[Array], Any]:
     values, tree = jax.tree.flatten((moved, grads, bits, shared))
     constants = tuple(None if _is_array(x) else x for x in values)
     fixed = tuple(
-        Fixed(step.leaf.path, step.leaf.decays, step.leaf.rounding, part and part.strides)
+        Fixed(
+            groups.index(step.shared),
+            step.layout,
+            step.leaf.path,
+            step.leaf.decays,
+            step.leaf.rounding,
+            part and part.strides,
+        )
         for step, part in zip(steps, parts, strict=True)
     )
-    return Packed(fixed, first.layout, tree, constants), [x for x in values if _is_array(x)], jax.tree.structure(moved)
+    return Packed(fixed, tree, constants), [x for x in values if _is_array(x)], jax.tree.structure(moved)
 
 
 def unpack(structure: Any, moved: Sequence[Array]) -> list[StepResult]:

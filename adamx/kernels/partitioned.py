@@ -20,7 +20,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, reshard
 
 from .._annotations import Array
 from .._leaf import Step, StepResult
-from .._noise import Part
+from ..moments.noise import Part
 from .backend import Backend
 from .manual import names_of, size
 from .operands import Moved, Packed, group_of, pack, unpack

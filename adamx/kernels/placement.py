@@ -31,17 +31,16 @@ def beside(arrays: list[Array | None], state: Any) -> Any:
     return jax.tree.map(lambda x: x if known(x) else jax.device_put(x, whole), state)
 
 
-def refuse_shared_groups(layout: Layout, leaves: _leaves.Leaves) -> None:
-    """Raise if devices of an explicit mesh would share a group of a slot."""
-    for path, p in zip(leaves.paths, leaves.arrays, strict=True):
-        if p is None or not p.shape or not _is_explicit(p):
-            continue
-        sharding = jax.typeof(p).sharding
-        parts = size(sharding.mesh, names_of(sharding.spec[-1]))
-        shapes = [p.shape if of_elements(slot) else None for slot in layout.slots]
-        for name, form in zip(layout.names, layout.formats_of(p.shape, shapes, wide_dtype(p)), strict=True):
-            if (found := shared_groups(form.group, p.shape[-1], parts)) is not None:
-                raise ValueError(f"{name} of {_leaves.show('params', path)} {found}")
+def refuse_shared_groups(layout: Layout, path: _leaves.Path, p: Array) -> None:
+    """Raise if devices of an explicit mesh would share a group of a slot of a leaf."""
+    if not p.shape or not _is_explicit(p):
+        return
+    sharding = jax.typeof(p).sharding
+    parts = size(sharding.mesh, names_of(sharding.spec[-1]))
+    shapes = [p.shape if of_elements(slot) else None for slot in layout.slots]
+    for name, form in zip(layout.names, layout.formats_of(p.shape, shapes, wide_dtype(p)), strict=True):
+        if (found := shared_groups(form.group, p.shape[-1], parts)) is not None:
+            raise ValueError(f"{name} of {_leaves.show('params', path)} {found}")
 
 
 def keeping_types(take: Callable[..., list[StepResult | None]]) -> Callable[..., list[StepResult | None]]:

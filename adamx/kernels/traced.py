@@ -13,7 +13,7 @@ import numpy as np
 
 from .._annotations import Array
 from .._leaf import SharedInputs, Step
-from .._noise import Noise
+from ..moments.noise import Noise
 
 
 class Brought(NamedTuple):
@@ -48,7 +48,8 @@ def kind(step: Step) -> Hashable:
     """A key that is equal for leaves of one kind."""
     arrays, tree = jax.tree.flatten(brought(step))
     strides = None if step.noise.part is None else step.noise.part.strides
-    return tree, *(jax.typeof(x) for x in arrays), step.leaf.decays, id(step.leaf.rounding), strides
+    own = step.leaf.decays, id(step.leaf.rounding), strides, id(step.shared)
+    return tree, *(jax.typeof(x) for x in arrays), *own
 
 
 class Traced(NamedTuple):

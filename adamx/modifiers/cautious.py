@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from .._annotations import Array, ScalarOrSchedule
-from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
+from .._factory import Decay, Groups, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._rule import Modifier, StepContext, static
 from ..rules.adam import Adam
 
@@ -54,6 +54,7 @@ def cadamw(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """Cautious AdamW (arXiv:2411.16085): steps only where the direction agrees in sign with the gradient.
 
@@ -70,5 +71,5 @@ def cadamw(
     Array([1.5], dtype=float32)
     """
     rule = Cautious(Adam(b1, b2, eps, eps_root), normalisation)
-    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **decays, **shared)

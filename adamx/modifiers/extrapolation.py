@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
-from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
+from .._factory import Decay, Groups, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._rule import Modifier, Rule, Slot, StepContext, static
 from ..rules.adam import Adam
 
@@ -103,6 +103,7 @@ def mars_adamw(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """MARS-AdamW (arXiv:2411.10438): AdamW of gradients with their variance reduced.
 
@@ -116,5 +117,5 @@ def mars_adamw(
     Array([1.5], dtype=float32)
     """
     rule = MARS(Adam(b1, b2, eps, eps_root), b1, gamma, clip)
-    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, **decays, **shared)

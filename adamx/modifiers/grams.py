@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from .._annotations import Array, ScalarOrSchedule
-from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
+from .._factory import Decay, Groups, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import sign
 from .._rule import Modifier, StepContext
 from ..rules.adam import Adam
@@ -42,6 +42,7 @@ def grams(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """Grams (arXiv:2412.17107): the length of Adam's step in the direction of the gradient's sign.
 
@@ -55,5 +56,5 @@ def grams(
     Array([1.500008], dtype=float32)
     """
     rule = Grams(Adam(b1, b2, eps, eps_hat=True))
-    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, **decays, **shared)

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from .._annotations import Array, NonNegative, ScalarOrSchedule
-from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
 from .._rule import Modifier, StepContext
 from ..rules.adam import Adam
 
@@ -61,6 +61,7 @@ def lamb(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """LAMB (arXiv:1904.00962): AdamW with each leaf's step in units of its weights.
 
@@ -74,4 +75,4 @@ def lamb(
     Array([1.232233, 2.232233], dtype=float32)
     """
     rule = TrustRatio(Decayed(Adam(b1, b2, eps, eps_root), weight_decay))
-    return optimizer(rule, learning_rate, mask=mask, **common(moments, weights, seed, kernel))
+    return optimizer(rule, learning_rate, mask=mask, **common(moments, weights, seed, kernel, groups))

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._annotations import Array
-from .._noise import Noise
 from .codes import FloatCode
+from .noise import Noise
 
 
 class Dithered:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._annotations import Array
-from .._noise import Noise
+from .noise import Noise
 
 
 class Dense(NamedTuple):

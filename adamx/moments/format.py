@@ -5,8 +5,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from .._annotations import Array
-from .._noise import Noise
 from .codes import GROUPS
+from .noise import Noise
 
 
 class Format(Protocol):

@@ -13,9 +13,9 @@ import numpy as np
 
 from .._annotations import Array
 from .._math import div_no_nan, select
-from .._noise import Noise, unit_interval
 from .codes import GROUPS, LOG_CODES, RATIO_CODES, LogCode, RatioCode
 from .groups import largest_of
+from .noise import Noise, unit_interval
 
 OCTAVE = 1 << 23
 """From one power of two to the next, in float32's bit patterns."""

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
-from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema, nesterov_mean
 from .._rule import Moments, Rule, Slot, StepContext, static
 
@@ -62,6 +62,7 @@ def adabelief(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """AdaBelief (arXiv:2010.07468): Adam in units of the distance of the gradient from its mean.
 
@@ -74,7 +75,7 @@ def adabelief(
     Array([1.], dtype=float32)
     """
     rule = AdaBelief(b1, b2, eps, eps_root, nesterov)
-    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel))
+    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel, groups))
 
 
 def scale_by_belief(

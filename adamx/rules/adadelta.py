@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
-from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
 from .._math import abs_sq, div_no_nan, ema
 from .._rule import Rule, Slot, StepContext
 
@@ -58,6 +58,7 @@ def adadelta(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """AdaDelta (arXiv:1212.5701): the gradient in units of its root mean square, times that of the updates.
 
@@ -73,7 +74,10 @@ def adadelta(
     Array([0.585786], dtype=float32)
     """
     rule = AdaDelta(rho, eps)
-    decays, shared = decaying(weight_decay, weight_decay_mask, "l2", None), common(moments, weights, seed, kernel)
+    decays, shared = (
+        decaying(weight_decay, weight_decay_mask, "l2", None),
+        common(moments, weights, seed, kernel, groups),
+    )
     return optimizer(rule, learning_rate, **decays, **shared)
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, Positive, ScalarOrSchedule
-from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, div_no_nan, ema
 from .._rule import Rule, Slot, StepContext, static
 from .factored import Axes, factor_slots, factored_axes
@@ -110,6 +110,7 @@ def adafactor(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """Adafactor (arXiv:1804.04235): a second moment kept as row and column means, steps in units of the weights.
 
@@ -140,5 +141,8 @@ def adafactor(
         rule, rate = dataclasses.replace(rule, step_size=rate), 1.0
     strength = 0.0 if weight_decay_rate is None else weight_decay_rate
     mu_dtype = None if momentum is None else dtype_momentum
-    decays, shared = decaying(strength, weight_decay_mask, "constant", None), common(moments, weights, seed, kernel)
+    decays, shared = (
+        decaying(strength, weight_decay_mask, "constant", None),
+        common(moments, weights, seed, kernel, groups),
+    )
     return optimizer(rule, rate, mu_dtype=mu_dtype, **decays, **shared)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._annotations import Array, Initial, NonNegative, ScalarOrSchedule
-from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, div_no_nan
 from .._rule import Rule, Slot, StepContext, static
 
@@ -63,6 +63,7 @@ def adagrad(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """AdaGrad (Duchi, Hazan & Singer, JMLR 2011): the gradient in units of the root of the sum of its squares.
 
@@ -75,7 +76,7 @@ def adagrad(
     Array([1.5], dtype=float32)
     """
     rule = AdaGrad(initial_accumulator_value, eps, eps_in_sqrt)
-    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel))
+    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel, groups))
 
 
 def scale_by_rss(

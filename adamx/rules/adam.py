@@ -6,9 +6,11 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
-from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
+from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, named
 from .._math import abs_sq, adam_ratio, bias_correction, biased, debias, ema, eps_beside_hat, nesterov_mean
+from .._optimizer import optimizer
 from .._rule import Moments, Rule, Slot, StepContext, static
+from .._transform import Optimizer, scale_by
 
 
 class Adam(Rule[Moments]):
@@ -62,12 +64,7 @@ class Adam(Rule[Moments]):
         eps = eps_beside_hat(self.eps, self.b2, t) if self.eps_hat else self.eps
         return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t), eps, (self.b1, self.b2))
 
-    def _eps_place(self) -> str:
-        if not self.bias_correction:
-            return "√v + ε"
-        return "√v + ε̂" if self.eps_hat else "√v̂ + ε"
-
-    eps_place = property(_eps_place)
+    eps_place = property(lambda self: ("√v̂ + ε", "√v + ε̂")[self.eps_hat] if self.bias_correction else "√v + ε")
 
 
 @named
@@ -85,6 +82,7 @@ def adam(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     r"""Adam (arXiv:1412.6980): the mean of the gradient, in units of the root of its mean square.
 
@@ -117,7 +115,7 @@ def adam(
     Array([-0.1    ,  0.09999], dtype=float32)
     """
     rule = Adam(b1, b2, eps, eps_root, nesterov, eps_hat=eps_hat)
-    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **common(moments, weights, seed, kernel))
+    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **common(moments, weights, seed, kernel, groups))
 
 
 @named
@@ -139,6 +137,7 @@ def adamw(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     r"""AdamW (arXiv:1711.05101): Adam with decoupled weight decay.
 
@@ -163,7 +162,7 @@ def adamw(
     (Array([0.9, 0.9], dtype=float32), Array([1., 1.], dtype=float32))
     """
     rule = Adam(b1, b2, eps, eps_root, nesterov, eps_hat=eps_hat)
-    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **decays, **shared)
 
 

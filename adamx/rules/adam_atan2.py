@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
-from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
+from .._factory import Decay, Groups, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, bias_correction, debias, ema, sign
 from .._rule import Moments, Rule, Slot, StepContext
 
@@ -63,6 +63,7 @@ def adam_atan2(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """Adam-atan2 (arXiv:2407.05872): Adam through the arc tangent, without an epsilon.
 
@@ -75,5 +76,5 @@ def adam_atan2(
     Array([0.429204], dtype=float32)
     """
     rule = AdamAtan2(b1, b2, a, b)
-    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, **decays, **shared)

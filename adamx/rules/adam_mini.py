@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
-from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
+from .._factory import Decay, Groups, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
 from .._rule import Moments, Rule, Slot, StepContext, static
 
@@ -81,6 +81,7 @@ def adam_mini(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """Adam-mini (arXiv:2406.16793): AdamW with one second moment for each output neuron, stored as such.
 
@@ -92,5 +93,5 @@ def adam_mini(
     (1, 64)
     """
     rule = AdamMini(b1, b2, eps, keep)
-    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, **decays, **shared)

@@ -6,9 +6,11 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
-from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
+from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, named
 from .._math import bias_correction, biased, debias, div_no_nan, ema
+from .._optimizer import optimizer
 from .._rule import Moments, Rule, Slot, StepContext, static
+from .._transform import Optimizer, scale_by
 
 
 class AdaMax(Rule[Moments]):
@@ -65,6 +67,7 @@ def adamax(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     r"""AdaMax (arXiv:1412.6980): Adam with the largest gradient in place of the mean square.
 
@@ -90,7 +93,7 @@ def adamax(
     Array([1.  , 2.25], dtype=float32)
     """
     rule = AdaMax(b1, b2, eps)
-    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel))
+    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel, groups))
 
 
 @named
@@ -108,6 +111,7 @@ def adamaxw(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     r"""AdaMaxW (arXiv:1711.05101): AdaMax with decoupled weight decay.
 
@@ -131,7 +135,7 @@ def adamaxw(
     Array([0.25, 1.5 ], dtype=float32)
     """
     rule = AdaMax(b1, b2, eps)
-    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, **decays, **shared)
 
 

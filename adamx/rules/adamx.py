@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
-from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
 from .._math import abs_sq, adam_ratio, ema
 from .._rule import Rule, Slot, StepContext
 from ..schedules import decayed_beta
@@ -73,6 +73,7 @@ def adamx(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     r"""AdamX (arXiv:1904.03590): AMSGrad repaired for momentum that fades.
 
@@ -96,4 +97,4 @@ def adamx(
     Array([ True], dtype=bool)
     """
     rule = AdamX(decayed_beta(b1, b1_decay), b2, eps)
-    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel))
+    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel, groups))

@@ -6,9 +6,11 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
-from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
+from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, named
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
+from .._optimizer import optimizer
 from .._rule import Rule, Slot, StepContext
+from .._transform import Optimizer, scale_by
 
 
 class MixedMoments(NamedTuple):
@@ -83,6 +85,7 @@ def ademamix(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """AdEMAMix (arXiv:2409.03137): AdamW with a second, much slower mean of the gradient.
 
@@ -97,7 +100,7 @@ def ademamix(
     Array([1.5], dtype=float32)
     """
     rule = AdEMAMix(b1, b2, b3, alpha, eps, eps_root)
-    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **decays, **shared)
 
 

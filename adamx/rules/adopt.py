@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
-from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, div_no_nan, ema, sign
 from .._rule import Moments, Rule, Slot, StepContext, static
 
@@ -76,6 +76,7 @@ def adopt(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """ADOPT (arXiv:2411.02853): Adam that converges for every b2; its first call takes no step.
 
@@ -89,7 +90,9 @@ def adopt(
     Array([2.], dtype=float32)
     """
     rule = ADOPT(b1, b2, eps, weight_decay, nesterov, use_clipping, clip_value_fn)
-    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, mask=mask, **common(moments, weights, seed, kernel))
+    return optimizer(
+        rule, learning_rate, mu_dtype=mu_dtype, mask=mask, **common(moments, weights, seed, kernel, groups)
+    )
 
 
 def scale_by_adopt(

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, Scalar, ScalarOrSchedule
 from .._estimates import MomentEstimates
-from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, bias_correction, biased, debias, ema, eps_beside_hat
 from .._rule import Rule, Slot, StepContext, static
 
@@ -112,6 +112,7 @@ def amsgrad(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """AMSGrad (arXiv:1904.09237): Adam whose second moment never shrinks, in its three forms.
 
@@ -139,7 +140,7 @@ def amsgrad(
     Array([0.5], dtype=float32)
     """
     rule = AMSGrad(b1, b2, eps, eps_root, bias_correction_mu, bias_correction_nu, max_of, eps_hat)
-    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **common(moments, weights, seed, kernel))
+    return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **common(moments, weights, seed, kernel, groups))
 
 
 def scale_by_amsgrad(

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, Positive, ScalarOrSchedule
-from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
+from .._factory import Decay, Groups, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, div_no_nan, ema
 from .._rule import Rule, Slot, StepContext, static
 from .factored import Axes, factor_slots, factored_axes
@@ -91,6 +91,7 @@ def came(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """CAME (arXiv:2307.02047): Adafactor whose momentum is trusted where it agrees with the steps it averages.
 
@@ -103,5 +104,5 @@ def came(
     Array([1.75], dtype=float32)
     """
     rule = CAME(b1, b2, b3, eps, eps_instability, clipping_threshold, min_dim_size_to_factor)
-    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, **decays, **shared)

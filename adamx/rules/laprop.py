@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
-from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
+from .._factory import Decay, Groups, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, adam_ratio, debias, ema
 from .._rule import Moments, Rule, Slot, StepContext
 
@@ -57,6 +57,7 @@ def laprop(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """LaProp (arXiv:2002.04839): momentum of the rescaled gradient, Adam with its two steps in the other order.
 
@@ -69,5 +70,5 @@ def laprop(
     Array([1.5], dtype=float32)
     """
     rule = LaProp(b1, b2, eps)
-    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, **decays, **shared)

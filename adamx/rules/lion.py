@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, Scalar, ScalarOrSchedule
-from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
+from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, named
 from .._math import ema, sign
+from .._optimizer import optimizer
 from .._rule import Rule, Slot, StepContext, static
+from .._transform import Optimizer, scale_by
 
 
 class Momentum(NamedTuple):
@@ -86,6 +88,7 @@ def lion(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """Lion (arXiv:2302.06675): the sign of an interpolated momentum; steps 3 to 10 times smaller than Adam's.
 
@@ -99,7 +102,7 @@ def lion(
     Array([1.5], dtype=float32)
     """
     rule = Lion(b1, b2, mode, smooth_beta)
-    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **decays, **shared)
 
 

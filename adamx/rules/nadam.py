@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
-from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
+from .._factory import Decay, Groups, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
 from .._rule import Rule, Slot, StepContext
 from .adam import Adam, adam
@@ -77,6 +77,7 @@ def nadam(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     r"""NAdam (Dozat, ICLR 2016 workshop): Adam with Nesterov momentum, constant or with Dozat's schedule.
 
@@ -102,7 +103,7 @@ def nadam(
     >>> opt.step(params, opt.init(params), params)[0]
     Array([0.4717741], dtype=float32)
     """
-    shared = common(moments, weights, seed, kernel)
+    shared = common(moments, weights, seed, kernel, groups)
     if momentum_decay is None:
         return adam(learning_rate, b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, **shared)
     if not nesterov or not isinstance(eps_root, (int, float)) or eps_root != 0:
@@ -128,6 +129,7 @@ def nadamw(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """NAdamW (Dozat, ICLR 2016 workshop): AdamW with Nesterov momentum, `adamw(nesterov=True)`.
 
@@ -140,5 +142,5 @@ def nadamw(
     Array([0.95], dtype=float32)
     """
     rule = Adam(b1, b2, eps, eps_root, nesterov)
-    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **decays, **shared)

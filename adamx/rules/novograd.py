@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
-from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, ema
 from .._rule import Moments, Rule, Slot, StepContext
 
@@ -58,6 +58,7 @@ def novograd(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """NovoGrad (arXiv:1905.11286): momentum of gradients of unit length, one second moment for each leaf.
 
@@ -70,7 +71,7 @@ def novograd(
     Array([0., 0.], dtype=float32)
     """
     rule = NovoGrad(b1, b2, eps, eps_root, weight_decay)
-    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel))
+    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel, groups))
 
 
 def scale_by_novograd(

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, Scalar, ScalarOrSchedule
 from .._estimates import MomentEstimates
-from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema, eps_beside_hat, log_beta, nesterov_mean
 from .._rule import Moments, Rule, Slot, StepContext, static
 
@@ -105,6 +105,7 @@ def radam(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """RAdam (arXiv:1908.03265): Adam whose first steps wait until the second moment has seen enough gradients.
 
@@ -120,7 +121,7 @@ def radam(
     Array([1.5], dtype=float32)
     """
     rule = RAdam(b1, b2, eps, eps_root, threshold, nesterov, unrectified, eps_hat)
-    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel))
+    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel, groups))
 
 
 def scale_by_radam(

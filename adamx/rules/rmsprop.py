@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, Initial, NonNegative, ScalarOrSchedule
-from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, biased, debias, div_no_nan, ema
 from .._rule import Rule, Slot, StepContext, static
 
@@ -126,6 +126,7 @@ def rmsprop(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """RMSProp (Tieleman & Hinton, 2012): the gradient in units of its root mean square.
 
@@ -143,7 +144,7 @@ def rmsprop(
     rate = learning_rate
     if momentum is not None:
         rule, rate = dataclasses.replace(rule, step_size=learning_rate), 1.0
-    return optimizer(rule, rate, **common(moments, weights, seed, kernel))
+    return optimizer(rule, rate, **common(moments, weights, seed, kernel, groups))
 
 
 def scale_by_rms(

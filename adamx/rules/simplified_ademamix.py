@@ -5,9 +5,11 @@ from typing import Any
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
-from .._factory import Decay, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
+from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, named
 from .._math import abs_sq, adam_ratio, debias, ema
+from .._optimizer import optimizer
 from .._rule import Moments, Rule, Slot, StepContext
+from .._transform import Optimizer, scale_by
 
 
 class SimplifiedAdEMAMix(Rule[Moments]):
@@ -62,6 +64,7 @@ def simplified_ademamix(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """Simplified AdEMAMix (arXiv:2502.02431): one slow momentum, and the gradient in place of the fast mean.
 
@@ -74,7 +77,7 @@ def simplified_ademamix(
     Array([1.5], dtype=float32)
     """
     rule = SimplifiedAdEMAMix(b1, b2, alpha, eps, eps_root)
-    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, **decays, **shared)
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
-from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
 from .._rule import Moments, Rule, Slot, StepContext
 
@@ -60,6 +60,7 @@ def stable_adamw(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """StableAdamW (arXiv:2304.13013): AdamW that shortens a leaf's step while its second moment lags behind.
 
@@ -72,4 +73,4 @@ def stable_adamw(
     Array([1.5], dtype=float32)
     """
     rule = StableAdamW(b1, b2, eps, weight_decay)
-    return optimizer(rule, learning_rate, mask=mask, **common(moments, weights, seed, kernel))
+    return optimizer(rule, learning_rate, mask=mask, **common(moments, weights, seed, kernel, groups))

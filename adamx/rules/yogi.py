@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, Initial, NonNegative, ScalarOrSchedule
 from .._estimates import MomentEstimates
-from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
 from .._rule import Moments, Rule, Slot, StepContext
 
@@ -69,6 +69,7 @@ def yogi(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """Yogi (NeurIPS 2018): Adam whose second moment moves by steps of its own size.
 
@@ -83,7 +84,7 @@ def yogi(
     Array([1.5], dtype=float32)
     """
     rule = Yogi(b1, b2, eps, eps_root, initial_accumulator_value)
-    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel))
+    return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel, groups))
 
 
 def scale_by_yogi(

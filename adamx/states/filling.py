@@ -10,10 +10,10 @@ import numpy as np
 from .. import _leaves
 from .._annotations import Array
 from .._check import validate_count
-from .._engine import State, resolved
 from .._layout import encoded, wide_dtype
 from .._math import dtype_of
 from .._rule import Modifier
+from .._state import State, scheduled
 from .._weights import Rounding
 from ..moments import stored_shape
 from .parts import Place
@@ -128,6 +128,4 @@ def _products(place: Place, count: Array) -> Any:
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), place.like.log_products)
     if not zeros:
         return zeros
-    return jax.lax.fori_loop(
-        0, count, lambda i, so_far: resolved(place.engine.rule, State(i, (), so_far), i + 1)[1], zeros
-    )
+    return jax.lax.fori_loop(0, count, lambda i, so_far: scheduled(place.engine.rule, State(i, (), so_far))[1], zeros)

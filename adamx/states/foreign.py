@@ -9,8 +9,8 @@ from jax.core import Tracer
 
 from .. import _leaves
 from .._annotations import Params
-from .._engine import State
 from .._layout import real_dtype
+from .._state import State
 from .._transform import Optimizer
 from .._variables import without_variables
 from .filling import Found, Kept, filled, kept_by, spread, translated

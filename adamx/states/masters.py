@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from .. import _leaves
 from .._annotations import Params
 from .._layout import wide_dtype
-from .._transform import Optimizer, engine_of
+from .._transform import Optimizer, engine_of, owner_of
 from .._variables import without_variables
 from .._weights import Rounding, is_narrow, nearest
 from .packing import pack_state
@@ -104,7 +104,7 @@ def from_master(
             start = start._replace(residuals=leaves.rebuild(kept))
     if state is not None:
         start = find_state(pack_state(opt, find_state(state)._replace(residuals=start.residuals), rounded))
-    if getattr(opt.init, "__self__", None) is engine:
+    if owner_of(opt) is engine:
         return rounded, start
     # A monitor's state holds the optimizer's.
     return rounded, jax.tree.map(lambda x: start if is_state(x) else x, opt.init(rounded), is_leaf=is_state)

@@ -10,7 +10,8 @@ import optax
 from .. import _engine, _leaves
 from .._annotations import Params
 from .._check import validate_state
-from .._engine import Engine, State
+from .._engine import Engine
+from .._state import State
 from .._variables import is_variable, without_variables
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import _leaves
 from .._annotations import Params
-from .._engine import State
+from .._state import State
 from ..moments import stored_shape
 from .filling import Found, filled, kept_by
 from .parts import Place, begin, is_state

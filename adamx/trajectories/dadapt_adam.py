@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, Initial, NonNegative, ScalarOrSchedule
-from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
 from .._math import abs_sq, adam_ratio, div_no_nan, ema, step_size_correction
 from .._rule import Rule, Slot, StepContext, static
 
@@ -107,6 +107,7 @@ def dadapt_adamw(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """D-Adapt Adam (arXiv:2301.07733): Adam that estimates its step size from below.
 
@@ -120,4 +121,4 @@ def dadapt_adamw(
     Array([0.418861], dtype=float32)
     """
     rule = DAdaptAdam(learning_rate, *betas, eps, estim_lr0, growth_rate, weight_decay, bias_correction)
-    return optimizer(rule, 1.0, mask=mask, **common(moments, weights, seed, kernel))
+    return optimizer(rule, 1.0, mask=mask, **common(moments, weights, seed, kernel, groups))

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .._annotations import Array, NonNegative, Params, Scalar, ScalarOrSchedule
-from .._engine import Engine, State
+from .._annotations import Array, NonNegative, Params, ScalarOrSchedule
 from .._names import refuse_step_words
 from .._rule import Rule, Slot, StepContext, refuse_traced, static
-from .._transform import Optimizer, engine_of, scale_by
+from .._state import State
+from .._transform import Optimizer, scale_by
 from .._weights import keeps_residuals
+from ..wrapper import Wrapper
 
 
 class SlowWeights(NamedTuple):
@@ -62,65 +63,38 @@ class LookaheadState(NamedTuple):
     slow_weights: SlowWeights
 
 
-class Wrapped(Optimizer):
-    """An optimizer with slow weights, with its own `step`."""
-
-    __slots__ = ()
-
-    def step(
-        self,
-        grads: Params,
-        state: Any,
-        params: Params,
-        *,
-        clip_norm: Scalar | None = None,
-        grad_scale: Scalar | None = None,
-        **extra_args: Any,
-    ) -> tuple[Params, Any]:
-        """The fast optimizer's step, then the synchronisation; arguments are those of `adamx.Optimizer.step`."""
-        options = {"clip_norm": clip_norm, "grad_scale": grad_scale, **extra_args}
-        return _wrapper_of(self).step(grads, state, params, options)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
-class Ahead:
-    """The object whose methods are `init` and `update` of a wrapped optimizer.
+class Ahead(Wrapper):
+    """The object whose methods are those of an optimizer with slow weights, around that of the fast ones.
 
     Attributes:
-        fast: the optimizer.
         sync: `Lookahead` as a transformation.
         sync_period: its period.
         reset_state: whether the fast optimizer begins anew after each synchronisation.
     """
 
-    fast: Any
     sync: Optimizer
     sync_period: int
     reset_state: bool
 
-    @property
-    def engine(self) -> Engine:
-        """The engine of the fast optimizer."""
-        return engine_of(self.fast)
-
     def init(self, params: Params) -> LookaheadState:
         """The state before the first step."""
         _check_params(params)
-        return self._state(self.fast.init(params), self.sync.init(params))
+        return self._state(self.opt.init(params), self.sync.init(params))
 
     def update(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
         """The fast optimizer's updates, except in synchronising steps."""
         refuse_step_words("update", extra_args)
         _check_params(params)
-        fast = optax.with_extra_args_support(self.fast)
+        fast = optax.with_extra_args_support(self.opt)
         updates, fast_state = fast.update(updates, state.fast_state, params, **extra_args)
         updates, sync = self.sync.update(updates, _sync_state(state), params)
         return updates, self._after(fast_state, sync, lambda: optax.apply_updates(params, updates))
 
-    def step(self, grads: Params, state: Any, params: Params, options: dict[str, Any]) -> tuple[Params, Any]:
+    def step(self, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:
         """The fast optimizer's weights, except in synchronising steps."""
         _check_params(params)
-        params, fast_state = self.fast.step(grads, state.fast_state, params, **options)
+        params, fast_state = self.opt.step(grads, state.fast_state, params, **options)
         params, sync = self.sync.step(jax.tree.map(jnp.zeros_like, params), _sync_state(state), params)
         return params, self._after(fast_state, sync, lambda: params)
 
@@ -128,7 +102,7 @@ class Ahead:
         """The next state; in synchronising steps the fast optimizer's state is reset at the new parameters."""
         if self.reset_state:
             now = sync.count % self.sync_period == 0
-            anew = self.fast.init(params())
+            anew = self.opt.init(params())
             fast_state = jax.tree.map(lambda new, old: jnp.where(now, new, old).astype(old.dtype), anew, fast_state)
         return self._state(fast_state, sync)
 
@@ -139,10 +113,6 @@ class Ahead:
 
 def _sync_state(state: LookaheadState) -> State:
     return State(state.steps, state.slow_weights, {})
-
-
-def _wrapper_of(opt: Any) -> Ahead:
-    return opt.update.__self__
 
 
 def _check_params(params: Any) -> None:
@@ -208,6 +178,4 @@ def lookahead(
             f"weights={fast_optimizer.engine.weights!r} keeps what rounding took beside the weights, which are others "
             "after a synchronisation: take weights='stochastic' or 'nearest' in the fast optimizer"
         )
-    wrapper = Ahead(fast_optimizer, sync, int(sync_period), bool(reset_state))
-    kind = Wrapped if isinstance(fast_optimizer, Optimizer) else optax.GradientTransformationExtraArgs
-    return kind(wrapper.init, wrapper.update)
+    return Ahead(fast_optimizer, sync, int(sync_period), bool(reset_state)).optimizer()

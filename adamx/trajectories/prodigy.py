@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, Initial, NonNegative, ScalarOrSchedule
-from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
 from .._math import abs_sq, adam_ratio, div_no_nan, ema, step_size_correction
 from .._rule import Rule, Slot, StepContext, static
 
@@ -121,6 +121,7 @@ def prodigy(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """Prodigy (arXiv:2306.06101): Adam that estimates its step size.
 
@@ -137,4 +138,4 @@ def prodigy(
     rule = Prodigy(
         learning_rate, *betas, beta3, eps, estim_lr0, estim_lr_coef, weight_decay, bias_correction, safeguard_warmup
     )
-    return optimizer(rule, 1.0, mask=mask, **common(moments, weights, seed, kernel))
+    return optimizer(rule, 1.0, mask=mask, **common(moments, weights, seed, kernel, groups))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from .._annotations import Array, NonNegative, Params, ScalarOrSchedule, Weight
-from .._factory import Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer
 from .._layout import wide_dtype
 from .._leaves import is_none
 from .._math import div_no_nan
@@ -164,6 +164,7 @@ def schedule_free_adamw(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """Schedule-free AdamW (arXiv:2405.15682): averages as it steps, so that no schedule has to end.
 
@@ -182,7 +183,7 @@ def schedule_free_adamw(
     inner = RMSProp(decay=b2, eps=eps, eps_in_sqrt=False, bias_correction=True)  # Adam without a mean
     rate = _warmed_up(learning_rate, warmup_steps)
     rule = ScheduleFree(inner, rate, b1, weight_decay, r, weight_lr_power, state_dtype)
-    return optimizer(rule, 1.0, mask=mask, **common(moments, weights, seed, kernel))
+    return optimizer(rule, 1.0, mask=mask, **common(moments, weights, seed, kernel, groups))
 
 
 @named
@@ -200,6 +201,7 @@ def schedule_free_sgd(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
 ) -> Optimizer:
     """Schedule-free SGD (arXiv:2405.15682): averages as it steps, so that no schedule has to end.
 
@@ -216,7 +218,7 @@ def schedule_free_sgd(
     """
     rate, strength = _warmed_up(learning_rate, warmup_steps), 0.0 if weight_decay is None else weight_decay
     rule = ScheduleFree(SGD(), rate, b1, strength, r, weight_lr_power, state_dtype)
-    return optimizer(rule, 1.0, mask=mask, **common(moments, weights, seed, kernel))
+    return optimizer(rule, 1.0, mask=mask, **common(moments, weights, seed, kernel, groups))
 
 
 def _warmed_up(learning_rate: ScalarOrSchedule, steps: int | None) -> ScalarOrSchedule:

@@ -77,7 +77,7 @@ def _calls(steps: Sequence[Step]) -> list[list[int]]:
 
     def kind(step: Step) -> tuple[Any, ...]:
         told = tuple(tuple(x) if isinstance(x, np.ndarray) else x for x in _attributes(step).values())
-        return (*told, varying([step.leaf.g, *_in_place(step)])) if manual else told
+        return (*told, id(step.shared), varying([step.leaf.g, *_in_place(step)]) if manual else None)
 
     return together([None if jnp.size(step.leaf.g) > MAX_SHARED_SIZE else kind(step) for step in steps])
 

@@ -68,7 +68,7 @@ def is_small(device: str, step: Step) -> bool:
 def _stored_alike(step: Step) -> Hashable:
     """Equal for leaves that differ in their shapes only."""
     arrays, tree = jax.tree.flatten(brought(step)._replace(key=None))
-    return tree, *(x.dtype for x in arrays), step.leaf.decays, id(step.leaf.rounding)
+    return tree, *(x.dtype for x in arrays), step.leaf.decays, id(step.leaf.rounding), id(step.shared)
 
 
 def _try(parts: Any, step: Step, total: Any) -> None:

@@ -22,10 +22,11 @@ def taken_in_stages(steps: Sequence[Step], take: Take, total: Any) -> list[StepR
     """The result of `take` for each leaf."""
     functions: dict[Any, OfOneKind] = {}
     waiting: list[_Equation] = []
-    results, first = [], steps[0].shared
-    shared = SharedInputs(first.rule_as_given, first.count, first.grad_scale, ((), True))
+    results, count = [], steps[0].shared.count
+    groups = {id(step.shared): step.shared for step in steps}
+    in_stages = {i: SharedInputs(x.rule_as_given, x.count, x.grad_scale, ((), True)) for i, x in groups.items()}
     for step in steps:
-        step = dataclasses.replace(step, shared=shared)
+        step = dataclasses.replace(step, shared=in_stages[id(step.shared)])
         if kind(step) not in functions:
             functions[kind(step)] = OfOneKind(step, take, total)
         function = functions[kind(step)]
@@ -33,7 +34,7 @@ def taken_in_stages(steps: Sequence[Step], take: Take, total: Any) -> list[StepR
         equations, made = _equations(function.inside, [*arrays, *function.numbers])
         waiting += equations
         results.append((function.structure, made))
-    known = _computed(waiting, shared.count)
+    known = _computed(waiting, count)
     return [structure.unflatten([_value(x, known) for x in made]) for structure, made in results]
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._annotations import Array
+from .._annotations import Array
 
 GOLDEN = np.uint32(0x9E3779B9)
 """2^32 divided by the golden ratio: its multiples modulo 2^32 are spread as evenly as possible."""

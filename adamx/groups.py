@@ -1,0 +1,206 @@
+"""Groups: settings of some leaves, chosen by their paths, that change numbers and formats but not the state's tree."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+
+from . import _leaves
+from ._annotations import DecayRate, Fixed, Interval, ScalarOrSchedule
+from ._layout import Layout
+from ._names import validate_choice
+from ._rule import Modifier, Rule, hyperparameters, validate_value
+from ._weights import ROUNDINGS, Rounding, Weights
+from .moments import MomentFormats
+
+Match: TypeAlias = str | Callable[[str, Any], bool]
+"""A regular expression searched in a leaf's path, such as "decoder/layers_0/kernel"; or a function of path and leaf."""
+
+
+class Group:
+    """Settings of the leaves of an optimizer that `match`: what is given here takes the place of the optimizer's own.
+
+    An optimizer takes a sequence of them, `groups=[Group("norm|bias", weight_decay=0), Group("embed", frozen=True)]`. A
+    leaf belongs to the first that matches, and to none if none does. The state is the same tree as without groups, but
+    for frozen leaves, whose slots are `None`.
+
+    Args:
+        match: a regular expression, searched in the leaf's path: its keys, joined by "/"; or a function of the path and
+            the leaf.
+        learning_rate_scale: what the step size is multiplied with; a number or a schedule of the finished steps.
+        weight_decay_scale: the same of the weight decay.
+        moments: how slots are stored, see `adamx.scale_by`.
+        weights: how narrow parameters are rounded, see `adamx.optimizer`.
+        frozen: the leaves have no slots and are not moved; their gradients are not read and may be `None`.
+        **values: hyperparameters of the rule or `weight_decay`, by name: numbers, or schedules of the finished steps
+            (a decay rate: numbers).
+
+    Raises:
+        TypeError: a number that is none; a frozen group with other settings.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> params = {"dense": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}, "head": {"kernel": jnp.ones(2)}}
+    >>> groups = [adamx.Group("bias", weight_decay=0.0, b2=0.95), adamx.Group("^head", learning_rate_scale=0.1)]
+    >>> opt = adamx.adamw(0.1, weight_decay=1.0, groups=groups)
+    >>> new, state = opt.step(params, opt.init(params), params)
+    >>> new["dense"]["kernel"][0], new["dense"]["bias"][0], new["head"]["kernel"][0]
+    (Array(0.8, dtype=float32), Array(0.9, dtype=float32), Array(0.98, dtype=float32))
+    """
+
+    __slots__ = ("frozen", "match", "moments", "scales", "values", "weights")
+
+    def __init__(
+        self,
+        match: Match,
+        *,
+        learning_rate_scale: ScalarOrSchedule | None = None,
+        weight_decay_scale: ScalarOrSchedule | None = None,
+        moments: MomentFormats | None = None,
+        weights: Weights | None = None,
+        frozen: bool = False,
+        **values: ScalarOrSchedule,
+    ) -> None:
+        if not callable(match):
+            re.compile(match)
+        scales = {"learning_rate": learning_rate_scale, "weight_decay": weight_decay_scale}
+        self.match, self.moments, self.weights, self.frozen = match, moments, weights, frozen
+        self.scales = MappingProxyType({name: x for name, x in scales.items() if x is not None})
+        self.values = MappingProxyType(values)
+        if frozen and (self.scales or values or moments is not None or weights is not None):
+            raise TypeError(f"{self!r} is frozen: its leaves take no step that other settings would change")
+        for name, x in self.scales.items():
+            if not callable(x):
+                validate_value(f"{name}_scale", x, Interval(0.0, float("inf")))
+        if both := self.scales.keys() & values.keys():
+            raise TypeError(f"{self!r} gives {both.pop()} and its scale: give one of them")
+
+    def __repr__(self) -> str:
+        """`Group('bias')`."""
+        return f"Group({self.match if isinstance(self.match, str) else self.match.__qualname__!r})"
+
+
+Groups: TypeAlias = Sequence[Group]
+"""Groups in order of preference: a leaf belongs to the first that matches."""
+
+
+class Member(NamedTuple):
+    """What the leaves of one group are stepped with.
+
+    Attributes:
+        name: the group's pattern, or the name of its function; "" for the leaves of no group.
+        frozen: whether they are not stepped.
+        layout: the rule's slots, and how they store each.
+        weights: how narrow ones are rounded.
+        scales: factors of hyperparameters, by path in the rule.
+        values: hyperparameters of their own, by path in the rule.
+    """
+
+    name: str
+    frozen: bool
+    layout: Layout
+    weights: str
+    scales: Mapping[str, ScalarOrSchedule]
+    values: Mapping[str, ScalarOrSchedule]
+
+    @property
+    def rounding(self) -> Rounding | None:
+        """How narrow ones are rounded; `None` if the caller rounds them when applying updates."""
+        return ROUNDINGS[self.weights]
+
+    def own(self, rule: Rule[Any], values: Mapping[str, Any], finished: Any) -> dict[str, Any]:
+        """The hyperparameters that are not those of no group, after `finished` steps; `values` has scheduled ones."""
+        at = lambda x: x(finished) if callable(x) else x  # noqa: E731
+        found = {path: at(x) for path, x in self.values.items()}
+        if self.scales:
+            numbers = {h.path: values.get(h.path, h.value) for h in hyperparameters(rule)}
+            found |= {path: numbers[path] * at(scale) for path, scale in self.scales.items()}
+        return found
+
+
+def members(
+    rule: Rule[Any], groups: Groups, weights: str, layout: Callable[[MomentFormats | None], Layout]
+) -> tuple[Member, ...]:
+    """The member of each group, and last that of the leaves of no group.
+
+    Args:
+        rule: the rule of the whole step.
+        groups: in order of preference.
+        weights: the optimizer's own rounding mode.
+        layout: the layout for `moments`; `None` for the optimizer's own.
+
+    Raises:
+        TypeError: what should be a `Group` is none, or sets what the rule does not have.
+        ValueError: a number out of range, an unknown `weights` or `moments`.
+    """
+    found = []
+    for group in groups:
+        if not isinstance(group, Group):
+            raise TypeError(
+                f"groups = [... {group!r} ...] should be adamx.Groups, such as adamx.Group('bias', b2=0.95)"
+            )
+        values = {path: x for name, x in group.values.items() for path in _paths(rule, group, name)}
+        numbers = {h.path: h for h in hyperparameters(rule)}
+        for path, x in values.items():
+            name, interval = path.rpartition(".")[2], numbers[path].interval
+            if not callable(x):
+                validate_value(name, x, interval)
+            elif isinstance(interval, (DecayRate, Fixed)):
+                raise TypeError(f"{group!r}: {name} of a group is the same at all steps: give a number")
+        scales = {path: x for name, x in group.scales.items() for path in _paths(rule, group, name)}
+        if (rate := next((path for path in scales if path.endswith("learning_rate")), None)) is not None:
+            largest = rate.removesuffix("learning_rate") + "lr_max"
+            scales |= {largest: scales[rate]} if largest in numbers else {}
+        chosen = weights if group.weights is None else validate_choice("weights", group.weights, ROUNDINGS)
+        name = group.match if isinstance(group.match, str) else group.match.__qualname__
+        found.append(Member(name, group.frozen, layout(group.moments), chosen, scales, values))
+    return (*found, Member("", False, layout(None), weights, {}, {}))
+
+
+def assigned(groups: Groups, leaves: _leaves.Leaves) -> list[int]:
+    """The number of each leaf's group, in order; that of no group is the number of groups.
+
+    Raises:
+        ValueError: a group has no leaf; the message lists the paths that there are.
+    """
+    if not groups:
+        return [0] * len(leaves.arrays)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path in leaves.paths]
+    found = [
+        len(groups) if x is None else _first(groups, name, x) for name, x in zip(names, leaves.arrays, strict=True)
+    ]
+    for i, group in enumerate(groups):
+        if i not in found:
+            here = [name for name, x in zip(names, leaves.arrays, strict=True) if x is not None]
+            taken = any(matches(group, name, x) for name, x in zip(names, leaves.arrays, strict=True) if x is not None)
+            why = "all its leaves are of groups before it" if taken else "it matches none of the paths"
+            raise ValueError(
+                f"{group!r} has no leaf: {why}. The paths are {', '.join(here[:40])}{' ...' * (len(here) > 40)}"
+            )
+    return found
+
+
+def matches(group: Group, path: str, leaf: Any) -> bool:
+    """Whether the leaf at a path belongs to the group if it belongs to none before it."""
+    return bool(group.match(path, leaf)) if callable(group.match) else re.search(group.match, path) is not None
+
+
+def _first(groups: Groups, path: str, leaf: Any) -> int:
+    return next((i for i, group in enumerate(groups) if matches(group, path, leaf)), len(groups))
+
+
+def _paths(rule: Rule[Any], group: Group, name: str) -> list[str]:
+    """The paths in the rule of the hyperparameter of this name: of several, the innermost.
+
+    Raises:
+        TypeError: there is none.
+    """
+    known = [h.path for h in hyperparameters(rule)]
+    found = [path for path in known if path.rpartition(".")[2] == name]
+    if not found:
+        options = ", ".join(dict.fromkeys(path.rpartition(".")[2] for path in known))
+        while isinstance(rule, Modifier):
+            rule = rule.rule
+        raise TypeError(f"{group!r}: {type(rule).__name__} has no {name}; its hyperparameters are {options}")
+    return [max(found, key=lambda path: path.count("."))]

@@ -1,0 +1,72 @@
+"""An optimizer around another that keeps its `step`."""
+
+import dataclasses
+import inspect
+from typing import Any
+
+import optax
+
+from ._annotations import Params
+from ._engine import Engine
+from ._names import refuse_step_words
+from ._transform import Optimizer, engine_of
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Wrapper:
+    """An optimizer around another: the object whose methods are `init` and `update`, and `step`, of an `Optimizer`.
+
+    `step` names the keywords that it reads, and passes all others on to that of `opt`.
+
+    Attributes:
+        opt: what it wraps: an adamx optimizer, or any Optax transformation, which has no `step`.
+    """
+
+    opt: Any
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the optimizer that it wraps."""
+        return engine_of(self.opt)
+
+    def init(self, params: Params) -> Any:
+        """The state before the first step."""
+        raise NotImplementedError
+
+    def update(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
+        """The updates to add to the parameters, and the next state."""
+        raise NotImplementedError
+
+    def step(self, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:
+        """The next parameters and the next state."""
+        raise NotImplementedError
+
+    def optimizer(self) -> Any:
+        """The pair of both methods: an `Optimizer` if `opt` is one, else an Optax transformation.
+
+        Raises:
+            TypeError: `opt` is no transformation.
+        """
+        if not (callable(getattr(self.opt, "init", None)) and callable(getattr(self.opt, "update", None))):
+            raise TypeError(
+                f"{self.opt!r} is not a gradient transformation: give an optimizer, such as adamx.adam(1e-3)"
+            )
+        kind = Optimizer if isinstance(self.opt, Optimizer) else optax.GradientTransformationExtraArgs
+        return kind(self.init, self.update)
+
+
+def take_step(opt: Any, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:
+    """The new parameters and state, from `opt.step` if there is one, else from `update` and `optax.apply_updates`.
+
+    Raises:
+        TypeError: a keyword that is not read.
+    """
+    if isinstance(opt, Optimizer):
+        return opt.step(grads, state, params, **options)
+    refuse_step_words("a transformation without `step`", options)
+    try:
+        inspect.signature(opt.update).bind_partial(**options)  # `optax.MultiSteps` is not of a class that would say so
+    except TypeError as error:
+        raise TypeError(f"{', '.join(options)}: the transformation's update does not read it ({error})") from None
+    updates, state = opt.update(grads, state, params, **options)
+    return optax.apply_updates(params, updates), state
