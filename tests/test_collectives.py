@@ -165,6 +165,7 @@ def test_an_axis_name_that_cannot_be_meant_is_refused():
         jax.eval_shape(jax.shard_map(update, mesh=mesh, in_specs=(specs,), out_specs=specs), drawn(1))
 
 
+@pytest.mark.skipif(jax.__version_info__ < (0, 9), reason="JAX 0.8 fails to transpose the sum of parts")
 def test_clipping_by_a_norm_of_parts_has_derivatives():
     def loss(grads, params):
         params, _ = adamx.optimizer(adamx.SGD(), 1.0).step(

@@ -162,6 +162,7 @@ def test_explain_tells_bytes_and_collectives():
     assert adamx.explain(INT8, jax.eval_shape(lambda: {"w": jnp.zeros((64, 256))})).spread is None
 
 
+@pytest.mark.skipif(adamx.kernels.available()["pallas"] != "yes", reason="no Pallas")
 @pytest.mark.parametrize(
     ("platform", "mesh", "small", "large"),
     [("cuda", AUTO, "xla", "pallas"), ("tpu", AUTO, "xla", "xla"), ("tpu", EXPLICIT, "pallas", "pallas")],
