@@ -59,7 +59,8 @@ class Engine:
         kernel: the backend of `Optimizer.step`.
         groups: settings of some leaves.
         members: what the leaves of each group are stepped with, and last those of no group.
-        part: where the array at a path, of a shape, lies in its leaf, inside `jax.shard_map`; `None` if unknown.
+        part: where an array at a path, which has these stored slots, lies in its leaf inside `jax.shard_map`; `None` if
+            unknown.
     """
 
     rule: Rule[Any]
@@ -70,7 +71,7 @@ class Engine:
     kernel: str
     groups: tuple[groups.Group, ...]
     members: tuple[groups.Member, ...]
-    part: Callable[[_leaves.Path, tuple[int, ...]], Part] | None = None
+    part: Callable[[_leaves.Path, Array, Sequence[Any]], Part] | None = None
 
     @property
     def rounding(self) -> Rounding | None:
@@ -192,7 +193,7 @@ class Engine:
                 own = member.own(self.rule, values, state.count)
                 current = with_values(self.rule, values, products, count, own)
                 shared[id(member)] = SharedInputs(current, count, scale, (names, False))
-            steps.append(Step(leaf, member.layout, shared[id(member)], self.noise(path, count, g)))
+            steps.append(Step(leaf, member.layout, shared[id(member)], self.noise(path, count, g, row)))
         total = _total(kernels.measures(steps)) if self.rule.measures else None
         return PreparedStep(steps, total, parameters, rows, kept, State(count, state.slots, products, state.residuals))
 
@@ -243,9 +244,9 @@ class Engine:
                     "does: make it with `init(params)` of these parameters, or with `adamx.from_master`"
                 )
 
-    def noise(self, path: _leaves.Path, count: Array, x: Array | None = None) -> Noise:
+    def noise(self, path: _leaves.Path, count: Array, x: Array | None = None, stored: Sequence[Any] = ()) -> Noise:
         """The random bits in step `count` of the array `x` at `path`, which may be a part of a leaf."""
-        part = None if self.part is None or x is None else self.part(path, jnp.shape(x))
+        part = None if self.part is None or x is None else self.part(path, x, stored)
         return noise(self.seed, _leaves.show("", path), count)._replace(part=part)
 
 

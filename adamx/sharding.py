@@ -7,7 +7,8 @@ array of the state which axes of its leaf are left in it. Which leaf that is, it
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -19,7 +20,7 @@ from ._math import dtype_of
 from ._transform import Optimizer, engine_of, owner_of
 from ._variables import is_variable
 from .cuts import Cuts, Weight, axis_names, weights_of
-from .kernels.manual import size
+from .kernels.manual import names_of, size, varying
 from .moments import group_of, is_code, shared_groups
 
 MemoryKind: TypeAlias = str | Callable[[str], str | None] | None
@@ -234,7 +235,9 @@ def in_shard_map(opt: Optimizer, specs: Any) -> Optimizer:
 
     Raises:
         TypeError: `opt` is not an adamx optimizer, or is one that wraps another.
-        ValueError: a leaf without a spec, or outside of `jax.shard_map`; its `init`: make the state outside.
+        ValueError: a leaf without a spec; a spec of more axes than the leaf, or by which devices would share groups of
+            a coded slot, or other than the leaf is cut, as far as `jax.shard_map` knows (`check_vma`); outside of
+            `jax.shard_map`; its `init`: make the state outside.
 
     >>> import adamx, jax, jax.numpy as jnp
     >>> from jax.sharding import AxisType, PartitionSpec as P
@@ -248,18 +251,27 @@ def in_shard_map(opt: Optimizer, specs: Any) -> Optimizer:
     """
     pairs = jax.tree_util.tree_flatten_with_path(specs, is_leaf=lambda x: isinstance(x, PartitionSpec))[0]
 
-    def part(path: _leaves.Path, shape: tuple[int, ...]) -> Any:
-        spec = next((spec for top, spec in pairs if path[: len(top)] == top), None)
+    def part(path: _leaves.Path, x: Any, stored: Sequence[Any]) -> Any:
+        spec, where = next((spec for top, spec in pairs if path[: len(top)] == top), None), _leaves.show("params", path)
         if spec is None:
-            raise ValueError(
-                f"specs has none for {_leaves.show('params', path)}: give the `in_specs` of the parameters"
-            )
+            raise ValueError(f"specs has none for {where}: give the `in_specs` of the parameters")
         try:
-            return kernels.part_here(spec, shape)
+            found = kernels.part_here(spec, x.shape)
+            parts = [math.prod(map(jax.lax.axis_size, names_of(entry))) for entry in spec]
         except NameError:
             raise ValueError(
                 f"{spec} names an axis of no enclosing jax.shard_map: adamx.in_shard_map is for there"
             ) from None
+        named, cut = {name for entry in spec for name in names_of(entry)}, varying([x])
+        known = cut or any(varying([jax.lax.axis_index(name)]) for name in named)
+        if len(spec) > x.ndim or (known and cut != named):
+            along = f"cut along {', '.join(sorted(cut)) or 'nothing'}" if known else f"of {x.ndim} axes"
+            raise ValueError(f"{spec} is the spec of {where}, which is {along}: give the `in_specs` of the parameters")
+        if len(spec) == x.ndim > 0:
+            shared = (shared_groups(group_of(code), x.shape[-1] * parts[-1], parts[-1]) for code in stored)
+            if (wrong := next(filter(None, shared), None)) is not None:
+                raise ValueError(f"a slot of {where} {wrong}")
+        return found
 
     def init(params: Params) -> Any:
         del params

@@ -111,6 +111,27 @@ def test_inside_shard_map_the_bits_are_those_of_one_device(kernel):
         adamx.in_shard_map(adamx.monitor(opt), spec)
 
 
+@pytest.mark.parametrize(
+    ("shape", "spec", "told", "check_vma", "error"),
+    [
+        ((64, 400), P(None, "x"), P(None, "x"), False, r"a slot of params\['w'\] is stored in groups of 128 .* have 200"),
+        ((64, 256), P("x"), P("x", None, None), False, r"spec of params\['w'\], which is of 2 axes"),
+        ((64, 256), P("x"), P(), True, r"spec of params\['w'\], which is cut along x: give the `in_specs`"),
+        ((64, 256), P("x"), P("y"), True, r"spec of params\['w'\], which is cut along x"),
+        ((64, 256), P(), P("x"), True, r"spec of params\['w'\], which is cut along nothing"),
+    ],
+)
+def test_inside_shard_map_what_leaves_are_not_cut_by_is_refused(shape, spec, told, check_vma, error):
+    opt, mesh = adamx.adam(1e-2, moments="int8"), mesh_of(AxisType.Auto)
+    params = {"w": jax.ShapeDtypeStruct(shape, jnp.float32)}
+    state = jax.eval_shape(opt.init, params)
+    specs = jax.tree.map(lambda x: spec if x.ndim else P(), state)
+    step = adamx.in_shard_map(opt, told).step
+    parts = {"in_specs": (spec, specs, spec), "out_specs": (spec, specs), "check_vma": check_vma}
+    with pytest.raises(ValueError, match=error):
+        jax.eval_shape(jax.shard_map(step, mesh=mesh, **parts), params, state, params)
+
+
 def test_a_part_draws_the_bits_of_its_elements():
     noise, shape = Noise(np.uint32(7), jnp.int32(3)), (6, 4, 10)
     whole = noise.uniform(shape)
