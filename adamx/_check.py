@@ -24,7 +24,7 @@ def validate_state(state: Any, layout: Layout, varying: set[str], rule: Any) -> 
     """Raise unless count, slots and products of the `varying` decay rates are those of this optimizer."""
     if not all(hasattr(state, name) for name in ("count", "slots", "log_products", "residuals")):
         raise TypeError(f"{type(state).__name__} is not a state from `init(params)`: call update(grads, state, params)")
-    validate_count(state.count)
+    _check_count(state.count)
     validate_slots(state, layout, rule)
     if set(state.log_products or ()) != varying:
         raise ValueError(
@@ -47,8 +47,7 @@ def validate_slots(state: Any, layout: Layout, rule: Any) -> None:
         ) from None
 
 
-def validate_count(count: Any) -> None:
-    """Raise unless it is a number of finished steps."""
+def _check_count(count: Any) -> None:
     whole = isinstance(count, int) or jnp.issubdtype(getattr(count, "dtype", bool), jnp.integer)
     if not whole or isinstance(count, bool) or jnp.shape(count) != ():
         found = _form(count) if hasattr(count, "dtype") else repr(count)

@@ -59,8 +59,7 @@ class Engine:
         kernel: the backend of `Optimizer.step`.
         groups: settings of some leaves.
         members: what the leaves of each group are stepped with, and last those of no group.
-        part: where an array at a path, which has these stored slots, lies in its leaf inside `jax.shard_map`; `None` if
-            unknown.
+        part: where an array lies in its leaf inside `jax.shard_map`, by path and stored slots; `None` if unknown.
     """
 
     rule: Rule[Any]

@@ -140,9 +140,7 @@ def placement(opt: Any, params: Params, shardings: Any, zero: str | None) -> Pla
     explicit = AxisType.Explicit in mesh.axis_types
 
     def follows(part: Part) -> bool:
-        return not explicit or (
-            part.owner is not None and len({*part.axes} - {None}) == len(weights[part.owner].shape)
-        )
+        return not explicit or (part.owner is not None and len({*part.axes} - {None}) == len(weights[part.owner].shape))
 
     def allows(i: int, axis: int) -> bool:
         n, own = weights[i].shape[axis], weights[i].cuts[axis]
@@ -282,5 +280,7 @@ def in_shard_map(opt: Optimizer, specs: Any) -> Optimizer:
 
     engine = engine_of(opt)
     if (owner := owner_of(opt)) is not engine:
-        raise TypeError(f"{type(owner).__name__} wraps an optimizer: put it around adamx.in_shard_map(optimizer, specs)")
+        raise TypeError(
+            f"{type(owner).__name__} wraps an optimizer: put it around adamx.in_shard_map(optimizer, specs)"
+        )
     return Optimizer(init, dataclasses.replace(engine, part=part).update)

@@ -114,7 +114,7 @@ def test_inside_shard_map_the_bits_are_those_of_one_device(kernel):
 @pytest.mark.parametrize(
     ("shape", "spec", "told", "check_vma", "error"),
     [
-        ((64, 400), P(None, "x"), P(None, "x"), False, r"a slot of params\['w'\] is stored in groups of 128 .* have 200"),
+        ((64, 400), P(None, "x"), P(None, "x"), False, r"a slot of params\['w'\] is .*in groups of 128 .* 200 each"),
         ((64, 256), P("x"), P("x", None, None), False, r"spec of params\['w'\], which is of 2 axes"),
         ((64, 256), P("x"), P(), True, r"spec of params\['w'\], which is cut along x: give the `in_specs`"),
         ((64, 256), P("x"), P("y"), True, r"spec of params\['w'\], which is cut along x"),

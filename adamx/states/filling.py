@@ -9,7 +9,6 @@ import numpy as np
 
 from .. import _leaves
 from .._annotations import Array
-from .._check import validate_count
 from .._layout import encoded, wide_dtype
 from .._math import dtype_of
 from .._rule import Modifier
@@ -72,9 +71,8 @@ def spread(leaves: _leaves.Leaves, tree: Any, at: str) -> list[Found]:
 def filled(place: Place, kept: list[Kept | None], found: Sequence[Sequence[Found | None]], count: Any) -> State:
     """The state of `place` with these arrays in its slots, each in its format."""
     engine, layout = place.engine, place.engine.layout
-    validate_count(count)
     leaves = _leaves.flatten(place.params, "params")
-    likes, residuals = engine.rows(leaves, place.like)
+    likes, residuals = engine.rows(leaves, place.like._replace(count=count))
     rows, count = [], jnp.asarray(count, place.like.count.dtype)
     for j, (path, p, like) in enumerate(zip(leaves.paths, leaves.arrays, likes, strict=True)):
         row: list[Any] = [None] * len(like)

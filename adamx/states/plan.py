@@ -163,7 +163,7 @@ def explain(
                     jnp.size(leaf.g),
                     choice.why,
                     kernels.order_matters(choice.backend, step, platform),
-                    *found.get(_leaves.show("params", leaf.path), ()),
+                    *found.get(_leaves.show("params", leaf.path), (0, "")),
                 )
             )
 
