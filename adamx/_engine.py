@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Sequence
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +23,7 @@ from ._weights import ROUNDINGS, Rounding, is_narrow
 from .moments.noise import Noise, Part, noise
 from .schedules import first_values, reading
 
-listeners: list[list[tuple["Engine", State]]] = []
+listeners: ContextVar[tuple[list[tuple["Engine", State]], ...]] = ContextVar("listeners", default=())
 """Each is told by every `init` whose state it made, for who calls the `init` of what wraps an optimizer."""
 
 
@@ -59,7 +60,7 @@ class Engine:
         kernel: the backend of `Optimizer.step`.
         groups: settings of some leaves.
         members: what the leaves of each group are stepped with, and last those of no group.
-        part: where the array at a path, of a shape, lies in its leaf, inside `jax.shard_map`; `None` if unknown.
+        part: where an array lies in its leaf inside `jax.shard_map`, by path and stored slots; `None` if unknown.
     """
 
     rule: Rule[Any]
@@ -70,7 +71,7 @@ class Engine:
     kernel: str
     groups: tuple[groups.Group, ...]
     members: tuple[groups.Member, ...]
-    part: Callable[[_leaves.Path, tuple[int, ...]], Part] | None = None
+    part: Callable[[_leaves.Path, Array, Sequence[Any]], Part] | None = None
 
     @property
     def rounding(self) -> Rounding | None:
@@ -104,7 +105,7 @@ class Engine:
         residuals = leaves.rebuild(kept) if any(r is not None for r in kept) else ()
         start = State(count, self.slots(leaves, rows), products, residuals, first_values(self.schedules))
         state = kernels.beside(leaves.arrays, start)
-        for heard in listeners:
+        for heard in listeners.get():
             heard.append((self, state))
         return state
 
@@ -199,7 +200,7 @@ class Engine:
             if (kind := (id(member), leaf_kind(leaf))) not in checked:
                 validate_leaf(leaf, member.layout)
                 checked.add(kind)
-            steps.append(Step(leaf, member.layout, shared[id(member)], self.noise(path, count, g)))
+            steps.append(Step(leaf, member.layout, shared[id(member)], self.noise(path, count, g, row)))
         total = _total(kernels.measures(steps)) if self.rule.measures else None
         return PreparedStep(steps, total, parameters, rows, kept, state._replace(count=count, log_products=products))
 
@@ -250,9 +251,9 @@ class Engine:
                     "does: make it with `init(params)` of these parameters, or with `adamx.from_master`"
                 )
 
-    def noise(self, path: _leaves.Path, count: Array, x: Array | None = None) -> Noise:
+    def noise(self, path: _leaves.Path, count: Array, x: Array | None = None, stored: Sequence[Any] = ()) -> Noise:
         """The random bits in step `count` of the array `x` at `path`, which may be a part of a leaf."""
-        part = None if self.part is None or x is None else self.part(path, jnp.shape(x))
+        part = None if self.part is None or x is None else self.part(path, x, stored)
         return noise(self.seed, _leaves.show("", path), count)._replace(part=part)
 
 

@@ -20,9 +20,11 @@ class Wrapper:
 
     Attributes:
         opt: what it wraps: an adamx optimizer, or any Optax transformation, which has no `step`.
+        exchanges: what devices exchange for it in a step, beside the all-reduces that `opt` needs; "" if nothing.
     """
 
     opt: Any
+    exchanges = ""
 
     @property
     def engine(self) -> Engine:

@@ -129,6 +129,7 @@ class Monitor(Wrapper):
     groups: Groups
     every: int
     learning_rate: ScalarOrSchedule | None
+    exchanges = "an all-reduce of what the monitor sums up"
 
     @property
     def engine(self) -> Engine | None:

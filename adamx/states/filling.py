@@ -73,7 +73,7 @@ def filled(place: Place, kept: list[Kept | None], found: Sequence[Sequence[Found
     """The state of `place` with these arrays in its slots, each in its format."""
     engine, layout = place.engine, place.engine.layout
     leaves = _leaves.flatten(place.params, "params")
-    likes, residuals = engine.rows(leaves, place.like)
+    likes, residuals = engine.rows(leaves, place.like._replace(count=count))
     rows, count = [], jnp.asarray(count, place.like.count.dtype)
     for j, (path, p, like) in enumerate(zip(leaves.paths, leaves.arrays, likes, strict=True)):
         row: list[Any] = [None] * len(like)
