@@ -226,7 +226,7 @@ def _moves(inner: Any) -> Array:
     """How many moves are finished."""
     if not (states := states_in(inner)):
         raise TypeError(
-            "a schedule in `every`, and the dither of a bfloat16 buffer, count moves by the state of an adamx optimizer; "
+            "a schedule in `every`, and a bfloat16 buffer's dither, count moves by the state of an adamx optimizer; "
             f"{type(inner).__name__} has none: give a number and dtype=jnp.float32"
         )
     return jnp.asarray(states[0].count)
