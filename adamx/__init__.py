@@ -93,6 +93,7 @@ from .trajectories.averaging import averaged_params as averaged_params
 from .trajectories.averaging import averaging as averaging
 from .trajectories.lookahead import Lookahead as Lookahead
 from .trajectories.lookahead import lookahead as lookahead
+from .backward import step_in_backward as step_in_backward
 from .wrappers.accumulate import accumulate as accumulate
 
 if _collects:
