@@ -1,8 +1,8 @@
 """The step of each leaf as soon as its gradient is there, for those who cannot hold all gradients at once.
 
 The derivative of the loss is traced, and computed operation by operation. After the one that completes a gradient, its
-leaf is stepped, and what is left to compute waits for that. Without the wait XLA's schedulers on GPUs and TPUs put steps
-off: a step seems to need three new arrays and to free one, as they do not know that it writes over the old ones.
+leaf is stepped, and what is left to compute waits for that. Without the wait XLA's schedulers for GPUs and TPUs put
+steps off: one seems to need three new arrays and to free one, as they do not know that it writes over the old ones.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def step_in_backward(opt: Any, loss_fn: Callable[..., Any], *, has_aux: bool = F
 
     Raises:
         TypeError: `opt` is no adamx optimizer, or wraps one; a jitted `loss_fn`; a keyword that is not read.
-        ValueError: its rule measures all leaves.
+        ValueError: its rule measures all leaves; inside of `jax.shard_map`.
 
     >>> import adamx, jax, jax.numpy as jnp
     >>> opt = adamx.adam(0.5)
@@ -61,12 +61,16 @@ def step_in_backward(opt: Any, loss_fn: Callable[..., Any], *, has_aux: bool = F
     if engine.rule.measures:
         raise ValueError("the rule measures the gradients of all leaves before it steps any: take `opt.step` for it")
     if hasattr(loss_fn, "lower"):
-        raise TypeError("loss_fn is jitted, so that its gradients come all at once: give the function, and jit the step")
+        raise TypeError(
+            "loss_fn is jitted, so that its gradients come all at once: give the function, and jit the step"
+        )
 
     def step(params: Params, state: Any, *args: Any, **options: Any) -> Any:
         if "clip_norm" in options:
             raise TypeError("clip_norm needs the norm of all gradients before the first step: take `opt.step` for it")
         refuse_unknown("step_in_backward", options, ("learning_rate", "grad_scale"))
+        if jax.sharding.get_abstract_mesh().manual_axes:
+            raise ValueError("inside of jax.shard_map take `opt.step`, or spread the arrays under plain jax.jit")
         validate_state(state, engine.layout, engine.varying, engine.rule)
         derivative = jax.value_and_grad(loss_fn, has_aux=has_aux)
         traced, (result, grads) = jax.make_jaxpr(derivative, return_shape=True)(params, *args)

@@ -198,8 +198,8 @@ class Accumulate(Wrapper):
         new = jnp.where(first, 0, jnp.asarray(old, wide)) + g
         if old.dtype != jnp.bfloat16:
             return new.astype(old.dtype)
-        number = _moves(state.inner) * 2**16 + state.position
-        bits = noise(self.seed, _leaves.show("sums", path), number)
+        # Each position draws from a sequence of its own: the next number of one would tell how the sum was rounded.
+        bits = noise(self.seed + state.position, _leaves.show("sums", path), _moves(state.inner))
         part = getattr(self._engine, "part", None)
         return form.encode(new, None, bits if part is None else bits._replace(part=part(path, g.shape)), ())
 
