@@ -85,6 +85,8 @@ from .trajectories.prodigy import Prodigy as Prodigy, prodigy as prodigy
 from .trajectories.dadapt_adam import DAdaptAdam as DAdaptAdam, dadapt_adamw as dadapt_adamw
 
 # isort: on
+from .backward import step_in_backward as step_in_backward
+
 # Last, as it enters rules into the registry of the C++ backend.
 from .kernels.cpu import programs as _programs  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from .modifiers.clipped import ClippedByRMS as ClippedByRMS
@@ -96,6 +98,7 @@ from .trajectories.averaging import averaged_params as averaged_params
 from .trajectories.averaging import averaging as averaging
 from .trajectories.lookahead import Lookahead as Lookahead
 from .trajectories.lookahead import lookahead as lookahead
+from .wrappers.accumulate import accumulate as accumulate
 
 if _collects:
     gc.enable()

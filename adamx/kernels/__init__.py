@@ -32,6 +32,7 @@ from .operands import Applied, pack, unpack
 from .partitioned import MIN_SIZE, apply_by_parts, apply_on_mesh, explicit_mesh
 from .partitioned import part_here as part_here
 from .placement import beside as beside
+from .placement import cut_as as cut_as
 from .placement import keeping_types
 from .placement import refuse_shared_groups as refuse_shared_groups
 from .sums import Reference, summed
