@@ -140,8 +140,8 @@ class Engine:
         leaves, names = _leaves.flatten(grads, "grads"), kernels.named_axes(axis_name)
         given = leaves.arrays
         if any(member.frozen for member in self.members):
-            settings = self.settings(leaves._replace(arrays=_leaves.match(leaves, params, "params")))
-            given = [None if member.frozen else g for g, (member, _) in zip(given, settings, strict=True)]
+            like = leaves._replace(arrays=_leaves.match(leaves, params, "params"))
+            given = [None if frozen else g for g, frozen in zip(given, self.frozen(like), strict=True)]
         scale = kernels.gradient_factor(given, clip_norm, grad_scale, names, grad_norm)
         work = self.prepare(leaves, state, params, scale, learning_rate, names)
         done = kernels.apply(self.kernel, work.steps, work.total)
@@ -202,6 +202,10 @@ class Engine:
         if self.decay_mask is not None:
             decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays))
         return list(zip(members, decays, strict=True))
+
+    def frozen(self, leaves: _leaves.Leaves) -> list[bool]:
+        """Which leaves are not moved and their gradients not read; `leaves` are the parameters or like them."""
+        return [member.frozen for member, _ in self.settings(leaves)]
 
     def _finish(
         self, leaves: _leaves.Leaves, work: PreparedStep, done: list[Any], still: list[Any]

@@ -22,6 +22,7 @@ from .backend import SQUARE as SQUARE
 from .backend import UPDATE as UPDATE
 from .backend import Backend
 from .backend import Summed as Summed
+from .clip import global_norm as global_norm
 from .clip import gradient_factor as gradient_factor
 from .lowering import Branch, Branches, by_platform
 from .manual import named_axes as named_axes
