@@ -131,20 +131,21 @@ class Engine:
         grad_scale: Scalar | None = None,
         grad_norm: Scalar | None = None,
         axis_name: AxisName = None,
+        ok: Array | None = None,
         **unread: Any,
     ) -> tuple[Params, Any]:
-        """The next parameters and the next state."""
+        """The next parameters and the next state, of which what is in host memory is as before if `ok` is false."""
         refuse_unknown("step", unread, (*STEP_WORDS, "learning_rate", "axis_name"))
         if params is None:
             raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")
         leaves, names = _leaves.flatten(grads, "grads"), kernels.named_axes(axis_name)
         given = leaves.arrays
         if any(member.frozen for member in self.members):
-            like = leaves._replace(arrays=_leaves.match(leaves, params, "params"))
-            given = [None if frozen else g for g, frozen in zip(given, self.frozen(like), strict=True)]
+            settings = self.settings(leaves._replace(arrays=_leaves.match(leaves, params, "params")))
+            given = [None if member.frozen else g for g, (member, _) in zip(given, settings, strict=True)]
         scale = kernels.gradient_factor(given, clip_norm, grad_scale, names, grad_norm)
         work = self.prepare(leaves, state, params, scale, learning_rate, names)
-        done = kernels.apply(self.kernel, work.steps, work.total)
+        done = kernels.apply(self.kernel, work.steps, work.total, ok=ok)
         return self._finish(leaves, work, done, work.parameters)
 
     def prepare(
@@ -202,10 +203,6 @@ class Engine:
         if self.decay_mask is not None:
             decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays))
         return list(zip(members, decays, strict=True))
-
-    def frozen(self, leaves: _leaves.Leaves) -> list[bool]:
-        """Which leaves are not moved and their gradients not read; `leaves` are the parameters or like them."""
-        return [member.frozen for member, _ in self.settings(leaves)]
 
     def _finish(
         self, leaves: _leaves.Leaves, work: PreparedStep, done: list[Any], still: list[Any]

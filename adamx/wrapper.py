@@ -33,7 +33,9 @@ class Wrapper:
     def frozen(self, leaves: Leaves) -> list[bool]:
         """Which leaves are not moved and their gradients not read; `leaves` are the parameters or like them."""
         owner = owner_of(self.opt)
-        return owner.frozen(leaves) if isinstance(owner, (Engine, Wrapper)) else [False] * len(leaves.arrays)
+        if isinstance(owner, Engine):
+            return [member.frozen for member, _ in owner.settings(leaves)]
+        return owner.frozen(leaves) if isinstance(owner, Wrapper) else [False] * len(leaves.arrays)
 
     def init(self, params: Params) -> Any:
         """The state before the first step."""

@@ -1,7 +1,7 @@
 """Steps whose gradients or loss are not finite or stand out are skipped."""
 
 import dataclasses
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,8 @@ from .._annotations import Above, Array, Params, Scalar
 from .._math import varying
 from .._names import refuse_step_words
 from .._rule import validate_value
-from .._transform import Optimizer
 from ..wrapper import Wrapper
-from .when import when
+from .offloaded import step_if
 
 REASONS = ("", "gradients not finite", "loss not finite", "norm stands out", "loss stands out")
 """Why a step is skipped, by the code in the state; if for several reasons, the first of these."""
@@ -45,23 +44,6 @@ class GuardState(NamedTuple):
     in_a_row: Array
     too_many: Array
     reason: Array
-
-
-@overload
-def guard(
-    opt: Optimizer,
-    *,
-    window: int | None = 128,
-    sigmas: float = 6.0,
-    warm_up: int | None = None,
-    max_in_a_row: int = 10,
-) -> Optimizer: ...
-
-
-@overload
-def guard(
-    opt: Any, *, window: int | None = 128, sigmas: float = 6.0, warm_up: int | None = None, max_in_a_row: int = 10
-) -> optax.GradientTransformationExtraArgs: ...
 
 
 def guard(
@@ -150,7 +132,7 @@ class Guard(Wrapper):
 
         like, _ = jax.eval_shape(taken, (updates, state.inner), updates)
         still = jax.tree.map(lambda g, x: jnp.zeros_like(g, x.dtype), updates, like)
-        new, own = when(after.in_a_row == 0, taken, (still, state.inner), updates)
+        new, own = step_if(after.in_a_row == 0, taken, (still, state.inner), updates)
         return new, after._replace(inner=own)
 
     def step(
@@ -168,10 +150,10 @@ class Guard(Wrapper):
         if "clip_norm" in options:
             options["grad_norm"] = norm
 
-        def taken(now: tuple[Params, Any], grads: Params) -> tuple[Params, Any]:
-            return self.opt.step(grads, now[1], now[0], **options)
+        def taken(now: tuple[Params, Any], grads: Params, **ok: Array) -> tuple[Params, Any]:
+            return self.opt.step(grads, now[1], now[0], **options, **ok)
 
-        params, inner = when(after.in_a_row == 0, taken, (params, state.inner), grads)
+        params, inner = step_if(after.in_a_row == 0, taken, (params, state.inner), grads, chooses=True)
         return params, after._replace(inner=inner)
 
     def _judged(
@@ -193,7 +175,11 @@ class Guard(Wrapper):
             like = leaves if params is None else leaves._replace(arrays=_leaves.match(leaves, params, "params"))
             read = [None if frozen else g for g, frozen in zip(leaves.arrays, self.frozen(like), strict=True)]
             norm = kernels.global_norm(read, kernels.named_axes(options.get("axis_name")))
-        watched = jnp.asarray(norm), jnp.asarray(options.get("grad_scale", 1.0)), jnp.asarray(0.0 if loss is None else loss)
+        watched = (
+            jnp.asarray(norm),
+            jnp.asarray(options.get("grad_scale", 1.0)),
+            jnp.asarray(0.0 if loss is None else loss),
+        )
         size, scale, level = jax.lax.stop_gradient(watched)
         if over := varying([size, scale, level]):
             raise ValueError(
