@@ -82,6 +82,8 @@ from .trajectories.prodigy import Prodigy as Prodigy, prodigy as prodigy
 from .trajectories.dadapt_adam import DAdaptAdam as DAdaptAdam, dadapt_adamw as dadapt_adamw
 
 # isort: on
+from .backward import step_in_backward as step_in_backward
+
 # Last, as it enters rules into the registry of the C++ backend.
 from .kernels.cpu import programs as _programs  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from .modifiers.clipped import ClippedByRMS as ClippedByRMS
