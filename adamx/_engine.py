@@ -13,7 +13,7 @@ from . import _leaves, groups, kernels
 from ._annotations import Array, AxisName, Params, Scalar
 from ._check import leaf_kind, validate_leaf, validate_state
 from ._layout import Layout, wide_dtype
-from ._leaf import Leaf, SharedInputs, Step
+from ._leaf import Leaf, SharedInputs, Step, StepResult
 from ._names import STEP_WORDS, refuse_step_words, refuse_unknown
 from ._rule import Rule, hyperparameters
 from ._state import LogProduct, State, rate_path, scheduled, with_values
@@ -131,9 +131,10 @@ class Engine:
         grad_scale: Scalar | None = None,
         grad_norm: Scalar | None = None,
         axis_name: AxisName = None,
+        take: Callable[..., list[StepResult | None]] = kernels.apply,
         **unread: Any,
     ) -> tuple[Params, Any]:
-        """The next parameters and the next state."""
+        """The next parameters and the next state; `take` is what takes the prepared steps."""
         refuse_unknown("step", unread, (*STEP_WORDS, "learning_rate", "axis_name"))
         if params is None:
             raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")
@@ -144,7 +145,7 @@ class Engine:
             given = [None if member.frozen else g for g, (member, _) in zip(given, settings, strict=True)]
         scale = kernels.gradient_factor(given, clip_norm, grad_scale, names, grad_norm)
         work = self.prepare(leaves, state, params, scale, learning_rate, names)
-        done = kernels.apply(self.kernel, work.steps, work.total)
+        done = take(self.kernel, work.steps, work.total)
         return self._finish(leaves, work, done, work.parameters)
 
     def prepare(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, Params, ScalarOrSchedule
 from .._math import bias_correction
-from .._rule import Rule, Slot, StepContext, static
+from .._rule import Modifier, Rule, Slot, StepContext, static
 from .._transform import Optimizer, scale_by
 
 
@@ -15,6 +15,63 @@ class Iterates(NamedTuple):
     """The slot of an average of the iterates."""
 
     average: Any
+
+
+class Lags(NamedTuple):
+    """The slot of an average of the iterates, kept as its difference to the weights: how far it lags behind them."""
+
+    lag: Any
+
+
+class Trailed(NamedTuple):
+    """The slots of a rule and, for each average of the weights that it moves, `Iterates` or `Lags`."""
+
+    rule: Any
+    averages: tuple[Any, ...]
+
+
+class Trail(Modifier):
+    r"""A rule whose steps averages of the weights follow: $\bar\theta \leftarrow \bar\theta + s(\theta - \bar\theta)$.
+
+    The rule's direction is the whole change of a weight, and it changes nothing in it. An average is kept as it is, or
+    as its difference to the weights, $d = \bar\theta - \theta$, for a change $\Delta$: $d \leftarrow (1-s)(d - \Delta)$.
+
+    Attributes:
+        rule: the rule.
+        shares: the share $s$ of this step's weights in each average.
+        lags: whether averages are kept as differences.
+    """
+
+    shares: tuple[Any, ...] = ()
+    lags: bool = static(default=False)
+    elementwise = property(lambda self: self.rule.elementwise)
+
+    @property
+    def slots(self) -> Trailed:
+        """Those of the rule, and one for each average."""
+        kept = Lags(Slot(trails=True)) if self.lags else Iterates(Slot(init=jnp.array, trails=True))
+        return Trailed(self.rule.slots, (kept,) * len(self.shares))
+
+    @property
+    def measures(self) -> bool:
+        """Whether the rule does."""
+        return self.rule.measures
+
+    def measure(self, g: Array, s: Any, at: StepContext) -> Any:
+        return self.rule.measure(g, s.rule, at)
+
+    def step(self, g: Array, s: Trailed, at: StepContext) -> tuple[Array, Trailed]:
+        change, own = self.rule.step(g, s.rule, at)
+        new = at.params_after(change)
+
+        def follow(kept: Any, share: Array) -> Any:
+            if self.lags:
+                ahead = kept.lag - (new - at.p)
+                return Lags(ahead - share * ahead)
+            near = new + (1 - share) * (kept.average - new)  # all of a large average is forgotten by a share of 1
+            return Iterates(jnp.where(share < 0.5, kept.average + share * (new - kept.average), near))
+
+        return change, Trailed(own, tuple(map(follow, s.averages, self.shares)))
 
 
 class ExponentialAverage(Rule[Iterates]):
@@ -38,12 +95,14 @@ class ExponentialAverage(Rule[Iterates]):
     elementwise = True
     slots = Iterates(average=Slot(init=jnp.array))
 
-    def step(self, g: Array, s: Iterates, at: StepContext) -> tuple[Array, Iterates]:
+    def share(self, t: Array) -> Array:
+        """The share of step t, from 1, in the average after it."""
         if self.debias:
-            share = (1 - self.decay) / bias_correction(self.decay, at.t)
-        else:
-            share = jnp.where(at.t == 1, 1, 1 - self.decay)
-        return g, Iterates(s.average + share * (at.params_after(g) - s.average))
+            return (1 - self.decay) / bias_correction(self.decay, t)
+        return jnp.where(t == 1, 1, 1 - self.decay)
+
+    def step(self, g: Array, s: Iterates, at: StepContext) -> tuple[Array, Iterates]:
+        return g, Iterates(s.average + self.share(at.t) * (at.params_after(g) - s.average))
 
 
 class PolyakAverage(Rule[Iterates]):
