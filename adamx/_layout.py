@@ -67,9 +67,9 @@ class Layout(NamedTuple):
         return None if given is None else jax.dtypes.canonicalize_dtype(given)
 
     @property
-    def weights_purpose(self) -> int:
-        """The purpose of the random bits of the weight: the number of slots that its step reads."""
-        return sum(not slot.trails for slot in self.slots)
+    def trails(self) -> int:
+        """How many of the slots follow the weights: the last ones."""
+        return sum(slot.trails for slot in self.slots)
 
     def start(self, p: Array, noise: Noise) -> list[Any]:
         """The initial stored slots for a leaf of the parameters."""

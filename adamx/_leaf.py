@@ -180,7 +180,7 @@ class Step:
 
     def _rounded(self, direction: Array) -> tuple[Array, Array | None]:
         """The rounded new weight, and its residual."""
-        rounding, noise = cast(Rounding, self.leaf.rounding), self.noise.to(self.layout.weights_purpose)
+        rounding, noise = cast(Rounding, self.leaf.rounding), self.noise.to(len(self.layout.slots) - self.layout.trails)
         old = jnp.asarray(self.leaf.p)
         master = (self.at.p + direction).astype(jnp.float32)
         new = rounding.weight(master, old.dtype, noise)
