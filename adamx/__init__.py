@@ -93,6 +93,8 @@ from .trajectories.averaging import averaged_params as averaged_params
 from .trajectories.averaging import averaging as averaging
 from .trajectories.lookahead import Lookahead as Lookahead
 from .trajectories.lookahead import lookahead as lookahead
+from .trajectories.posthoc import Snapshot as Snapshot
+from .trajectories.posthoc import posthoc_params as posthoc_params
 from .wrappers.averaged import averaged as averaged
 
 if _collects:

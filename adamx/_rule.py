@@ -40,8 +40,8 @@ class Slot:
 
     @property
     def like_weights(self) -> bool:
-        """Whether it starts as the parameters: an iterate rather than a moment, which is never coded."""
-        return self.init is jnp.array
+        """Whether it is an iterate, which the step reads: it starts as the parameters, and is never coded."""
+        return self.init is jnp.array and not self.trails
 
 
 class Moments(NamedTuple):

@@ -1,46 +1,45 @@
-"""A wrapper that keeps averages of the weights beside an optimizer's state."""
+"""Averages of the weights beside an optimizer's state."""
 
 import dataclasses
 import functools
 from collections.abc import Sequence
 from types import EllipsisType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from .. import _leaves, kernels
-from .._annotations import Array, Params
+from .._annotations import Array, DecayRate, Params
 from .._engine import Engine
 from .._layout import Layout, wide_dtype
 from .._leaf import SharedInputs, Step, StepResult
-from .._math import one_minus_exp
 from .._names import refuse_step_words
-from .._rule import Rule, StepContext
+from .._rule import Rule, StepContext, validate_value
 from .._state import State
-from .._transform import engine_of, owner_of, scale_by
-from .._weights import ROUNDINGS
+from .._transform import Optimizer, engine_of, owner_of, scale_by
 from ..moments import Int8, MomentFormat
-from ..states.masters import master_params
-from ..states.parts import states_in
-from ..trajectories.averaging import ExponentialAverage, Trail, Trailed
-from ..trajectories.posthoc import power_of
+from ..trajectories.averaging import ExponentialAverage, Iterates, Profile, Trail, Trailed
+from ..trajectories.posthoc import exponent_of
 from ..wrapper import Wrapper, take_step
+
+Decays = float | None | Sequence[float | None]
 
 
 class AveragedState(NamedTuple):
-    """The state of an optimizer with averages.
+    """The state of an optimizer with averages of the weights.
 
     Attributes:
         inner: the wrapped optimizer's state.
         moves: how often the weights have been moved; int32, shape ().
-        averages: for each average `Iterates` or `Lags`, whose one field is a tree like the parameters.
+        averages: each in `Iterates`, whose `average` is a tree like the parameters.
     """
 
     inner: Any
     moves: Array
-    averages: tuple[Any, ...]
+    averages: tuple[Iterates, ...]
 
 
 class Given(Rule[tuple[()]]):
@@ -48,7 +47,9 @@ class Given(Rule[tuple[()]]):
 
     elementwise = True
 
-    def step(self, g: Array, s: Any, at: StepContext) -> tuple[Array, Any]:
+    def step(self, g: Array, s: tuple[()], at: StepContext) -> tuple[Array, tuple[()]]:
+        """What it is given."""
+        del at
         return g, s
 
 
@@ -56,165 +57,220 @@ class Given(Rule[tuple[()]]):
 class Averaged(Wrapper):
     """The object whose methods are those of an optimizer with averages; see `averaged`.
 
+    An `Engine` moves weights, slots and averages in one pass. Averages of what any other optimizer moves follow it.
+
     Attributes:
-        profiles: the weight of each step in each average.
+        profiles: how much each step's weights weigh in each average.
         start: after how many moves averages begin.
-        trail: keeps the averages as slots, of a rule whose direction is the change that it is given.
+        trail: keeps the averages as slots.
     """
 
-    profiles: tuple["Profile", ...]
+    profiles: tuple[Profile, ...]
     start: int
     trail: Engine
 
     def init(self, params: Params) -> AveragedState:
         """The state before the first step."""
         inner = self.opt.init(params)
-        start = self.trail.init(self._masters(inner, params))
-        return AveragedState(inner, start.count, start.slots.averages)
+        begun = self.trail.init(self._masters(inner, params))
+        return AveragedState(inner, begun.count, begun.slots.averages)
 
     def update(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
-        """The updates of the optimizer; averages follow them."""
+        """The updates of the optimizer, which averages follow."""
         if params is None:
-            raise ValueError("an average is of the parameters: call `update(grads, state, params)`")
+            raise ValueError("averages are of the parameters: call `update(grads, state, params)`")
         _check(state)
         refuse_step_words("update", extra_args)
         updates, inner = optax.with_extra_args_support(self.opt).update(updates, state.inner, params, **extra_args)
-        return updates, self._after(state, inner, params, optax.apply_updates(params, updates))
+        return updates, self._after(state, inner, optax.apply_updates(params, updates))
 
     def step(self, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:
-        """The step of the optimizer; averages follow it."""
+        """The step of the optimizer, which averages follow."""
         _check(state)
-        engine = owner_of(self.opt)
-        if not isinstance(engine, Engine):
+        if not isinstance(engine := owner_of(self.opt), Engine):
             new, inner = take_step(self.opt, grads, state.inner, params, **options)
-            return new, self._after(state, inner, params, new)
-        # One pass over memory moves weights, slots and averages.
-        trail = self._trail(moves := _increment(state.moves))
-        leaves = _leaves.flatten(grads, "grads")
+            return new, self._after(state, inner, new)
+        moves = _increment(state.moves)
+        trail, leaves = self._trail(moves), _leaves.flatten(grads, "grads")
         rows, _ = trail.rows(leaves, _trailed(state))
 
         def take(kernel: str, steps: list[Step | None], total: Any) -> list[StepResult | None]:
             shared: dict[int, SharedInputs] = {}
-            done = list(kernels.apply(kernel, [self._with(s, row, trail.rule, shared) for s, row in zip(steps, rows)], total))
+            both = [step and self._with(step, row, trail.rule, shared) for step, row in zip(steps, rows, strict=True)]
+            done = list(kernels.apply(kernel, both, total))
             for i, result in enumerate(done):
                 if result is not None:
-                    new, stored, residual = result
-                    own = len(stored) - len(self.profiles)
+                    (new, stored, residual), own = result, len(result[1]) - len(self.profiles)
                     rows[i], done[i] = stored[own:], (new, stored[:own], residual)
             return done
 
         new, inner = engine.step(grads, state.inner, params, take=take, **options)
         return new, AveragedState(inner, moves, trail.slots(leaves, rows).averages)
 
-    def _with(self, step: Step | None, row: list[Any], rule: Trail, shared: dict[int, SharedInputs]) -> Step | None:
-        """A leaf's step that moves its averages, too."""
-        if step is None:
-            return None
-        if (given := step.shared) is not None and id(given) not in shared:
-            trailing = dataclasses.replace(rule, rule=given.rule_as_given)
-            shared[id(given)] = SharedInputs(trailing, given.count, given.grad_scale, given.sums)
+    def _with(self, step: Step, row: list[Any], rule: Trail, shared: dict[int, SharedInputs]) -> Step:
+        """A leaf's step that moves its averages, too; `shared` has what is shared by leaves that share it without."""
+        was = step.shared
+        if id(was) not in shared:
+            trailing = dataclasses.replace(rule, rule=was.rule_as_given)
+            shared[id(was)] = SharedInputs(trailing, was.count, was.grad_scale, was.sums)
         leaf = step.leaf._replace(stored=[*step.leaf.stored, *row])
-        return dataclasses.replace(step, leaf=leaf, layout=self._layouts[id(step.layout)], shared=shared[id(given)])
+        return dataclasses.replace(step, leaf=leaf, layout=self._layouts[step.layout], shared=shared[id(was)])
 
     @functools.cached_property
-    def _layouts(self) -> dict[int, Layout]:
-        """The layout with averages for each layout of the optimizer, by its identity."""
-        rule = dataclasses.replace(self.trail.rule, rule=self.engine.rule, shares=self.profiles)
-        mine = self.trail.layout.formats
-        return {
-            id(x): Layout.of(rule, [*x.formats, *mine], x.mu_dtype, x.apart)
-            for x in (member.layout for member in self.engine.members)
-        }
+    def _layouts(self) -> dict[Layout, Layout]:
+        """The layouts of the optimizer, each with averages."""
+        mine: Any = self.trail.rule
+        rule, kept = dataclasses.replace(mine, rule=self.engine.rule), self.trail.layout.formats
+        layouts = (member.layout for member in self.engine.members)
+        return {x: Layout.of(rule, [*x.formats, *kept], x.mu_dtype, x.apart) for x in layouts}
 
-    def _after(self, state: AveragedState, inner: Any, old: Params, new: Params) -> AveragedState:
-        """The next state, after a step in which averages take no part."""
-        before, after = states_in(state.inner), states_in(inner)
-        moved = [jnp.asarray(x.count) != y.count for x, y in zip(before, after, strict=True)]
-        has_moved = functools.reduce(jnp.logical_or, moved) if moved else jnp.asarray(True)
-        moves = jnp.where(has_moved, _increment(state.moves), state.moves)
-        trail = self._trail(moves, has_moved)
-        new = self._masters(inner, new)
-        if trail.rule.lags:
-            old = self._masters(state.inner, old)
-            change = jax.tree.map(lambda n, o: None if o is None else n - o, new, old, is_leaf=_leaves.is_none)
-        else:
-            old, change = new, jax.tree.map(jnp.zeros_like, new)
-        _, trailed = trail.update(change, _trailed(state), old)
-        return AveragedState(inner, moves, trailed.slots.averages)
+    def _after(self, state: AveragedState, inner: Any, params: Params) -> AveragedState:
+        """The next state, after the optimizer's step to these parameters."""
+        pairs = zip(_states_in(state.inner), _states_in(inner), strict=True)
+        changed = [jnp.asarray(before.count) != after.count for before, after in pairs]
+        moved = functools.reduce(jnp.logical_or, changed, jnp.asarray(not changed))
+        moves = jnp.where(moved, _increment(state.moves), state.moves)
+        masters = self._masters(inner, params)
+        still = jax.tree.map(jnp.zeros_like, masters)
+        _, after = self._trail(moves, moved).update(still, _trailed(state), masters)
+        return AveragedState(inner, moves, after.slots.averages)
 
     def _trail(self, moves: Array, moved: Array | None = None) -> Engine:
-        """The engine of averages, its shares those of a move; 0 without one."""
+        """The engine of the averages in a step, after which the weights have been moved so often."""
         t = jnp.maximum(moves - self.start, 1).astype(float)
         shares = [profile.share(t) for profile in self.profiles]
-        shares = [share if moved is None else jnp.where(moved, share, 0) for share in shares]
-        return dataclasses.replace(self.trail, rule=dataclasses.replace(self.trail.rule, shares=tuple(shares)))
+        if moved is not None:
+            shares = [jnp.where(moved, share, 0) for share in shares]
+        rule: Any = self.trail.rule
+        return dataclasses.replace(self.trail, rule=dataclasses.replace(rule, shares=tuple(shares)))
 
     def _masters(self, inner: Any, params: Params) -> Params:
-        """The weights that are averaged, at least float32, with what rounding took; `None` for frozen ones."""
-        try:
-            engine = engine_of(self.opt)
-        except TypeError:
-            engine = None
-        if any(jax.tree.leaves(state.residuals) for state in states_in(inner)):
-            params = master_params(self.opt, inner, params)
+        """The weights that are averaged, in at least float32, with what rounding took; `None` for frozen ones."""
         leaves = _leaves.flatten(params, "params")
-        frozen = [False] * len(leaves.arrays)
-        if engine is not None:
-            frozen = [member.frozen for member, _ in engine.settings(leaves)]
-        return leaves.rebuild(
-            [
-                None if x is None or away else jnp.asarray(x, wide_dtype(x))
-                for x, away in zip(leaves.arrays, frozen, strict=True)
-            ]
-        )
+        residuals = [state.residuals for state in _states_in(inner) if jax.tree.leaves(state.residuals)]
+        try:
+            members = [member for member, _ in engine_of(self.opt).settings(leaves)]
+        except TypeError:
+            if residuals:
+                raise ValueError(
+                    "what rounding took of narrow weights is kept by several optimizers: average within each of them"
+                ) from None
+            return jax.tree.map(lambda p: jnp.asarray(p, wide_dtype(p)), params)
+        kept = _leaves.match(leaves, residuals[0], "residuals") if residuals else [None] * len(members)
+
+        def master(member: Any, p: Any, residual: Any) -> Any:
+            if p is None or member.frozen:
+                return None
+            return jnp.asarray(p, wide_dtype(p)) if residual is None else member.rounding.master(p, residual)
+
+        return leaves.rebuild(list(map(master, members, leaves.arrays, kept)))
 
 
-class Profile(NamedTuple):
-    """How much each step's weights weigh in an average.
+@overload
+def averaged(
+    opt: Optimizer,
+    decay: Decays | EllipsisType = ...,
+    *,
+    sigma_rel: float | Sequence[float] = (),
+    debias: bool = True,
+    start: int = 0,
+    moments: MomentFormat | Int8 = "float32",
+) -> Optimizer: ...
 
-    Attributes:
-        decay: that of an exponential average; `None` for others.
-        debias: whether the first step of it weighs no more than its share.
-        gamma: the exponent of a power function of the step; `None` for others. 0 is the plain mean.
-    """
 
-    decay: float | None = None
-    debias: bool = True
-    gamma: float | None = None
-
-    def share(self, t: Array) -> Array:
-        """The share of step t, from 1, in the average after it."""
-        if self.gamma is not None:
-            return one_minus_exp((self.gamma + 1) * jnp.log1p(-1 / t))
-        if self.decay is None:
-            return 1 / t
-        return ExponentialAverage(self.decay, self.debias).share(t)
+@overload
+def averaged(
+    opt: Any,
+    decay: Decays | EllipsisType = ...,
+    *,
+    sigma_rel: float | Sequence[float] = (),
+    debias: bool = True,
+    start: int = 0,
+    moments: MomentFormat | Int8 = "float32",
+) -> optax.GradientTransformationExtraArgs: ...
 
 
 def averaged(
     opt: Any,
-    decay: float | None | Sequence[float | None] | EllipsisType = ...,
+    decay: Decays | EllipsisType = ...,
     *,
+    sigma_rel: float | Sequence[float] = (),
     debias: bool = True,
     start: int = 0,
-    sigma_rel: float | Sequence[float] = (),
     moments: MomentFormat | Int8 = "float32",
-) -> Any:
-    r"""Wrap an optimizer so that its state holds averages of the weights: read them with `averaged_params`."""
-    decays = () if isinstance(decay, EllipsisType) and sigma_rel else (0.999,) if isinstance(decay, EllipsisType) else decay
-    decays = decays if isinstance(decays, Sequence) else (decays,)
+) -> optax.GradientTransformationExtraArgs:
+    r"""Wrap an optimizer so that its state holds averages of the weights: read them with `averaged_params`.
+
+    With $\theta_t$ the weights after move $t$ counted from `start`, and $s_t$ the share of the newest,
+
+    $$\bar\theta_t = \bar\theta_{t-1} + s_t (\theta_t - \bar\theta_{t-1})$$
+
+    - a `decay` of $\beta$: $s_t = (1-\beta)/(1-\beta^t)$, the bias-corrected exponential average; with `debias=False`
+      $s_1 = 1$ and then $s_t = 1-\beta$, in which the first weights weigh $\beta^{t-1}$
+    - a `decay` of `None`: $s_t = 1/t$, the mean
+    - `sigma_rel`: $s_t = 1 - (1 - 1/t)^{\gamma+1}$, an average that gets wider as the run gets longer: the weights of
+      move $k$ weigh like $k^\gamma$, the standard deviation of $k$ is `sigma_rel` times $t$. Of two such averages, kept
+      in some checkpoints, `posthoc_params` makes one of any other width after the run
+
+    Weights and the optimizer's state are, bit for bit, those without averages. An adamx optimizer moves all of them in
+    one pass over memory; around another wrapper averages follow in a second one: put `averaged` inside of `guard`,
+    `accumulate` and `monitor`. Averages move when weights do: not where no adamx optimizer in `opt` has counted a step.
+    They are of narrow weights with what rounding took of these; frozen leaves have none.
+
+    Args:
+        opt: an adamx optimizer, or any Optax transformation whose updates are added to the weights.
+        decay: $\beta$, `None` for the mean, or several of these; .999 if it is left out and no `sigma_rel` given.
+        sigma_rel: the relative width of an average by a power function, up to .288, or several.
+        debias: whether the first weights weigh no more than their share in exponential averages.
+        start: the moves after which averages begin; before, they are the weights.
+        moments: how averages are kept, see `adamx.scale_by`: in "float32"; in "bfloat16" they are .3 to .8 % off, in
+            "int8" 1 to 5 %, more for longer ones, as they are dithered anew at every step.
+
+    Returns:
+        An `Optimizer` with a `step` if `opt` is one; else a transformation. Its `update` needs the parameters.
+
+    Raises:
+        ValueError: a number out of range, no average; an update without parameters.
+        TypeError: `opt` is not a gradient transformation; a `decay` that is not a number.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.averaged(adamx.optimizer(adamx.SGD(), 0.5), decay=None)
+    >>> params = jnp.array([0.0])
+    >>> state = opt.init(params)
+    >>> for _ in range(3):
+    ...     params, state = opt.step(jnp.array([-2.0]), state, params)
+    >>> params, adamx.averaged_params(state)
+    (Array([3.], dtype=float32), Array([2.], dtype=float32))
+
+    References: Kingma & Ba, arXiv:1412.6980, section 7.2; Karras et al., arXiv:2312.02696, section 3 (post-hoc EMA),
+    eqs. 121, 126 and 127.
+    """
+    if decay is ...:
+        decay = () if np.size(sigma_rel) else ExponentialAverage.decay
+    decays = decay if isinstance(decay, Sequence) else (decay,)
     widths = sigma_rel if isinstance(sigma_rel, Sequence) else (sigma_rel,)
-    profiles = tuple(Profile(d, debias) for d in decays) + tuple(Profile(gamma=power_of(x)) for x in widths)
-    name = moments.name if isinstance(moments, Int8) else moments
-    rule = Trail(Given(), (1.0,) * len(profiles), name != "float32")
-    return Averaged(opt, profiles, start, scale_by(rule, moments=moments).engine).optimizer()
+    profiles = (*(Profile(x, debias) for x in decays), *(Profile(gamma=exponent_of(x)) for x in widths))
+    for x in decays:
+        if x is not None:
+            validate_value("decay", x, DecayRate(0.0, 1.0))
+    if not profiles:
+        raise ValueError("decay = () without sigma_rel keeps no average: give one of them")
+    if isinstance(start, bool) or not isinstance(start, int) or start < 0:
+        raise ValueError(f"start = {start!r} should be a number of moves, 0 or more")
+    trail = scale_by(Trail(Given(), (1.0,) * len(profiles)), moments=moments)
+    return Averaged(opt, profiles, start, trail.engine).optimizer()
 
 
 def _trailed(state: AveragedState) -> State:
     return State(state.moves, Trailed((), state.averages), {})
 
 
-def _increment(count: Array) -> Array:
+def _states_in(tree: Any) -> list[State]:
+    is_state = lambda x: isinstance(x, State)  # noqa: E731
+    return [x for x in jax.tree.leaves(tree, is_leaf=is_state) if is_state(x)]
+
+
+def _increment(count: Any) -> Array:
     return jnp.asarray(optax.safe_increment(jnp.asarray(count)))
 
 

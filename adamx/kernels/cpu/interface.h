@@ -18,7 +18,7 @@ enum class Decay { kNone, kShrink, kL2, kCautious, kProximal };
 enum class Rounding { kNearest, kStochastic, kKahan, kSplit8, kSplit16 };
 enum class Format { kFloat, kBFloat16, kDitheredMean, kFloatCode, kLog, kRatio };
 enum class Unit { kNone, kRoot, kItself };
-enum Flags { kNesterov = 1, kRaw = 2, kMomentum = 4, kLags = 8 };
+enum Flags { kNesterov = 1, kRaw = 2, kMomentum = 4 };
 
 struct Average {  // old + weight (new - old), or new + weight (old - new)
   float weight;

@@ -22,12 +22,11 @@ class Rule(enum.IntEnum):
 
 
 class Flags(enum.IntFlag):
-    """Variants of a rule, and whether averages are kept as their differences to the weights."""
+    """Variants of a rule."""
 
     NESTEROV = 1
     RAW = 2
     MOMENTUM = 4
-    LAGS = 8
 
 
 class Decay(enum.IntEnum):

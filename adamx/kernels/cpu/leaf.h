@@ -100,7 +100,7 @@ struct Block {
 // It in float, and its random bits.
 
 struct Work {
-  alignas(64) float g[kBlock], p[kBlock], before[kBlock], unit[kBlock], slots[kKept][kBlock];
+  alignas(64) float g[kBlock], p[kBlock], unit[kBlock], slots[kKept][kBlock];
   alignas(64) uint32_t hashes[kBlock], bits[kBlock];
   bool ordinary[kGroups];
 };

@@ -86,9 +86,8 @@ FOR_EACH_MACHINE void StepGroups(const Leaf& leaf, const Block& b, const Block& 
       fill_up(x[j]);
     }
   Fetch<1>(next.p, next.groups, leaf.p_narrow ? 2 : 4);
-  if (leaf.trails > 0 && leaf.flags & kLags) std::copy(p, p + b.groups * kGroup, work.before);
   AdvanceLeaf(leaf, {g, p, {x[0], x[1], x[2]}, work.ordinary}, b.groups);
-  if (leaf.trails > 0) Follow(leaf, work.before, p, x + leaf.slot_count - leaf.trails, b.groups * kGroup);
+  if (leaf.trails > 0) Follow(leaf, p, x + leaf.slot_count - leaf.trails, b.groups * kGroup);
   for (int j = 0; j < leaf.slot_count; ++j) fill_up(x[j]);
   if (Random(leaf)) Hash(leaf, b, work.hashes);
   if (leaf.residual != nullptr) Fetch<1>(next.residual, next.groups, leaf.rounding == Rounding::kSplit8 ? 1 : 2);
@@ -156,13 +155,11 @@ inline void StepFloats(const Leaf& leaf, int64_t begin, int64_t end) {  // in on
   for (int j = 0; j < leaf.slot_count - leaf.trails; ++j) floats.slots[j] = static_cast<float*>(leaf.slots[j].code) + begin;
   const int64_t groups = (end - begin) / kGroup;
   const int rest = static_cast<int>((end - begin) % kGroup);
-  alignas(64) float before[kRun];
-  if (leaf.trails > 0 && leaf.flags & kLags) std::copy(floats.p, floats.p + groups * kGroup, before);
   AdvanceLeaf(leaf, floats, groups);
   float* averages[kTrails];
   for (int j = 0; j < leaf.trails; ++j)
     averages[j] = static_cast<float*>(leaf.slots[leaf.slot_count - leaf.trails + j].code) + begin;
-  if (leaf.trails > 0) Follow(leaf, before, floats.p, averages, groups * kGroup);
+  if (leaf.trails > 0) Follow(leaf, floats.p, averages, groups * kGroup);
   if (rest > 0) StepRest(leaf, BlockAt(leaf, 0, end - rest, 1), rest);
 }
 

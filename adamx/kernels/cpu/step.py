@@ -20,7 +20,7 @@ from ...moments.int8 import Log, Ratio
 from ..manual import is_manual, varying, varying_alike
 from ..operands import axes_of
 from .calls import MAX_SHARED_SIZE, STEP, together
-from .interface import MAX_TRAILS, PROGRAMS, SCALARS, VERSION, Decay, Flags, Format, Program, Rounding, Unit
+from .interface import MAX_TRAILS, PROGRAMS, SCALARS, VERSION, Decay, Format, Program, Rounding, Unit
 
 _ROUNDINGS = {id(rounding): Rounding[name.upper()] for name, rounding in ROUNDINGS.items()}
 _FORMATS = MappingProxyType(
@@ -126,7 +126,7 @@ def _attributes(step: Step) -> dict[str, Any]:
     return {
         "version": VERSION,
         "rule": int(program.rule),
-        "flags": int(program.flags | (Flags.LAGS if trails and step.rule.lags else Flags(0))),
+        "flags": int(program.flags),
         "decay": int(_decay(step)),
         "trails": trails,
         "rounding": int(Rounding.NEAREST if leaf.rounding is None else _ROUNDINGS[id(leaf.rounding)]),
