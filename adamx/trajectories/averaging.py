@@ -164,12 +164,12 @@ def averaging(decay: ScalarOrSchedule | None = ExponentialAverage.decay, *, debi
 def averaged_params(state: Any, params: Params = None, *, index: int | None = None) -> Params:
     """The averaged weights that `averaged` or `averaging` keeps somewhere in `state`; the weights before any step.
 
-    To evaluate a model of Flax at them and go on:
+    To evaluate a model of Flax at them, and go on training the one that there is:
 
     - Linen: `model.apply({"params": adamx.averaged_params(state.opt_state, state.params)}, ...)`
-    - NNX: `params = nnx.state(model, nnx.Param)`, then
-      `nnx.update(model, adamx.averaged_params(optimizer.opt_state, params))`, and in the end
-      `nnx.update(model, params)`
+    - NNX: `graph, params, rest = nnx.split(model, nnx.Param, ...)`, and then
+      `nnx.merge(graph, adamx.averaged_params(optimizer.opt_state, params), rest)` is a model of its own;
+      `nnx.update(model, adamx.averaged_params(optimizer.opt_state))` puts the average into this one for good
 
     Args:
         state: the state.

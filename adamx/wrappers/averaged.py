@@ -138,7 +138,7 @@ class Averaged(Wrapper):
     def _trail(self, moves: Array, moved: Array | None = None) -> Engine:
         """The engine of the averages in a step, after which the weights have been moved so often."""
         t = jnp.maximum(moves - self.start, 1).astype(float)
-        shares = [profile.share(t) for profile in self.profiles]
+        shares = [jnp.where(t == 1, 1, profile.share(t)) for profile in self.profiles]  # exactly: nothing is left
         if moved is not None:
             shares = [jnp.where(moved, share, 0) for share in shares]
         rule: Any = self.trail.rule

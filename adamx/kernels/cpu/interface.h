@@ -20,6 +20,8 @@ enum class Format { kFloat, kBFloat16, kDitheredMean, kFloatCode, kLog, kRatio }
 enum class Unit { kNone, kRoot, kItself };
 enum Flags { kNesterov = 1, kRaw = 2, kMomentum = 4 };
 
+constexpr int kTrails = 2;  // averages of the weights that follow a step, at most
+
 struct Average {  // old + weight (new - old), or new + weight (old - new)
   float weight;
   float from_old;  // 1 or 0

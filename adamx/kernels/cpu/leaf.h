@@ -15,7 +15,6 @@ constexpr int kSpan = 40;
 constexpr int kBlock = 512;
 constexpr int kGroups = kBlock / kGroup;
 constexpr int kSlots = 3;  // of a rule
-constexpr int kTrails = 2;  // averages of the weights
 constexpr int kKept = kSlots + kTrails;
 constexpr int kNu = 1;  // the slot that units are made of
 constexpr int32_t kOctave = 1 << 23;
