@@ -227,7 +227,8 @@ def test_whatever_it_wraps_update_averages_what_the_updates_lead_to(wrap):
     assert isinstance(state, AveragedState) and update._cache_size() == 1
     moved = [p for p, before in zip(path, [tree(0)["w"], *path], strict=False) if (p != before).any()]
     assert state.moves == len(moved)
-    np.testing.assert_allclose(adamx.averaged_params(state, index=-1)["w"], np.mean(moved, 0), atol=2**-20)
+    outer = len(state.inner.averages) if isinstance(state.inner, AveragedState) else 0
+    np.testing.assert_allclose(adamx.averaged_params(state, index=outer)["w"], np.mean(moved, 0), atol=2**-20)
 
 
 def test_it_stands_in_other_wrappers():
@@ -259,8 +260,9 @@ def test_averages_come_in_the_dtypes_of_the_parameters_and_one_at_a_time():
     state = opt.init(params)
     assert {x.dtype for x in jax.tree.leaves(adamx.averaged_params(state, params, index=1))} == {params["w"].dtype}
     assert {x.dtype for x in jax.tree.leaves(adamx.averaged_params(state, index=0))} == {jnp.dtype(jnp.float32)}
-    with pytest.raises(ValueError, match="holds 2 averages of iterates: give index=, from 0 to 1"):
-        adamx.averaged_params(state)
+    for index in (None, 2):
+        with pytest.raises(ValueError, match="holds 2 averages of iterates: give index=, from 0 to 1"):
+            adamx.averaged_params(state, index=index)
 
 
 def test_mistakes_are_told():
@@ -292,6 +294,9 @@ def test_a_state_of_other_averages_is_refused():
     one, two = (adamx.averaged(adamx.adam(0.1), decay) for decay in (0.9, (0.9, 0.99)))
     with pytest.raises(ValueError, match="the state's slots are"):
         two.step(tree(1), one.init(tree(0)), tree(0))
+    coded = adamx.averaged(adamx.adam(0.1), 0.9, moments="int8")
+    with pytest.raises(ValueError, match=r"averages\.0\.average of grads\['w'\] is stored as RatioCode of int8"):
+        one.step(tree(1), coded.init(tree(0)), tree(0))
 
 
 # Post-hoc

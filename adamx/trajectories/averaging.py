@@ -183,8 +183,9 @@ def averaged_params(state: Any, params: Params = None, *, index: int | None = No
         ValueError: `state` holds no average, or several and no `index`; a leaf has none, and no `params` are given.
     """
     found = [x.average for x in jax.tree.leaves(state, is_leaf=_is_iterates) if _is_iterates(x)]
-    if not found or (index is None and len(found) > 1):
-        cure = f"give index=, from 0 to {len(found) - 1}" if found else "wrap the optimizer in adamx.averaged"
+    if len(found) != 1 if index is None else index not in range(len(found)):
+        cure = f"give index=, from 0 to {len(found) - 1}"
+        cure = cure if found else "wrap the optimizer in adamx.averaged, or chain adamx.averaging(...) last"
         raise ValueError(f"the state holds {len(found)} averages of iterates: {cure}")
     averages = without_variables(outside(found[index or 0]))
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from types import EllipsisType
 from typing import Any, NamedTuple, overload
 
@@ -13,6 +13,7 @@ import optax
 
 from .. import _leaves, kernels
 from .._annotations import Array, DecayRate, Params
+from .._check import leaf_kind, validate_leaf
 from .._engine import Engine
 from .._layout import Layout, wide_dtype
 from .._leaf import SharedInputs, Step, StepResult
@@ -23,7 +24,7 @@ from .._transform import Optimizer, engine_of, owner_of, scale_by
 from ..moments import Int8, MomentFormat
 from ..trajectories.averaging import ExponentialAverage, Iterates, Profile, Trail, Trailed
 from ..trajectories.posthoc import exponent_of
-from ..wrapper import Wrapper, take_step
+from ..wrapper import Wrapper, added, take_step
 
 Decays = float | None | Sequence[float | None]
 
@@ -82,7 +83,7 @@ class Averaged(Wrapper):
         _check(state)
         refuse_step_words("update", extra_args)
         updates, inner = optax.with_extra_args_support(self.opt).update(updates, state.inner, params, **extra_args)
-        return updates, self._after(state, inner, optax.apply_updates(params, updates))
+        return updates, self._after(state, inner, added(params, updates))
 
     def step(self, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:
         """The step of the optimizer, which averages follow."""
@@ -95,8 +96,8 @@ class Averaged(Wrapper):
         rows, _ = trail.rows(leaves, _trailed(state))
 
         def take(kernel: str, steps: list[Step | None], total: Any) -> list[StepResult | None]:
-            shared: dict[int, SharedInputs] = {}
-            both = [step and self._with(step, row, trail.rule, shared) for step, row in zip(steps, rows, strict=True)]
+            seen: dict[Hashable, Any] = {}
+            both = [step and self._with(step, row, trail, seen) for step, row in zip(steps, rows, strict=True)]
             done = list(kernels.apply(kernel, both, total))
             for i, result in enumerate(done):
                 if result is not None:
@@ -107,14 +108,17 @@ class Averaged(Wrapper):
         new, inner = engine.step(grads, state.inner, params, take=take, **options)
         return new, AveragedState(inner, moves, trail.slots(leaves, rows).averages)
 
-    def _with(self, step: Step, row: list[Any], rule: Trail, shared: dict[int, SharedInputs]) -> Step:
-        """A leaf's step that moves its averages, too; `shared` has what is shared by leaves that share it without."""
-        was = step.shared
-        if id(was) not in shared:
-            trailing = dataclasses.replace(rule, rule=was.rule_as_given)
-            shared[id(was)] = SharedInputs(trailing, was.count, was.grad_scale, was.sums)
+    def _with(self, step: Step, row: list[Any], trail: Engine, seen: dict[Hashable, Any]) -> Step:
+        """A leaf's step that moves its averages, too; `seen` has what leaves share, and their kinds."""
+        mine = step.leaf._replace(stored=row, rounding=None, residual=None)
+        if (kind := leaf_kind(mine)) not in seen:
+            seen[kind] = validate_leaf(mine, trail.layout)
+        if (key := id(was := step.shared)) not in seen:
+            rule: Any = trail.rule
+            rule = dataclasses.replace(rule, rule=was.rule_as_given)
+            seen[key] = SharedInputs(rule, was.count, was.grad_scale, was.sums)
         leaf = step.leaf._replace(stored=[*step.leaf.stored, *row])
-        return dataclasses.replace(step, leaf=leaf, layout=self._layouts[step.layout], shared=shared[id(was)])
+        return dataclasses.replace(step, leaf=leaf, layout=self._layouts[step.layout], shared=seen[key])
 
     @functools.cached_property
     def _layouts(self) -> dict[Layout, Layout]:
