@@ -271,6 +271,7 @@ def test_mistakes_are_told():
         (lambda: adamx.averaged(adam, 1.0), ValueError, r"decay = 1\.0 is outside \[0, 1\)"),
         (lambda: adamx.averaged(adam, lambda t: 0.9), TypeError, "decay = .* should be a number"),
         (lambda: adamx.averaged(adam, ()), ValueError, "keeps no average"),
+        (lambda: adamx.averaged(adam, None, debias=False), ValueError, "debias=False is of an exponential average"),
         (
             lambda: adamx.averaged(adam, sigma_rel=0.3),
             ValueError,

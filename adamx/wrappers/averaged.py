@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from .. import _leaves, kernels
@@ -124,7 +123,8 @@ class Averaged(Wrapper):
     def _layouts(self) -> dict[Layout, Layout]:
         """The layouts of the optimizer, each with averages."""
         mine: Any = self.trail.rule
-        rule, kept = dataclasses.replace(mine, rule=self.engine.rule), self.trail.layout.formats
+        kept: Any = self.trail.layout.formats
+        rule = dataclasses.replace(mine, rule=self.engine.rule)
         layouts = (member.layout for member in self.engine.members)
         return {x: Layout.of(rule, [*x.formats, *kept], x.mu_dtype, x.apart) for x in layouts}
 
@@ -249,14 +249,16 @@ def averaged(
     References: Kingma & Ba, arXiv:1412.6980, section 7.2; Karras et al., arXiv:2312.02696, section 3 (post-hoc EMA),
     eqs. 121, 126 and 127.
     """
-    if decay is ...:
-        decay = () if np.size(sigma_rel) else ExponentialAverage.decay
-    decays = decay if isinstance(decay, Sequence) else (decay,)
     widths = sigma_rel if isinstance(sigma_rel, Sequence) else (sigma_rel,)
+    default = () if widths else ExponentialAverage.decay
+    chosen: Any = default if isinstance(decay, EllipsisType) else decay
+    decays = chosen if isinstance(chosen, Sequence) else (chosen,)
+    exponential = [x for x in decays if x is not None]
+    for x in exponential:
+        validate_value("decay", x, DecayRate(0.0, 1.0))
+    if not debias and not exponential:
+        raise ValueError("debias=False is of an exponential average: give its decay")
     profiles = (*(Profile(x, debias) for x in decays), *(Profile(gamma=exponent_of(x)) for x in widths))
-    for x in decays:
-        if x is not None:
-            validate_value("decay", x, DecayRate(0.0, 1.0))
     if not profiles:
         raise ValueError("decay = () without sigma_rel keeps no average: give one of them")
     if isinstance(start, bool) or not isinstance(start, int) or start < 0:
