@@ -220,7 +220,7 @@ def averaged(
     one pass over memory; around another wrapper averages follow in a second one: put `averaged` inside of `guard`,
     `accumulate` and `monitor`. Averages move when weights do: not where no adamx optimizer in `opt` has counted a step.
     They are of narrow weights with what rounding took of these; frozen leaves have none. On CPUs the C++ step moves up
-    to two; with more, XLA takes it.
+    to two; with more, XLA takes it, which rounds weights otherwise.
 
     Args:
         opt: an adamx optimizer, or any Optax transformation whose updates are added to the weights.
