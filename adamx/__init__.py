@@ -98,9 +98,12 @@ from .trajectories.averaging import averaged_params as averaged_params
 from .trajectories.averaging import averaging as averaging
 from .trajectories.lookahead import Lookahead as Lookahead
 from .trajectories.lookahead import lookahead as lookahead
+from .trajectories.posthoc import Snapshot as Snapshot
+from .trajectories.posthoc import posthoc_params as posthoc_params
 from .wrappers.accumulate import accumulate as accumulate
 from .wrappers.guard import guard as guard
 from .wrappers.guard import guard_report as guard_report
+from .wrappers.averaged import averaged as averaged
 
 if _collects:
     gc.enable()

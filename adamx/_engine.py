@@ -14,7 +14,7 @@ from . import _leaves, groups, kernels
 from ._annotations import Array, AxisName, Params, Scalar
 from ._check import leaf_kind, validate_leaf, validate_state
 from ._layout import Layout, wide_dtype
-from ._leaf import Leaf, SharedInputs, Step
+from ._leaf import Leaf, SharedInputs, Step, StepResult
 from ._names import STEP_WORDS, refuse_step_words, refuse_unknown
 from ._rule import Rule, hyperparameters, innermost
 from ._state import LogProduct, State, scheduled, with_values
@@ -141,9 +141,13 @@ class Engine:
         grad_norm: Scalar | None = None,
         axis_name: AxisName = None,
         ok: Array | None = None,
+        take: Callable[..., list[StepResult | None]] = kernels.apply,
         **unread: Any,
     ) -> tuple[Params, Any]:
-        """The next parameters and the next state, of which what is in host memory is as before if `ok` is false."""
+        """The next parameters and the next state.
+
+        `take` is what takes the prepared steps. If `ok` is given and false, what is in host memory stays as before.
+        """
         refuse_unknown("step", unread, (*STEP_WORDS, "learning_rate", "axis_name"))
         if params is None:
             raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")
@@ -154,7 +158,7 @@ class Engine:
             given = [None if member.frozen else g for g, (member, _) in zip(given, settings, strict=True)]
         scale = kernels.gradient_factor(given, clip_norm, grad_scale, names, grad_norm)
         work = self.prepare(leaves, state, params, scale, learning_rate, names)
-        done = kernels.apply(self.kernel, work.steps, work.total, ok=ok)
+        done = take(self.kernel, work.steps, work.total, ok=ok)
         return self._finish(leaves, work, done, work.parameters)
 
     def prepare(

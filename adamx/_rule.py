@@ -29,17 +29,19 @@ class Slot:
         nonnegative: whether it is real and never below zero (a second moment), also for complex leaves.
         unit: its natural unit as a function of the slots, used by storage formats; `None` if it has none.
         dtype: its storage dtype for a real leaf; `None` for at least float32.
+        trails: whether it follows the weights beside the slots of a step that knows nothing of it; such are the last.
     """
 
     init: Callable[..., Array | None] = jnp.zeros_like
     nonnegative: bool = False
     unit: Callable[[Any], Array] | None = None
     dtype: Any = None
+    trails: bool = False
 
     @property
     def like_weights(self) -> bool:
-        """Whether it starts as the parameters: an iterate rather than a moment, which is never coded."""
-        return self.init is jnp.array
+        """Whether it is an iterate, which the step reads: it starts as the parameters, and is never coded."""
+        return self.init is jnp.array and not self.trails
 
 
 class Moments(NamedTuple):

@@ -4,6 +4,9 @@ import dataclasses
 import inspect
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ._annotations import Params
@@ -63,6 +66,19 @@ class Wrapper:
             )
         kind = Optimizer if isinstance(self.opt, Optimizer) else optax.GradientTransformationExtraArgs
         return kind(self.init, self.update)
+
+
+def added(params: Params, updates: Params) -> Params:
+    """The parameters after the updates, rounded as by `optax.apply_updates`; of no update, as they are."""
+
+    def add(p: Any, update: Any) -> Any:
+        if p is None or update is None:
+            return p
+        p, update = jnp.asarray(p), jnp.asarray(update)
+        wide = np.promote_types(p.dtype, update.dtype)
+        return (p.astype(wide) + update.astype(wide)).astype(p.dtype)
+
+    return jax.tree.map(add, params, updates, is_leaf=lambda x: x is None)
 
 
 def take_step(opt: Any, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from .. import _leaves, kernels
@@ -16,7 +15,7 @@ from .._names import refuse_step_words
 from .._transform import Optimizer, engine_of
 from ..schedules import reading
 from ..states.parts import find_state
-from ..wrapper import Wrapper
+from ..wrapper import Wrapper, added
 from . import _spikes
 from ._groups import Grouping, Groups, grouping
 from ._hats import injected_step_size, numbers_of, step_size_of, value_at
@@ -161,7 +160,7 @@ class Monitor(Wrapper):
         if names:
             extra_args["axis_name"] = names
         given, inner = optax.with_extra_args_support(self.opt).update(updates, state.inner, params, **extra_args)
-        new = jax.tree.map(_added, params, given, is_leaf=_leaves.is_none)
+        new = added(params, given)
         return given, self._after(state, StepRecord(updates, params, new, given, None, state.inner, inner), names)
 
     def step(self, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:
@@ -233,12 +232,3 @@ class Monitor(Wrapper):
 def _check(state: Any) -> None:
     if not isinstance(state, MonitorState):
         raise TypeError(f"{type(state).__name__} is not the state of a monitor: make it with `init(params)`")
-
-
-def _added(p: Any, update: Any) -> Any:
-    """The weight after the update, rounded as `optax.apply_updates` does."""
-    if p is None or update is None:
-        return p
-    p, update = jnp.asarray(p), jnp.asarray(update)
-    wide = np.promote_types(p.dtype, update.dtype)
-    return (p.astype(wide) + update.astype(wide)).astype(p.dtype)
