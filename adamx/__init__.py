@@ -40,6 +40,7 @@ from .states.packing import pack_state as pack_state
 from .states.packing import unpack_state as unpack_state
 from .states.plan import explain as explain
 from .states.pytorch import from_torch as from_torch
+from .states.regroup import regroup as regroup
 from .wrapper import Wrapper as Wrapper
 
 # Factories enter the registry when their file is imported: this order is that of `adamx.list()` and the README's table.

@@ -16,7 +16,7 @@ from ._layout import Layout, wide_dtype
 from ._leaf import Leaf, SharedInputs, Step
 from ._names import STEP_WORDS, refuse_step_words, refuse_unknown
 from ._rule import Rule, hyperparameters
-from ._state import LogProduct, State, rate_path, scheduled, with_values
+from ._state import LogProduct, Numbers, State, last_numbers, rate_path, scheduled, with_values
 from ._variables import inside, outside
 from ._weights import ROUNDINGS, Rounding, is_narrow
 from .moments.noise import Noise, Part, noise
@@ -167,11 +167,11 @@ class Engine:
             raise ValueError(f"weights={rounds!r} rounds the parameters: call `update(grads, state, params)`")
         count = _increment(state.count)
         values, products = scheduled(self.rule, state, learning_rate)
-        shared: dict[int, SharedInputs] = {}
+        shared = self.shared(like, state, Numbers(values, products, count), scale, names)
         steps: list[Step | None] = []
         checked: set[Hashable] = set()
-        for path, g, p, row, (member, decays), residual in zip(
-            leaves.paths, leaves.arrays, parameters, rows, settings, kept, strict=True
+        for path, g, p, row, (member, decays), residual, of_group in zip(
+            leaves.paths, leaves.arrays, parameters, rows, settings, kept, shared, strict=True
         ):
             if g is None or member.frozen:
                 if member.frozen and any(x is not None for x in row):
@@ -187,17 +187,40 @@ class Engine:
             if (kind := (id(member), leaf_kind(leaf))) not in checked:
                 validate_leaf(leaf, member.layout)
                 checked.add(kind)
-            if id(member) not in shared:
-                own = member.own(self.rule, values, state.count)
-                current = with_values(self.rule, values, products, count, own)
-                shared[id(member)] = SharedInputs(current, count, scale, (names, False))
-            steps.append(Step(leaf, member.layout, shared[id(member)], self.noise(path, count, g)))
+            steps.append(Step(leaf, member.layout, of_group, self.noise(path, count, g)))
         total = _total(kernels.measures(steps)) if self.rule.measures else None
-        return PreparedStep(steps, total, parameters, rows, kept, State(count, state.slots, products, state.residuals))
+        after = State(count, state.slots, products, state.residuals, state.begun)
+        return PreparedStep(steps, total, parameters, rows, kept, after)
+
+    def shared(
+        self,
+        leaves: _leaves.Leaves,
+        state: State,
+        numbers: Numbers | None = None,
+        scale: Array | None = None,
+        names: Sequence[str] = (),
+    ) -> list[SharedInputs]:
+        """What each leaf shares with those of its group that began when it did; of the step that led to `state`."""
+        values, products, count = numbers or last_numbers(self.rule, state)
+        own = groups.own_numbers(self.members, self.rule, values, count - 1)
+        mine = dict(zip(map(id, self.members), own, strict=True))
+        made: dict[Hashable, SharedInputs] = {}
+        found = []
+        for path, member in zip(leaves.paths, self.members_of(leaves), strict=True):
+            begun = state.begun_at(path)
+            if (key := (id(member), id(begun))) not in made:
+                rule = with_values(self.rule, values, products, count, mine[id(member)], begun)
+                made[key] = SharedInputs(rule, count, scale, (names, False), begun and begun.count)
+            found.append(made[key])
+        return found
+
+    def members_of(self, leaves: _leaves.Leaves) -> list[groups.Member]:
+        """What each leaf is stepped with; `leaves` are the parameters or like them."""
+        return [self.members[i] for i in groups.assigned(self.groups, leaves)]
 
     def settings(self, leaves: _leaves.Leaves) -> list[tuple[groups.Member, bool]]:
         """What each leaf is stepped with, and whether its weight decays; `leaves` are the parameters or like them."""
-        members = [self.members[i] for i in groups.assigned(self.groups, leaves)]
+        members = self.members_of(leaves)
         decays = [True] * len(members)
         if self.decay_mask is not None:
             decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays))

@@ -3,6 +3,7 @@
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from ._annotations import Array, DecayRate, Interval, Scalar
@@ -30,19 +31,53 @@ class State(NamedTuple):
         slots: the rule's buffers, a NamedTuple of trees shaped like the parameters (`mu`, `nu` ...).
         residuals: the rounding errors kept beside 16-bit weights, a tree like the parameters; () if there are none.
         log_products: for each decay rate that follows a schedule, the log of the product of its values so far.
+        begun: when leaves began that were thawed by `adamx.regroup`; () if none were.
     """
 
     count: Array  # pyright: ignore[reportIncompatibleMethodOverride]  (the field's usual name)
     slots: Any
     log_products: dict[str, LogProduct]
     residuals: Any = ()
+    begun: tuple["Begun", ...] = ()
+
+    def begun_at(self, path: Any) -> "Begun | None":
+        """When the leaf at a path began; `None` if with the others."""
+        name = jax.tree_util.keystr(path, simple=True, separator="/") if self.begun else ""
+        return next((x for x in self.begun if name in x.leaves), None)
+
+
+class Begun(NamedTuple):
+    """Leaves that begin after others.
+
+    Attributes:
+        count: of the state then.
+        log_products: of the state then.
+        leaves: their paths, as keys: so they are part of the tree and travel with it.
+    """
+
+    count: Array  # pyright: ignore[reportIncompatibleMethodOverride]  (the field's usual name)
+    log_products: dict[str, LogProduct]
+    leaves: dict[str, tuple[()]]
+
+
+class Numbers(NamedTuple):
+    """The values of hyperparameters that follow a schedule in a step, the products of decay rates, the step number."""
+
+    values: dict[str, Any]
+    products: dict[str, LogProduct]
+    count: Array  # pyright: ignore[reportIncompatibleMethodOverride]
+
+
+def last_numbers(rule: Rule[Any], state: State) -> Numbers:
+    """Those of the step that led to `state`; of the first step if none is finished."""
+    number = jnp.maximum(jnp.asarray(state.count), 1)
+    return Numbers(_scheduled(rule, number - 1), state.log_products, number)
 
 
 def last_step(rule: Rule[Any], state: State) -> SharedInputs:
-    """The shared inputs of the step that led to `state`; of the first step if none is finished."""
-    count = jnp.asarray(state.count)
-    number = jnp.maximum(count, 1)
-    return SharedInputs(with_values(rule, _scheduled(rule, number - 1), state.log_products, count), number)
+    """The shared inputs of the step that led to `state`, of leaves of no group; of the first if none is finished."""
+    count, numbers = jnp.asarray(state.count), last_numbers(rule, state)
+    return SharedInputs(with_values(rule, numbers.values, numbers.products, count), numbers.count)
 
 
 def scheduled(
@@ -94,14 +129,20 @@ def with_values(
     products: dict[str, LogProduct],
     count: Array,
     own: Any = MappingProxyType({}),
+    begun: Begun | None = None,
 ) -> Any:
     """The rule with these values; each scheduled decay rate carries the product of its values up to step `count`.
 
-    The values of a group's `own` take the place of others.
+    The values of a group's `own` take the place of others. Products are of the steps since leaves have `begun`.
     """
-    varying = {
-        path: Varying(value, products[path].total, count.astype(float))
-        for path, value in values.items()
-        if path in products
-    }
+
+    def product(path: str) -> Array:
+        now = products[path]
+        if begun is None:
+            return now.total
+        then = begun.log_products[path]
+        return (now.total - then.total) - (now.lost - then.lost)
+
+    t = (count if begun is None else count - begun.count).astype(float)
+    varying = {path: Varying(value, product(path), t) for path, value in values.items() if path in products}
     return replace(rule, values | varying | own)

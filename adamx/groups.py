@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import numpy as np
 
 from . import _leaves
 from ._annotations import DecayRate, Fixed, Interval, ScalarOrSchedule
@@ -119,6 +120,26 @@ class Member(NamedTuple):
         return found
 
 
+def own_numbers(
+    parts: Sequence[Member], rule: Rule[Any], values: Mapping[str, Any], finished: Any
+) -> list[dict[str, Any]]:
+    """`Member.own` of each member.
+
+    A weight decay of 0 makes another program of a leaf's step. Where only some members have it, it is an array for all:
+    their leaves then share programs.
+    """
+    found = [member.own(rule, values, finished) for member in parts]
+    for path, number, _ in hyperparameters(rule):
+        if path.rpartition(".")[2] == "weight_decay":
+            each = [own.get(path, values.get(path, number)) for own in found]
+            if len({isinstance(x, (int, float)) and x == 0 for x in each}) > 1:
+                found = [
+                    own | {path: x if hasattr(x, "dtype") else np.asarray(x)}
+                    for own, x in zip(found, each, strict=True)
+                ]
+    return found
+
+
 def members(
     rule: Rule[Any], groups: Groups, weights: str, layout: Callable[[MomentFormats | None], Layout]
 ) -> tuple[Member, ...]:
@@ -167,13 +188,11 @@ def assigned(groups: Groups, leaves: _leaves.Leaves) -> list[int]:
     if not groups:
         return [0] * len(leaves.arrays)
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path in leaves.paths]
-    found = [
-        len(groups) if x is None else _first(groups, name, x) for name, x in zip(names, leaves.arrays, strict=True)
-    ]
+    found = [_first(groups, name, x) for name, x in zip(names, leaves.arrays, strict=True)]
     for i, group in enumerate(groups):
         if i not in found:
             here = [name for name, x in zip(names, leaves.arrays, strict=True) if x is not None]
-            taken = any(matches(group, name, x) for name, x in zip(names, leaves.arrays, strict=True) if x is not None)
+            taken = any(matches(group, name, x) for name, x in zip(names, leaves.arrays, strict=True))
             why = "all its leaves are of groups before it" if taken else "it matches none of the paths"
             raise ValueError(
                 f"{group!r} has no leaf: {why}. The paths are {', '.join(here[:40])}{' ...' * (len(here) > 40)}"
@@ -182,8 +201,10 @@ def assigned(groups: Groups, leaves: _leaves.Leaves) -> list[int]:
 
 
 def matches(group: Group, path: str, leaf: Any) -> bool:
-    """Whether the leaf at a path belongs to the group if it belongs to none before it."""
-    return bool(group.match(path, leaf)) if callable(group.match) else re.search(group.match, path) is not None
+    """Whether the leaf at a path belongs to the group if it belongs to none before it; functions see no `None`."""
+    if callable(group.match):
+        return leaf is not None and bool(group.match(path, leaf))
+    return re.search(group.match, path) is not None
 
 
 def _first(groups: Groups, path: str, leaf: Any) -> int:

@@ -70,19 +70,21 @@ def spread(leaves: _leaves.Leaves, tree: Any, at: str) -> list[Found]:
 
 def filled(place: Place, kept: list[Kept | None], found: Sequence[Sequence[Found | None]], count: Any) -> State:
     """The state of `place` with these arrays in its slots, each in its format."""
-    engine, layout = place.engine, place.engine.layout
+    engine = place.engine
     leaves = _leaves.flatten(place.params, "params")
     likes, residuals = engine.rows(leaves, place.like)
+    members = engine.members_of(leaves)
     rows, count = [], jnp.asarray(count, place.like.count.dtype)
     for j, (path, p, like) in enumerate(zip(leaves.paths, leaves.arrays, likes, strict=True)):
         row: list[Any] = [None] * len(like)
+        layout = members[j].layout
         for i, x in enumerate(like):
             if x is not None:
                 name = f"{layout.names[i]} of {_leaves.show('params', path)}"
                 y = _fitted(found[i][j], stored_shape(x), layout.dtype(i, wide_dtype(p)), name)
                 # Optax's start of the weights may be the weights themselves, which are donated beside the state.
                 row[i] = jnp.array(y) if layout.slots[i].like_weights else y
-        if p is not None:
+        if p is not None and not members[j].frozen:
             row, noise = translated(place, [k and k.ours for k in kept], row), engine.noise(path, count)
             forms = layout.formats_of(jnp.shape(p), [None if x is None else x.shape for x in row], wide_dtype(p))
             if any(form.code for form in forms):
@@ -91,9 +93,12 @@ def filled(place: Place, kept: list[Kept | None], found: Sequence[Sequence[Found
                 row = layout.encode(row, forms, noise)
         rows.append(row)
     if any(r is not None for r in residuals):
-        rounding = cast(Rounding, engine.rounding)
-        pairs = zip(leaves.arrays, residuals, strict=True)
-        kept_beside = leaves.rebuild([None if p is None or r is None else rounding.start(p) for p, r in pairs])
+        kept_beside = leaves.rebuild(
+            [
+                None if p is None or r is None else cast(Rounding, member.rounding).start(p)
+                for p, r, member in zip(leaves.arrays, residuals, members, strict=True)
+            ]
+        )
     else:
         kept_beside = ()
     return State(count, engine.slots(leaves, rows), _products(place, count), kept_beside)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ..._annotations import Array
 
-VERSION = 3
+VERSION = 4
 """A library built from sources of another version is refused."""
 
 
