@@ -27,6 +27,7 @@ from .catalogue import describe as describe
 from .catalogue import names as list  # noqa: F401  # pyright: ignore[reportUnusedImport]  (public: adamx.list)
 from .groups import Group as Group
 from .moments import Int8 as Int8
+from .mup import mup_groups as mup_groups
 from .sharding import in_shard_map as in_shard_map
 from .sharding import state_shardings as state_shardings
 from .states.bytes import state_bytes as state_bytes

@@ -110,6 +110,19 @@ class Member(NamedTuple):
         """How narrow ones are rounded; `None` if the caller rounds them when applying updates."""
         return ROUNDINGS[self.weights]
 
+    def __str__(self) -> str:
+        """The name and what it sets: "head: learning_rate x 0.1, b2 = 0.95"."""
+        told = [*self._told(self.scales, "{} x {}"), *self._told(self.values, "{} = {}")]
+        return f"{self.name}: {', '.join(told)}" if told else self.name
+
+    @staticmethod
+    def _told(numbers: Mapping[str, Any], form: str) -> list[str]:
+        pairs = [(path.rpartition(".")[2], x) for path, x in numbers.items() if not path.endswith("lr_max")]
+        return [
+            form.format(name, "a schedule" if callable(x) else f"{x:g}" if isinstance(x, (int, float)) else "an array")
+            for name, x in pairs
+        ]
+
     def own(self, rule: Rule[Any], values: Mapping[str, Any], finished: Any) -> dict[str, Any]:
         """The hyperparameters that are not those of no group, after `finished` steps; `values` has scheduled ones."""
         at = lambda x: x(finished) if callable(x) else x  # noqa: E731
