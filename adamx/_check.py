@@ -104,7 +104,9 @@ def _check_shape(name: str, where: str, init: Any, x: Any, like: Any, shape: tup
         return
     wanted = jax.eval_shape(lambda p: init(p, dtype=np.float32), like)
     if x is None and wanted is not None:
-        raise ValueError(f"{where} is an array where `init` was given None")
+        raise ValueError(
+            f"{where} is an array where `init` was given None; if a group froze it before, `adamx.regroup` thaws it"
+        )
     if x is not None and (wanted is None or stored_shape(x) != wanted.shape):
         raise ValueError(
             f"{where} has shape {shape}, but {name} of its state has {stored_shape(x)}: the state was made from other "

@@ -224,6 +224,12 @@ class Engine:
         decays = [True] * len(members)
         if self.decay_mask is not None:
             decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays))
+            for path, x, member, covered in zip(leaves.paths, leaves.arrays, members, decays, strict=True):
+                if x is not None and not covered and (rate := member.weight_decay) is not None:
+                    where = _leaves.show("params", path)
+                    raise ValueError(
+                        f"group {member.name!r} gives {where} weight_decay = {rate}, and the mask leaves it out"
+                    )
         return list(zip(members, decays, strict=True))
 
     def _finish(

@@ -39,7 +39,7 @@ class Group:
             (a decay rate: numbers).
 
     Raises:
-        TypeError: a number that is none; a frozen group with other settings.
+        TypeError: a number or a regular expression that is none; a frozen group with other settings.
 
     >>> import adamx, jax.numpy as jnp
     >>> params = {"dense": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}, "head": {"kernel": jnp.ones(2)}}
@@ -64,7 +64,10 @@ class Group:
         **values: ScalarOrSchedule,
     ) -> None:
         if not callable(match):
-            re.compile(match)
+            try:
+                re.compile(match)
+            except (TypeError, re.error) as error:
+                raise TypeError(f"Group({match!r}) has no regular expression: {error}") from None
         scales = {"learning_rate": learning_rate_scale, "weight_decay": weight_decay_scale}
         self.match, self.moments, self.weights, self.frozen = match, moments, weights, frozen
         self.scales = MappingProxyType({name: x for name, x in scales.items() if x is not None})
@@ -122,6 +125,12 @@ class Member(NamedTuple):
             form.format(name, "a schedule" if callable(x) else f"{x:g}" if isinstance(x, (int, float)) else "an array")
             for name, x in pairs
         ]
+
+    @property
+    def weight_decay(self) -> ScalarOrSchedule | None:
+        """Its own weight decay; `None` if it has none but that of no group, or the number 0."""
+        found = [x for path, x in self.values.items() if path.rpartition(".")[2] == "weight_decay"]
+        return None if not found or (isinstance(found[0], (int, float)) and found[0] == 0) else found[0]
 
     def own(self, rule: Rule[Any], values: Mapping[str, Any], finished: Any) -> dict[str, Any]:
         """The hyperparameters that are not those of no group, after `finished` steps; `values` has scheduled ones."""
@@ -186,6 +195,8 @@ def members(
         if (rate := next((path for path in scales if path.endswith("learning_rate")), None)) is not None:
             largest = rate.removesuffix("learning_rate") + "lr_max"
             scales |= {largest: scales[rate]} if largest in numbers else {}
+        if group.moments is not None and not layout(None).slots:
+            raise TypeError(f"{group!r}: moments = {group.moments!r}, but the rule keeps none")
         chosen = weights if group.weights is None else validate_choice("weights", group.weights, ROUNDINGS)
         name = group.match if isinstance(group.match, str) else group.match.__qualname__
         found.append(Member(name, group.frozen, layout(group.moments), chosen, scales, values))

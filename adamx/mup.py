@@ -19,7 +19,7 @@ FanIn: TypeAlias = Callable[[str, Any], Sequence[int] | None]
 def mup_groups(
     params: Params, base_params: Params, *, keep_decay: bool = True, fan_in: FanIn | None = None
 ) -> list[Group]:
-    r"""Groups with which Adam's step size, tuned on a narrow model, is right for a wide one (arXiv:2203.03466, table 3).
+    r"""Groups with which a step size tuned on a narrow model is right for a wide one (arXiv:2203.03466, table 3, Adam).
 
     What grows with the width are the axes whose lengths differ between both trees. Where a matrix sums over such axes,
     $r$ times as long as in the base model, the step size is divided by $r$: hidden and output layers. Input layers,
