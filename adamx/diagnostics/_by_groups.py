@@ -60,7 +60,7 @@ def _rate(engine: Engine, group: SharedInputs) -> Any:
 
 
 def _units(numbers: Numbers | None, mine: Numbers | None, rate: Any, own: Any) -> Array:
-    """What the sums of a group's leaves are multiplied with."""
+    """What the sums of a group's leaves are multiplied with, (1, sums)."""
     step = jnp.where(jnp.asarray(own) == 0, 0, rate / jnp.where(jnp.asarray(own) == 0, 1, own))
     ratio = most = 1.0
     if numbers is not None and mine is not None:
@@ -68,4 +68,4 @@ def _units(numbers: Numbers | None, mine: Numbers | None, rate: Any, own: Any) -
         if numbers.bound is not None and mine.bound is not None:
             most = ratio * numbers.bound / mine.bound
     told = {"moved": step, "step_max": step, "ratio": ratio, "ratio_max": most}
-    return jnp.stack([jnp.asarray(told.get(name, 1.0), jnp.float32) for name in Sums._fields])
+    return jnp.stack([jnp.asarray(told.get(name, 1.0), jnp.float32) for name in Sums._fields])[None]

@@ -5,6 +5,7 @@ bits: one such function serves them all. So it does for leaves of groups whose n
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -149,9 +150,14 @@ def with_shared_code(functions: Sequence[Traced]) -> list[Traced]:
             functions[places[0]].inside, [differing.index(c) if c in differing else None for c in columns]
         )
         for turn, i in enumerate(places):
-            numbers = (np.frombuffer(bits, dtype).reshape(()) for dtype, bits in (column[turn] for column in differing))
+            numbers = (_number(*column[turn]) for column in differing)
             done[i] = functions[i]._replace(inside=inside, numbers=tuple(numbers))
     return done
+
+
+@functools.lru_cache(1024)
+def _number(dtype: np.dtype, bits: bytes) -> np.ndarray:
+    return np.frombuffer(bits, dtype).reshape(())
 
 
 def _literals(jaxpr: Any) -> Iterator[Any]:

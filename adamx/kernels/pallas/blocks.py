@@ -183,6 +183,13 @@ class BlockProgram:
         results = in_dialect(self.traced.inside)(*own, *scalars.read(types))
         return [x for x, of_blocks in zip(results, self._blocks[1:], strict=False) if of_blocks]
 
+    def vectors(self, scalars: Sequence[Array]) -> Scalars:
+        """The scalars in vectors, which are those of other programs if these read the same."""
+        key = ("vectors", *map(id, scalars))
+        if key not in self.known:
+            self.known[key] = Scalars.of(scalars), scalars  # whose ids stay
+        return self.known[key][0]
+
     def scalars(self, step: Step) -> list[Array]:
         """The scalars that a leaf's blocks read; the same for all leaves, and computed once, if no slot is a scalar."""
         if of_leaf := _scalars(step):

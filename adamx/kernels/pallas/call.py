@@ -130,7 +130,7 @@ class Kernel:
     def __call__(self, steps: Sequence[Step]) -> list[StepResult]:
         """The new parameter, stored slots and residual of a leaf of the kind."""
         (step,), scalars = steps, self.program.scalars(steps[0])
-        new = self.call(Scalars.of(scalars), keys(steps), self.program.operands(step))
+        new = self.call(self.program.vectors(scalars), keys(steps), self.program.operands(step))
         return [self.program.results(new, scalars)]
 
     def lower(self, step: Step) -> None:
@@ -159,5 +159,5 @@ class SharedKernel:
         """The new parameter, stored slots and residual of each leaf."""
         program = self.program
         scalars = program.scalars(steps[0])
-        new = self.call(Scalars.of(scalars), keys(steps), [program.operands(step) for step in steps])
+        new = self.call(program.vectors(scalars), keys(steps), [program.operands(step) for step in steps])
         return [program.results(arrays, scalars) for arrays in new]
