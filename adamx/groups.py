@@ -156,9 +156,7 @@ def own_numbers(
     return found
 
 
-def members(
-    rule: Rule[Any], groups: Groups, weights: str, layout: Callable[[MomentFormats | None], Layout]
-) -> tuple[Member, ...]:
+def members(rule: Rule[Any], groups: Groups, weights: str, layout: Callable[[Any], Layout]) -> tuple[Member, ...]:
     """The member of each group, and last that of the leaves of no group.
 
     Args:
