@@ -27,6 +27,7 @@ from .catalogue import names as list  # noqa: F401  # pyright: ignore[reportUnus
 from .estimates import MomentEstimates as MomentEstimates
 from .groups import Group as Group
 from .moments import Int8 as Int8
+from .mup import mup_groups as mup_groups
 from .schedules import live as live
 from .sharding import in_shard_map as in_shard_map
 from .sharding import state_shardings as state_shardings
@@ -43,6 +44,7 @@ from .states.packing import pack_state as pack_state
 from .states.packing import unpack_state as unpack_state
 from .states.plan import explain as explain
 from .states.pytorch import from_torch as from_torch
+from .states.regroup import regroup as regroup
 from .wrapper import Wrapper as Wrapper
 
 # Factories enter the registry when their file is imported: this order is that of `adamx.list()` and the README's table.
@@ -101,9 +103,9 @@ from .trajectories.lookahead import lookahead as lookahead
 from .trajectories.posthoc import Snapshot as Snapshot
 from .trajectories.posthoc import posthoc_params as posthoc_params
 from .wrappers.accumulate import accumulate as accumulate
+from .wrappers.averaged import averaged as averaged
 from .wrappers.guard import guard as guard
 from .wrappers.guard import guard_report as guard_report
-from .wrappers.averaged import averaged as averaged
 
 if _collects:
     gc.enable()

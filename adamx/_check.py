@@ -22,7 +22,7 @@ _AS_SAVED = "leave the state out of casts, and restore checkpoints in the dtypes
 
 def validate_state(state: Any, layout: Layout, varying: set[str], rule: Any) -> None:
     """Raise unless count, slots and products of the `varying` decay rates are those of this optimizer."""
-    if not all(hasattr(state, name) for name in ("count", "slots", "log_products", "residuals")):
+    if not all(hasattr(state, name) for name in ("count", "slots", "log_products", "residuals", "begun")):
         raise TypeError(f"{type(state).__name__} is not a state from `init(params)`: call update(grads, state, params)")
     _check_count(state.count)
     validate_slots(state, layout, rule)
@@ -104,7 +104,9 @@ def _check_shape(name: str, where: str, init: Any, x: Any, like: Any, shape: tup
         return
     wanted = jax.eval_shape(lambda p: init(p, dtype=np.float32), like)
     if x is None and wanted is not None:
-        raise ValueError(f"{where} is an array where `init` was given None")
+        raise ValueError(
+            f"{where} is an array where `init` was given None; if a group froze it before, `adamx.regroup` thaws it"
+        )
     if x is not None and (wanted is None or stored_shape(x) != wanted.shape):
         raise ValueError(
             f"{where} has shape {shape}, but {name} of its state has {stored_shape(x)}: the state was made from other "

@@ -11,6 +11,13 @@ from ._annotations import Array, Scalar
 from ._math import abs_sq, added_up, varying
 
 
+def unless_zero(weight_decay: Scalar, decay: Array) -> Array:
+    """The decay; 0 of a strength that is 0, also if it is traced and the weight infinite."""
+    if isinstance(weight_decay, (int, float)):
+        return decay
+    return jnp.where(weight_decay == 0, 0, decay)
+
+
 @dataclasses.dataclass(frozen=True)
 class StepContext:
     """What a rule's `step` may use besides gradient and slots.
@@ -80,4 +87,4 @@ class StepContext:
 
     def decay(self, weight_decay: Scalar) -> Any:
         """λ p if this leaf decays, else 0."""
-        return weight_decay * self.p if self.decays_by(weight_decay) else 0.0
+        return unless_zero(weight_decay, weight_decay * self.p) if self.decays_by(weight_decay) else 0.0

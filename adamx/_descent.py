@@ -3,6 +3,7 @@
 from typing import Any
 
 from ._annotations import Array, NonNegative
+from ._context import unless_zero
 from ._decay import SHRINK, Decay, Strength
 from ._rule import Modifier, StepContext, static
 
@@ -30,9 +31,8 @@ class Descent(Modifier):
         change = self.learning_rate * direction
         if at.decays_by(self.weight_decay) and self.decay != "l2":
             lr_max = self.learning_rate if self.lr_max is None else self.lr_max
-            change = change + SHRINK[self.decay](
-                at.p, direction, Strength(self.weight_decay, self.learning_rate, lr_max)
-            )
+            by = Strength(self.weight_decay, self.learning_rate, lr_max)
+            change = change + unless_zero(self.weight_decay, SHRINK[self.decay](at.p, direction, by))
         return -change, s
 
     def _penalised(self, g: Array, at: StepContext) -> Array:

@@ -8,20 +8,21 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from . import _leaves, groups, kernels
+from . import _leaves, kernels
 from ._annotations import Array, AxisName, Params, Scalar
 from ._check import leaf_kind, validate_leaf, validate_state
-from ._layout import Layout, wide_dtype
-from ._leaf import Leaf, SharedInputs, Step, StepResult
+from ._layout import Layout
+from ._leaf import Leaf, Step, StepResult
 from ._names import STEP_WORDS, refuse_step_words, refuse_unknown
 from ._rule import Rule, hyperparameters, innermost
-from ._state import LogProduct, State, scheduled, with_values
+from ._state import LogProduct, State, scheduled
 from ._variables import inside, outside
 from ._weights import ROUNDINGS, Rounding, is_narrow
+from .groups import Groups, Member, assigned, refuse_masked
 from .moments.noise import Noise, Part, noise
-from .schedules import first_values, reading
+from .schedules import first_values
+from .shared import Numbers, added_up, increment, shared_inputs
 
 listeners: ContextVar[tuple[list[tuple["Engine", State]], ...]] = ContextVar("listeners", default=())
 """Each is told by every `init` whose state it made, for who calls the `init` of what wraps an optimizer."""
@@ -69,8 +70,8 @@ class Engine:
     seed: Any
     decay_mask: Any
     kernel: str
-    groups: tuple[groups.Group, ...]
-    members: tuple[groups.Member, ...]
+    groups: Groups
+    members: tuple[Member, ...]
     part: Callable[[_leaves.Path, Array, Sequence[Any]], Part] | None = None
 
     @property
@@ -92,15 +93,13 @@ class Engine:
     def init(self, params: Params) -> State:
         """The state before the first step."""
         leaves, count = _leaves.flatten(params, "params"), jnp.zeros([], jnp.int32)
-        rows, kept = [], []
+        rows, kept, absent = [], [], [None] * len(self.layout.slots)
         for path, p, (member, _) in zip(leaves.paths, leaves.arrays, self.settings(leaves), strict=True):
-            stepped, narrow = p is not None and not member.frozen, member.rounding
-            if stepped:
+            narrow, p = member.rounding, None if member.frozen else p
+            if p is not None:
                 kernels.refuse_shared_groups(member.layout, path, p)
-            rows.append(
-                member.layout.start(p, self.noise(path, count, p)) if stepped else [None] * len(self.layout.slots)
-            )
-            kept.append(narrow.start(p) if stepped and narrow is not None and is_narrow(p) else None)
+            rows.append(absent if p is None else member.layout.start(p, self.noise(path, count, p)))
+            kept.append(None if p is None or narrow is None or not is_narrow(p) else narrow.start(p))
         products = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in sorted(self.varying)}
         residuals = leaves.rebuild(kept) if any(r is not None for r in kept) else ()
         start = State(count, self.slots(leaves, rows), products, residuals, first_values(self.schedules))
@@ -121,7 +120,7 @@ class Engine:
     ) -> tuple[Params, Any]:
         """The updates to add to the parameters, and the next state."""
         refuse_step_words("update", extra_args)
-        if learning_rate is not None and innermost(self.rule, "learning_rate") is None:
+        if innermost(self.rule, "learning_rate") is None:
             learning_rate = None  # it is of another transformation of a chain
         leaves, names = _leaves.flatten(updates, "grads"), kernels.named_axes(axis_name)
         work = self.prepare(leaves, state, params, learning_rate=learning_rate, names=names)
@@ -179,22 +178,19 @@ class Engine:
             self.validate_residuals(state.residuals, like)
         elif (rounds := next((m.weights for m in self.members if m.rounding is not None), None)) is not None:
             raise ValueError(f"weights={rounds!r} rounds the parameters: call `update(grads, state, params)`")
-        count = _increment(state.count)
-        used = {id(member): member for member, _ in settings if not member.frozen}
-        with reading(state.live):
-            values, products = scheduled(self.rule, state, learning_rate)
-            own = {i: member.own(self.rule, values, state.count) for i, member in used.items()}
-        rules = {i: with_values(self.rule, values, products, count, x) for i, x in own.items()}
-        shared = {i: SharedInputs(rule, count, scale, (names, False)) for i, rule in rules.items()}
+        count, mine = increment(state.count), [*zip(leaves.paths, (m for m, _ in settings), strict=True)]
+        now = Numbers(*scheduled(self.rule, state, learning_rate), count)
+        shared = shared_inputs(self.rule, self.members, mine, state, now, scale, names)
         steps: list[Step | None] = []
         checked: set[Hashable] = set()
-        for path, g, p, row, (member, decays), residual in zip(
-            leaves.paths, leaves.arrays, parameters, rows, settings, kept, strict=True
+        for path, g, p, row, (member, decays), residual, of_group in zip(
+            leaves.paths, leaves.arrays, parameters, rows, settings, kept, shared, strict=True
         ):
             if g is None or member.frozen:
                 if member.frozen and any(x is not None for x in row):
-                    where = _leaves.show("params", path)
-                    raise ValueError(f"{where} is frozen, but the state has slots of it: see `adamx.regroup`")
+                    raise ValueError(
+                        f"{_leaves.show('params', path)} is frozen, but its state has slots: `adamx.regroup`"
+                    )
                 steps.append(None)
                 continue
             if p is None and params is not None:
@@ -205,16 +201,22 @@ class Engine:
             if (kind := (id(member), leaf_kind(leaf))) not in checked:
                 validate_leaf(leaf, member.layout)
                 checked.add(kind)
-            steps.append(Step(leaf, member.layout, shared[id(member)], self.noise(path, count, g, row)))
-        total = _total(kernels.measures(steps)) if self.rule.measures else None
-        return PreparedStep(steps, total, parameters, rows, kept, state._replace(count=count, log_products=products))
+            steps.append(Step(leaf, member.layout, of_group, self.noise(path, count, g, row)))
+        total = added_up(kernels.measures(steps)) if self.rule.measures else None
+        after = state._replace(count=count, log_products=now.products)
+        return PreparedStep(steps, total, parameters, rows, kept, after)
 
-    def settings(self, leaves: _leaves.Leaves) -> list[tuple[groups.Member, bool]]:
+    def members_of(self, leaves: _leaves.Leaves) -> list[Member]:
+        """What each leaf is stepped with; `leaves` are the parameters or like them."""
+        return [self.members[i] for i in assigned(self.groups, leaves)]
+
+    def settings(self, leaves: _leaves.Leaves) -> list[tuple[Member, bool]]:
         """What each leaf is stepped with, and whether its weight decays; `leaves` are the parameters or like them."""
-        members = [self.members[i] for i in groups.assigned(self.groups, leaves)]
+        members = self.members_of(leaves)
         decays = [True] * len(members)
         if self.decay_mask is not None:
             decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays))
+            refuse_masked(leaves, members, decays)
         return list(zip(members, decays, strict=True))
 
     def _finish(
@@ -248,9 +250,8 @@ class Engine:
         if jax.tree.leaves(residuals) or all(member.rounding is None for member in self.members):
             return
         for path, p, (member, _) in zip(params.paths, params.arrays, self.settings(params), strict=True):
-            if p is None or not is_narrow(p) or member.rounding is None or member.frozen:
-                continue
-            if jax.eval_shape(member.rounding.start, p) is not None:
+            rounding = member.rounding if p is not None and is_narrow(p) and not member.frozen else None
+            if rounding is not None and jax.eval_shape(rounding.start, p) is not None:
                 raise ValueError(
                     f"the state keeps nothing beside {_leaves.show('params', path)}, as weights={member.weights!r} "
                     "does: make it with `init(params)` of these parameters, or with `adamx.from_master`"
@@ -260,17 +261,3 @@ class Engine:
         """The random bits in step `count` of the array `x` at `path`, which may be a part of a leaf."""
         part = None if self.part is None or x is None else self.part(path, x, stored)
         return noise(self.seed, _leaves.show("", path), count)._replace(part=part)
-
-
-def _increment(count: Any) -> Array:
-    """The number of the next step, saturating at the largest integer."""
-    count = jnp.asarray(count)
-    one, last = np.asarray(1, count.dtype), np.asarray(jnp.iinfo(count.dtype).max - 1, count.dtype)
-    return jax.lax.add(jax.lax.min(count, last), one)
-
-
-def _total(measures: list[Any]) -> Any:
-    if not jax.tree.leaves(measures):
-        return None
-    dtype = wide_dtype(*jax.tree.leaves(measures))
-    return jax.tree.map(lambda *xs: sum(x.astype(dtype) for x in xs), *measures)

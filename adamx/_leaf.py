@@ -14,7 +14,7 @@ from . import _leaves
 from ._annotations import Array
 from ._layout import Layout, real_dtype, wide_dtype
 from ._math import added_up, dtype_of, parts, whole
-from ._rule import Rule, StepContext
+from ._rule import StepContext
 from ._weights import Rounding
 from .moments import Format, is_code
 from .moments.dense import Dense
@@ -54,10 +54,13 @@ class SharedInputs:
         count: the number of the step, from 1.
         grad_scale: the factor of all gradients; `None` for 1.
         sums: `axis_names` and `in_stages` of `StepContext`.
+        begun: the number of steps that were finished when these leaves began; `None` for 0.
     """
 
-    def __init__(self, rule: Rule[Any], count: Array, grad_scale: Array | None = None, sums: Any = ((), False)) -> None:
-        self.count, self.grad_scale, self.sums = count, grad_scale, sums
+    def __init__(
+        self, rule: Any, count: Array, grad_scale: Any = None, sums: Any = ((), False), begun: Any = None
+    ) -> None:
+        self.count, self.grad_scale, self.sums, self.begun = count, grad_scale, sums, begun
         self.rule_as_given = rule
         self._made: dict[Any, Any] = {}
 
@@ -70,8 +73,9 @@ class SharedInputs:
         return self.once(("rule", real), lambda: jax.tree.map(numbers, self.rule_as_given))
 
     def t(self, real: np.dtype) -> Array:
-        """The number of the step in a real dtype."""
-        return self.once(("t", real), lambda: self.count.astype(real))
+        """The number of these leaves' step in a real dtype."""
+        t = self.count if self.begun is None else self.count - self.begun
+        return self.once(("t", real), lambda: t.astype(real))
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """`make()`, computed for the first leaf that asks and cached for the others."""

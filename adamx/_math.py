@@ -127,9 +127,12 @@ def largest(x: Array, axis: int | None = None) -> Array:
     size = jax.lax.abs(jax.lax.stop_gradient(x))
     axes = tuple(range(size.ndim)) if axis is None else (axis % size.ndim,)
     first = np.zeros([], size.dtype), np.zeros([], bool)
-    both = lambda a, b: (jax.lax.max(a[0], b[0]), jax.lax.bitwise_or(a[1], b[1]))  # noqa: E731
-    most, broken = jax.lax.reduce((size, jnp.isnan(size)), first, both, axes)
+    most, broken = jax.lax.reduce((size, jnp.isnan(size)), first, _larger, axes)
     return select(broken, jnp.nan, most)
+
+
+def _larger(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+    return jax.lax.max(a[0], b[0]), jax.lax.bitwise_or(a[1], b[1])
 
 
 def sign(x: Array) -> Array:

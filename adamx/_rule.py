@@ -178,8 +178,14 @@ def hyperparameters(rule: Rule[Any], prefix: str = "") -> Iterator[Hyperparamete
 
 
 def innermost(rule: Rule[Any], name: str) -> str | None:
-    """The path of the hyperparameter of this name, of several that of the innermost rule; `None` if there is none."""
-    found = [h.path for h in hyperparameters(rule) if h.path.rpartition(".")[2] == name]
+    """The path of the hyperparameter of this name, of several that of the innermost rule; `None` if there is none.
+
+    The "learning_rate" is the `step_size` of a rule that takes it into its momentum.
+    """
+    inside = lambda h: type(h.value) is not float or h.value != 1  # noqa: E731
+    names = (name, "step_size") if name == "learning_rate" else (name,)
+    known = [(h.path, h.path.rpartition(".")[2], h) for h in hyperparameters(rule)]
+    found = [path for path, last, h in known if last in names and (last == name or inside(h))]
     return max(found, key=lambda path: path.count("."), default=None)
 
 

@@ -1,12 +1,10 @@
 """The state of an optimizer, and the values that its hyperparameters have in a step."""
 
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from ._annotations import Array, DecayRate, Interval, Scalar
-from ._leaf import SharedInputs
 from ._math import Varying, compensated_add, log_beta
 from ._rule import Rule, hyperparameters, innermost, replace, validate_value
 from .schedules import reading
@@ -32,6 +30,7 @@ class State(NamedTuple):
         residuals: the rounding errors kept beside 16-bit weights, a tree like the parameters; () if there are none.
         log_products: for each decay rate that follows a schedule, the log of the product of its values so far.
         live: the hyperparameters that are kept in the state, by name: float32, shape (); () if there are none.
+        begun: a `shared.Begun` for the leaves of each `adamx.regroup` that thawed some; () if none did.
     """
 
     count: Array  # pyright: ignore[reportIncompatibleMethodOverride]  (the field's usual name)
@@ -39,14 +38,7 @@ class State(NamedTuple):
     log_products: dict[str, LogProduct]
     residuals: Any = ()
     live: Any = ()
-
-
-def last_step(rule: Rule[Any], state: State) -> SharedInputs:
-    """The shared inputs of the step that led to `state`; of the first step if none is finished."""
-    count = jnp.asarray(state.count)
-    number = jnp.maximum(count, 1)
-    with reading(state.live):
-        return SharedInputs(with_values(rule, _scheduled(rule, number - 1), state.log_products, count), number)
+    begun: tuple[Any, ...] = ()
 
 
 def scheduled(
@@ -54,14 +46,13 @@ def scheduled(
 ) -> tuple[dict[str, Any], dict[str, LogProduct]]:
     """The values in the next step of hyperparameters that follow a schedule, and the products of decay rates up to it.
 
-    Called inside `reading(state.live)`.
-
     Args:
         rule: the rule.
         state: the state before the step.
         learning_rate: the step size of this step; `None` for its own.
     """
-    values = _scheduled(rule, state.count)
+    with reading(state.live):
+        values = scheduled_values(rule, state.count)
     products = {
         path: state.log_products[path].plus(jnp.asarray(log_beta(value)))
         for path, value in values.items()
@@ -75,7 +66,7 @@ def scheduled(
     return values, products
 
 
-def _scheduled(rule: Rule[Any], finished: Array) -> dict[str, Any]:
+def scheduled_values(rule: Rule[Any], finished: Array) -> dict[str, Any]:
     """The values of hyperparameters that follow a schedule, after `finished` steps."""
     values = {}
     for path, schedule, interval in hyperparameters(rule):
@@ -86,13 +77,7 @@ def _scheduled(rule: Rule[Any], finished: Array) -> dict[str, Any]:
     return values
 
 
-def with_values(
-    rule: Rule[Any],
-    values: dict[str, Any],
-    products: dict[str, LogProduct],
-    count: Array,
-    own: Any = MappingProxyType({}),
-) -> Any:
+def with_values(rule: Any, values: dict[str, Any], products: Any, count: Array, own: Any = None) -> Any:
     """The rule with these values; each scheduled decay rate carries the product of its values up to step `count`.
 
     The values of a group's `own` take the place of others.
@@ -102,4 +87,4 @@ def with_values(
         for path, value in values.items()
         if path in products
     }
-    return replace(rule, values | varying | own)
+    return replace(rule, values | varying | (own or {}))

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import numpy as np
 
 from . import _leaves
 from ._annotations import DecayRate, Fixed, Interval, ScalarOrSchedule
@@ -38,7 +39,7 @@ class Group:
             (a decay rate: numbers).
 
     Raises:
-        TypeError: a number that is none; a frozen group with other settings.
+        TypeError: a number or a regular expression that is none; a frozen group with other settings.
 
     >>> import adamx, jax.numpy as jnp
     >>> params = {"dense": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}, "head": {"kernel": jnp.ones(2)}}
@@ -63,7 +64,10 @@ class Group:
         **values: ScalarOrSchedule,
     ) -> None:
         if not callable(match):
-            re.compile(match)
+            try:
+                re.compile(match)
+            except (TypeError, re.error) as error:
+                raise TypeError(f"Group({match!r}) has no regular expression: {error}") from None
         scales = {"learning_rate": learning_rate_scale, "weight_decay": weight_decay_scale}
         self.match, self.moments, self.weights, self.frozen = match, moments, weights, frozen
         self.scales = MappingProxyType({name: x for name, x in scales.items() if x is not None})
@@ -109,6 +113,19 @@ class Member(NamedTuple):
         """How narrow ones are rounded; `None` if the caller rounds them when applying updates."""
         return ROUNDINGS[self.weights]
 
+    def __str__(self) -> str:
+        """The name and what it sets: "head: learning_rate x 0.1, b2 = 0.95"."""
+        told = [*self._told(self.scales, "{} x {}"), *self._told(self.values, "{} = {}")]
+        return f"{self.name}: {', '.join(told)}" if told else self.name
+
+    @staticmethod
+    def _told(numbers: Mapping[str, Any], form: str) -> list[str]:
+        pairs = [(path.rpartition(".")[2], x) for path, x in numbers.items() if not path.endswith("lr_max")]
+        return [
+            form.format(name, "a schedule" if callable(x) else f"{x:g}" if isinstance(x, (int, float)) else "an array")
+            for name, x in pairs
+        ]
+
     def own(self, rule: Rule[Any], values: Mapping[str, Any], finished: Any) -> dict[str, Any]:
         """The hyperparameters that are not those of no group, after `finished` steps; `values` has scheduled ones."""
         at = lambda x: x(finished) if callable(x) else x  # noqa: E731
@@ -119,9 +136,27 @@ class Member(NamedTuple):
         return found
 
 
-def members(
-    rule: Rule[Any], groups: Groups, weights: str, layout: Callable[[MomentFormats | None], Layout]
-) -> tuple[Member, ...]:
+def own_numbers(
+    parts: Sequence[Member], rule: Rule[Any], values: Mapping[str, Any], finished: Any
+) -> list[dict[str, Any]]:
+    """`Member.own` of each member.
+
+    A weight decay of 0 makes another program of a leaf's step. Where only some members have it, it is an array for all:
+    their leaves then share programs.
+    """
+    found = [member.own(rule, values, finished) for member in parts]
+    for path, number, _ in hyperparameters(rule):
+        if path.rpartition(".")[2] == "weight_decay":
+            each = [own.get(path, values.get(path, number)) for own in found]
+            if len({isinstance(x, (int, float)) and x == 0 for x in each}) > 1:
+                found = [
+                    own | {path: x if hasattr(x, "dtype") else np.asarray(x)}
+                    for own, x in zip(found, each, strict=True)
+                ]
+    return found
+
+
+def members(rule: Rule[Any], groups: Groups, weights: str, layout: Callable[[Any], Layout]) -> tuple[Member, ...]:
     """The member of each group, and last that of the leaves of no group.
 
     Args:
@@ -152,6 +187,8 @@ def members(
         if (rate := next((path for path in scales if path.endswith("learning_rate")), None)) is not None:
             largest = rate.removesuffix("learning_rate") + "lr_max"
             scales |= {largest: scales[rate]} if largest in numbers else {}
+        if group.moments is not None and not layout(None).slots:
+            raise TypeError(f"{group!r}: moments = {group.moments!r}, but the rule keeps none")
         chosen = weights if group.weights is None else validate_choice("weights", group.weights, ROUNDINGS)
         name = group.match if isinstance(group.match, str) else group.match.__qualname__
         found.append(Member(name, group.frozen, layout(group.moments), chosen, scales, values))
@@ -167,13 +204,11 @@ def assigned(groups: Groups, leaves: _leaves.Leaves) -> list[int]:
     if not groups:
         return [0] * len(leaves.arrays)
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path in leaves.paths]
-    found = [
-        len(groups) if x is None else _first(groups, name, x) for name, x in zip(names, leaves.arrays, strict=True)
-    ]
+    found = [_first(groups, name, x) for name, x in zip(names, leaves.arrays, strict=True)]
     for i, group in enumerate(groups):
         if i not in found:
             here = [name for name, x in zip(names, leaves.arrays, strict=True) if x is not None]
-            taken = any(matches(group, name, x) for name, x in zip(names, leaves.arrays, strict=True) if x is not None)
+            taken = any(matches(group, name, x) for name, x in zip(names, leaves.arrays, strict=True))
             why = "all its leaves are of groups before it" if taken else "it matches none of the paths"
             raise ValueError(
                 f"{group!r} has no leaf: {why}. The paths are {', '.join(here[:40])}{' ...' * (len(here) > 40)}"
@@ -181,9 +216,20 @@ def assigned(groups: Groups, leaves: _leaves.Leaves) -> list[int]:
     return found
 
 
+def refuse_masked(leaves: _leaves.Leaves, members: Sequence[Member], decays: Sequence[bool]) -> None:
+    """Raise if a group gives a leaf a weight decay that the mask leaves out."""
+    for path, x, member, covered in zip(leaves.paths, leaves.arrays, members, decays, strict=True):
+        own = [rate for name, rate in member.values.items() if name.rpartition(".")[2] == "weight_decay"]
+        if x is not None and not covered and own and not (isinstance(own[0], (int, float)) and own[0] == 0):
+            where = _leaves.show("params", path)
+            raise ValueError(f"group {member.name!r} gives {where} weight_decay = {own[0]}, and the mask leaves it out")
+
+
 def matches(group: Group, path: str, leaf: Any) -> bool:
-    """Whether the leaf at a path belongs to the group if it belongs to none before it."""
-    return bool(group.match(path, leaf)) if callable(group.match) else re.search(group.match, path) is not None
+    """Whether the leaf at a path belongs to the group if it belongs to none before it; functions see no `None`."""
+    if callable(group.match):
+        return leaf is not None and bool(group.match(path, leaf))
+    return re.search(group.match, path) is not None
 
 
 def _first(groups: Groups, path: str, leaf: Any) -> int:

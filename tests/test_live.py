@@ -85,6 +85,12 @@ def test_the_step_takes_a_step_size():
     inner = adamx.schedule_free_sgd(0.5)
     first = inner.step(GRADS[0], inner.init(PARAMS), PARAMS, learning_rate=0.25)[0]
     assert_equal(first, adamx.schedule_free_sgd(0.25).step(GRADS[0], inner.init(PARAMS), PARAMS)[0])
+    momentum = [adamx.rmsprop(x, momentum=0.9) for x in (lambda count: 0.5, np.float32(0.25))]
+    first, want = (
+        opt.step(GRADS[0], opt.init(PARAMS), PARAMS, **given)[0]
+        for opt, given in zip(momentum, ({"learning_rate": np.float32(0.25)}, {}), strict=True)
+    )
+    assert_equal(first, want)
     with pytest.raises(TypeError, match="no step size"):
         adamx.scale_by_adam().step(GRADS[0], adamx.scale_by_adam().init(PARAMS), PARAMS, learning_rate=0.1)
     with pytest.raises(ValueError, match=r"learning_rate = -1"):

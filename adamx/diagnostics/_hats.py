@@ -11,8 +11,9 @@ from .._annotations import Array, ScalarOrSchedule
 from .._descent import Descent
 from .._engine import Engine
 from .._rule import Rule
-from .._state import State, last_step
+from .._state import State
 from ..estimates import MomentEstimates
+from ..shared import last_step
 from ..theory import update_bound
 
 

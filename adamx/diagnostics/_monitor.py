@@ -17,6 +17,8 @@ from ..schedules import reading
 from ..states.parts import find_state
 from ..wrapper import Wrapper, added
 from . import _spikes
+from ._by_groups import of_leaves
+from ._by_groups import rows as rows_of_groups
 from ._groups import Grouping, Groups, grouping
 from ._hats import injected_step_size, numbers_of, step_size_of, value_at
 from ._measures import METRICS, gathered, metrics
@@ -194,7 +196,12 @@ class Monitor(Wrapper):
         records = leaf_records(leaves, steps, engine, numbers)
         # XLA fuses an update into the sums; a C++ call would need it in memory and could not be exported.
         kernel = engine.kernel if engine is not None and steps.updates is None else "xla"
-        rows = table([records[i] for i in grouped.order], numbers, steps.scale, kernel, axis_names)
+        watched, options = [records[i] for i in grouped.order], (steps.scale, kernel, axis_names)
+        if engine is not None and (shared := of_leaves(engine, leaves, find_state(steps.after))) is not None:
+            mine = [shared[i] for i in grouped.order]
+            rows = rows_of_groups(watched, mine, engine, find_state(steps.after), numbers, *options)
+        else:
+            rows = table(watched, numbers, *options)
         step_size = jax.lax.stop_gradient(self._step_size(state.count, steps.before, steps.after))
         told, by_leaf = metrics(gathered(rows, grouped.member), step_size, numbers), Sums(*rows.T)
         values = jnp.stack([told[name] for name in sorted(state.metrics)], 1)

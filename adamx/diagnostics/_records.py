@@ -11,6 +11,7 @@ from .._annotations import Params, Scalar
 from .._engine import Engine
 from .._layout import wide_dtype
 from .._weights import is_narrow
+from ..groups import Member
 from ..states.parts import find_state
 from ._hats import Numbers
 from ._sums import LeafRecord
@@ -46,16 +47,19 @@ def leaf_records(
     given: list[Any] = [None] * len(new)
     if record.updates is not None:
         given = _leaves.match(leaves, record.updates, "updates")
-    masters, rows = _masters(leaves, new, record, engine), _rows(leaves, record, engine, numbers)
+    members: list[Any] = [None] * len(new) if engine is None else engine.members_of(leaves)
+    masters, rows = _masters(leaves, new, record, members), _rows(leaves, record, engine, numbers)
     records: list[LeafRecord | None] = []
-    for g, p, update, (old, after), row in zip(grads, leaves.arrays, given, masters, rows, strict=True):
-        if g is None or p is None:
+    for g, p, update, (old, after), row, member in zip(
+        grads, leaves.arrays, given, masters, rows, members, strict=True
+    ):
+        if g is None or p is None or (member is not None and member.frozen):
             records.append(None)
             continue
         wide = wide_dtype(g, p)
         # Where the optimizer rounds weights, the update has been rounded, too; elsewhere it is the exact change.
-        exact = update is not None and not (engine is not None and engine.rounding is not None and is_narrow(p))
-        mu, nu = _moments(row, wide_dtype(p), engine, numbers)
+        exact = update is not None and not (member is not None and member.rounding is not None and is_narrow(p))
+        mu, nu = _moments(row, wide_dtype(p), member, numbers)
         stored = [g, p, *jax.tree.leaves(row)]
         plain = not exact and all(x.dtype == jnp.float32 and x.shape == p.shape for x in map(jnp.asarray, stored))
         g, old, after = (jnp.asarray(x, wide) for x in (g, old, after))
@@ -64,20 +68,22 @@ def leaf_records(
 
 
 def _masters(
-    leaves: _leaves.Leaves, new: list[Any], record: StepRecord, engine: Engine | None
+    leaves: _leaves.Leaves, new: list[Any], record: StepRecord, members: list[Member | None]
 ) -> list[tuple[Any, Any]]:
     """Each weight before and after the step, with its residual added."""
     pairs: list[tuple[Any, Any]] = list(zip(leaves.arrays, new, strict=True))
-    if engine is None or (rounding := engine.rounding) is None:
+    if all(member is None or member.rounding is None for member in members):
         return pairs
     before, after = find_state(record.before).residuals, find_state(record.after).residuals
     if not jax.tree.leaves(after):
         return pairs
     kept = zip(*(_leaves.match(leaves, tree, "residuals") for tree in (before, after)), strict=True)
-    return [
-        (old, p) if first is None else (rounding.master(old, first), rounding.master(p, second))
-        for (old, p), (first, second) in zip(pairs, kept, strict=True)
-    ]
+    masters = []
+    for (old, p), (first, second), member in zip(pairs, kept, members, strict=True):
+        if member is not None and member.rounding is not None and first is not None:
+            old, p = member.rounding.master(old, first), member.rounding.master(p, second)
+        masters.append((old, p))
+    return masters
 
 
 def _rows(leaves: _leaves.Leaves, record: StepRecord, engine: Engine | None, numbers: Numbers | None) -> list[Any]:
@@ -87,10 +93,10 @@ def _rows(leaves: _leaves.Leaves, record: StepRecord, engine: Engine | None, num
     return engine.rows(leaves, find_state(record.after))[0]
 
 
-def _moments(row: Any, wide: np.dtype, engine: Engine | None, numbers: Numbers | None) -> tuple[Any, Any]:
+def _moments(row: Any, wide: np.dtype, member: Member | None, numbers: Numbers | None) -> tuple[Any, Any]:
     """$m$ and $v$, decoded."""
-    if row is None or engine is None or numbers is None:
+    if row is None or member is None or numbers is None:
         return None, None
-    slots = engine.layout.decode(row, engine.layout.formats_stored(row, wide), wide)
+    slots = member.layout.decode(row, member.layout.formats_stored(row, wide), wide)
     mu, nu = getattr(slots, numbers.mean), getattr(slots, numbers.square)
     return mu, nu.real + nu.imag if jnp.iscomplexobj(nu) else nu  # of both parts, if they have one each

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 
 from .. import _leaves
 from .._annotations import Array, Params
-from .._engine import Engine
 from .._leaf import Step
 from .._math import largest
 from .._transform import Optimizer, engine_of
@@ -71,7 +70,7 @@ def stalls(opt: Optimizer, state: Any, grads: Params, params: Params) -> Stalls:
     for step in work.steps:
         if step is None:
             continue
-        for name, change in zip(names, _slot_changes(engine, step, work.total), strict=True):
+        for name, change in zip(names, _slot_changes(step, work.total), strict=True):
             if change is not None:
                 found[name].append(change)
         found["weights"].append(_weight_change(step, work.total))
@@ -98,8 +97,8 @@ class _Change(NamedTuple):
         return cls(jnp.sum(exact != 0, dtype=float), missed, jnp.sum(wide), jnp.sum(jnp.abs(exact) ** 2))
 
 
-def _slot_changes(engine: Engine, step: Step, total: Any) -> list[_Change | None]:
-    layout = engine.layout
+def _slot_changes(step: Step, total: Any) -> list[_Change | None]:
+    layout = step.layout
     _, slots = step.compute(total)
     exact, old = layout.tree.flatten_up_to(slots), layout.tree.flatten_up_to(step.slots)
     stored = layout.encode(exact, step.formats, step.noise)

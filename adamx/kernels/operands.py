@@ -27,9 +27,10 @@ class Moved(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """The inputs that leaves share: the rule of each group, the step number, the gradient scale, the rule's measure."""
+    """The inputs that leaves share: each group's rule and `begun`, the step number, gradient scale and measure."""
 
     rules: list[Any]
+    begun: list[Array | None]
     step_number: Array
     grad_scale: Array | None
     total: Any
@@ -64,7 +65,10 @@ class Packed:
         """The steps with these arrays, and the rule's measure over all leaves."""
         given = iter(arrays)
         moved, grads, bits, shared = self.tree.unflatten([next(given) if x is None else x for x in self.constants])
-        now = [SharedInputs(rule, shared.step_number, shared.grad_scale) for rule in shared.rules]
+        now = [
+            SharedInputs(rule, shared.step_number, shared.grad_scale, begun=begun)
+            for rule, begun in zip(shared.rules, shared.begun, strict=True)
+        ]
         steps = []
         for fixed, (p, stored, residual), g, (key, first) in zip(self.leaves, moved, grads, bits, strict=True):
             leaf = Leaf(fixed.path, g, p, stored, fixed.decays, fixed.rounding, residual)
@@ -104,7 +108,8 @@ def pack(steps: Sequence[Step], total: Any) -> tuple[Packed, list[Array], Any]:
     Under `shard_map` the results of a step vary over the axes that any of its inputs varies over.
     """
     first, groups = steps[0].shared, list({id(step.shared): step.shared for step in steps}.values())
-    shared = Shared([group.rule_as_given for group in groups], first.count, first.grad_scale, total)
+    rules, begun = [group.rule_as_given for group in groups], [group.begun for group in groups]
+    shared = Shared(rules, begun, first.count, first.grad_scale, total)
     moved = [jax.tree.map(jnp.asarray, Moved(leaf.p, leaf.stored, leaf.residual)) for leaf in (s.leaf for s in steps)]
     grads = [jnp.asarray(step.leaf.g) for step in steps]
     if is_manual():

@@ -1,11 +1,12 @@
 """A leaf's step as a traced function of its own arrays, the numbers that all leaves share computed once, outside.
 
 Leaves of one kind, of one shape with equally stored slots, differ only in their arrays and in the key of their random
-bits: one such function serves them all.
+bits: one such function serves them all. So it does for leaves of groups whose numbers alone differ.
 """
 
 import dataclasses
-from collections.abc import Callable, Hashable, Sequence
+import functools
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -45,10 +46,10 @@ def with_brought(step: Step, brought: Brought, shared: SharedInputs, elements: A
 
 
 def kind(step: Step) -> Hashable:
-    """A key that is equal for leaves of one kind."""
+    """A key that is equal for leaves of one kind, whatever their groups."""
     arrays, tree = jax.tree.flatten(brought(step))
     strides = None if step.noise.part is None else step.noise.part.strides
-    own = step.leaf.decays, id(step.leaf.rounding), strides, id(step.shared)
+    own = step.leaf.decays, id(step.leaf.rounding), strides
     return tree, *(jax.typeof(x) for x in arrays), *own
 
 
@@ -60,16 +61,24 @@ class Traced(NamedTuple):
         given: the shared arguments' arrays.
         inside: the rest, a traced function of the own arguments' arrays and the scalars.
         structure: the tree of its results.
+        numbers: of `inside`, which it reads after the scalars.
     """
 
     outside: Any
     given: list[Array]
     inside: Any
     structure: Any
+    numbers: tuple[np.ndarray, ...] = ()
 
-    def scalars(self, of_leaf: Sequence[Any] = ()) -> list[Array]:
-        """What `inside` reads besides the own arguments; `of_leaf` are a leaf's scalars."""
-        return as_function(self.outside)(*self.given, *of_leaf)
+    def scalars(self, of_leaf: Sequence[Any] = (), known: dict[Hashable, Any] | None = None) -> list[Any]:
+        """What `inside` reads besides the own arguments.
+
+        Args:
+            of_leaf: a leaf's scalars.
+            known: what has been computed for other functions in the same program; added to.
+        """
+        made = _computed(self.outside, [*self.given, *of_leaf], {} if known is None else known)
+        return [*made, *self.numbers]
 
 
 def trace(
@@ -90,14 +99,14 @@ def trace(
         total: the rule's measure over all leaves.
         of_leaf: scalars of the leaf.
     """
-    values, tree = jax.tree.flatten((shared.rule_as_given, shared.count, shared.grad_scale, total))
+    values, tree = jax.tree.flatten((shared.rule_as_given, shared.count, shared.grad_scale, shared.begun, total))
     constants = [None if is_array(x) else x for x in values]
     given = [x for x in values if is_array(x)]
 
     def flat(own: Any, given: list[Any], of_leaf: list[Any]) -> Any:
         rest = iter(given)
-        rule, count, scale, total = tree.unflatten([next(rest) if x is None else x for x in constants])
-        return function(own, SharedInputs(rule, count, scale, shared.sums), total, of_leaf)
+        rule, count, scale, begun, total = tree.unflatten([next(rest) if x is None else x for x in constants])
+        return function(own, SharedInputs(rule, count, scale, shared.sums, begun), total, of_leaf)
 
     closed, out = jax.make_jaxpr(flat, return_shape=True)(own, given, list(of_leaf))
     outside, inside = _split(closed, len(jax.tree.leaves(own)))
@@ -125,6 +134,113 @@ def _split(closed: Any, own: int) -> tuple[Any, Any]:
     first = jaxpr.replace(invars=jaxpr.invars[own:], outvars=between, eqns=outside, debug_info=unnamed)
     then = jaxpr.replace(invars=[*jaxpr.invars[:own], *between], eqns=inside, debug_info=unnamed)
     return closed.replace(jaxpr=first), closed.replace(jaxpr=then)
+
+
+def with_shared_code(functions: Sequence[Traced]) -> list[Traced]:
+    """The functions, of which those that differ in numbers only have one `inside` that reads these."""
+    alike: dict[Hashable, list[int]] = {}
+    for i, traced in enumerate(functions):
+        alike.setdefault((_form(traced.inside), traced.structure), []).append(i)
+    done = list(functions)
+    for places in alike.values():
+        written = [[_bits(x) for x in _literals(functions[i].inside.jaxpr)] for i in places]
+        columns = [*zip(*written, strict=True)]
+        differing = [*dict.fromkeys(column for column in columns if len(set(column)) > 1)]
+        inside = _reading(
+            functions[places[0]].inside, [differing.index(c) if c in differing else None for c in columns]
+        )
+        for turn, i in enumerate(places):
+            numbers = (_number(*column[turn]) for column in differing)
+            done[i] = functions[i]._replace(inside=inside, numbers=tuple(numbers))
+    return done
+
+
+@functools.lru_cache(1024)
+def _number(dtype: np.dtype, bits: bytes) -> np.ndarray:
+    return np.frombuffer(bits, dtype).reshape(())
+
+
+def _literals(jaxpr: Any) -> Iterator[Any]:
+    """The numbers in the text of a traced function, in order."""
+    from jax.extend.core import Literal  # `jax.extend` imports Pallas
+
+    read = (*(v for eqn in jaxpr.eqns for v in eqn.invars), *jaxpr.outvars)
+    return (v for v in read if isinstance(v, Literal))
+
+
+def _bits(literal: Any) -> tuple[np.dtype, bytes]:
+    return literal.aval.dtype, np.asarray(literal.val, literal.aval.dtype).tobytes()
+
+
+def _form(closed: Any, numbers: bool = False) -> Hashable:
+    """A key that is equal for traced functions that differ in numbers only, or not even in `numbers`."""
+    from jax.extend.core import Literal
+
+    jaxpr = getattr(closed, "jaxpr", closed)
+    places = {v: i for i, v in enumerate((*jaxpr.constvars, *jaxpr.invars))}
+
+    def place(v: Any) -> Hashable:
+        if isinstance(v, Literal):
+            return v.aval, numbers and _bits(v)
+        return places[v]
+
+    equations = []
+    for eqn in jaxpr.eqns:
+        equations.append((eqn.primitive, _settings(eqn), *map(place, eqn.invars)))
+        places.update((v, len(places) + i) for i, v in enumerate(eqn.outvars))
+    types = (v.aval for v in (*jaxpr.constvars, *jaxpr.invars))
+    return (*types, *map(id, getattr(closed, "consts", ())), *equations, *map(place, jaxpr.outvars))
+
+
+def _settings(equation: Any) -> Hashable:
+    """The parameters of an equation."""
+
+    def setting(x: Any) -> Hashable:
+        if hasattr(x, "eqns"):
+            return _form(x, numbers=True)
+        if isinstance(x, (tuple, list)):
+            return tuple(map(setting, x))
+        return x if isinstance(x, Hashable) else id(x)
+
+    return tuple((name, setting(x)) for name, x in equation.params.items())
+
+
+def _reading(closed: Any, operands: Sequence[int | None]) -> Any:
+    """The traced function, with those of its numbers as operands, its last, that have a number among these."""
+    from jax.extend.core import Literal, Var
+
+    jaxpr, turn, added = closed.jaxpr, iter(operands), dict[int, Any]()
+
+    def read(v: Any) -> Any:
+        if not isinstance(v, Literal) or (i := next(turn)) is None:
+            return v
+        return added.setdefault(i, Var(v.aval.update(weak_type=False)))
+
+    eqns = [eqn.replace(invars=[read(v) for v in eqn.invars]) for eqn in jaxpr.eqns]
+    outvars = [read(v) for v in jaxpr.outvars]
+    invars = [*jaxpr.invars, *(added[i] for i in sorted(added))]
+    unnamed = jaxpr.debug_info.with_unknown_names()
+    return closed.replace(jaxpr=jaxpr.replace(invars=invars, outvars=outvars, eqns=eqns, debug_info=unnamed))
+
+
+def _computed(closed: Any, given: Sequence[Any], known: dict[Hashable, Any]) -> list[Array]:
+    """The results of a traced function of scalars, without those of its equations that are in `known`."""
+    from jax.extend.core import Literal
+
+    jaxpr = closed.jaxpr
+    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*closed.consts, *given), strict=True))
+    value = lambda v: v.val if isinstance(v, Literal) else values[v]  # noqa: E731
+    unnamed = jaxpr.debug_info.with_unknown_names()
+    for eqn in jaxpr.eqns:
+        read = [*dict.fromkeys(v for v in eqn.invars if not isinstance(v, Literal))]
+        told = (_bits(v) if isinstance(v, Literal) else id(values[v]) for v in eqn.invars)
+        key = eqn.primitive, _settings(eqn), *told
+        if key not in known:
+            alone = jaxpr.replace(constvars=[], invars=read, outvars=eqn.outvars, eqns=[eqn], debug_info=unnamed)
+            operands = [values[v] for v in read]
+            known[key] = as_function(closed.replace(jaxpr=alone, consts=[]))(*operands), operands  # whose ids stay
+        values.update(zip(eqn.outvars, known[key][0], strict=True))
+    return [value(v) for v in jaxpr.outvars]
 
 
 def as_function(closed: Any) -> Callable[..., list[Array]]:

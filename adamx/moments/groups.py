@@ -32,5 +32,8 @@ def largest_of(sizes: Sequence[Array]) -> tuple[Array, ...]:
     if not sizes:
         return ()
     first = tuple(np.int32(0) for _ in sizes)
-    both = lambda a, b: tuple(jax.lax.max(x, y) for x, y in zip(a, b, strict=True))  # noqa: E731
-    return tuple(x[..., None] for x in jax.lax.reduce(tuple(sizes), first, both, (sizes[0].ndim - 1,)))
+    return tuple(x[..., None] for x in jax.lax.reduce(tuple(sizes), first, _larger, (sizes[0].ndim - 1,)))
+
+
+def _larger(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(jax.lax.max(x, y) for x, y in zip(a, b, strict=True))

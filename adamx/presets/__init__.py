@@ -11,6 +11,7 @@ from typing import Any
 from .._names import validate_choice
 from .._transform import Optimizer
 from .._weights import Weights
+from ..groups import Groups
 from ..kernels import Kernel
 from ..moments import MomentFormats
 from . import historical, keras, mlx, mxnet, optax, paddle, pytorch, tensorflow
@@ -40,6 +41,7 @@ def preset(
     weights: Weights = "nearest",
     seed: int = 0,
     kernel: Kernel = "auto",
+    groups: Groups = (),
     **overrides: Any,
 ) -> Optimizer:
     r"""An optimizer as another framework defines it, for porting a run.
@@ -60,6 +62,8 @@ def preset(
         weights: how parameters narrower than float32 are rounded.
         seed: seed of the random bits of both.
         kernel: the backend of `Optimizer.step`.
+        groups: settings of some leaves, see `adamx.Group`, by adamx's names. A `learning_rate_scale` leaves the decay
+            alone where the framework's enters the momentum's sum or the decay is constant.
         **overrides: the framework's arguments under its own names (PyTorch's `lr`, `betas`; Keras's `learning_rate`,
             `beta_1`). A number may be a Python number, a traced scalar or a schedule of the finished steps; PyTorch's
             `lr` is the value that its scheduler has set for that step.
@@ -89,7 +93,7 @@ def preset(
     return (
         PRESETS[framework][optimizer]
         .recipe(**overrides)
-        .optimizer(mask, moments=moments, weights=weights, seed=seed, kernel=kernel)
+        .optimizer(mask, moments=moments, weights=weights, seed=seed, kernel=kernel, groups=groups)
     )
 
 

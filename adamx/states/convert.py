@@ -8,14 +8,15 @@ import jax.numpy as jnp
 from .. import _leaves
 from .._annotations import Array, Params
 from .._check import validate_leaf, validate_state
-from .._engine import Engine
-from .._layout import wide_dtype
+from .._layout import Layout, wide_dtype
 from .._leaf import Leaf
 from .._rule import Modifier, Rule
 from .._transform import Optimizer, engine_of
 from .._variables import inside, outside, without_variables
 from .._weights import is_narrow
+from ..groups import Member
 from ..moments import stored_shape
+from ..moments.noise import Noise
 from .parts import map_states, select_part
 
 
@@ -60,13 +61,18 @@ def convert_state(state: Any, from_: Optimizer, to: Optimizer, params: Params) -
         leaves = _leaves.flatten(select_part(params, old, own), "params")
         validate_state(own, new.layout, new.varying, new.rule)
         rows, residuals = old.rows(leaves, own)
-        for i, (path, p) in enumerate(zip(leaves.paths, leaves.arrays, strict=True)):
-            if p is not None:
-                before, after = (engine.rounding if is_narrow(p) else None for engine in (old, new))
+        members = zip(old.members_of(leaves), new.members_of(leaves), strict=True)
+        for i, (path, p, (was, now)) in enumerate(zip(leaves.paths, leaves.arrays, members, strict=True)):
+            if was.frozen != now.frozen:
+                where = _leaves.show("params", path)
+                raise ValueError(f"{where} is frozen in one of the two: `adamx.regroup(to, state, params)` does that")
+            if p is not None and not now.frozen:
+                before, after = (member.rounding if is_narrow(p) else None for member in (was, now))
                 leaf = Leaf(path, p, p, rows[i], True, before, residuals[i])
-                validate_leaf(leaf, old.layout)
-                rows[i], residuals[i] = _slots(leaf, old, new, own.count), _residual(leaf, old, new)
-                validate_leaf(leaf._replace(stored=rows[i], rounding=after, residual=residuals[i]), new.layout)
+                validate_leaf(leaf, was.layout)
+                noise = new.noise(path, own.count)
+                rows[i], residuals[i] = _slots(leaf, was.layout, now.layout, noise), _residual(leaf, was, now)
+                validate_leaf(leaf._replace(stored=rows[i], rounding=after, residual=residuals[i]), now.layout)
         columns = [outside(column) for column in old.layout.tree.flatten_up_to(part.slots)]
         trees = [jax.tree.structure(column, is_leaf=_leaves.is_stored) for column in columns]
         slots = [inside(tree.unflatten([row[i] for row in rows])) for i, tree in enumerate(trees)]
@@ -83,18 +89,18 @@ def _innermost(rule: Rule[Any]) -> type:
     return type(rule)
 
 
-def _slots(leaf: Leaf, old: Engine, new: Engine, count: Array) -> list[Any]:
+def _slots(leaf: Leaf, old: Layout, new: Layout, noise: Noise) -> list[Any]:
     """The stored slots, those unchanged that both store alike."""
     wide, names = wide_dtype(leaf.p), range(len(leaf.stored))
-    alike = [[(x.layout.formats[i], x.layout.own_dtype(i)) for i in names] for x in (old, new)]
-    values = old.layout.decode(leaf.stored, old.layout.formats_stored(leaf.stored, wide), wide)
+    alike = [[(x.formats[i], x.own_dtype(i)) for i in names] for x in (old, new)]
+    values = old.decode(leaf.stored, old.formats_stored(leaf.stored, wide), wide)
     shapes = [None if x is None else stored_shape(x) for x in leaf.stored]
-    forms = new.layout.formats_of(jnp.shape(leaf.g), shapes, wide)
-    made = new.layout.encode(old.layout.tree.flatten_up_to(values), forms, new.noise(leaf.path, count))
+    forms = new.formats_of(jnp.shape(leaf.g), shapes, wide)
+    made = new.encode(old.tree.flatten_up_to(values), forms, noise)
     return [x if a == b else y for x, y, a, b in zip(leaf.stored, made, *alike, strict=True)]
 
 
-def _residual(leaf: Leaf, old: Engine, new: Engine) -> Array | None:
+def _residual(leaf: Leaf, old: Member, new: Member) -> Array | None:
     """The rounding error of the master weight under the new mode."""
     if old.weights == new.weights:
         return leaf.residual

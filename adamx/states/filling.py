@@ -15,7 +15,7 @@ from .._rule import Modifier
 from .._state import State, scheduled
 from .._weights import Rounding
 from ..moments import stored_shape
-from ..schedules import first_values, reading
+from ..schedules import first_values
 from .parts import Place
 
 
@@ -71,19 +71,21 @@ def spread(leaves: _leaves.Leaves, tree: Any, at: str) -> list[Found]:
 
 def filled(place: Place, kept: list[Kept | None], found: Sequence[Sequence[Found | None]], count: Any) -> State:
     """The state of `place` with these arrays in its slots, each in its format."""
-    engine, layout = place.engine, place.engine.layout
+    engine = place.engine
     leaves = _leaves.flatten(place.params, "params")
     likes, residuals = engine.rows(leaves, place.like._replace(count=count))
+    members = engine.members_of(leaves)
     rows, count = [], jnp.asarray(count, place.like.count.dtype)
     for j, (path, p, like) in enumerate(zip(leaves.paths, leaves.arrays, likes, strict=True)):
         row: list[Any] = [None] * len(like)
+        layout = members[j].layout
         for i, x in enumerate(like):
             if x is not None:
                 name = f"{layout.names[i]} of {_leaves.show('params', path)}"
                 y = _fitted(found[i][j], stored_shape(x), layout.dtype(i, wide_dtype(p)), name)
                 # Optax's start of the weights may be the weights themselves, which are donated beside the state.
                 row[i] = jnp.array(y) if layout.slots[i].like_weights else y
-        if p is not None:
+        if p is not None and not members[j].frozen:
             row, noise = translated(place, [k and k.ours for k in kept], row), engine.noise(path, count)
             forms = layout.formats_of(jnp.shape(p), [None if x is None else x.shape for x in row], wide_dtype(p))
             if any(form.code for form in forms):
@@ -92,9 +94,12 @@ def filled(place: Place, kept: list[Kept | None], found: Sequence[Sequence[Found
                 row = layout.encode(row, forms, noise)
         rows.append(row)
     if any(r is not None for r in residuals):
-        rounding = cast(Rounding, engine.rounding)
-        pairs = zip(leaves.arrays, residuals, strict=True)
-        kept_beside = leaves.rebuild([None if p is None or r is None else rounding.start(p) for p, r in pairs])
+        kept_beside = leaves.rebuild(
+            [
+                None if p is None or r is None else cast(Rounding, member.rounding).start(p)
+                for p, r, member in zip(leaves.arrays, residuals, members, strict=True)
+            ]
+        )
     else:
         kept_beside = ()
     numbers = first_values(engine.schedules)
@@ -130,8 +135,6 @@ def _products(place: Place, count: Array, numbers: Any) -> Any:
         return zeros
 
     def add(finished: Array, so_far: Any) -> Any:
-        state = State(finished, (), so_far, live=numbers)
-        with reading(numbers):
-            return scheduled(place.engine.rule, state)[1]
+        return scheduled(place.engine.rule, State(finished, (), so_far, live=numbers))[1]
 
     return jax.lax.fori_loop(0, count, add, zeros)

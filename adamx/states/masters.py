@@ -1,6 +1,6 @@
 """The float32 master weights of 16-bit parameters: taken out of a state, and put into one."""
 
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from .._annotations import Params
 from .._layout import wide_dtype
 from .._transform import Optimizer, engine_of, owner_of
 from .._variables import without_variables
-from .._weights import Rounding, is_narrow, nearest
+from .._weights import is_narrow, nearest
 from .packing import pack_state
 from .parts import find_state, is_state, merge_part, select_part
 
@@ -50,9 +50,11 @@ def master_params(opt: Optimizer, state: Any, params: Params) -> Params:
     if not jax.tree.leaves(residuals):
         masters = [None if p is None else jnp.asarray(p, wide_dtype(p)) for p in leaves.arrays]
     else:
-        rounding = cast(Rounding, engine.rounding)
-        pairs = zip(leaves.arrays, _leaves.match(leaves, residuals, "residuals"), strict=True)
-        masters = [p if p is None or not is_narrow(p) else rounding.master(p, r) for p, r in pairs]
+        kept = _leaves.match(leaves, residuals, "residuals")
+        masters = [
+            p if p is None or not is_narrow(p) or member.rounding is None else member.rounding.master(p, r)
+            for p, r, member in zip(leaves.arrays, kept, engine.members_of(leaves), strict=True)
+        ]
     return merge_part(leaves.rebuild(masters), params)
 
 
@@ -95,10 +97,12 @@ def from_master(
     rounded = leaves.rebuild(landed)
     # Slots are float32 whatever the weights are; those that start as the weights start as the masters.
     start = engine.init(leaves.rebuild(wide))
-    if (rounding := engine.rounding) is not None:
+    if any(member.rounding is not None for member in engine.members):
         kept = [
-            None if n is None or not is_narrow(n) else rounding.residual(p.astype(jnp.float32), n)
-            for p, n in zip(wide, landed, strict=True)
+            None
+            if n is None or not is_narrow(n) or m.frozen or m.rounding is None
+            else m.rounding.residual(p.astype(jnp.float32), n)
+            for p, n, m in zip(wide, landed, engine.members_of(leaves), strict=True)
         ]
         if jax.tree.leaves(kept):
             start = start._replace(residuals=leaves.rebuild(kept))

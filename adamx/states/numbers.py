@@ -40,8 +40,8 @@ def hyperparameters(opt: Optimizer, state: Any) -> dict[str, Scalar]:
     (0.999, 0.0)
     """
     engine, own = engine_of(opt), without_variables(find_state(state))
+    values, _ = scheduled(engine.rule, own)
     with reading(own.live):
-        values, _ = scheduled(engine.rule, own)
         groups = {member.name: member.own(engine.rule, values, own.count) for member in engine.members}
     numbers = {h.path: values.get(h.path, h.value) for h in fields(engine.rule)}
     last = [path.rpartition(".")[2] for path in numbers]

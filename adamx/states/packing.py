@@ -8,7 +8,7 @@ import jax
 from .. import _leaves
 from .._annotations import Params
 from .._check import validate_slots
-from .._layout import wide_dtype
+from .._layout import Layout, wide_dtype
 from .._transform import Optimizer, engine_of
 from .._variables import without_variables
 from ..moments import is_code, stored_shape
@@ -26,9 +26,8 @@ def unpack_state(opt: Optimizer, state: Any, params: Params) -> Any:
         state: its state, or one that holds it.
         params: the parameters, or `jax.ShapeDtypeStruct`s like them.
     """
-    layout = engine_of(opt).layout
 
-    def decode(row: list[Any], forms: list[Any], wide: Any, noise: Any) -> list[Any]:
+    def decode(layout: Layout, row: list[Any], forms: list[Any], wide: Any, noise: Any) -> list[Any]:
         del forms, noise
         return layout.tree.flatten_up_to(layout.decode(row, layout.formats_stored(row, wide), wide))
 
@@ -64,12 +63,12 @@ def pack_state(opt: Optimizer, state: Any, params: Params) -> Any:
     True
     """
 
-    def encode(row: list[Any], forms: list[Any], wide: Any, noise: Any) -> list[Any]:
+    def encode(layout: Layout, row: list[Any], forms: list[Any], wide: Any, noise: Any) -> list[Any]:
         del wide
         if any(is_code(x) for x in row):
             raise TypeError("the state is packed already: `unpack_state` it first, with the optimizer that made it")
         dense = [None if x is None else x.astype(wide_dtype(x)) for x in row]
-        return engine_of(opt).layout.encode(dense, forms, noise)
+        return layout.encode(dense, forms, noise)
 
     engine_of(opt).validate_residuals(find_state(state).residuals, _leaves.flatten(params, "params"))
     return _with_slots(state, params, opt, encode)
@@ -118,20 +117,21 @@ def map_slots(f: Callable[..., Any], opt: Optimizer, state: Any, *trees: Any) ->
 
 
 def _with_slots(state: Any, params: Params, opt: Optimizer, change: Any) -> Any:
-    """`state` with each leaf's slots put through `change(slots, formats, dtype, noise)`."""
+    """`state` with each leaf's slots put through `change(layout, slots, formats, dtype, noise)`."""
     engine, leaves = engine_of(opt), _leaves.flatten(params, "params")
 
     def of(part: Any) -> Any:
         rows, _ = engine.rows(leaves, part)
         new = []
-        for path, p, row in zip(leaves.paths, leaves.arrays, rows, strict=True):
-            if p is None:
+        members = engine.members_of(leaves)
+        for path, p, row, member in zip(leaves.paths, leaves.arrays, rows, members, strict=True):
+            if p is None or member.frozen:
                 new.append(row)
                 continue
             wide = wide_dtype(p)
             shapes = [None if x is None else stored_shape(x) for x in row]
-            forms = engine.layout.formats_of(p.shape, shapes, wide)
-            new.append(change(row, forms, wide, engine.noise(path, part.count)))
+            forms = member.layout.formats_of(p.shape, shapes, wide)
+            new.append(change(member.layout, row, forms, wide, engine.noise(path, part.count)))
         return part._replace(slots=engine.slots(leaves, new))
 
     find_state(state)

@@ -24,7 +24,8 @@ class LeafPlan(NamedTuple):
 
     Attributes:
         path: where it stands.
-        kernel: the name of the backend; "none" where one was asked for by name and cannot take it: `step` raises.
+        kernel: the name of the backend; "none" where one was asked for by name and cannot take it: `step` raises;
+            "frozen" where there is no step.
         formats: how each slot is stored, by name.
         weights: how the parameter takes the step.
         bytes: read and written by one pass over gradient, parameter, slots and residual.
@@ -34,6 +35,7 @@ class LeafPlan(NamedTuple):
             function takes the state before the parameters and returns it after them.
         device_bytes: of its slots and residual on each device of a mesh.
         shared: why its slots cannot be cut as it is, and the cure; "" if they can.
+        group: the pattern of its group and what that sets; "" if it is of none.
     """
 
     path: str
@@ -46,6 +48,7 @@ class LeafPlan(NamedTuple):
     order_matters: bool
     device_bytes: int = 0
     shared: str = ""
+    group: str = ""
 
 
 class Spread(NamedTuple):
@@ -84,6 +87,8 @@ class Plan(tuple[LeafPlan, ...]):
                 *(f"{leaf.device_bytes:,}" for leaf in self),
             ]
             rows = [[*row, cell] for row, cell in zip(rows, told, strict=True)]
+        if any(leaf.group for leaf in self):
+            rows = [[*row, cell] for row, cell in zip(rows, ["group", *(leaf.group for leaf in self)], strict=True)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         total = sum(leaf.bytes for leaf in self)
@@ -144,8 +149,12 @@ def explain(
     def trace(params: Params, grads: Params) -> None:
         engine, leaves = engine_of(opt), _leaves.flatten(grads, "grads")
         work = engine.prepare(leaves, engine.init(params), params)
-        for step in work.steps:
+        members = engine.members_of(leaves._replace(arrays=work.parameters))
+        for path, p, step, member in zip(leaves.paths, work.parameters, work.steps, members, strict=True):
             if step is None:
+                if member.frozen and p is not None:
+                    where = _leaves.show("params", path)
+                    plans.append(LeafPlan(where, "frozen", {}, "", 0, jnp.size(p), "", False, group=str(member)))
                 continue
             leaf = step.leaf
             choice = kernels.choose_backend(engine.kernel, step, platform, is_cut)
@@ -158,12 +167,13 @@ def explain(
                     _leaves.show("params", leaf.path),
                     choice.backend,
                     forms,
-                    engine.weights if leaf.rounding is not None else "nearest",
+                    member.weights if leaf.rounding is not None else "nearest",
                     sum(x.size * x.dtype.itemsize for x in (leaf.g, *written, *written)),
                     jnp.size(leaf.g),
                     choice.why,
                     kernels.order_matters(choice.backend, step, platform),
                     *found.get(_leaves.show("params", leaf.path), (0, "")),
+                    group=str(member),
                 )
             )
 

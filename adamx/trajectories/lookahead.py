@@ -173,9 +173,11 @@ def lookahead(
         if reset_state:
             raise ValueError("reset_state begins the fast optimizer anew: give it, lookahead(optimizer, ...)")
         return sync
-    if isinstance(fast_optimizer, Optimizer) and keeps_residuals(fast_optimizer.engine.rounding):
+    if isinstance(fast_optimizer, Optimizer) and (
+        kept := [m.weights for m in fast_optimizer.engine.members if keeps_residuals(m.rounding)]
+    ):
         raise ValueError(
-            f"weights={fast_optimizer.engine.weights!r} keeps what rounding took beside the weights, which are others "
+            f"weights={kept[0]!r} keeps what rounding took beside the weights, which are others "
             "after a synchronisation: take weights='stochastic' or 'nearest' in the fast optimizer"
         )
     return Ahead(fast_optimizer, sync, int(sync_period), bool(reset_state)).optimizer()

@@ -115,7 +115,7 @@ class Averaged(Wrapper):
         if (key := id(was := step.shared)) not in seen:
             rule: Any = trail.rule
             rule = dataclasses.replace(rule, rule=was.rule_as_given)
-            seen[key] = SharedInputs(rule, was.count, was.grad_scale, was.sums)
+            seen[key] = SharedInputs(rule, was.count, was.grad_scale, was.sums, was.begun)
         leaf = step.leaf._replace(stored=[*step.leaf.stored, *row])
         return dataclasses.replace(step, leaf=leaf, layout=self._layouts[step.layout], shared=seen[key])
 

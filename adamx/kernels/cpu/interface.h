@@ -8,7 +8,7 @@
 
 namespace adamx {
 
-constexpr int64_t kVersion = 4;
+constexpr int64_t kVersion = 5;
 constexpr char kOtherVersion[] = "adamx's kernels are of another version than its Python: install adamx again";
 
 // A step's

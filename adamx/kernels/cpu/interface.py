@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ..._annotations import Array
 
-VERSION = 4
+VERSION = 5
 """A library built from sources of another version is refused."""
 
 

@@ -66,7 +66,7 @@ inline ffi::DataType TypeOf(Rounding rounding) {
   return rounding == Rounding::kKahan ? ffi::BF16 : rounding == Rounding::kSplit8 ? ffi::S8 : ffi::S16;
 }
 
-constexpr int64_t kBits = 3;  // numbers of a leaf
+constexpr int64_t kBits = 4;  // numbers of a leaf
 
 // What all leaves of a call share.
 struct Kind {
@@ -80,8 +80,8 @@ struct Kind {
     for (int64_t length : groups)
       if (length != 0 && length != kGroup / 4 && length != kGroup / 2 && length != kGroup) return false;
     const int64_t slots = static_cast<int64_t>(formats.size());
-    return trails >= 0 && trails <= std::min<int64_t>(slots, kTrails) && slots - trails <= kSlots && formats.size() == units.size() && formats.size() == groups.size() &&
-           formats.size() + 1 == turns.size();
+    return trails >= 0 && trails <= std::min<int64_t>(slots, kTrails) && slots - trails <= kSlots &&
+           formats.size() == units.size() && formats.size() == groups.size() && formats.size() + 1 == turns.size();
   }
 
   size_t Arrays() const {  // of a leaf, changed in place
@@ -110,8 +110,8 @@ class Axes {
   const int64_t *next_, *end_;
 };
 
-// One leaf, once for each batch. Its bits are the step's number, its key, and its first element's number. False if its
-// arrays are not those that its kind has, and then nothing was done.
+// One leaf, once for each batch. Its bits are the step's number, its key, its first element's number and the row of its
+// scalars. False if its arrays are not those that its kind has, and then nothing was done.
 bool StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuffer& bits, int64_t number,
               const ffi::AnyBuffer& g, Axes& axes, InPlace& in_place, int64_t batches, ffi::ThreadPool& pool) {
   const int64_t all = static_cast<int64_t>(g.element_count()), size = all / batches;
@@ -134,7 +134,6 @@ bool StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuf
   if (size == 0) return true;
   leaf.rule = static_cast<Rule>(kind.rule);
   leaf.flags = static_cast<int>(kind.flags);
-  leaf.decay = static_cast<Decay>(kind.decay);
   leaf.rounding = static_cast<Rounding>(kind.rounding);
   leaf.size = size;
   leaf.row = row;
@@ -144,11 +143,14 @@ bool StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuf
   leaf.slot_count = static_cast<int>(kind.formats.size());
   leaf.turn = static_cast<int>(kind.turns[kind.formats.size()]);
   for (int64_t i = 0; i < batches; ++i) {
-    std::memcpy(&leaf.scalars, Part<float>(scalars, i, batches), sizeof(Scalars));
+    const uint32_t* const of_leaf = Part<uint32_t>(bits, i, batches) + kBits * number;
+    const int64_t place = kScalars * of_leaf[3], rows = static_cast<int64_t>(scalars.element_count()) / batches;
+    if (place + kScalars > rows) return false;
+    std::memcpy(&leaf.scalars, Part<float>(scalars, i, batches) + place, sizeof(Scalars));
+    leaf.decay = leaf.scalars.weight_decay == 0 ? Decay::kNone : static_cast<Decay>(kind.decay);
     leaf.g = Part(g, i, batches);
     leaf.p = Part(p, i, batches);
     leaf.residual = kind.Keeps() ? Part(residual, i, batches) : nullptr;
-    const uint32_t* const of_leaf = Part<uint32_t>(bits, i, batches) + kBits * number;
     leaf.count = of_leaf[0];
     leaf.key = of_leaf[1];
     leaf.first = of_leaf[2];
@@ -167,7 +169,7 @@ bool StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuf
   return true;
 }
 
-// The operands are scalars, every leaf's bits, every leaf's gradient, then leaf by leaf what is changed in place:
+// The operands are rows of scalars, every leaf's bits, every leaf's gradient, then leaf by leaf what is changed in place:
 // parameter, residual if any, and every slot's arrays.
 ffi::Error StepLeaves(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t version,
                       int64_t rule, int64_t flags, int64_t decay, int64_t rounding, int64_t trails,
@@ -179,13 +181,13 @@ ffi::Error StepLeaves(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remain
   if (!kind.Whole()) return ffi::Error::InvalidArgument("adamx: too many slots, or groups not of 32, 64 or 128");
   if (args.size() < 2) return ffi::Error::InvalidArgument("adamx: no operands");
   const ffi::AnyBuffer scalars = *args.get<ffi::AnyBuffer>(0), bits = *args.get<ffi::AnyBuffer>(1);
-  const int64_t batches = static_cast<int64_t>(scalars.element_count()) / kScalars;
-  if (batches == 0) return ffi::Error::Success();
-  const int64_t leaves = static_cast<int64_t>(bits.element_count()) / (kBits * batches);
+  const int64_t leaves = static_cast<int64_t>((args.size() - 2) / (1 + kind.Arrays()));
   const size_t arrays = static_cast<size_t>(leaves) * kind.Arrays();
-  if (scalars.element_type() != ffi::F32 || bits.element_type() != ffi::U32 || rets.size() != arrays ||
+  if (leaves == 0 || scalars.element_type() != ffi::F32 || bits.element_type() != ffi::U32 || rets.size() != arrays ||
       args.size() != 2 + static_cast<size_t>(leaves) + arrays)
     return ffi::Error::InvalidArgument("adamx: operands that are not those of this rule and these formats");
+  const int64_t batches = static_cast<int64_t>(bits.element_count()) / (kBits * leaves);
+  if (batches == 0) return ffi::Error::Success();
   InPlace in_place(args, rets, static_cast<size_t>(leaves) + 2);
   Axes numbered(axes);
   for (int64_t i = 0; i < leaves; ++i)

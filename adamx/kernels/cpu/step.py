@@ -69,9 +69,13 @@ def apply(steps: Sequence[Step], total: Any) -> list[StepResult]:
     """The new parameter, stored slots and residual of each leaf."""
     del total
     done: list[StepResult | None] = [None] * len(steps)
+    groups = {id(step.shared): step for step in steps}
+    scalars, rows = _matrix([_resolved_once(step)[1] for step in groups.values()]), list(groups)
     for call in _calls(steps):
-        for i, landed in zip(call, _call([steps[i] for i in call]), strict=True):
-            done[i] = landed
+        of_call = [steps[i] for i in call]
+        landed = _call(of_call, scalars, [rows.index(id(step.shared)) for step in of_call])
+        for i, result in zip(call, landed, strict=True):
+            done[i] = result
     return cast(list[StepResult], done)
 
 
@@ -84,16 +88,21 @@ def _calls(steps: Sequence[Step]) -> list[list[int]]:
 
     def kind(step: Step) -> tuple[Any, ...]:
         told = tuple(tuple(x) if isinstance(x, np.ndarray) else x for x in _attributes(step).values())
-        return (*told, id(step.shared), varying([step.leaf.g, *_in_place(step)]) if manual else None)
+        return (*told, varying([step.leaf.g, *_in_place(step)]) if manual else None)
 
     return together([None if jnp.size(step.leaf.g) > MAX_SHARED_SIZE else kind(step) for step in steps])
 
 
-def _call(steps: Sequence[Step]) -> list[StepResult]:
-    """The steps of leaves with equal attributes, in one call."""
-    leaves, scalars = [step.leaf for step in steps], _resolved_once(steps[0])[1]
+def _call(steps: Sequence[Step], scalars: Array, of_leaves: Sequence[int]) -> list[StepResult]:
+    """The steps of leaves with equal attributes, in one call; `of_leaves` are the rows of their scalars."""
+    leaves = [step.leaf for step in steps]
     rows, first = [_in_place(step) for step in steps], 2 + len(steps)
-    operands = [scalars, _bits(steps), *(jnp.asarray(leaf.g) for leaf in leaves), *(x for row in rows for x in row)]
+    operands = [
+        scalars,
+        _bits(steps, of_leaves),
+        *(jnp.asarray(leaf.g) for leaf in leaves),
+        *(x for row in rows for x in row),
+    ]
     if is_manual():
         operands = varying_alike(operands)
     call = jax.ffi.ffi_call(
@@ -143,14 +152,17 @@ def _format(form: Any) -> Format:
     return _FORMATS[type(form)]
 
 
-def _bits(steps: Sequence[Step]) -> Array:
-    """Of each leaf the step number, the key and the first element's number; zeros if nothing is random."""
-    first = steps[0]
+def _bits(steps: Sequence[Step], of_leaves: Sequence[int]) -> Array:
+    """Of each leaf the step number, the key, the first element's number and the row of its scalars.
+
+    All but that are 0 if nothing is random.
+    """
+    first, rows = steps[0], np.asarray(of_leaves, np.uint32)
     if not first.is_random:
-        return jnp.zeros((len(steps), 3), jnp.uint32)
+        return jnp.asarray(np.stack([0 * rows, 0 * rows, 0 * rows, rows], axis=1))
     count = jnp.broadcast_to(first.shared.count.astype(jnp.uint32), len(steps))
     firsts = [np.uint32(0) if step.noise.part is None else step.noise.part.first for step in steps]
-    return jnp.stack([count, _stacked([step.noise.key for step in steps]), _stacked(firsts)], axis=1)
+    return jnp.stack([count, _stacked([step.noise.key for step in steps]), _stacked(firsts), rows], axis=1)
 
 
 def _stacked(numbers: Sequence[Any]) -> Array:
@@ -177,12 +189,22 @@ def _decay(step: Step) -> Decay:
     return Decay[kind.upper()] if kind in ("l2", "cautious", "proximal") else Decay.SHRINK
 
 
-def _resolved_once(step: Step) -> tuple[Program, Array]:
+def _resolved_once(step: Step) -> tuple[Program, list[Any]]:
     return step.shared.once("native", lambda: _resolved(step))
 
 
-def _resolved(step: Step) -> tuple[Program, Array]:
-    """The program of the rule and its numbers, which all leaves share."""
+def _matrix(numbers: Sequence[Sequence[Any]]) -> Array:
+    """The numbers of each group, float32, (groups, numbers); one that several have is there only once to compile."""
+    name = lambda x: x if isinstance(x, (int, float)) else id(x)  # noqa: E731
+    told = {name(x): x for row in numbers for x in row}
+    places = {key: i for i, key in enumerate(told)}
+    taken = np.asarray([[places[name(x)] for x in row] for row in numbers])
+    array = jnp.stack([jnp.asarray(x, jnp.float32) for x in told.values()])
+    return array.at[taken].get(mode="promise_in_bounds")
+
+
+def _resolved(step: Step) -> tuple[Program, list[Any]]:
+    """The program of the rule and its numbers, in the order of `SCALARS`, which all leaves of a group share."""
     descent, t = _own(step), step.shared.t(np.dtype(np.float32))
     program = PROGRAMS[type(descent.rule)].program(descent.rule, t)
     rate, decay = descent.learning_rate, descent.weight_decay
@@ -199,4 +221,4 @@ def _resolved(step: Step) -> tuple[Program, Array]:
     numbers |= {"grad_scale": scale, "learning_rate": rate, "shrink": shrink, "weight_decay": decay}
     if step.layout.trails:
         numbers |= zip(("first_share", "second_share"), step.rule.shares, strict=False)
-    return program, jnp.stack([jnp.asarray(numbers[name], jnp.float32) for name in SCALARS])
+    return program, [numbers[name] for name in SCALARS]

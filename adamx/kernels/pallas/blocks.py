@@ -6,7 +6,7 @@ the block, such as bias corrections, are computed once, outside of the kernel, a
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +16,7 @@ import numpy as np
 from ..._annotations import Array
 from ..._layout import of_elements
 from ..._leaf import SharedInputs, Step, StepResult
-from ..traced import Traced, brought, trace, with_brought
+from ..traced import Traced, brought, trace, with_brought, with_shared_code
 from .dialect import in_dialect
 
 
@@ -143,6 +143,8 @@ class BlockProgram:
         masked: whether blocks are told which of their elements lie in the leaf.
 
     Attributes:
+        traced: the step of a block, as a traced function.
+        known: of `Traced.scalars`.
         grouped: for each array of a leaf (gradient, parameter, stored slots, residual) whether it has a number for each
             group instead of one for each element; a block of it then has one column.
         block: the shape of a block.
@@ -169,26 +171,34 @@ class BlockProgram:
             return _BlockStep(**fields, inside=inside).apply(total)
 
         own = blocks, jax.ShapeDtypeStruct(key, jnp.uint32), jax.ShapeDtypeStruct(block, jnp.uint32), inside
-        self._traced: Traced = trace(of_block, own, step.shared, total, _scalars(step))
-        self._function: Callable[..., list[Array]] = in_dialect(self._traced.inside)
+        self.known: dict[Hashable, Any] = {}
+        self.traced: Traced = trace(of_block, own, step.shared, total, _scalars(step))
 
     def step(
         self, blocks: Sequence[Array], key: Array, index: Array, inside: Array | None, scalars: Scalars
     ) -> list[Array]:
         """The new blocks of all arrays but the gradient."""
         own = [*blocks, key.astype(jnp.uint32), index, *([] if inside is None else [inside])]
-        results = self._function(*own, *scalars.read(self._traced.outside.out_avals))
+        types = self.traced.inside.in_avals[len(own) :]
+        results = in_dialect(self.traced.inside)(*own, *scalars.read(types))
         return [x for x, of_blocks in zip(results, self._blocks[1:], strict=False) if of_blocks]
+
+    def vectors(self, scalars: Sequence[Array]) -> Scalars:
+        """The scalars in vectors, which are those of other programs if these read the same."""
+        key = ("vectors", *map(id, scalars))
+        if key not in self.known:
+            self.known[key] = Scalars.of(scalars), scalars  # whose ids stay
+        return self.known[key][0]
 
     def scalars(self, step: Step) -> list[Array]:
         """The scalars that a leaf's blocks read; the same for all leaves, and computed once, if no slot is a scalar."""
         if of_leaf := _scalars(step):
-            return self._traced.scalars(of_leaf)
+            return self.traced.scalars(of_leaf, self.known)
         return self._shared_scalars
 
     @functools.cached_property
     def _shared_scalars(self) -> list[Array]:
-        return self._traced.scalars()
+        return self.traced.scalars(known=self.known)
 
     def operands(self, step: Step) -> list[Array]:
         """The arrays of a leaf that are cut into blocks: the gradient and those that the step changes."""
@@ -198,9 +208,9 @@ class BlockProgram:
         """The results of a leaf's step, from the new arrays and the scalars that the blocks read."""
         from jax.extend.core import Literal  # `jax.extend` imports Pallas
 
-        made = dict(zip(self._traced.inside.jaxpr.invars[-len(scalars) :], scalars, strict=True)) if scalars else {}
+        made = dict(zip(self.traced.inside.jaxpr.invars[-len(scalars) :], scalars, strict=True)) if scalars else {}
         arrays, found = iter(new), []
-        for v, of_blocks in zip(self._traced.inside.jaxpr.outvars, self._blocks[1:], strict=False):
+        for v, of_blocks in zip(self.traced.inside.jaxpr.outvars, self._blocks[1:], strict=False):
             if of_blocks:
                 found.append(next(arrays))
             elif isinstance(v, Literal):
@@ -208,7 +218,17 @@ class BlockProgram:
                 found.append(jnp.asarray(v.val, aval.dtype))
             else:
                 found.append(made[v])
-        return self._traced.structure.unflatten(found)
+        return self.traced.structure.unflatten(found)
+
+
+def share_code(programs: Sequence[BlockProgram], known: dict[Hashable, Any]) -> list[int]:
+    """Have programs that differ in numbers only read these; a number for each, equal where their code is.
+
+    `known` is of `Traced.scalars`.
+    """
+    for program, traced in zip(programs, with_shared_code([program.traced for program in programs]), strict=True):
+        program.traced, program.known = traced, known
+    return [id(program.traced.inside) for program in programs]
 
 
 def types(arrays: Sequence[Array]) -> list[jax.ShapeDtypeStruct]:

@@ -5,7 +5,7 @@ differ only in their arrays and in the key of their random bits. Results are the
 differently.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, TypeAlias, cast
 
 import jax
@@ -15,7 +15,7 @@ from jax.core import Tracer
 
 from ..._annotations import Array
 from ..._leaf import SharedInputs, Step, StepResult
-from ..traced import Brought, as_function, brought, kind, trace, with_brought
+from ..traced import Brought, Traced, as_function, brought, kind, trace, with_brought, with_shared_code
 
 Take: TypeAlias = Callable[[Step, Any], StepResult]
 """`Step.apply` or `Step.update`; the second argument is the rule's measure over all leaves."""
@@ -29,21 +29,28 @@ def taken(steps: Sequence[Step | None], take: Take, total: Any) -> list[StepResu
     """The result of `take` for each leaf; `None` where there is no step."""
     # Updates are added to the weights by the caller, in the same loop if XLA may inline the function.
     kept_apart = take is not Step.update
-    groups: dict[Hashable, list[int]] = {}
+    kinds: dict[Hashable, list[int]] = {}
     programmed = in_a_program()
     for i, step in enumerate(steps):
         if step is not None:
-            groups.setdefault(kind(step) if programmed else i, []).append(i)
-    keys = _opaque_keys([step for group in groups.values() if len(group) > 1 for i in group if (step := steps[i])])
+            kinds.setdefault(kind(step) if programmed else i, []).append(i)
     done: list[StepResult | None] = [None] * len(steps)
-    for group in groups.values():
-        members = [step for i in group if (step := steps[i])]
-        if len(group) == 1:
-            done[group[0]] = take(members[0], total)
-            continue
-        step_alike = _Outlined(OfOneKind(members[0], take, total), kept_apart)
-        for i, step in zip(group, members, strict=True):
-            done[i] = step_alike(brought(step)._replace(key=next(keys)))
+    together: list[list[int]] = []
+    for places in kinds.values():
+        if len(places) > 1:
+            together.append(places)
+        elif (step := steps[places[0]]) is not None:
+            done[places[0]] = take(step, total)
+    alike = [[step for i in places if (step := steps[i])] for places in together]
+    functions = [_of_groups(leaves, take, total) for leaves in alike]
+    keys, scalars = _opaque(alike, functions)
+    for places, leaves, of_groups, read in zip(together, alike, functions, scalars, strict=True):
+        calls = {id(x.inside): _call(x.inside, kept_apart) for x in of_groups.values()}
+        for i, step in zip(places, leaves, strict=True):
+            function = of_groups[id(step.shared)]
+            arrays = [jnp.asarray(x) for x in jax.tree.leaves(brought(step)._replace(key=next(keys)))]
+            new = calls[id(function.inside)](*arrays, *read[id(step.shared)])
+            done[i] = function.structure.unflatten(new)
     return done
 
 
@@ -52,57 +59,63 @@ def in_a_program() -> bool:
     return isinstance(jax.lax.add(np.int32(0), np.int32(0)), Tracer)
 
 
-class OfOneKind:
-    """The step of one leaf, traced as a function of the arrays of any leaf of its kind.
+def of_one_kind(first: Step, take: Take, total: Any) -> Traced:
+    """The step of one leaf, traced as a function of the arrays of any leaf of its kind and group."""
 
-    Attributes:
-        inside: the function, of a leaf's arrays and of `numbers`.
-        numbers: what does not depend on the leaf, such as bias corrections, computed once, outside.
-        structure: the tree of its results.
-    """
+    def step(brought: Brought, shared: SharedInputs, total: Any, _: list[Any]) -> StepResult:
+        return take(with_brought(first, brought, shared), total)
 
-    def __init__(self, first: Step, take: Take, total: Any) -> None:
-        def step(brought: Brought, shared: SharedInputs, total: Any, _: list[Any]) -> StepResult:
-            return take(with_brought(first, brought, shared), total)
-
-        traced = trace(step, brought(first), first.shared, total)
-        self.inside, self.numbers, self.structure = traced.inside, traced.scalars(), traced.structure
+    return trace(step, brought(first), first.shared, total)
 
 
-class _Outlined:
-    """A function of the program that steps one leaf."""
+def _of_groups(alike: Sequence[Step], take: Take, total: Any) -> dict[int, Traced]:
+    """The function of leaves of one kind, for each of their groups."""
+    groups = {id(step.shared): step for step in alike}
+    return dict(zip(groups, with_shared_code([of_one_kind(x, take, total) for x in groups.values()]), strict=True))
 
-    def __init__(self, step: OfOneKind, kept_apart: bool) -> None:
-        self._numbers, self._out = step.numbers, step.structure
-        self._inside = as_function(step.inside)
-        self._call = jax.jit(self._on_each_platform if kept_apart and _CAN_KEEP_APART else self._inside)
 
-    def __call__(self, brought: Brought) -> StepResult:
-        arrays = [jnp.asarray(x) for x in jax.tree.leaves(brought)]
-        return self._out.unflatten(self._call(*arrays, *self._numbers))
+def _call(inside: Any, kept_apart: bool) -> Callable[..., list[Array]]:
+    """A function of the program; on CPUs marked as not inlineable, as XLA would optimise each copy separately."""
+    function = as_function(inside)
+    if not (kept_apart and _CAN_KEEP_APART):
+        return jax.jit(function)
 
-    def _on_each_platform(self, *operands: Array) -> list[Array]:
-        """The function; on CPUs marked as not inlineable, as XLA would optimise each inlined copy separately."""
+    def on_each_platform(*operands: Array) -> list[Array]:
         from jax.experimental.xla_metadata import set_xla_metadata  # which imports Pallas: a tenth of a second
 
-        function = jax.jit(self._inside)
+        inlined = jax.jit(function)
 
         def kept(*operands: Array) -> list[Array]:
-            first, *others = function(*operands)
+            first, *others = inlined(*operands)
             return [cast(Array, set_xla_metadata(first, inlineable="false")), *others]
 
-        return jax.lax.platform_dependent(*operands, cpu=kept, default=function)
+        return jax.lax.platform_dependent(*operands, cpu=kept, default=inlined)
+
+    return jax.jit(on_each_platform)
 
 
-def _opaque_keys(steps: Sequence[Step]) -> Any:
-    """The keys of the leaves' random bits, hidden from constant folding.
+def _opaque(
+    alike: Sequence[Sequence[Step]], functions: Sequence[dict[int, Traced]]
+) -> tuple[Iterator[Any], list[dict[int, list[Any]]]]:
+    """The keys of the leaves' random bits in order, and the scalars of each function.
 
-    XLA compiles equal loops once, but not loops that differ in a constant.
+    Keys and the numbers that groups differ in are hidden from constant folding: XLA compiles equal loops once, but not
+    loops that differ in a constant, or of which one reads the same number twice.
     """
-    keys = [step.noise.key for step in steps]
-    if not any(step.is_random for step in steps) or any(isinstance(key, Tracer) for key in keys):
-        return iter(keys)
-    return iter(behind_barrier(keys, steps[0].shared.count))
+    keys = [step.noise.key for leaves in alike for step in leaves]
+    random = any(step.is_random for leaves in alike for step in leaves)
+    told: dict[Hashable, Any] = {}
+    if random and not any(isinstance(key, Tracer) for key in keys):
+        told = {("key", i): key for i, key in enumerate(keys)}
+    known: dict[Hashable, Any] = {}
+    scalars = [{i: function.scalars(known=known) for i, function in of_groups.items()} for of_groups in functions]
+    name = lambda i, x: (i, id(x) if isinstance(x, Tracer) else (x.dtype, np.asarray(x).tobytes()))  # noqa: E731
+    several = [read for read in scalars if len(read) > 1]
+    told |= {name(i, x): x for read in several for mine in read.values() for i, x in enumerate(mine)}
+    hidden = dict(zip(told, behind_barrier([*told.values()], alike[0][0].shared.count), strict=True)) if told else {}
+    for read in several:
+        read.update({group: [hidden[name(i, x)] for i, x in enumerate(mine)] for group, mine in read.items()})
+    return iter([hidden.get(("key", i), key) for i, key in enumerate(keys)]), scalars
 
 
 def behind_barrier(arrays: Sequence[Any], count: Array) -> list[Array]:

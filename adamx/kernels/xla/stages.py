@@ -6,7 +6,7 @@ their sums in stages: those that need no other's result, then those that need on
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,24 +14,28 @@ import jax.numpy as jnp
 
 from ..._annotations import Array
 from ..._leaf import SharedInputs, Step, StepResult
-from ..traced import as_function, brought, kind
-from .shared_functions import OfOneKind, Take, behind_barrier
+from ..traced import Traced, as_function, brought, kind
+from .shared_functions import Take, behind_barrier, of_one_kind
 
 
 def taken_in_stages(steps: Sequence[Step], take: Take, total: Any) -> list[StepResult]:
     """The result of `take` for each leaf."""
-    functions: dict[Any, OfOneKind] = {}
+    functions: dict[Hashable, tuple[Traced, list[Array]]] = {}
+    computed: dict[Hashable, Any] = {}
     waiting: list[_Equation] = []
     results, count = [], steps[0].shared.count
     groups = {id(step.shared): step.shared for step in steps}
-    in_stages = {i: SharedInputs(x.rule_as_given, x.count, x.grad_scale, ((), True)) for i, x in groups.items()}
+    in_stages = {
+        i: SharedInputs(x.rule_as_given, x.count, x.grad_scale, ((), True), x.begun) for i, x in groups.items()
+    }
     for step in steps:
         step = dataclasses.replace(step, shared=in_stages[id(step.shared)])
-        if kind(step) not in functions:
-            functions[kind(step)] = OfOneKind(step, take, total)
-        function = functions[kind(step)]
+        if (mine := (kind(step), id(step.shared))) not in functions:
+            function = of_one_kind(step, take, total)
+            functions[mine] = function, function.scalars(known=computed)
+        function, scalars = functions[mine]
         arrays = [jnp.asarray(x) for x in jax.tree.leaves(brought(step))]
-        equations, made = _equations(function.inside, [*arrays, *function.numbers])
+        equations, made = _equations(function.inside, [*arrays, *scalars])
         waiting += equations
         results.append((function.structure, made))
     known = _computed(waiting, count)

@@ -1,0 +1,124 @@
+"""The state of an optimizer for other groups of it: leaves are frozen and thawed, slots take other formats."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .. import _leaves
+from .._annotations import Array, Params
+from .._check import validate_leaf, validate_state
+from .._engine import Engine
+from .._layout import wide_dtype
+from .._leaf import Leaf
+from .._transform import Optimizer, engine_of
+from .._variables import without_variables
+from .._weights import ROUNDINGS, Rounding, is_narrow
+from ..groups import Member
+from ..moments import format_stored, is_code, stored_shape
+from ..shared import Begun
+from .parts import map_states, select_part
+
+
+def regroup(opt: Optimizer, state: Any, params: Params) -> Any:
+    """The state with which `opt` goes on where the same optimizer with other groups, or none, stopped.
+
+    Only what freezes, thaws, or is stored otherwise needs it; a state goes with any other groups as it is. The slots of
+    a leaf that becomes frozen are dropped. Those of one that is thawed begin as by `init`; its bias correction, and
+    whatever else its rule counts steps for, counts from here on as that of an optimizer that begins now, while
+    schedules go on. Slots of other formats are decoded and encoded.
+
+    Args:
+        opt: the optimizer that goes on; of a chain or partition the part that is adamx's.
+        state: the state, or one that holds it; variables of NNX stay around what they hold.
+        params: the parameters.
+
+    Raises:
+        ValueError: the state is of another rule or of other parameters; a leaf is thawed whose rule sums over all
+            leaves, as Prodigy's, and would begin with another estimate than theirs.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> params = {"head": jnp.ones(2), "trunk": jnp.ones(2)}
+    >>> frozen = adamx.adam(0.1, groups=[adamx.Group("trunk", frozen=True)])
+    >>> params, state = frozen.step(params, frozen.init(params), params)
+    >>> opt = adamx.adam(0.1)
+    >>> state = adamx.regroup(opt, state, params)
+    >>> opt.step({"head": jnp.zeros(2), "trunk": jnp.ones(2)}, state, params)[0]["trunk"].round(4)
+    Array([0.9, 0.9], dtype=float32)
+    """
+    engine = engine_of(opt)
+
+    def of(part: Any) -> Any:
+        own = without_variables(part)
+        leaves = _leaves.flatten(select_part(params, engine, own), "params")
+        validate_state(own, engine.layout, engine.varying, engine.rule)
+        rows, residuals = engine.rows(leaves, own)
+        thawed, frozen = list[str](), set[str]()
+        for i, (path, p, member) in enumerate(zip(leaves.paths, leaves.arrays, engine.members_of(leaves), strict=True)):
+            if p is None:
+                continue
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            if member.frozen:
+                rows[i], residuals[i] = [None] * len(rows[i]), None
+                frozen.add(name)
+                continue
+            first = member.layout.start(p, engine.noise(path, own.count, p))
+            if all(x is None for x in rows[i]) and jax.tree.leaves(first):
+                rows[i] = first
+                thawed.append(name)
+            else:
+                rows[i] = _stored(engine, member, path, p, rows[i], own.count)
+            residuals[i] = _residual(member.rounding if is_narrow(p) else None, p, residuals[i])
+            validate_leaf(
+                Leaf(path, p, p, rows[i], True, member.rounding if is_narrow(p) else None, residuals[i]), member.layout
+            )
+        if thawed and engine.rule.measures:
+            raise ValueError(
+                f"params/{thawed[0]} is thawed, but the rule sums over all leaves, and those that begin now have not "
+                "seen what the others have: make a new state with `init(params)`"
+            )
+        begun = [x._replace(leaves=kept) for x in own.begun if (kept := _without(x.leaves, {*frozen, *thawed}))]
+        if thawed:
+            begun.append(
+                Begun(own.count + 0, jax.tree.map(lambda x: x + 0, own.log_products), dict.fromkeys(thawed, ()))
+            )
+        kept = leaves.rebuild(residuals) if jax.tree.leaves(residuals) else ()
+        new = own._replace(slots=engine.slots(leaves, rows), residuals=kept, begun=tuple(begun))
+        return new
+
+    return map_states(of, state)
+
+
+def _without(leaves: dict[str, tuple[()]], names: set[str]) -> dict[str, tuple[()]]:
+    return {name: () for name in leaves if name not in names}
+
+
+def _stored(engine: Engine, member: Member, path: _leaves.Path, p: Array, row: list[Any], count: Array) -> list[Any]:
+    """The slots in the formats of the leaf's group; those that are so stay as they are."""
+    layout, wide = member.layout, wide_dtype(p)
+    shapes = [None if x is None else stored_shape(x) for x in row]
+    forms = layout.formats_of(jnp.shape(p), shapes, wide)
+    alike = [
+        x is None or (type(x) is form.code if is_code(x) else form.code is None and x.dtype == form.dtypes[0])
+        for x, form in zip(row, forms, strict=True)
+    ]
+    if all(alike):
+        return row
+    old = [format_stored(x, "float32", layout.dtype(i, wide)) for i, x in enumerate(row)]
+    values = layout.tree.flatten_up_to(layout.decode(row, old, wide))
+    made = layout.encode(values, forms, engine.noise(path, count))
+    return [x if same else y for x, y, same in zip(row, made, alike, strict=True)]
+
+
+def _residual(new: Rounding | None, p: Array, kept: Array | None) -> Array | None:
+    """What the rounding mode keeps beside the weight, from what another has kept."""
+
+    def keeps(mode: Rounding | None) -> Any:
+        return None if mode is None else jax.eval_shape(mode.start, p)
+
+    form = lambda x: None if x is None else (x.dtype, x.shape)  # noqa: E731
+    if form(keeps(new)) == form(kept):
+        return kept
+    old = next((x for x in ROUNDINGS.values() if form(keeps(x)) == form(kept)), None)
+    master = jnp.asarray(p, jnp.float32) if old is None or kept is None else old.master(p, kept)
+    return None if new is None else new.residual(master, p)
