@@ -7,7 +7,7 @@ import pytest
 
 import adamx
 from adamx._math import largest
-from tests.helpers import NARROW_MODES, needs_native, ulp
+from tests.helpers import NARROW_MODES, as_users_do, needs_native, ulp
 
 SHAPE = (64, 128)  # 8,192 elements: from 4,096 on a maximum of floats passes over NaN on CPUs
 
