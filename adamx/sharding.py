@@ -266,5 +266,7 @@ def in_shard_map(opt: Optimizer, specs: Any) -> Optimizer:
 
     engine = engine_of(opt)
     if (owner := owner_of(opt)) is not engine:
-        raise TypeError(f"{type(owner).__name__} wraps an optimizer: put it around adamx.in_shard_map(optimizer, specs)")
+        raise TypeError(
+            f"{type(owner).__name__} wraps an optimizer: put it around adamx.in_shard_map(optimizer, specs)"
+        )
     return Optimizer(init, dataclasses.replace(engine, part=part).update)

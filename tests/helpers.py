@@ -186,7 +186,7 @@ jitted_in_float64 = functools.partial(jax.jit, compiler_options=UNOPTIMIZED)
 """For definitions, compared in float64, and for bits: products and sums are not contracted."""
 
 as_users_do = functools.partial(jax.jit, compiler_options=AS_USERS_DO)
-"""For what LLVM may round otherwise, or drop: float32 beside its definition or beside C++, and NaN."""
+"""For what LLVM may round otherwise, or drop: float32 beside its definition or C++, and NaN; and for many steps."""
 
 
 def directions(rule: adamx.Rule, grads: jax.Array) -> Any:
