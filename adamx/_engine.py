@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Sequence
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
@@ -13,15 +14,16 @@ from . import _leaves, groups, kernels
 from ._annotations import Array, AxisName, Params, Scalar
 from ._check import leaf_kind, validate_leaf, validate_state
 from ._layout import Layout, wide_dtype
-from ._leaf import Leaf, SharedInputs, Step
+from ._leaf import Leaf, SharedInputs, Step, StepResult
 from ._names import STEP_WORDS, refuse_step_words, refuse_unknown
-from ._rule import Rule, hyperparameters
-from ._state import LogProduct, State, rate_path, scheduled, with_values
+from ._rule import Rule, hyperparameters, innermost
+from ._state import LogProduct, State, scheduled, with_values
 from ._variables import inside, outside
 from ._weights import ROUNDINGS, Rounding, is_narrow
 from .moments.noise import Noise, Part, noise
+from .schedules import first_values, reading
 
-listeners: list[list[tuple["Engine", State]]] = []
+listeners: ContextVar[tuple[list[tuple["Engine", State]], ...]] = ContextVar("listeners", default=())
 """Each is told by every `init` whose state it made, for who calls the `init` of what wraps an optimizer."""
 
 
@@ -58,7 +60,7 @@ class Engine:
         kernel: the backend of `Optimizer.step`.
         groups: settings of some leaves.
         members: what the leaves of each group are stepped with, and last those of no group.
-        part: where the array at a path, of a shape, lies in its leaf, inside `jax.shard_map`; `None` if unknown.
+        part: where an array lies in its leaf inside `jax.shard_map`, by path and stored slots; `None` if unknown.
     """
 
     rule: Rule[Any]
@@ -69,7 +71,7 @@ class Engine:
     kernel: str
     groups: tuple[groups.Group, ...]
     members: tuple[groups.Member, ...]
-    part: Callable[[_leaves.Path, tuple[int, ...]], Part] | None = None
+    part: Callable[[_leaves.Path, Array, Sequence[Any]], Part] | None = None
 
     @property
     def rounding(self) -> Rounding | None:
@@ -80,6 +82,12 @@ class Engine:
     def varying(self) -> set[str]:
         """The decay rates that follow a schedule."""
         return {h.path for h in hyperparameters(self.rule) if h.is_beta and callable(h.value)}
+
+    @functools.cached_property
+    def schedules(self) -> list[Any]:
+        """The hyperparameters that follow a schedule, those of groups too."""
+        own = [x for member in self.members for x in (*member.values.values(), *member.scales.values())]
+        return [x for x in (*(h.value for h in hyperparameters(self.rule)), *own) if callable(x)]
 
     def init(self, params: Params) -> State:
         """The state before the first step."""
@@ -95,8 +103,9 @@ class Engine:
             kept.append(narrow.start(p) if stepped and narrow is not None and is_narrow(p) else None)
         products = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in sorted(self.varying)}
         residuals = leaves.rebuild(kept) if any(r is not None for r in kept) else ()
-        state = kernels.beside(leaves.arrays, State(count, self.slots(leaves, rows), products, residuals))
-        for heard in listeners:
+        start = State(count, self.slots(leaves, rows), products, residuals, first_values(self.schedules))
+        state = kernels.beside(leaves.arrays, start)
+        for heard in listeners.get():
             heard.append((self, state))
         return state
 
@@ -112,7 +121,7 @@ class Engine:
     ) -> tuple[Params, Any]:
         """The updates to add to the parameters, and the next state."""
         refuse_step_words("update", extra_args)
-        if learning_rate is not None and rate_path(self.rule) is None:
+        if learning_rate is not None and innermost(self.rule, "learning_rate") is None:
             learning_rate = None  # it is of another transformation of a chain
         leaves, names = _leaves.flatten(updates, "grads"), kernels.named_axes(axis_name)
         work = self.prepare(leaves, state, params, learning_rate=learning_rate, names=names)
@@ -131,9 +140,14 @@ class Engine:
         grad_scale: Scalar | None = None,
         grad_norm: Scalar | None = None,
         axis_name: AxisName = None,
+        ok: Array | None = None,
+        take: Callable[..., list[StepResult | None]] = kernels.apply,
         **unread: Any,
     ) -> tuple[Params, Any]:
-        """The next parameters and the next state."""
+        """The next parameters and the next state.
+
+        `take` is what takes the prepared steps. If `ok` is given and false, what is in host memory stays as before.
+        """
         refuse_unknown("step", unread, (*STEP_WORDS, "learning_rate", "axis_name"))
         if params is None:
             raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")
@@ -144,7 +158,7 @@ class Engine:
             given = [None if member.frozen else g for g, (member, _) in zip(given, settings, strict=True)]
         scale = kernels.gradient_factor(given, clip_norm, grad_scale, names, grad_norm)
         work = self.prepare(leaves, state, params, scale, learning_rate, names)
-        done = kernels.apply(self.kernel, work.steps, work.total)
+        done = take(self.kernel, work.steps, work.total, ok=ok)
         return self._finish(leaves, work, done, work.parameters)
 
     def prepare(
@@ -166,8 +180,12 @@ class Engine:
         elif (rounds := next((m.weights for m in self.members if m.rounding is not None), None)) is not None:
             raise ValueError(f"weights={rounds!r} rounds the parameters: call `update(grads, state, params)`")
         count = _increment(state.count)
-        values, products = scheduled(self.rule, state, learning_rate)
-        shared: dict[int, SharedInputs] = {}
+        used = {id(member): member for member, _ in settings if not member.frozen}
+        with reading(state.live):
+            values, products = scheduled(self.rule, state, learning_rate)
+            own = {i: member.own(self.rule, values, state.count) for i, member in used.items()}
+        rules = {i: with_values(self.rule, values, products, count, x) for i, x in own.items()}
+        shared = {i: SharedInputs(rule, count, scale, (names, False)) for i, rule in rules.items()}
         steps: list[Step | None] = []
         checked: set[Hashable] = set()
         for path, g, p, row, (member, decays), residual in zip(
@@ -187,13 +205,9 @@ class Engine:
             if (kind := (id(member), leaf_kind(leaf))) not in checked:
                 validate_leaf(leaf, member.layout)
                 checked.add(kind)
-            if id(member) not in shared:
-                own = member.own(self.rule, values, state.count)
-                current = with_values(self.rule, values, products, count, own)
-                shared[id(member)] = SharedInputs(current, count, scale, (names, False))
-            steps.append(Step(leaf, member.layout, shared[id(member)], self.noise(path, count, g)))
+            steps.append(Step(leaf, member.layout, shared[id(member)], self.noise(path, count, g, row)))
         total = _total(kernels.measures(steps)) if self.rule.measures else None
-        return PreparedStep(steps, total, parameters, rows, kept, State(count, state.slots, products, state.residuals))
+        return PreparedStep(steps, total, parameters, rows, kept, state._replace(count=count, log_products=products))
 
     def settings(self, leaves: _leaves.Leaves) -> list[tuple[groups.Member, bool]]:
         """What each leaf is stepped with, and whether its weight decays; `leaves` are the parameters or like them."""
@@ -242,9 +256,9 @@ class Engine:
                     "does: make it with `init(params)` of these parameters, or with `adamx.from_master`"
                 )
 
-    def noise(self, path: _leaves.Path, count: Array, x: Array | None = None) -> Noise:
+    def noise(self, path: _leaves.Path, count: Array, x: Array | None = None, stored: Sequence[Any] = ()) -> Noise:
         """The random bits in step `count` of the array `x` at `path`, which may be a part of a leaf."""
-        part = None if self.part is None or x is None else self.part(path, jnp.shape(x))
+        part = None if self.part is None or x is None else self.part(path, x, stored)
         return noise(self.seed, _leaves.show("", path), count)._replace(part=part)
 
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from ._annotations import Array, DecayRate, Interval, Scalar
 from ._leaf import SharedInputs
 from ._math import Varying, compensated_add, log_beta
-from ._rule import Rule, hyperparameters, replace, validate_value
+from ._rule import Rule, hyperparameters, innermost, replace, validate_value
+from .schedules import reading
 
 
 class LogProduct(NamedTuple):
@@ -30,25 +31,30 @@ class State(NamedTuple):
         slots: the rule's buffers, a NamedTuple of trees shaped like the parameters (`mu`, `nu` ...).
         residuals: the rounding errors kept beside 16-bit weights, a tree like the parameters; () if there are none.
         log_products: for each decay rate that follows a schedule, the log of the product of its values so far.
+        live: the hyperparameters that are kept in the state, by name: float32, shape (); () if there are none.
     """
 
     count: Array  # pyright: ignore[reportIncompatibleMethodOverride]  (the field's usual name)
     slots: Any
     log_products: dict[str, LogProduct]
     residuals: Any = ()
+    live: Any = ()
 
 
 def last_step(rule: Rule[Any], state: State) -> SharedInputs:
     """The shared inputs of the step that led to `state`; of the first step if none is finished."""
     count = jnp.asarray(state.count)
     number = jnp.maximum(count, 1)
-    return SharedInputs(with_values(rule, _scheduled(rule, number - 1), state.log_products, count), number)
+    with reading(state.live):
+        return SharedInputs(with_values(rule, _scheduled(rule, number - 1), state.log_products, count), number)
 
 
 def scheduled(
     rule: Rule[Any], state: State, learning_rate: Scalar | None = None
 ) -> tuple[dict[str, Any], dict[str, LogProduct]]:
     """The values in the next step of hyperparameters that follow a schedule, and the products of decay rates up to it.
+
+    Called inside `reading(state.live)`.
 
     Args:
         rule: the rule.
@@ -62,19 +68,11 @@ def scheduled(
         if path in state.log_products
     }
     if learning_rate is not None:
-        if (path := rate_path(rule)) is None:
-            raise TypeError(
-                f"learning_rate = {learning_rate}, but {type(rule).__name__} has no step size: leave it out"
-            )
         validate_value("learning_rate", learning_rate, Interval(0.0, float("inf")))
+        if (path := innermost(rule, "learning_rate")) is None:
+            raise TypeError(f"learning_rate = {learning_rate}: this transformation has no step size; leave it out")
         values[path] = learning_rate
     return values, products
-
-
-def rate_path(rule: Rule[Any]) -> str | None:
-    """The path in the rule of the step size, of several the innermost; `None` if it has none."""
-    found = [h.path for h in hyperparameters(rule) if h.path.rpartition(".")[2] == "learning_rate"]
-    return max(found, key=lambda path: path.count("."), default=None)
 
 
 def _scheduled(rule: Rule[Any], finished: Array) -> dict[str, Any]:

@@ -4,12 +4,16 @@ import dataclasses
 import inspect
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ._annotations import Params
 from ._engine import Engine
+from ._leaves import Leaves
 from ._names import refuse_step_words
-from ._transform import Optimizer, engine_of
+from ._transform import Optimizer, engine_of, owner_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -20,14 +24,23 @@ class Wrapper:
 
     Attributes:
         opt: what it wraps: an adamx optimizer, or any Optax transformation, which has no `step`.
+        exchanges: what devices exchange for it in a step, beside the all-reduces that `opt` needs; "" if nothing.
     """
 
     opt: Any
+    exchanges = ""
 
     @property
     def engine(self) -> Engine:
         """The engine of the optimizer that it wraps."""
         return engine_of(self.opt)
+
+    def frozen(self, leaves: Leaves) -> list[bool]:
+        """Which leaves are not moved and their gradients not read; `leaves` are the parameters or like them."""
+        owner = owner_of(self.opt)
+        if isinstance(owner, Engine):
+            return [member.frozen for member, _ in owner.settings(leaves)]
+        return owner.frozen(leaves) if isinstance(owner, Wrapper) else [False] * len(leaves.arrays)
 
     def init(self, params: Params) -> Any:
         """The state before the first step."""
@@ -53,6 +66,19 @@ class Wrapper:
             )
         kind = Optimizer if isinstance(self.opt, Optimizer) else optax.GradientTransformationExtraArgs
         return kind(self.init, self.update)
+
+
+def added(params: Params, updates: Params) -> Params:
+    """The parameters after the updates, rounded as by `optax.apply_updates`; of no update, as they are."""
+
+    def add(p: Any, update: Any) -> Any:
+        if p is None or update is None:
+            return p
+        p, update = jnp.asarray(p), jnp.asarray(update)
+        wide = np.promote_types(p.dtype, update.dtype)
+        return (p.astype(wide) + update.astype(wide)).astype(p.dtype)
+
+    return jax.tree.map(add, params, updates, is_leaf=lambda x: x is None)
 
 
 def take_step(opt: Any, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:

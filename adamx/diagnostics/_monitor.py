@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from .. import _leaves, kernels
@@ -14,8 +13,9 @@ from .._annotations import Array, AxisName, Params, ScalarOrSchedule
 from .._engine import Engine
 from .._names import refuse_step_words
 from .._transform import Optimizer, engine_of
+from ..schedules import reading
 from ..states.parts import find_state
-from ..wrapper import Wrapper
+from ..wrapper import Wrapper, added
 from . import _spikes
 from ._groups import Grouping, Groups, grouping
 from ._hats import injected_step_size, numbers_of, step_size_of, value_at
@@ -128,6 +128,7 @@ class Monitor(Wrapper):
     groups: Groups
     every: int
     learning_rate: ScalarOrSchedule | None
+    exchanges = "an all-reduce of what the monitor sums up"
 
     @property
     def engine(self) -> Engine | None:
@@ -159,7 +160,7 @@ class Monitor(Wrapper):
         if names:
             extra_args["axis_name"] = names
         given, inner = optax.with_extra_args_support(self.opt).update(updates, state.inner, params, **extra_args)
-        new = jax.tree.map(_added, params, given, is_leaf=_leaves.is_none)
+        new = added(params, given)
         return given, self._after(state, StepRecord(updates, params, new, given, None, state.inner, inner), names)
 
     def step(self, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:
@@ -221,7 +222,8 @@ class Monitor(Wrapper):
         if self.learning_rate is not None:
             found = value_at(self.learning_rate, count)
         elif (found := step_size_of(self.engine)) is not None:
-            found = value_at(found, find_state(before).count)
+            with reading((own := find_state(before)).live):
+                found = value_at(found, own.count)
         else:
             found = injected_step_size(after)
         return None if found is None else jnp.asarray(found, jnp.float32)
@@ -230,12 +232,3 @@ class Monitor(Wrapper):
 def _check(state: Any) -> None:
     if not isinstance(state, MonitorState):
         raise TypeError(f"{type(state).__name__} is not the state of a monitor: make it with `init(params)`")
-
-
-def _added(p: Any, update: Any) -> Any:
-    """The weight after the update, rounded as `optax.apply_updates` does."""
-    if p is None or update is None:
-        return p
-    p, update = jnp.asarray(p), jnp.asarray(update)
-    wide = np.promote_types(p.dtype, update.dtype)
-    return (p.astype(wide) + update.astype(wide)).astype(p.dtype)

@@ -22,16 +22,20 @@ from .backend import SQUARE as SQUARE
 from .backend import UPDATE as UPDATE
 from .backend import Backend
 from .backend import Summed as Summed
+from .clip import global_norm as global_norm
 from .clip import gradient_factor as gradient_factor
 from .lowering import Branch, Branches, by_platform
 from .manual import named_axes as named_axes
+from .offload import HOST as HOST
 from .offload import in_turns
+from .offload import is_in_host_memory as is_in_host_memory
 from .offload import measures as measures
 from .offload import on_device as on_device
 from .operands import Applied, pack, unpack
 from .partitioned import MIN_SIZE, apply_by_parts, apply_on_mesh, explicit_mesh
 from .partitioned import part_here as part_here
 from .placement import beside as beside
+from .placement import cut_as as cut_as
 from .placement import keeping_types
 from .placement import refuse_shared_groups as refuse_shared_groups
 from .sums import Reference, summed
@@ -70,13 +74,19 @@ def available() -> dict[str, str]:
     return {name: "; ".join(dict.fromkeys(reasons)) or "yes" for name, reasons in missing.items()}
 
 
-def choose_backend(name: str, step: Step, platform: str) -> Choice:
-    """The backend of a step under `kernel=name` in a program for `platform`."""
+def choose_backend(name: str, step: Step, platform: str, is_cut: bool = False) -> Choice:
+    """The backend of a step under `kernel=name` in a program for `platform`, which XLA cuts over devices or not."""
     asked = [backend for backend in BACKENDS if name in ("auto", backend.name)]
     here = [backend for backend in asked if backend.runs_on(platform)]
     reasons = [f"kernel={name!r} was asked for"] if name == BACKENDS[-1].name else []
     for backend in here:
-        if (reason := _passed_over(name, backend, step)) is None:
+        reason = _passed_over(name, backend, step)
+        if reason is None and is_cut and backend.opaque:
+            if platform == "tpu":
+                reason = "on axes of AxisType.Auto the TPU's compiler does not ask kernels how they are cut"
+            elif name == "auto" and jnp.size(step.leaf.g) < MIN_SIZE:
+                reason = f"on axes of AxisType.Auto leaves of less than {MIN_SIZE:,} elements are left to XLA"
+        if reason is None:
             return Choice(backend.name, "; ".join(reasons))
         reasons.append(reason)
     if not here:

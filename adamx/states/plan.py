@@ -6,15 +6,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType
 
 from .. import _leaves, kernels
 from .._annotations import Params
 from .._math import dtype_of
-from .._transform import Optimizer, engine_of
+from .._transform import Optimizer, engine_of, owner_of
 from ..cuts import has_sharding
 from ..kernels.manual import size
 from ..moments import format_name
 from ..sharding import placement
+from ..wrapper import Wrapper
 
 
 class LeafPlan(NamedTuple):
@@ -135,6 +137,9 @@ def explain(
     """
     platform = jax.default_backend() if platform is None else platform
     plans: list[LeafPlan] = []
+    spread, found, is_cut = None, {}, False
+    if shardings is not None or zero is not None or has_sharding(params):
+        spread, found, is_cut = _spread(opt, params, shardings, zero)
 
     def trace(params: Params, grads: Params) -> None:
         engine, leaves = engine_of(opt), _leaves.flatten(grads, "grads")
@@ -143,7 +148,7 @@ def explain(
             if step is None:
                 continue
             leaf = step.leaf
-            choice = kernels.choose_backend(engine.kernel, step, platform)
+            choice = kernels.choose_backend(engine.kernel, step, platform, is_cut)
             forms = {
                 name: format_name(x) for name, x in zip(step.layout.names, leaf.stored, strict=True) if x is not None
             }
@@ -158,15 +163,12 @@ def explain(
                     jnp.size(leaf.g),
                     choice.why,
                     kernels.order_matters(choice.backend, step, platform),
+                    *found.get(_leaves.show("params", leaf.path), (0, "")),
                 )
             )
 
     bare = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), dtype_of(x)), tree)  # noqa: E731
     jax.eval_shape(trace, bare(params), bare(params if grads is None else grads))
-    spread = None
-    if shardings is not None or zero is not None or has_sharding(params):
-        spread, found = _spread(opt, params, shardings, zero)
-        plans = [plan._replace(device_bytes=found[plan.path][0], shared=found[plan.path][1]) for plan in plans]
     plan = Plan(sorted(plans, key=lambda plan: -plan.size))
     plan.spread = spread
     return plan
@@ -174,8 +176,11 @@ def explain(
 
 def _spread(
     opt: Optimizer, params: Params, shardings: Any, zero: str | None
-) -> tuple[Spread, dict[str, tuple[int, str]]]:
-    """How the state is spread over the mesh, and by the paths of leaves their bytes on a device, and what is wrong."""
+) -> tuple[Spread, dict[str, tuple[int, str]], bool]:
+    """How the state is spread over the mesh; by the paths of leaves their bytes on a device, and what is wrong.
+
+    And whether XLA cuts the step's arrays, which on axes of `AxisType.Explicit` their types do.
+    """
     mesh, weights, parts, _ = placement(opt, params, shardings, zero)
     paths = [_leaves.show("params", path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
     found: dict[str, tuple[int, str]] = dict.fromkeys(paths, (0, ""))
@@ -199,8 +204,13 @@ def _spread(
                 if known
                 else "unknown, as the rule does not declare `elementwise`"
             )
+        owner = owner_of(opt)
+        while isinstance(owner, Wrapper):
+            said += [owner.exchanges] if owner.exchanges else []
+            owner = owner_of(owner.opt)
     if gathered:
         said.append(f"an all-gather of the new weights of {len(gathered)} leaves")
     if any(part.shared for part in parts):
         said.append("gathers of the slots whose groups are shared")
-    return Spread(mesh.size, whole, here, "; ".join(said) or "none"), found
+    is_cut = mesh.size > 1 and AxisType.Auto in mesh.axis_types
+    return Spread(mesh.size, whole, here, "; ".join(said) or "none"), found, is_cut
