@@ -1,7 +1,7 @@
 """One of the processes of `test_processes.py`.
 
-Its part is "undisturbed", 20 steps; "begin", which saves after 8 and is killed after 13; or "resume", which goes on from
-what was saved.
+Its part is "undisturbed", 20 steps; "begin", which saves after 8 and is killed after 13; or "resume", which goes on
+from what was saved.
 """
 
 import os
