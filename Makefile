@@ -36,7 +36,7 @@ types: .venv/dev  ## basedpyright
 	$(BIN)/basedpyright
 
 tests: .venv/dev  ## pytest with doctests and notebooks, these in their quick setting
-	$(PYTEST) -m "not product"
+	ADAMX_COMPILE_QUICKLY=1 $(PYTEST) -m "not product"
 
 tests-all: .venv/dev  ## pytest with products, too
 	$(PYTEST)

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import adamx
+from tests.helpers import as_users_do
 
 LAYERS = 3
 
@@ -26,9 +27,9 @@ def start():
 @pytest.mark.parametrize("moments", ["float32", "int8"])
 def test_the_results_are_those_of_the_whole_step(moments):
     opt = adamx.adamw(optax.linear_schedule(1e-2, 1e-3, 5), b1=lambda n: 0.9 - n / 10, moments=moments)
-    step = jax.jit(adamx.step_in_backward(opt, loss_fn, has_aux=True))
+    step = as_users_do(adamx.step_in_backward(opt, loss_fn, has_aux=True))
 
-    @jax.jit
+    @as_users_do
     def together(params, state, x, grad_scale):
         loss, grads = jax.value_and_grad(loss_fn, has_aux=True)(params, x)
         return loss, *opt.step(grads, state, params, grad_scale=grad_scale)
