@@ -95,6 +95,9 @@ from .trajectories.averaging import averaged_params as averaged_params
 from .trajectories.averaging import averaging as averaging
 from .trajectories.lookahead import Lookahead as Lookahead
 from .trajectories.lookahead import lookahead as lookahead
+from .wrappers.accumulate import accumulate as accumulate
+from .wrappers.guard import guard as guard
+from .wrappers.guard import guard_report as guard_report
 
 if _collects:
     gc.enable()
@@ -105,13 +108,14 @@ if TYPE_CHECKING:
     from . import diagnostics as diagnostics
     from . import presets as presets
     from . import theory as theory
+    from .diagnostics import last_norm as last_norm
     from .diagnostics import monitor as monitor
     from .presets import preset as preset
 
 
 def __getattr__(name: str) -> Any:
     """What not every program needs comes when asked for: 80 presets, for those who port a run; diagnostics; theory."""
-    home = {"preset": "presets", "monitor": "diagnostics"}.get(name, name)
+    home = {"preset": "presets", "monitor": "diagnostics", "last_norm": "diagnostics"}.get(name, name)
     if home not in ("diagnostics", "presets", "theory"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f"{__name__}.{home}")

@@ -131,9 +131,10 @@ class Engine:
         grad_scale: Scalar | None = None,
         grad_norm: Scalar | None = None,
         axis_name: AxisName = None,
+        ok: Array | None = None,
         **unread: Any,
     ) -> tuple[Params, Any]:
-        """The next parameters and the next state."""
+        """The next parameters and the next state, of which what is in host memory is as before if `ok` is false."""
         refuse_unknown("step", unread, (*STEP_WORDS, "learning_rate", "axis_name"))
         if params is None:
             raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")
@@ -144,7 +145,7 @@ class Engine:
             given = [None if member.frozen else g for g, (member, _) in zip(given, settings, strict=True)]
         scale = kernels.gradient_factor(given, clip_norm, grad_scale, names, grad_norm)
         work = self.prepare(leaves, state, params, scale, learning_rate, names)
-        done = kernels.apply(self.kernel, work.steps, work.total)
+        done = kernels.apply(self.kernel, work.steps, work.total, ok=ok)
         return self._finish(leaves, work, done, work.parameters)
 
     def prepare(

@@ -68,6 +68,7 @@ class TrainState(train_state.TrainState):
         clip_norm: Scalar | None = None,
         grad_scale: Scalar | None = None,
         axis_name: AxisName = None,
+        loss: Scalar | None = None,
         **kwargs: Any,
     ) -> "TrainState":
         """The state after one step.
@@ -77,16 +78,18 @@ class TrainState(train_state.TrainState):
             clip_norm: see `adamx.Optimizer.step`, as of the next two; with adamx optimizers only.
             grad_scale: a factor of the gradients.
             axis_name: inside `jax.shard_map`, the axes of its mesh along which leaves are cut.
+            loss: what `adamx.guard` watches.
             **kwargs: attributes of the train state to replace.
 
         Raises:
-            TypeError: one of these three with a transformation that has no `step`.
+            TypeError: one of these with a transformation that does not read it.
         """
         given = {"clip_norm": clip_norm, "grad_scale": grad_scale, "axis_name": axis_name}
         inside = {name: x for name, x in given.items() if x is not None}
         if inside and not isinstance(self.tx, _Optimizer):
             raise TypeError(f"adamx's alone read {', '.join(inside)}: chain optax.clip_by_global_norm in front of tx")
         moving = _moving(self.params)
+        inside |= {} if loss is None else {"loss": loss}
         bare = map(without_variables, (_moving(grads), self.opt_state, moving))
         params, opt_state = (
             jax.tree.unflatten(jax.tree.structure(was), jax.tree.leaves(new))
@@ -191,8 +194,8 @@ class Optimizer(nnx.Optimizer):
         Args:
             model: the model that the optimizer was made for.
             grads: the gradients from `nnx.grad`.
-            **kwargs: `clip_norm`, `grad_scale` and `axis_name` of `adamx.Optimizer.step`; with a transformation that
-                has no `step`, the keywords of its `update`.
+            **kwargs: those of `adamx.Optimizer.step`, and what wrappers read, such as `loss` of `adamx.guard`; with a
+                transformation that has no `step`, the keywords of its `update`.
 
         Returns:
             The change of the parameters; under `nnx.jit` it costs nothing if it is not used.

@@ -8,8 +8,9 @@ import optax
 
 from ._annotations import Params
 from ._engine import Engine
+from ._leaves import Leaves
 from ._names import refuse_step_words
-from ._transform import Optimizer, engine_of
+from ._transform import Optimizer, engine_of, owner_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,6 +29,13 @@ class Wrapper:
     def engine(self) -> Engine:
         """The engine of the optimizer that it wraps."""
         return engine_of(self.opt)
+
+    def frozen(self, leaves: Leaves) -> list[bool]:
+        """Which leaves are not moved and their gradients not read; `leaves` are the parameters or like them."""
+        owner = owner_of(self.opt)
+        if isinstance(owner, Engine):
+            return [member.frozen for member, _ in owner.settings(leaves)]
+        return owner.frozen(leaves) if isinstance(owner, Wrapper) else [False] * len(leaves.arrays)
 
     def init(self, params: Params) -> Any:
         """The state before the first step."""

@@ -6,6 +6,7 @@ from ._lr_range import lr_range_test as lr_range_test
 from ._monitor import MonitorState as MonitorState
 from ._monitor import monitor as monitor
 from ._read import Spike as Spike
+from ._read import last_norm as last_norm
 from ._read import read as read
 from ._read import spikes as spikes
 from ._stalls import Stalled as Stalled

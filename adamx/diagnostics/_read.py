@@ -6,7 +6,8 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from .._annotations import Scalar
+from .._annotations import Array, Scalar
+from ..wrappers.guard import guards_in
 from ._monitor import MonitorState
 from ._spikes import LEAST, Row
 
@@ -44,6 +45,36 @@ def read(state: Any) -> dict[str, Scalar]:
         for i, group in enumerate(sorted(found.groups))
         for j, metric in enumerate(sorted(found.metrics))
     }
+
+
+def last_norm(state: Any) -> Array:
+    """The norm of all gradients of the last step that was measured, after `grad_scale` and before `clip_norm`.
+
+    Of `adamx.guard`, which measures every step, skipped or not, and otherwise of `adamx.monitor`. It stays on the
+    device: it may be returned from a jitted step.
+
+    Args:
+        state: a state with one guard or one monitor in it.
+
+    Returns:
+        float32, shape (); 0 before the first step.
+
+    Raises:
+        ValueError: there is neither in `state`, or there are several.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt, params = adamx.guard(adamx.adam(0.5)), jnp.array([1.0, 2.0])
+    >>> params, state = opt.step(jnp.array([3.0, 4.0]), opt.init(params), params, clip_norm=1.0)
+    >>> adamx.last_norm(state)
+    Array(5., dtype=float32)
+    """
+    guards = guards_in(state)
+    if len(guards) == 1:
+        return guards[0].norm
+    if guards:
+        raise ValueError(f"the state holds {len(guards)} guards: give the part of it that is meant")
+    found = find(state)
+    return found.values[sorted(found.groups).index("all"), sorted(found.metrics).index("gradient_norm")]
 
 
 class Spike(NamedTuple):

@@ -22,16 +22,20 @@ from .backend import SQUARE as SQUARE
 from .backend import UPDATE as UPDATE
 from .backend import Backend
 from .backend import Summed as Summed
+from .clip import global_norm as global_norm
 from .clip import gradient_factor as gradient_factor
 from .lowering import Branch, Branches, by_platform
 from .manual import named_axes as named_axes
+from .offload import HOST as HOST
 from .offload import in_turns
+from .offload import is_in_host_memory as is_in_host_memory
 from .offload import measures as measures
 from .offload import on_device as on_device
 from .operands import Applied, pack, unpack
 from .partitioned import MIN_SIZE, apply_by_parts, apply_on_mesh, explicit_mesh
 from .partitioned import part_here as part_here
 from .placement import beside as beside
+from .placement import cut_as as cut_as
 from .placement import keeping_types
 from .placement import refuse_shared_groups as refuse_shared_groups
 from .sums import Reference, summed

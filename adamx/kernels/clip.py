@@ -39,8 +39,17 @@ def gradient_factor(
         return None if grad_scale is None else _opaque(jnp.asarray(grad_scale, dtype))
     validate_value("clip_norm", clip_norm, Above(0.0, float("inf")))
     scale = jnp.asarray(1.0 if grad_scale is None else grad_scale, dtype)
-    most = jnp.asarray(clip_norm, dtype) / (norm(given, dtype, names) if grad_norm is None else grad_norm)
+    most = jnp.asarray(clip_norm, dtype) / (global_norm(given, names) if grad_norm is None else grad_norm)
     return _opaque(jnp.where(jnp.abs(scale) <= most, scale, jnp.sign(scale) * most))
+
+
+def global_norm(grads: Sequence[Any], names: Sequence[str] = ()) -> Array:
+    """The norm of all gradients that are not `None`, in the real dtype of the widest and at least float32.
+
+    It is finite if they are: one beyond the largest number is that number. `names` as in `gradient_factor`.
+    """
+    given = [g for g in grads if g is not None]
+    return norm(given, real_dtype(wide_dtype(*given)), names)
 
 
 def norm(arrays: Sequence[Any], dtype: np.dtype, axis_names: Sequence[str] = ()) -> Array:
@@ -115,7 +124,9 @@ def _root(plain: Array, smaller: Array, larger: Array) -> Array:
     down, up = _factors(plain.dtype)
     too_large, too_small = jnp.isinf(plain), ~_said(plain, plain.dtype)
     square = jnp.where(too_large, smaller, jnp.where(too_small, larger, plain))  # one root: derivatives of 0 are none
-    return jnp.sqrt(square) * jnp.where(too_large, up, jnp.where(too_small, down, 1))
+    root = jnp.sqrt(square)
+    scaled = root * jnp.where(too_large, up, jnp.where(too_small, down, 1))
+    return jnp.where(jnp.isinf(root), root, jnp.minimum(scaled, jnp.finfo(plain.dtype).max))
 
 
 def _times(x: Array, factor: Array) -> Array:

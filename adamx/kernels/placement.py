@@ -53,7 +53,7 @@ def keeping_types(take: Callable[..., list[StepResult | None]]) -> Callable[...,
         for i, step in enumerate(steps):
             if step is not None and _is_explicit(step.leaf.g):
                 first = step.leaf.g if step.leaf.p is None else step.leaf.p
-                done[i] = jax.tree.map(_as, done[i], (first, step.leaf.stored, step.leaf.residual))
+                done[i] = jax.tree.map(cut_as, done[i], (first, step.leaf.stored, step.leaf.residual))
         return done
 
     return taken
@@ -65,11 +65,11 @@ def aligned(step: Step) -> Step:
     kept = (x for x in jax.tree.leaves((leaf.stored, leaf.residual)) if x.shape == leaf.g.shape)
     if not _is_explicit(leaf.g) or (like := next(kept, None)) is None:
         return step
-    g, p = jax.tree.map(lambda x: _as(x, like), (leaf.g, leaf.p))
+    g, p = jax.tree.map(lambda x: cut_as(x, like), (leaf.g, leaf.p))
     return dataclasses.replace(step, leaf=leaf._replace(g=g, p=p))
 
 
-def _as(new: Any, old: Any) -> Any:
+def cut_as(new: Any, old: Any) -> Any:
     """`new`, cut as `old`."""
     wanted = jax.typeof(old).sharding
     return new if jax.typeof(new).sharding == wanted or not _is_explicit(old) else reshard(new, wanted)
