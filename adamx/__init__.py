@@ -96,6 +96,7 @@ from .trajectories.averaging import averaging as averaging
 from .trajectories.lookahead import Lookahead as Lookahead
 from .trajectories.lookahead import lookahead as lookahead
 from .wrappers.accumulate import accumulate as accumulate
+from .wrappers.by_path import by_path as by_path
 from .wrappers.guard import guard as guard
 from .wrappers.guard import guard_report as guard_report
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from typing import Any
+from typing import Any, TypeAlias
 
 import optax
 
@@ -30,12 +30,13 @@ class Wrapper:
         """The engine of the optimizer that it wraps."""
         return engine_of(self.opt)
 
+    def parts(self, *trees: Params) -> "Parts":
+        """What `parts_of` gives of the optimizer that it wraps."""
+        return parts_of(self.opt, *trees)
+
     def frozen(self, leaves: Leaves) -> list[bool]:
         """Which leaves are not moved and their gradients not read; `leaves` are the parameters or like them."""
-        owner = owner_of(self.opt)
-        if isinstance(owner, Engine):
-            return [member.frozen for member, _ in owner.settings(leaves)]
-        return owner.frozen(leaves) if isinstance(owner, Wrapper) else [False] * len(leaves.arrays)
+        return frozen_in(self.opt, leaves)
 
     def init(self, params: Params) -> Any:
         """The state before the first step."""
@@ -61,6 +62,34 @@ class Wrapper:
             )
         kind = Optimizer if isinstance(self.opt, Optimizer) else optax.GradientTransformationExtraArgs
         return kind(self.init, self.update)
+
+
+Parts: TypeAlias = list[tuple[Any, ...]]
+"""The engines of an optimizer, each with its part of some trees."""
+
+
+def parts_of(opt: Any, *trees: Params) -> Parts:
+    """The engines in an optimizer, in the order of their states in its own, with their parts of trees like the first.
+
+    There is one, with the whole trees, but for `adamx.by_path`, where an Optax transformation has `None` for an engine.
+
+    Args:
+        opt: an adamx optimizer, wrapped or not.
+        trees: the parameters, if any, and trees like them; parts have `None` in place of the leaves of others.
+
+    Raises:
+        TypeError: `opt` is not an adamx optimizer.
+    """
+    owner = owner_of(opt)
+    return owner.parts(*trees) if isinstance(owner, Wrapper) else [(engine_of(opt), *trees)]
+
+
+def frozen_in(opt: Any, leaves: Leaves) -> list[bool]:
+    """Which leaves an optimizer does not move, nor read their gradients; `leaves` are the parameters or like them."""
+    owner = owner_of(opt)
+    if isinstance(owner, Engine):
+        return [member.frozen for member in owner.members_of(leaves)]
+    return owner.frozen(leaves) if isinstance(owner, Wrapper) else [False] * len(leaves.arrays)
 
 
 def take_step(opt: Any, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:
