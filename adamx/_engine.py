@@ -21,8 +21,8 @@ from ._variables import inside, outside
 from ._weights import ROUNDINGS, Rounding, is_narrow
 from .moments.noise import Noise, Part, noise
 
-listeners: list[list[tuple["Engine", State]]] = []
-"""Each is told by every `init` whose state it made, for who calls the `init` of what wraps an optimizer."""
+listeners: list[list[tuple["Engine", State, Params]]] = []
+"""Each is told by every `init` whose state it made, and of what, for who calls the `init` of what wraps an optimizer."""
 
 
 class PreparedStep(NamedTuple):
@@ -84,6 +84,7 @@ class Engine:
     def init(self, params: Params) -> State:
         """The state before the first step."""
         leaves, count = _leaves.flatten(params, "params"), jnp.zeros([], jnp.int32)
+        groups.assigned(self.groups, leaves, absent=False)
         rows, kept = [], []
         for path, p, (member, _) in zip(leaves.paths, leaves.arrays, self.settings(leaves), strict=True):
             stepped, narrow = p is not None and not member.frozen, member.rounding
@@ -97,7 +98,7 @@ class Engine:
         residuals = leaves.rebuild(kept) if any(r is not None for r in kept) else ()
         state = kernels.beside(leaves.arrays, State(count, self.slots(leaves, rows), products, residuals))
         for heard in listeners:
-            heard.append((self, state))
+            heard.append((self, state, params))
         return state
 
     def update(

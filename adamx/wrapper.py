@@ -38,6 +38,10 @@ class Wrapper:
         """Which leaves are not moved and their gradients not read; `leaves` are the parameters or like them."""
         return frozen_in(self.opt, leaves)
 
+    def patterns(self, leaves: Leaves) -> list[str]:
+        """What `patterns_in` gives of the optimizer that it wraps."""
+        return patterns_in(self.opt, leaves)
+
     def init(self, params: Params) -> Any:
         """The state before the first step."""
         raise NotImplementedError
@@ -90,6 +94,12 @@ def frozen_in(opt: Any, leaves: Leaves) -> list[bool]:
     if isinstance(owner, Engine):
         return [member.frozen for member in owner.members_of(leaves)]
     return owner.frozen(leaves) if isinstance(owner, Wrapper) else [False] * len(leaves.arrays)
+
+
+def patterns_in(opt: Any, leaves: Leaves) -> list[str]:
+    """The pattern in the outermost `adamx.by_path` that each leaf is chosen by; "" if there is none."""
+    owner = owner_of(opt)
+    return owner.patterns(leaves) if isinstance(owner, Wrapper) else [""] * len(leaves.arrays)
 
 
 def take_step(opt: Any, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:

@@ -122,9 +122,15 @@ class ByPath(Wrapper):
             found = [now if place == i else was for now, was, place in zip(told, found, places, strict=True)]
         return found
 
+    def patterns(self, leaves: Leaves) -> list[str]:
+        """The pattern that each leaf is chosen by."""
+        names = [*self.opt, ""]
+        return [names[place] for place in self._places(leaves)]
+
     def init(self, params: Params) -> ByPathState:
         """The state before the first step."""
         leaves = _leaves.flatten(params, "params")
+        assigned(self.groups, leaves, absent=False)
         shares = zip(self.opt.items(), self._divided(leaves, self._places(leaves)), strict=True)
         state = ByPathState({name: opt.init(share) for (name, opt), share in shares})
         return kernels.beside(leaves.arrays, state)
