@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import optax
 
@@ -24,6 +24,8 @@ class Wrapper:
     """
 
     opt: Any
+    own_gradients: ClassVar[bool] = False
+    """Whether `opt` steps by other gradients than those that are given, whose norm `grad_norm` is not."""
 
     @property
     def engine(self) -> Engine:

@@ -14,7 +14,7 @@ from .._layout import real_dtype, wide_dtype
 from .._leaves import Leaves
 from .._math import dtype_of
 from .._names import refuse_step_words, validate_choice
-from .._transform import Optimizer
+from .._transform import Optimizer, owner_of
 from ..groups import Group, Match, assigned
 from ..wrapper import Parts, Wrapper, frozen_in, parts_of, take_step
 
@@ -54,7 +54,8 @@ def by_path(optimizers: Mapping[Match, Any]) -> Optimizer:
     Raises:
         TypeError: what should be a mapping, a pattern or an optimizer is none.
         ValueError: two functions of one name; a leaf that no pattern matches, or a pattern without a leaf; a
-            `learning_rate` for a pattern that there is not.
+            `learning_rate` for a pattern that there is not; `clip_norm` with `adamx.accumulate` around a part: it
+            belongs around all.
 
     >>> import adamx, jax.numpy as jnp, optax
     >>> opt = adamx.by_path({"bias|norm": adamx.adam(0.1), ".*": optax.sgd(1.0)})
@@ -152,6 +153,11 @@ class ByPath(Wrapper):
         """The steps of all, and the next state."""
         if params is None:
             raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")
+        if "clip_norm" in options and (within := [name for name, opt in self.opt.items() if _has_own_gradients(opt)]):
+            raise ValueError(
+                f"clip_norm: the optimizer of {within[0]!r} accumulates, and the norm of all mean gradients is not "
+                "known there: put adamx.accumulate around adamx.by_path"
+            )
         if "clip_norm" in options and "grad_norm" not in options:
             leaves = _leaves.flatten(grads, "grads")
             frozen = self.frozen(leaves._replace(arrays=_leaves.match(leaves, params, "params")))
@@ -199,6 +205,12 @@ class ByPath(Wrapper):
             leaves.rebuild([x if place == i else None for x, place in zip(leaves.arrays, places, strict=True)])
             for i in range(len(self.groups))
         ]
+
+
+def _has_own_gradients(opt: Any) -> bool:
+    while isinstance(owner := owner_of(opt), Wrapper) and not owner.own_gradients:
+        opt = owner.opt
+    return isinstance(owner, Wrapper)
 
 
 def _step(opt: Any, grads: Params, state: Any, params: Params, options: dict[str, Any]) -> tuple[Params, Any]:
