@@ -7,19 +7,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from . import _leaves, groups, kernels
 from ._annotations import Array, AxisName, Params, Scalar
 from ._check import leaf_kind, validate_leaf, validate_state
-from ._layout import Layout, wide_dtype
-from ._leaf import Leaf, SharedInputs, Step
+from ._layout import Layout
+from ._leaf import Leaf, Step
 from ._names import STEP_WORDS, refuse_step_words, refuse_unknown
 from ._rule import Rule, hyperparameters
-from ._state import LogProduct, Numbers, State, last_numbers, rate_path, scheduled, with_values
+from ._state import LogProduct, State, rate_path, scheduled
 from ._variables import inside, outside
 from ._weights import ROUNDINGS, Rounding, is_narrow
 from .moments.noise import Noise, Part, noise
+from .shared import Numbers, added_up, increment, shared_inputs
 
 listeners: list[list[tuple["Engine", State, Params]]] = []
 """Each is told by every `init` whose state it made, and of what, for who calls the `init` of what wraps an optimizer."""
@@ -167,9 +167,10 @@ class Engine:
             self.validate_residuals(state.residuals, like)
         elif (rounds := next((m.weights for m in self.members if m.rounding is not None), None)) is not None:
             raise ValueError(f"weights={rounds!r} rounds the parameters: call `update(grads, state, params)`")
-        count = _increment(state.count)
+        count = increment(state.count)
         values, products = scheduled(self.rule, state, learning_rate)
-        shared = self.shared(like, state, Numbers(values, products, count), scale, names)
+        now, mine = Numbers(values, products, count), [*zip(leaves.paths, (m for m, _ in settings), strict=True)]
+        shared = shared_inputs(self.rule, self.members, mine, state, now, scale, names)
         steps: list[Step | None] = []
         checked: set[Hashable] = set()
         for path, g, p, row, (member, decays), residual, of_group in zip(
@@ -190,31 +191,9 @@ class Engine:
                 validate_leaf(leaf, member.layout)
                 checked.add(kind)
             steps.append(Step(leaf, member.layout, of_group, self.noise(path, count, g)))
-        total = _total(kernels.measures(steps)) if self.rule.measures else None
+        total = added_up(kernels.measures(steps)) if self.rule.measures else None
         after = State(count, state.slots, products, state.residuals, state.begun)
         return PreparedStep(steps, total, parameters, rows, kept, after)
-
-    def shared(
-        self,
-        leaves: _leaves.Leaves,
-        state: State,
-        numbers: Numbers | None = None,
-        scale: Array | None = None,
-        names: Sequence[str] = (),
-    ) -> list[SharedInputs]:
-        """What each leaf shares with those of its group that began when it did; of the step that led to `state`."""
-        values, products, count = numbers or last_numbers(self.rule, state)
-        own = groups.own_numbers(self.members, self.rule, values, count - 1)
-        mine = dict(zip(map(id, self.members), own, strict=True))
-        made: dict[Hashable, SharedInputs] = {}
-        found = []
-        for path, member in zip(leaves.paths, self.members_of(leaves), strict=True):
-            begun = state.begun_at(path)
-            if (key := (id(member), id(begun))) not in made:
-                rule = with_values(self.rule, values, products, count, mine[id(member)], begun)
-                made[key] = SharedInputs(rule, count, scale, (names, False), begun and begun.count)
-            found.append(made[key])
-        return found
 
     def members_of(self, leaves: _leaves.Leaves) -> list[groups.Member]:
         """What each leaf is stepped with; `leaves` are the parameters or like them."""
@@ -226,12 +205,7 @@ class Engine:
         decays = [True] * len(members)
         if self.decay_mask is not None:
             decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays))
-            for path, x, member, covered in zip(leaves.paths, leaves.arrays, members, decays, strict=True):
-                if x is not None and not covered and (rate := member.weight_decay) is not None:
-                    where = _leaves.show("params", path)
-                    raise ValueError(
-                        f"group {member.name!r} gives {where} weight_decay = {rate}, and the mask leaves it out"
-                    )
+            groups.refuse_masked(leaves, members, decays)
         return list(zip(members, decays, strict=True))
 
     def _finish(
@@ -277,17 +251,3 @@ class Engine:
         """The random bits in step `count` of the array `x` at `path`, which may be a part of a leaf."""
         part = None if self.part is None or x is None else self.part(path, jnp.shape(x))
         return noise(self.seed, _leaves.show("", path), count)._replace(part=part)
-
-
-def _increment(count: Any) -> Array:
-    """The number of the next step, saturating at the largest integer."""
-    count = jnp.asarray(count)
-    one, last = np.asarray(1, count.dtype), np.asarray(jnp.iinfo(count.dtype).max - 1, count.dtype)
-    return jax.lax.add(jax.lax.min(count, last), one)
-
-
-def _total(measures: list[Any]) -> Any:
-    if not jax.tree.leaves(measures):
-        return None
-    dtype = wide_dtype(*jax.tree.leaves(measures))
-    return jax.tree.map(lambda *xs: sum(x.astype(dtype) for x in xs), *measures)

@@ -14,7 +14,7 @@ from . import _leaves
 from ._annotations import Array
 from ._layout import Layout, real_dtype, wide_dtype
 from ._math import added_up, dtype_of, parts, whole
-from ._rule import Rule, StepContext
+from ._rule import StepContext
 from ._weights import Rounding
 from .moments import Format, is_code
 from .moments.dense import Dense
@@ -58,12 +58,7 @@ class SharedInputs:
     """
 
     def __init__(
-        self,
-        rule: Rule[Any],
-        count: Array,
-        grad_scale: Array | None = None,
-        sums: Any = ((), False),
-        begun: Array | None = None,
+        self, rule: Any, count: Array, grad_scale: Any = None, sums: Any = ((), False), begun: Any = None
     ) -> None:
         self.count, self.grad_scale, self.sums, self.begun = count, grad_scale, sums, begun
         self.rule_as_given = rule

@@ -127,12 +127,6 @@ class Member(NamedTuple):
             for name, x in pairs
         ]
 
-    @property
-    def weight_decay(self) -> ScalarOrSchedule | None:
-        """Its own weight decay; `None` if it has none but that of no group, or the number 0."""
-        found = [x for path, x in self.values.items() if path.rpartition(".")[2] == "weight_decay"]
-        return None if not found or (isinstance(found[0], (int, float)) and found[0] == 0) else found[0]
-
     def own(self, rule: Rule[Any], values: Mapping[str, Any], finished: Any) -> dict[str, Any]:
         """The hyperparameters that are not those of no group, after `finished` steps; `values` has scheduled ones."""
         at = lambda x: x(finished) if callable(x) else x  # noqa: E731
@@ -163,9 +157,7 @@ def own_numbers(
     return found
 
 
-def members(
-    rule: Rule[Any], groups: Groups, weights: str, layout: Callable[[MomentFormats | None], Layout]
-) -> tuple[Member, ...]:
+def members(rule: Rule[Any], groups: Groups, weights: str, layout: Callable[[Any], Layout]) -> tuple[Member, ...]:
     """The member of each group, and last that of the leaves of no group.
 
     Args:
@@ -228,6 +220,15 @@ def assigned(groups: Groups, leaves: _leaves.Leaves, absent: bool = True) -> lis
                 f"{group!r} has no leaf: {why}. The paths are {', '.join(here[:40])}{' ...' * (len(here) > 40)}"
             )
     return found
+
+
+def refuse_masked(leaves: _leaves.Leaves, members: Sequence[Member], decays: Sequence[bool]) -> None:
+    """Raise if a group gives a leaf a weight decay that the mask leaves out."""
+    for path, x, member, covered in zip(leaves.paths, leaves.arrays, members, decays, strict=True):
+        own = [rate for name, rate in member.values.items() if name.rpartition(".")[2] == "weight_decay"]
+        if x is not None and not covered and own and not (isinstance(own[0], (int, float)) and own[0] == 0):
+            where = _leaves.show("params", path)
+            raise ValueError(f"group {member.name!r} gives {where} weight_decay = {own[0]}, and the mask leaves it out")
 
 
 def matches(group: Group, path: str, leaf: Any) -> bool:

@@ -59,7 +59,7 @@ def mup_groups(
     for path, p, base in zip(
         leaves.paths, leaves.arrays, _leaves.match(leaves, base_params, "base_params"), strict=True
     ):
-        if p is None:
+        if p is None or base is None:
             continue
         name, where = jax.tree_util.keystr(path, simple=True, separator="/"), _leaves.show("params", path)
         if jnp.ndim(p) != jnp.ndim(base):

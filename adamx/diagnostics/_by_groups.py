@@ -10,7 +10,8 @@ from .. import _leaves
 from .._annotations import Array
 from .._engine import Engine
 from .._leaf import SharedInputs
-from .._state import State, last_step
+from .._state import State
+from ..shared import last_numbers, last_step, shared_inputs
 from ._hats import Numbers, step_size_of
 from ._sums import LeafRecord, Sums, table
 
@@ -46,7 +47,8 @@ def of_leaves(engine: Engine | None, leaves: _leaves.Leaves, state: Any) -> list
     """What each leaf shares with its group; `None` if all leaves share everything."""
     if engine is None or (len(engine.members) == 1 and not state.begun):
         return None
-    return engine.shared(leaves, state)
+    of_leaves = [*zip(leaves.paths, engine.members_of(leaves), strict=True)]
+    return shared_inputs(engine.rule, engine.members, of_leaves, state, last_numbers(engine.rule, state))
 
 
 def _numbers(group: SharedInputs) -> Numbers | None:

@@ -12,7 +12,8 @@ from .._descent import Descent
 from .._engine import Engine
 from .._estimates import MomentEstimates
 from .._rule import Rule
-from .._state import State, last_step
+from .._state import State
+from ..shared import last_step
 from ..theory import update_bound
 
 

@@ -70,7 +70,7 @@ class Traced(NamedTuple):
     structure: Any
     numbers: tuple[np.ndarray, ...] = ()
 
-    def scalars(self, of_leaf: Sequence[Any] = (), known: dict[Hashable, Any] | None = None) -> list[Array]:
+    def scalars(self, of_leaf: Sequence[Any] = (), known: dict[Hashable, Any] | None = None) -> list[Any]:
         """What `inside` reads besides the own arguments.
 
         Args:

@@ -11,12 +11,12 @@ from .._check import validate_leaf, validate_state
 from .._engine import Engine
 from .._layout import wide_dtype
 from .._leaf import Leaf
-from .._state import Begun
 from .._transform import Optimizer
 from .._variables import without_variables
 from .._weights import ROUNDINGS, Rounding, is_narrow
 from ..groups import Member
 from ..moments import format_stored, is_code, stored_shape
+from ..shared import Begun
 from ..wrapper import parts_of
 from .parts import map_states, select_part
 

@@ -35,7 +35,7 @@ def apply(device: str, interpret: Any, steps: Sequence[Step], total: Any) -> lis
     """
     parts, done = DEVICES[device], cast(list[StepResult], [None] * len(steps))
     calls: dict[Hashable, list[list[int]]] = {}
-    small: dict[Hashable, list[int]] = {}
+    small: dict[tuple[Any, ...], list[int]] = {}
     for i, step in enumerate(steps):
         if is_small(device, step):
             small.setdefault((_stored_alike(step), parts.alike(step), id(step.shared)), []).append(i)

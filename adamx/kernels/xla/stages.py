@@ -21,7 +21,7 @@ from .shared_functions import Take, behind_barrier, of_one_kind
 def taken_in_stages(steps: Sequence[Step], take: Take, total: Any) -> list[StepResult]:
     """The result of `take` for each leaf."""
     functions: dict[Hashable, tuple[Traced, list[Array]]] = {}
-    known: dict[Hashable, Any] = {}
+    computed: dict[Hashable, Any] = {}
     waiting: list[_Equation] = []
     results, count = [], steps[0].shared.count
     groups = {id(step.shared): step.shared for step in steps}
@@ -32,7 +32,7 @@ def taken_in_stages(steps: Sequence[Step], take: Take, total: Any) -> list[StepR
         step = dataclasses.replace(step, shared=in_stages[id(step.shared)])
         if (mine := (kind(step), id(step.shared))) not in functions:
             function = of_one_kind(step, take, total)
-            functions[mine] = function, function.scalars(known=known)
+            functions[mine] = function, function.scalars(known=computed)
         function, scalars = functions[mine]
         arrays = [jnp.asarray(x) for x in jax.tree.leaves(brought(step))]
         equations, made = _equations(function.inside, [*arrays, *scalars])
