@@ -22,7 +22,7 @@ from .moments.noise import Noise, Part, noise
 from .shared import Numbers, added_up, increment, shared_inputs
 
 listeners: list[list[tuple["Engine", State, Params]]] = []
-"""Each is told by every `init` whose state it made, and of what, for who calls the `init` of what wraps an optimizer."""
+"""Each is told by every `init` whose state it made, and of what: for who calls that of what wraps an optimizer."""
 
 
 class PreparedStep(NamedTuple):

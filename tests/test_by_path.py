@@ -183,7 +183,7 @@ def test_what_a_part_does_not_read_and_states_of_others_are_refused():
         opt.step(GRADS, state.parts[".*"], PARAMS)
     with pytest.raises(TypeError, match=r"state\.parts\['embed\|bias'\]"):
         _ = opt.engine
-    with pytest.raises(TypeError, match="ByPath wraps an optimizer: put it around adamx.in_shard_map"):
+    with pytest.raises(TypeError, match=r"ByPath wraps an optimizer: put it around adamx\.in_shard_map"):
         adamx.in_shard_map(opt, P())
     with pytest.raises(ValueError, match=r"state\.parts\[pattern\]"):
         adamx.diagnostics.suggest_eps(both(adamx.adam(1e-3), adamx.adam(1e-3)).init(PARAMS), opt)
@@ -210,7 +210,8 @@ def test_masters_and_formats_are_read_and_changed_part_by_part():
     exact = both(adamx.adamw(1e-2), adamx.lion(1e-3))
     dense = adamx.unpack_state(SMALL, state, params)
     converted = adamx.convert_state(state, SMALL, exact, params)
-    equal(converted, jax.tree.map(lambda x: x._replace(residuals=()), dense, is_leaf=lambda x: isinstance(x, adamx.State)))
+    without = {name: x._replace(residuals=()) for name, x in dense.parts.items()}
+    equal(converted, dense._replace(parts=without))
     packed = adamx.pack_state(SMALL, dense, params)
     assert jax.tree.structure(packed) == jax.tree.structure(state)
     again, moved = adamx.from_master(masters, SMALL, state=converted)

@@ -82,8 +82,8 @@ def _masters(
     leaves: _leaves.Leaves, new: list[Any], members: list[Member | None], residuals: list[tuple[Any, Any]]
 ) -> list[tuple[Any, Any]]:
     """Each weight before and after the step, with its residual added."""
-    masters = []
-    for old, p, (first, second), member in zip(leaves.arrays, new, residuals, members, strict=True):
+    pairs, masters = list[tuple[Any, Any]](zip(leaves.arrays, new, strict=True)), list[tuple[Any, Any]]()
+    for (old, p), (first, second), member in zip(pairs, residuals, members, strict=True):
         if member is not None and member.rounding is not None and first is not None:
             old, p = member.rounding.master(old, first), member.rounding.master(p, second)
         masters.append((old, p))

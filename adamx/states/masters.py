@@ -123,7 +123,7 @@ def _start(engine: Engine, masters: Params, rounded: Params) -> State:
     start, leaves = engine.init(masters), _leaves.flatten(masters, "params")
     kept = [
         None
-        if n is None or not is_narrow(n) or m.frozen or m.rounding is None
+        if p is None or n is None or not is_narrow(n) or m.frozen or m.rounding is None
         else m.rounding.residual(p.astype(jnp.float32), n)
         for p, n, m in zip(
             leaves.arrays, _leaves.match(leaves, rounded, "params"), engine.members_of(leaves), strict=True

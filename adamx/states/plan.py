@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from .. import _leaves, kernels
 from .._annotations import Params
-from .._math import dtype_of
 from .._engine import Engine
+from .._math import dtype_of
 from .._transform import Optimizer
 from ..cuts import has_sharding
 from ..kernels.manual import size

@@ -86,7 +86,7 @@ class ByPath(Wrapper):
     groups: tuple[Group, ...]
 
     @property
-    def engine(self) -> NoReturn:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def engine(self) -> NoReturn:
         """There is not one.
 
         Raises:
