@@ -104,6 +104,7 @@ from .trajectories.posthoc import Snapshot as Snapshot
 from .trajectories.posthoc import posthoc_params as posthoc_params
 from .wrappers.accumulate import accumulate as accumulate
 from .wrappers.averaged import averaged as averaged
+from .wrappers.by_path import by_path as by_path
 from .wrappers.guard import guard as guard
 from .wrappers.guard import guard_report as guard_report
 

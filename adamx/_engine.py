@@ -24,8 +24,8 @@ from .moments.noise import Noise, Part, noise
 from .schedules import first_values
 from .shared import Numbers, added_up, increment, shared_inputs
 
-listeners: ContextVar[tuple[list[tuple["Engine", State]], ...]] = ContextVar("listeners", default=())
-"""Each is told by every `init` whose state it made, for who calls the `init` of what wraps an optimizer."""
+listeners: ContextVar[tuple[list[tuple["Engine", State, Params]], ...]] = ContextVar("listeners", default=())
+"""Each is told by every `init` whose state it made, and of what: for who calls that of what wraps an optimizer."""
 
 
 class PreparedStep(NamedTuple):
@@ -94,6 +94,7 @@ class Engine:
         """The state before the first step."""
         leaves, count = _leaves.flatten(params, "params"), jnp.zeros([], jnp.int32)
         rows, kept, absent = [], [], [None] * len(self.layout.slots)
+        assigned(self.groups, leaves, absent=False)
         for path, p, (member, _) in zip(leaves.paths, leaves.arrays, self.settings(leaves), strict=True):
             narrow, p = member.rounding, None if member.frozen else p
             if p is not None:
@@ -105,7 +106,7 @@ class Engine:
         start = State(count, self.slots(leaves, rows), products, residuals, first_values(self.schedules))
         state = kernels.beside(leaves.arrays, start)
         for heard in listeners.get():
-            heard.append((self, state))
+            heard.append((self, state, params))
         return state
 
     def update(
@@ -143,10 +144,7 @@ class Engine:
         take: Callable[..., list[StepResult | None]] = kernels.apply,
         **unread: Any,
     ) -> tuple[Params, Any]:
-        """The next parameters and the next state.
-
-        `take` is what takes the prepared steps. If `ok` is given and false, what is in host memory stays as before.
-        """
+        """The next parameters and state; `take` takes all steps; if `ok` is false, what is in host memory stays."""
         refuse_unknown("step", unread, (*STEP_WORDS, "learning_rate", "axis_name"))
         if params is None:
             raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")

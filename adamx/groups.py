@@ -13,6 +13,7 @@ from ._annotations import DecayRate, Fixed, Interval, ScalarOrSchedule
 from ._layout import Layout
 from ._names import validate_choice
 from ._rule import Modifier, Rule, hyperparameters, innermost, validate_value
+from ._variables import without_variables
 from ._weights import ROUNDINGS, Rounding, Weights
 from .moments import MomentFormats
 
@@ -195,20 +196,25 @@ def members(rule: Rule[Any], groups: Groups, weights: str, layout: Callable[[Any
     return (*found, Member("", False, layout(None), weights, {}, {}))
 
 
-def assigned(groups: Groups, leaves: _leaves.Leaves) -> list[int]:
+def assigned(groups: Groups, leaves: _leaves.Leaves, absent: bool = True) -> list[int]:
     """The number of each leaf's group, in order; that of no group is the number of groups.
+
+    `absent` is whether absent leaves are enough for a group: a gradient may be, in a step.
 
     Raises:
         ValueError: a group has no leaf; the message lists the paths that there are.
     """
     if not groups:
         return [0] * len(leaves.arrays)
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path in leaves.paths]
+    bare = without_variables(leaves.rebuild(leaves.arrays))  # whose paths are those of a step's gradients
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(bare, is_leaf=_leaves.is_none)[0]]
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
     found = [_first(groups, name, x) for name, x in zip(names, leaves.arrays, strict=True)]
+    some = {i for i, x in zip(found, leaves.arrays, strict=True) if absent or x is not None}
     for i, group in enumerate(groups):
-        if i not in found:
+        if i not in some:
             here = [name for name, x in zip(names, leaves.arrays, strict=True) if x is not None]
-            taken = any(matches(group, name, x) for name, x in zip(names, leaves.arrays, strict=True))
+            taken = any(matches(group, name, x) for name, x in zip(names, leaves.arrays, strict=True) if x is not None)
             why = "all its leaves are of groups before it" if taken else "it matches none of the paths"
             raise ValueError(
                 f"{group!r} has no leaf: {why}. The paths are {', '.join(here[:40])}{' ...' * (len(here) > 40)}"

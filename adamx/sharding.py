@@ -22,6 +22,7 @@ from ._variables import is_variable
 from .cuts import Cuts, Weight, axis_names, weights_of
 from .kernels.manual import names_of, size, varying
 from .moments import group_of, is_code, shared_groups
+from .wrapper import Wrapper
 
 MemoryKind: TypeAlias = str | Callable[[str], str | None] | None
 """A memory of the devices, such as "pinned_host"; or a function of an array's path in the state that names one."""
@@ -278,9 +279,8 @@ def in_shard_map(opt: Optimizer, specs: Any) -> Optimizer:
             "jax.jit(opt.init, out_shardings=adamx.state_shardings(opt, params))(params)"
         )
 
-    engine = engine_of(opt)
-    if (owner := owner_of(opt)) is not engine:
+    if isinstance(owner := owner_of(opt), Wrapper):
         raise TypeError(
             f"{type(owner).__name__} wraps an optimizer: put it around adamx.in_shard_map(optimizer, specs)"
         )
-    return Optimizer(init, dataclasses.replace(engine, part=part).update)
+    return Optimizer(init, dataclasses.replace(engine_of(opt), part=part).update)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from typing import Any
+from typing import Any, ClassVar, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -25,22 +25,29 @@ class Wrapper:
     Attributes:
         opt: what it wraps: an adamx optimizer, or any Optax transformation, which has no `step`.
         exchanges: what devices exchange for it in a step, beside the all-reduces that `opt` needs; "" if nothing.
+        own_gradients: whether `opt` steps by other gradients than those given, whose norm `grad_norm` is not.
     """
 
     opt: Any
-    exchanges = ""
+    exchanges: ClassVar[str] = ""
+    own_gradients: ClassVar[bool] = False
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> Any:
         """The engine of the optimizer that it wraps."""
         return engine_of(self.opt)
 
+    def parts(self, *trees: Params) -> "Parts":
+        """What `parts_of` gives of the optimizer that it wraps."""
+        return parts_of(self.opt, *trees)
+
     def frozen(self, leaves: Leaves) -> list[bool]:
         """Which leaves are not moved and their gradients not read; `leaves` are the parameters or like them."""
-        owner = owner_of(self.opt)
-        if isinstance(owner, Engine):
-            return [member.frozen for member, _ in owner.settings(leaves)]
-        return owner.frozen(leaves) if isinstance(owner, Wrapper) else [False] * len(leaves.arrays)
+        return frozen_in(self.opt, leaves)
+
+    def patterns(self, leaves: Leaves) -> list[str]:
+        """What `patterns_in` gives of the optimizer that it wraps."""
+        return patterns_in(self.opt, leaves)
 
     def init(self, params: Params) -> Any:
         """The state before the first step."""
@@ -79,6 +86,40 @@ def added(params: Params, updates: Params) -> Params:
         return (p.astype(wide) + update.astype(wide)).astype(p.dtype)
 
     return jax.tree.map(add, params, updates, is_leaf=lambda x: x is None)
+
+
+Parts: TypeAlias = list[tuple[Any, ...]]
+"""The engines of an optimizer, each with its part of some trees."""
+
+
+def parts_of(opt: Any, *trees: Params) -> Parts:
+    """The engines in an optimizer, in the order of their states in its own, with their parts of trees like the first.
+
+    There is one, with the whole trees, but for `adamx.by_path`, where an Optax transformation has `None` for an engine.
+
+    Args:
+        opt: an adamx optimizer, wrapped or not.
+        trees: the parameters, if any, and trees like them; parts have `None` in place of the leaves of others.
+
+    Raises:
+        TypeError: `opt` is not an adamx optimizer.
+    """
+    owner = owner_of(opt)
+    return owner.parts(*trees) if isinstance(owner, Wrapper) else [(engine_of(opt), *trees)]
+
+
+def frozen_in(opt: Any, leaves: Leaves) -> list[bool]:
+    """Which leaves an optimizer does not move, nor read their gradients; `leaves` are the parameters or like them."""
+    owner = owner_of(opt)
+    if isinstance(owner, Engine):
+        return [member.frozen for member in owner.members_of(leaves)]
+    return owner.frozen(leaves) if isinstance(owner, Wrapper) else [False] * len(leaves.arrays)
+
+
+def patterns_in(opt: Any, leaves: Leaves) -> list[str]:
+    """The pattern in the outermost `adamx.by_path` that each leaf is chosen by; "" if there is none."""
+    owner = owner_of(opt)
+    return owner.patterns(leaves) if isinstance(owner, Wrapper) else [""] * len(leaves.arrays)
 
 
 def take_step(opt: Any, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:

@@ -14,8 +14,8 @@ from .._engine import Engine
 from .._names import refuse_step_words
 from .._transform import Optimizer, engine_of
 from ..schedules import reading
-from ..states.parts import find_state
-from ..wrapper import Wrapper, added
+from ..states.parts import find_state, steppers
+from ..wrapper import Wrapper, added, parts_of
 from . import _spikes
 from ._by_groups import of_leaves
 from ._by_groups import rows as rows_of_groups
@@ -87,6 +87,8 @@ def monitor(
     leaves the device, and nothing is differentiated. A donated `step` keeps the old weights until the sums are taken: 4
     bytes a parameter. Where arrays are cut over devices, each sums up its parts, and one all-reduce adds these for all
     leaves; under `jax.shard_map` give `axis_name` to `step` or `update`.
+
+    Of `adamx.by_path` what needs moments or a step size is left out: put a monitor around each of its optimizers, too.
 
     Args:
         opt: the optimizer, an adamx optimizer or any Optax transformation whose updates are added to the weights.
@@ -193,7 +195,8 @@ class Monitor(Wrapper):
         if not grouped.leaves:
             return state.values, state.spikes
         numbers = None if engine is None else numbers_of(engine, find_state(steps.after))
-        records = leaf_records(leaves, steps, engine, numbers)
+        parts = steppers(parts_of(self.opt, steps.old)) if isinstance(self.opt, Optimizer) else []
+        records = leaf_records(leaves, steps, engine, numbers, parts)
         # XLA fuses an update into the sums; a C++ call would need it in memory and could not be exported.
         kernel = engine.kernel if engine is not None and steps.updates is None else "xla"
         watched, options = [records[i] for i in grouped.order], (steps.scale, kernel, axis_names)
@@ -231,7 +234,7 @@ class Monitor(Wrapper):
         elif (found := step_size_of(self.engine)) is not None:
             with reading((own := find_state(before)).live):
                 found = value_at(found, own.count)
-        else:
+        elif not isinstance(self.opt, Optimizer):  # one of `adamx.by_path` is not for all
             found = injected_step_size(after)
         return None if found is None else jnp.asarray(found, jnp.float32)
 

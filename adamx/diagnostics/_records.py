@@ -10,9 +10,11 @@ from .. import _leaves
 from .._annotations import Params, Scalar
 from .._engine import Engine
 from .._layout import wide_dtype
+from .._state import State
 from .._weights import is_narrow
 from ..groups import Member
-from ..states.parts import find_state
+from ..states.parts import find_state, find_states
+from ..wrapper import Parts
 from ._hats import Numbers
 from ._sums import LeafRecord
 
@@ -40,15 +42,24 @@ class StepRecord(NamedTuple):
 
 
 def leaf_records(
-    leaves: _leaves.Leaves, record: StepRecord, engine: Engine | None, numbers: Numbers | None
+    leaves: _leaves.Leaves, record: StepRecord, engine: Engine | None, numbers: Numbers | None, parts: Parts
 ) -> list[LeafRecord | None]:
-    """The record of each leaf; `None` for one that is absent or has no gradient."""
+    """The record of each leaf; `None` for one that is absent or has no gradient. `parts` are of the leaves' tree."""
     grads, new = (_leaves.match(leaves, tree, name) for tree, name in ((record.grads, "grads"), (record.new, "params")))
     given: list[Any] = [None] * len(new)
     if record.updates is not None:
         given = _leaves.match(leaves, record.updates, "updates")
-    members: list[Any] = [None] * len(new) if engine is None else engine.members_of(leaves)
-    masters, rows = _masters(leaves, new, record, members), _rows(leaves, record, engine, numbers)
+    members: list[Any] = [None] * len(new)
+    residuals: list[Any] = [(None, None)] * len(new)
+    states = (find_states(state, parts) if parts else [] for state in (record.before, record.after))
+    for (part, share), *pair in zip(parts, *states, strict=True):
+        arrays = _leaves.match(leaves, share, "params")
+        own = part.members_of(leaves._replace(arrays=arrays))
+        kept = zip(*(_residuals(leaves, state) for state in pair), strict=True)
+        for i, (x, member, both) in enumerate(zip(arrays, own, kept, strict=True)):
+            if x is not None:
+                members[i], residuals[i] = member, both
+    masters, rows = _masters(leaves, new, members, residuals), _rows(leaves, record, engine, numbers)
     records: list[LeafRecord | None] = []
     for g, p, update, (old, after), row, member in zip(
         grads, leaves.arrays, given, masters, rows, members, strict=True
@@ -68,22 +79,21 @@ def leaf_records(
 
 
 def _masters(
-    leaves: _leaves.Leaves, new: list[Any], record: StepRecord, members: list[Member | None]
+    leaves: _leaves.Leaves, new: list[Any], members: list[Member | None], residuals: list[tuple[Any, Any]]
 ) -> list[tuple[Any, Any]]:
     """Each weight before and after the step, with its residual added."""
-    pairs: list[tuple[Any, Any]] = list(zip(leaves.arrays, new, strict=True))
-    if all(member is None or member.rounding is None for member in members):
-        return pairs
-    before, after = find_state(record.before).residuals, find_state(record.after).residuals
-    if not jax.tree.leaves(after):
-        return pairs
-    kept = zip(*(_leaves.match(leaves, tree, "residuals") for tree in (before, after)), strict=True)
-    masters = []
-    for (old, p), (first, second), member in zip(pairs, kept, members, strict=True):
+    pairs, masters = list[tuple[Any, Any]](zip(leaves.arrays, new, strict=True)), list[tuple[Any, Any]]()
+    for (old, p), (first, second), member in zip(pairs, residuals, members, strict=True):
         if member is not None and member.rounding is not None and first is not None:
             old, p = member.rounding.master(old, first), member.rounding.master(p, second)
         masters.append((old, p))
     return masters
+
+
+def _residuals(leaves: _leaves.Leaves, state: State) -> list[Any]:
+    """What is kept beside each weight."""
+    some = jax.tree.leaves(state.residuals)
+    return _leaves.match(leaves, state.residuals, "residuals") if some else [None] * len(leaves.arrays)
 
 
 def _rows(leaves: _leaves.Leaves, record: StepRecord, engine: Engine | None, numbers: Numbers | None) -> list[Any]:

@@ -9,9 +9,10 @@ from .. import _leaves
 from .._annotations import Array, Params
 from .._leaf import Step
 from .._math import largest
-from .._transform import Optimizer, engine_of
+from .._transform import Optimizer
 from .._variables import without_variables
-from ..states.parts import find_state, select_part
+from ..states.parts import find_states, select_part, steppers
+from ..wrapper import parts_of
 
 
 class Stalled(NamedTuple):
@@ -60,22 +61,20 @@ def stalls(opt: Optimizer, state: Any, grads: Params, params: Params) -> Stalls:
     nearest 1.0 0.0
     stochastic 0.7 1.0
     """
-    engine, own = engine_of(opt), without_variables(find_state(state))
-    leaves = _leaves.flatten(select_part(grads, engine, own), "grads")
-    work = engine.prepare(leaves, own, select_part(params, engine, own))
-    names = engine.layout.names
-    if not any(work.steps):
+    parts = steppers(parts_of(opt, *map(without_variables, (params, grads))))
+    found: dict[str, list[_Change]] = {}
+    moved: list[_Change] = []
+    for own, (engine, weights, gradients) in zip(find_states(without_variables(state), parts), parts, strict=True):
+        leaves = _leaves.flatten(select_part(gradients, engine, own), "grads")
+        work = engine.prepare(leaves, own, select_part(weights, engine, own))
+        for step in filter(None, work.steps):
+            for name, change in zip(engine.layout.names, _slot_changes(step, work.total), strict=True):
+                if change is not None:
+                    found.setdefault(name, []).append(change)
+            moved.append(_weight_change(step, work.total))
+    if not moved:
         raise ValueError("there is no gradient: every leaf is None")
-    found: dict[str, list[_Change]] = {name: [] for name in (*names, "weights")}
-    for step in work.steps:
-        if step is None:
-            continue
-        for name, change in zip(names, _slot_changes(step, work.total), strict=True):
-            if change is not None:
-                found[name].append(change)
-        found["weights"].append(_weight_change(step, work.total))
-    told = {name: _stalled(changes) for name, changes in found.items() if changes}
-    return Stalls({name: told[name] for name in names if name in told}, told["weights"])
+    return Stalls({name: _stalled(changes) for name, changes in found.items()}, _stalled(moved))
 
 
 class _Change(NamedTuple):

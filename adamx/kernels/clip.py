@@ -39,7 +39,8 @@ def gradient_factor(
         return None if grad_scale is None else _opaque(jnp.asarray(grad_scale, dtype))
     validate_value("clip_norm", clip_norm, Above(0.0, float("inf")))
     scale = jnp.asarray(1.0 if grad_scale is None else grad_scale, dtype)
-    most = jnp.asarray(clip_norm, dtype) / (global_norm(given, names) if grad_norm is None else grad_norm)
+    size = global_norm(given, names) if grad_norm is None else jnp.asarray(grad_norm, dtype)
+    most = jnp.asarray(clip_norm, dtype) / size
     return _opaque(jnp.where(jnp.abs(scale) <= most, scale, jnp.sign(scale) * most))
 
 

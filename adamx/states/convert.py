@@ -8,16 +8,18 @@ import jax.numpy as jnp
 from .. import _leaves
 from .._annotations import Array, Params
 from .._check import validate_leaf, validate_state
+from .._engine import Engine
 from .._layout import Layout, wide_dtype
 from .._leaf import Leaf
 from .._rule import Modifier, Rule
-from .._transform import Optimizer, engine_of
+from .._transform import Optimizer
 from .._variables import inside, outside, without_variables
 from .._weights import is_narrow
 from ..groups import Member
 from ..moments import stored_shape
 from ..moments.noise import Noise
-from .parts import map_states, select_part
+from ..wrapper import parts_of
+from .parts import map_states, select_part, steppers
 
 
 def convert_state(state: Any, from_: Optimizer, to: Optimizer, params: Params) -> Any:
@@ -49,14 +51,18 @@ def convert_state(state: Any, from_: Optimizer, to: Optimizer, params: Params) -
     >>> adamx.convert_state(state, small, exact, params).slots.nu.dtype
     dtype('float32')
     """
-    old, new = engine_of(from_), engine_of(to)
-    if (one := _innermost(old.rule)) is not (other := _innermost(new.rule)):
-        raise ValueError(
-            f"from_ is of {one.__name__}, to of {other.__name__}, which makes another use of its slots: begin with "
-            "`to.init(params)`"
-        )
+    ways = [steppers(parts_of(opt, without_variables(params))) for opt in (from_, to)]
+    shares = [[jax.tree.structure(share) for _, share in way] for way in ways]
+    if shares[0] != shares[1]:
+        raise ValueError("from_ and to divide the leaves otherwise: convert between optimizers of the same patterns")
+    for old, new in zip(*([engine for engine, _ in way] for way in ways), strict=True):
+        if (one := _innermost(old.rule)) is not (other := _innermost(new.rule)):
+            raise ValueError(
+                f"from_ is of {one.__name__}, to of {other.__name__}, which makes another use of its slots: begin with "
+                "`to.init(params)`"
+            )
 
-    def of(part: Any) -> Any:
+    def of(part: Any, old: Engine, new: Engine, params: Params) -> Any:
         own = without_variables(part)
         leaves = _leaves.flatten(select_part(params, old, own), "params")
         validate_state(own, new.layout, new.varying, new.rule)
@@ -79,7 +85,7 @@ def convert_state(state: Any, from_: Optimizer, to: Optimizer, params: Params) -
         kept = [*trees, leaves.tree][0].unflatten(residuals) if jax.tree.leaves(residuals) else ()
         return part._replace(slots=new.layout.tree.unflatten(slots), residuals=kept)
 
-    return map_states(of, state)
+    return map_states(of, state, [(old, new, share) for (old, share), (new, _) in zip(*ways, strict=True)])
 
 
 def _innermost(rule: Rule[Any]) -> type:

@@ -60,13 +60,13 @@ def spread(leaves: _leaves.Leaves, tree: Any, at: str) -> list[Found]:
     if len(pairs) == 1 and not pairs[0][0]:
         return [Found(jnp.array(tree), at) for _ in leaves.paths]  # buffers of their own: one cannot be donated twice
     found = {_leaves.show("", path): x for path, x in pairs}
-    wanted = dict.fromkeys(_leaves.show("", path) for path in leaves.paths)
+    wanted = {_leaves.show("", path): x for path, x in zip(leaves.paths, leaves.arrays, strict=True)}
     for name in (*wanted, *found):
-        if name not in found:
+        if name not in found and wanted[name] is not None:
             raise ValueError(f"{at} has nothing for params{name}: give the parameters that the state is of")
         if name not in wanted:
             raise ValueError(f"{at}{name} is of no parameter: give the parameters that the state is of")
-    return [Found(found[name], at + name) for name in wanted]
+    return [Found(found.get(name), at + name) for name in wanted]
 
 
 def filled(place: Place, kept: list[Kept | None], found: Sequence[Sequence[Found | None]], count: Any) -> State:

@@ -146,7 +146,7 @@ def _lent(place: Place, ours: State, theirs: Any, at: str) -> Any:
         if any(x is not None for x in column):
             key, tree, where = _field(place, i, slot, parts, at)
             used |= {id(x) for x in jax.tree.leaves(tree)}
-            new[key] = _cast(column, spread(leaves, tree, where), tree)
+            new[key] = _cast(leaves, column, spread(leaves, tree, where), tree)
     _refuse_left_over(theirs, used, at)
     return _replaced(theirs, new)
 
@@ -200,7 +200,7 @@ def _counted(parts: list[tuple[Any, str]], at: str) -> Any:
     return next(iter(counts.values()))
 
 
-def _cast(column: list[Any], found: list[Found], tree: Any) -> Any:
+def _cast(leaves: _leaves.Leaves, column: list[Any], found: list[Found], tree: Any) -> Any:
     """`tree` with the arrays of `column`; where there is none it stays."""
     new = [was.x for was in found]
     for i, (x, was) in enumerate(zip(column, found, strict=True)):
@@ -213,7 +213,8 @@ def _cast(column: list[Any], found: list[Found], tree: Any) -> Any:
             new[i] = x.astype(was.x.dtype if jnp.iscomplexobj(x) else real_dtype(was.x.dtype))
     if jax.tree_util.all_leaves([tree]):  # one number for all leaves
         return new[0]
-    return jax.tree.unflatten(jax.tree.structure(tree, is_leaf=_leaves.is_none), new)
+    made = {_leaves.show("", path): x for path, x in zip(leaves.paths, new, strict=True)}
+    return jax.tree_util.tree_map_with_path(lambda path, _: made[_leaves.show("", path)], tree, is_leaf=_leaves.is_none)
 
 
 def _replaced(x: Any, new: dict[tuple[str, str], Any]) -> Any:

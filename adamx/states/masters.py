@@ -7,12 +7,15 @@ import jax.numpy as jnp
 
 from .. import _leaves
 from .._annotations import Params
+from .._engine import Engine
 from .._layout import wide_dtype
-from .._transform import Optimizer, engine_of, owner_of
+from .._state import State
+from .._transform import Optimizer, owner_of
 from .._variables import without_variables
 from .._weights import is_narrow, nearest
-from .packing import pack_state
-from .parts import find_state, is_state, merge_part, select_part
+from ..wrapper import parts_of
+from .packing import packed
+from .parts import find_states, is_state, merge_part, select_part, steppers
 
 
 def master_params(opt: Optimizer, state: Any, params: Params) -> Params:
@@ -43,7 +46,14 @@ def master_params(opt: Optimizer, state: Any, params: Params) -> Params:
     >>> adamx.master_params(opt, tx.init(params), params).dtype
     dtype('float32')
     """
-    engine, own = engine_of(opt), without_variables(find_state(state))
+    masters, parts = params, steppers(parts_of(opt, without_variables(params)))
+    for own, (engine, part) in zip(find_states(state, parts), parts, strict=True):
+        masters = merge_part(_masters(engine, without_variables(own), part), masters)
+    return masters
+
+
+def _masters(engine: Engine, own: State, params: Params) -> Params:
+    """Those of the leaves of one engine."""
     residuals = own.residuals
     leaves = _leaves.flatten(select_part(params, engine, own), "params")
     engine.validate_residuals(residuals, leaves)
@@ -55,7 +65,7 @@ def master_params(opt: Optimizer, state: Any, params: Params) -> Params:
             p if p is None or not is_narrow(p) or member.rounding is None else member.rounding.master(p, r)
             for p, r, member in zip(leaves.arrays, kept, engine.members_of(leaves), strict=True)
         ]
-    return merge_part(leaves.rebuild(masters), params)
+    return leaves.rebuild(masters)
 
 
 def from_master(
@@ -88,27 +98,35 @@ def from_master(
     """
     if not (jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits == 16):
         raise TypeError(f"dtype = {dtype!r} should be bfloat16 or float16")
-    engine, leaves = engine_of(opt), _leaves.flatten(params, "params")
+    leaves = _leaves.flatten(params, "params")
     real = [p is not None and jnp.issubdtype(jnp.result_type(p), jnp.floating) for p in leaves.arrays]
     chosen = _leaves.covered(narrow, params, "narrow", "keep the parameters and make a state of them by `init(params)`")
     cast = [yes and some and not is_narrow(p) for yes, some, p in zip(real, chosen, leaves.arrays, strict=True)]
     wide: list[Any] = [jnp.asarray(p, jnp.float32) if yes else p for p, yes in zip(leaves.arrays, cast, strict=True)]
     landed = [nearest(p, dtype) if yes else p for p, yes in zip(wide, cast, strict=True)]
     rounded = leaves.rebuild(landed)
-    # Slots are float32 whatever the weights are; those that start as the weights start as the masters.
-    start = engine.init(leaves.rebuild(wide))
-    if any(member.rounding is not None for member in engine.members):
-        kept = [
-            None
-            if n is None or not is_narrow(n) or m.frozen or m.rounding is None
-            else m.rounding.residual(p.astype(jnp.float32), n)
-            for p, n, m in zip(wide, landed, engine.members_of(leaves), strict=True)
-        ]
-        if jax.tree.leaves(kept):
-            start = start._replace(residuals=leaves.rebuild(kept))
+    parts = steppers(parts_of(opt, leaves.rebuild(wide), rounded))
+    starts = [_start(*part) for part in parts]
     if state is not None:
-        start = find_state(pack_state(opt, find_state(state)._replace(residuals=start.residuals), rounded))
-    if owner_of(opt) is engine:
-        return rounded, start
+        pairs = zip(find_states(state, parts), starts, parts, strict=True)
+        starts = [packed(x._replace(residuals=start.residuals), engine, own) for x, start, (engine, _, own) in pairs]
+    if isinstance(owner_of(opt), Engine):
+        return rounded, starts[0]
     # A monitor's state holds the optimizer's.
-    return rounded, jax.tree.map(lambda x: start if is_state(x) else x, opt.init(rounded), is_leaf=is_state)
+    made = iter(starts)
+    return rounded, jax.tree.map(lambda x: next(made) if is_state(x) else x, opt.init(rounded), is_leaf=is_state)
+
+
+def _start(engine: Engine, masters: Params, rounded: Params) -> State:
+    """The state before the first step of weights with these masters."""
+    # Slots are float32 whatever the weights are; those that start as the weights start as the masters.
+    start, leaves = engine.init(masters), _leaves.flatten(masters, "params")
+    kept = [
+        None
+        if p is None or n is None or not is_narrow(n) or m.frozen or m.rounding is None
+        else m.rounding.residual(p.astype(jnp.float32), n)
+        for p, n, m in zip(
+            leaves.arrays, _leaves.match(leaves, rounded, "params"), engine.members_of(leaves), strict=True
+        )
+    ]
+    return start._replace(residuals=leaves.rebuild(kept)) if jax.tree.leaves(kept) else start

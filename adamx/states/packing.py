@@ -8,11 +8,14 @@ import jax
 from .. import _leaves
 from .._annotations import Params
 from .._check import validate_slots
+from .._engine import Engine
 from .._layout import Layout, wide_dtype
-from .._transform import Optimizer, engine_of
+from .._state import State
+from .._transform import Optimizer
 from .._variables import without_variables
 from ..moments import is_code, stored_shape
-from .parts import find_state, is_masked, is_place, map_states
+from ..wrapper import parts_of
+from .parts import find_states, is_masked, is_place, map_states
 
 
 def unpack_state(opt: Optimizer, state: Any, params: Params) -> Any:
@@ -31,7 +34,8 @@ def unpack_state(opt: Optimizer, state: Any, params: Params) -> Any:
         del forms, noise
         return layout.tree.flatten_up_to(layout.decode(row, layout.formats_stored(row, wide), wide))
 
-    return _with_slots(state, params, opt, decode)
+    find_states(state, parts := parts_of(opt, params))
+    return map_states(lambda own, engine, part: _with_slots(own, part, engine, decode), state, parts)
 
 
 def pack_state(opt: Optimizer, state: Any, params: Params) -> Any:
@@ -62,6 +66,12 @@ def pack_state(opt: Optimizer, state: Any, params: Params) -> Any:
     >>> bool(abs(adamx.unpack_state(small, packed, params).slots.mu - 0.1).max() < 0.002)
     True
     """
+    find_states(state, parts := parts_of(opt, params))
+    return map_states(packed, state, parts)
+
+
+def packed(state: State, engine: Engine, params: Params) -> State:
+    """`pack_state` of one engine's."""
 
     def encode(layout: Layout, row: list[Any], forms: list[Any], wide: Any, noise: Any) -> list[Any]:
         del wide
@@ -70,8 +80,8 @@ def pack_state(opt: Optimizer, state: Any, params: Params) -> Any:
         dense = [None if x is None else x.astype(wide_dtype(x)) for x in row]
         return layout.encode(dense, forms, noise)
 
-    engine_of(opt).validate_residuals(find_state(state).residuals, _leaves.flatten(params, "params"))
-    return _with_slots(state, params, opt, encode)
+    engine.validate_residuals(state.residuals, _leaves.flatten(params, "params"))
+    return _with_slots(state, params, engine, encode)
 
 
 def map_slots(f: Callable[..., Any], opt: Optimizer, state: Any, *trees: Any) -> Any:
@@ -98,8 +108,7 @@ def map_slots(f: Callable[..., Any], opt: Optimizer, state: Any, *trees: Any) ->
     >>> specs.slots.nu["w"]
     LogCode(code=P('data',), low=P('data',), high=P('data',))
     """
-    engine, trees = engine_of(opt), tuple(map(without_variables, trees))
-    layout = engine.layout
+    trees = tuple(map(without_variables, trees))
 
     def place(x: Any, *leaves: Any) -> Any:
         return x if is_masked(x) else jax.tree.map(lambda a: f(a, *leaves), x)
@@ -107,32 +116,27 @@ def map_slots(f: Callable[..., Any], opt: Optimizer, state: Any, *trees: Any) ->
     def column(tree: Any) -> Any:
         return jax.tree.map(place, tree, *trees, is_leaf=is_place)
 
-    def of(part: Any) -> Any:
+    def of(part: Any, engine: Engine) -> Any:
+        layout = engine.layout
         validate_slots(part, layout, engine.rule)
         slots = layout.tree.unflatten([column(x) for x in layout.tree.flatten_up_to(part.slots)])
         residuals = column(part.residuals) if jax.tree.leaves(part.residuals) else part.residuals
         return part._replace(slots=slots, residuals=residuals)
 
-    return map_states(of, state)
+    return map_states(of, state, parts_of(opt))
 
 
-def _with_slots(state: Any, params: Params, opt: Optimizer, change: Any) -> Any:
+def _with_slots(state: State, params: Params, engine: Engine, change: Any) -> State:
     """`state` with each leaf's slots put through `change(layout, slots, formats, dtype, noise)`."""
-    engine, leaves = engine_of(opt), _leaves.flatten(params, "params")
-
-    def of(part: Any) -> Any:
-        rows, _ = engine.rows(leaves, part)
-        new = []
-        members = engine.members_of(leaves)
-        for path, p, row, member in zip(leaves.paths, leaves.arrays, rows, members, strict=True):
-            if p is None or member.frozen:
-                new.append(row)
-                continue
-            wide = wide_dtype(p)
-            shapes = [None if x is None else stored_shape(x) for x in row]
-            forms = member.layout.formats_of(p.shape, shapes, wide)
-            new.append(change(member.layout, row, forms, wide, engine.noise(path, part.count)))
-        return part._replace(slots=engine.slots(leaves, new))
-
-    find_state(state)
-    return map_states(of, state)
+    leaves = _leaves.flatten(params, "params")
+    rows, _ = engine.rows(leaves, state)
+    new = []
+    for path, p, row, member in zip(leaves.paths, leaves.arrays, rows, engine.members_of(leaves), strict=True):
+        if p is None or member.frozen:
+            new.append(row)
+            continue
+        wide = wide_dtype(p)
+        shapes = [None if x is None else stored_shape(x) for x in row]
+        forms = member.layout.formats_of(p.shape, shapes, wide)
+        new.append(change(member.layout, row, forms, wide, engine.noise(path, state.count)))
+    return state._replace(slots=engine.slots(leaves, new))

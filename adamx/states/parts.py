@@ -1,5 +1,6 @@
 """An adamx state inside another transformation's state, and the parameters that it belongs to."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from .._check import validate_state
 from .._engine import Engine
 from .._state import State
 from .._variables import is_variable, without_variables
+from ..wrapper import Parts
 
 
 def find_state(state: Any) -> State:
@@ -24,7 +26,8 @@ def find_state(state: Any) -> State:
     found = states_in(state)
     if len(found) != 1:
         cure = (
-            "of `optax.partition` take one label's after another, `state.inner_states[label]`"
+            "of `optax.partition` take one label's after another, `state.inner_states[label]`, and of `adamx.by_path` "
+            "one pattern's, `state.parts[pattern]`"
             if found
             else "of Flax's train state and of an NNX optimizer it is in `opt_state`"
         )
@@ -37,15 +40,36 @@ def states_in(tree: Any) -> list[State]:
     return [x for x in jax.tree.leaves(tree, is_leaf=is_state) if is_state(x)]
 
 
-def map_states(f: Callable[[State], State], state: Any) -> Any:
-    """`state` with `f` applied to each adamx state in it.
+def map_states(f: Callable[..., State], state: Any, parts: Parts) -> Any:
+    """`state` with each adamx state in it replaced by `f(it, *part)`, of several parts each by its own.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or not one for each part.
     """
-    if not states_in(state):
-        find_state(state)  # says which to give
-    return jax.tree.map(lambda x: f(x) if is_state(x) else x, state, is_leaf=is_state)
+    found, parts = states_in(state), steppers(parts)
+    if not found or (len(parts) > 1 and len(parts) != len(found)):
+        find_states(state, parts)  # says which to give
+    turns = itertools.cycle(parts)
+    return jax.tree.map(lambda x: f(x, *next(turns)) if is_state(x) else x, state, is_leaf=is_state)
+
+
+def find_states(state: Any, parts: Parts) -> list[State]:
+    """The adamx states in `state`, one for each part.
+
+    Raises:
+        ValueError: there are more or fewer.
+    """
+    parts, found = steppers(parts), states_in(state)
+    if len(parts) == 1:
+        return [find_state(state)]
+    if len(found) != len(parts):
+        raise ValueError(f"there are {len(found)} adamx states in it, and {len(parts)} adamx optimizers: give its own")
+    return found
+
+
+def steppers(parts: Parts) -> Parts:
+    """The parts that adamx optimizers have."""
+    return [part for part in parts if part[0] is not None]
 
 
 def is_state(x: Any) -> bool:
@@ -65,9 +89,17 @@ def select_part(tree: Params, engine: Engine, state: State) -> Params:
     return jax.tree.map(lambda kept, x: kept if is_masked(kept) else x, columns[-1], tree, is_leaf=is_place)
 
 
+def _selected(tree: Params, part: Params) -> Params:
+    """`tree` without variables and without what is masked or absent in `part`."""
+    away = lambda x: x is None or is_masked(x)  # noqa: E731
+    return jax.tree.map(lambda x, y: x if away(x) else y, part, without_variables(tree), is_leaf=is_place)
+
+
 def merge_part(part: Params, tree: Params) -> Params:
-    """The inverse of `select_part`: `tree` with the leaves of `part`, masked ones unchanged."""
-    put = jax.tree.map(lambda x, was: was if is_masked(x) else x, part, without_variables(tree), is_leaf=is_place)
+    """The inverse of `select_part`: `tree` with the leaves of `part`, masked and absent ones unchanged."""
+    put = jax.tree.map(
+        lambda x, was: was if x is None or is_masked(x) else x, part, without_variables(tree), is_leaf=is_place
+    )
     leaves, structure = jax.tree.leaves(put, is_leaf=_leaves.is_none), jax.tree.structure(tree, is_leaf=_leaves.is_none)
     return structure.unflatten(leaves)
 
@@ -105,14 +137,14 @@ def begin(opt: Any, params: Params) -> tuple[Any, list[Place], Any]:
     """
     places: list[Place] = []
     structures: list[Any] = []
-    heard: list[tuple[Engine, State]] = []
+    heard: list[tuple[Engine, State, Params]] = []
 
     def empty(x: Any) -> Any:
         if not is_state(x):
             return x
-        engine = next(engine for engine, made in heard if made is x)
+        engine, share = next((engine, share) for engine, made, share in heard if made is x)
         like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), without_variables(x))
-        places.append(Place(engine, like, select_part(params, engine, like)))
+        places.append(Place(engine, like, _selected(params, without_variables(share))))
         return State(x.count, (), {})
 
     def init(params: Params) -> Any:

@@ -1,6 +1,7 @@
 """What will step each leaf, how it is stored, what that costs, and how the state is spread over devices."""
 
 import collections
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -10,13 +11,14 @@ from jax.sharding import AxisType
 
 from .. import _leaves, kernels
 from .._annotations import Params
+from .._engine import Engine
 from .._math import dtype_of
-from .._transform import Optimizer, engine_of, owner_of
+from .._transform import Optimizer, owner_of
 from ..cuts import has_sharding
 from ..kernels.manual import size
 from ..moments import format_name
 from ..sharding import placement
-from ..wrapper import Wrapper
+from ..wrapper import Wrapper, parts_of, patterns_in
 
 
 class LeafPlan(NamedTuple):
@@ -25,7 +27,7 @@ class LeafPlan(NamedTuple):
     Attributes:
         path: where it stands.
         kernel: the name of the backend; "none" where one was asked for by name and cannot take it: `step` raises;
-            "frozen" where there is no step.
+            "frozen" where there is no step; "optax" where an Optax transformation takes it.
         formats: how each slot is stored, by name.
         weights: how the parameter takes the step.
         bytes: read and written by one pass over gradient, parameter, slots and residual.
@@ -36,6 +38,7 @@ class LeafPlan(NamedTuple):
         device_bytes: of its slots and residual on each device of a mesh.
         shared: why its slots cannot be cut as it is, and the cure; "" if they can.
         group: the pattern of its group and what that sets; "" if it is of none.
+        pattern: that of its optimizer in `adamx.by_path`; "" if there is one for all.
     """
 
     path: str
@@ -49,6 +52,7 @@ class LeafPlan(NamedTuple):
     device_bytes: int = 0
     shared: str = ""
     group: str = ""
+    pattern: str = ""
 
 
 class Spread(NamedTuple):
@@ -87,8 +91,9 @@ class Plan(tuple[LeafPlan, ...]):
                 *(f"{leaf.device_bytes:,}" for leaf in self),
             ]
             rows = [[*row, cell] for row, cell in zip(rows, told, strict=True)]
-        if any(leaf.group for leaf in self):
-            rows = [[*row, cell] for row, cell in zip(rows, ["group", *(leaf.group for leaf in self)], strict=True)]
+        for name in ("pattern", "group"):
+            if any(column := [getattr(leaf, name) for leaf in self]):
+                rows = [[*row, cell] for row, cell in zip(rows, [name, *column], strict=True)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         total = sum(leaf.bytes for leaf in self)
@@ -145,9 +150,19 @@ def explain(
     spread, found, is_cut = None, {}, False
     if shardings is not None or zero is not None or has_sharding(params):
         spread, found, is_cut = _spread(opt, params, shardings, zero)
+    patterns: dict[str, str] = {}
 
-    def trace(params: Params, grads: Params) -> None:
-        engine, leaves = engine_of(opt), _leaves.flatten(grads, "grads")
+    def by_optax(path: _leaves.Path, p: Any, g: Any) -> LeafPlan:
+        moved = sum(x.size * x.dtype.itemsize for x in (g, p, p))
+        why = "it has no `step`, and bytes are those of gradient and parameter only"
+        return LeafPlan(_leaves.show("params", path), "optax", {}, "nearest", moved, p.size, why, False)
+
+    def of_part(engine: Engine | None, params: Params, grads: Params) -> None:
+        leaves = _leaves.flatten(grads, "grads")
+        if engine is None:
+            rows = zip(leaves.paths, _leaves.match(leaves, params, "params"), leaves.arrays, strict=True)
+            plans.extend(by_optax(*row) for row in rows if row[1] is not None and row[2] is not None)
+            return
         work = engine.prepare(leaves, engine.init(params), params)
         members = engine.members_of(leaves._replace(arrays=work.parameters))
         for path, p, step, member in zip(leaves.paths, work.parameters, work.steps, members, strict=True):
@@ -178,7 +193,16 @@ def explain(
             )
 
     bare = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), dtype_of(x)), tree)  # noqa: E731
+
+    def trace(params: Params, grads: Params) -> None:
+        for part in parts_of(opt, params, grads):
+            of_part(*part)
+        leaves = _leaves.flatten(params, "params")
+        names = map(functools.partial(_leaves.show, "params"), leaves.paths)
+        patterns.update(zip(names, patterns_in(opt, leaves), strict=True))
+
     jax.eval_shape(trace, bare(params), bare(params if grads is None else grads))
+    plans = [plan._replace(pattern=patterns[plan.path]) for plan in plans]
     plan = Plan(sorted(plans, key=lambda plan: -plan.size))
     plan.spread = spread
     return plan
@@ -203,17 +227,9 @@ def _spread(
             path = paths[part.owner]
             found[path] = (found[path][0] + own, found[path][1] or part.shared or "")
     gathered = {part.owner for part in parts if part.is_zero}
-    said, rule = [], engine_of(opt).rule
+    said: list[str] = []
     if gathered or any(any(weight.cuts) for weight in weights):
-        if rule.measures:
-            said.append("an all-reduce of what the rule measures of all leaves")
-        elif not rule.elementwise:
-            known = rule.elementwise is False
-            said.append(
-                "all-reduces of sums along axes that are cut"
-                if known
-                else "unknown, as the rule does not declare `elementwise`"
-            )
+        said += filter(None, dict.fromkeys(_collectives(engine) for engine, *_ in parts_of(opt)))
         owner = owner_of(opt)
         while isinstance(owner, Wrapper):
             said += [owner.exchanges] if owner.exchanges else []
@@ -224,3 +240,14 @@ def _spread(
         said.append("gathers of the slots whose groups are shared")
     is_cut = mesh.size > 1 and AxisType.Auto in mesh.axis_types
     return Spread(mesh.size, whole, here, "; ".join(said) or "none"), found, is_cut
+
+
+def _collectives(engine: Engine | None) -> str:
+    """What devices exchange in the steps of leaves that are cut."""
+    if engine is None:
+        return "unknown, of an Optax transformation"
+    if engine.rule.measures:
+        return "an all-reduce of what the rule measures of all leaves"
+    if engine.rule.elementwise is None:
+        return "unknown, as the rule does not declare `elementwise`"
+    return "" if engine.rule.elementwise else "all-reduces of sums along axes that are cut"

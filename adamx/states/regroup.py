@@ -11,12 +11,13 @@ from .._check import validate_leaf, validate_state
 from .._engine import Engine
 from .._layout import wide_dtype
 from .._leaf import Leaf
-from .._transform import Optimizer, engine_of
+from .._transform import Optimizer
 from .._variables import without_variables
 from .._weights import ROUNDINGS, Rounding, is_narrow
 from ..groups import Member
 from ..moments import format_stored, is_code, stored_shape
 from ..shared import Begun
+from ..wrapper import parts_of
 from .parts import map_states, select_part
 
 
@@ -46,9 +47,8 @@ def regroup(opt: Optimizer, state: Any, params: Params) -> Any:
     >>> opt.step({"head": jnp.zeros(2), "trunk": jnp.ones(2)}, state, params)[0]["trunk"].round(4)
     Array([0.9, 0.9], dtype=float32)
     """
-    engine = engine_of(opt)
 
-    def of(part: Any) -> Any:
+    def of(part: Any, engine: Engine, params: Params) -> Any:
         own = without_variables(part)
         leaves = _leaves.flatten(select_part(params, engine, own), "params")
         validate_state(own, engine.layout, engine.varying, engine.rule)
@@ -86,7 +86,7 @@ def regroup(opt: Optimizer, state: Any, params: Params) -> Any:
         new = own._replace(slots=engine.slots(leaves, rows), residuals=kept, begun=tuple(begun))
         return new
 
-    return map_states(of, state)
+    return map_states(of, state, parts_of(opt, without_variables(params)))
 
 
 def _without(leaves: dict[str, tuple[()]], names: set[str]) -> dict[str, tuple[()]]:

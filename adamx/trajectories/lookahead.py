@@ -14,7 +14,7 @@ from .._rule import Rule, Slot, StepContext, refuse_traced, static
 from .._state import State
 from .._transform import Optimizer, scale_by
 from .._weights import keeps_residuals
-from ..wrapper import Wrapper
+from ..wrapper import Wrapper, parts_of
 
 
 class SlowWeights(NamedTuple):
@@ -174,7 +174,12 @@ def lookahead(
             raise ValueError("reset_state begins the fast optimizer anew: give it, lookahead(optimizer, ...)")
         return sync
     if isinstance(fast_optimizer, Optimizer) and (
-        kept := [m.weights for m in fast_optimizer.engine.members if keeps_residuals(m.rounding)]
+        kept := [
+            m.weights
+            for engine, *_ in parts_of(fast_optimizer)
+            for m in getattr(engine, "members", ())
+            if keeps_residuals(m.rounding)
+        ]
     ):
         raise ValueError(
             f"weights={kept[0]!r} keeps what rounding took beside the weights, which are others "

@@ -104,6 +104,7 @@ class Accumulate(Wrapper):
     every: int | Callable[[Any], Any]
     dtype: str
     seed: Any
+    own_gradients = True
 
     def init(self, params: Params) -> AccumulateState:
         """The state before the first call."""

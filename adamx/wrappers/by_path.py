@@ -1,0 +1,230 @@
+"""Several optimizers in one, each of the leaves whose paths it is given for."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from .. import _leaves, kernels
+from .._annotations import Array, Params
+from .._layout import real_dtype, wide_dtype
+from .._leaves import Leaves
+from .._math import dtype_of
+from .._names import refuse_step_words, validate_choice
+from .._transform import Optimizer, owner_of
+from ..groups import Group, Match, assigned
+from ..wrapper import Parts, Wrapper, frozen_in, parts_of, take_step
+
+
+class ByPathState(NamedTuple):
+    """The state of `by_path`.
+
+    Attributes:
+        parts: of each pattern the state of its optimizer, with `None` in place of the leaves of others.
+    """
+
+    parts: dict[str, Any]
+
+
+def by_path(optimizers: Mapping[Match, Any]) -> Optimizer:
+    """Step leaves by different optimizers, chosen by their paths.
+
+    A leaf belongs to the first pattern that matches. Each optimizer sees the whole tree with `None` in place of the
+    leaves of others, so that paths, random bits, and what is given by path, such as groups and masks, are those of the
+    whole model; a mask by `optax.masked` is a function, as a tree of booleans has no `None` there. Nothing stands in
+    the state for leaves of others: `jax.tree.leaves` of an optimizer's part is its own. Sums over all leaves, such as
+    the estimate of `adamx.prodigy`, are over its own leaves only; the norm of `clip_norm` is over all of them, taken
+    once. Steps are counted by each. With different numbers only, take `groups` of one optimizer.
+
+    `step` and `update` pass keywords on to all. `learning_rate` may be a mapping from patterns to step sizes, where
+    those left out keep their own; a number is that of all. Gradients of an Optax transformation are scaled before its
+    `update`; it reads nothing else of `step`, and one that is given it refuses it.
+
+    Args:
+        optimizers: from patterns to optimizers, in order of preference. A pattern is a regular expression searched in
+            the leaf's path, its keys joined by "/", or a function of path and leaf, as in `adamx.Group`. An optimizer
+            is one of adamx's, with or without wrappers, or any Optax transformation whose updates are added.
+
+    Returns:
+        An `Optimizer`. Its state has the part of each in `state.parts[pattern]`, of a function by its name.
+
+    Raises:
+        TypeError: what should be a mapping, a pattern or an optimizer is none.
+        ValueError: two functions of one name; a leaf that no pattern matches, or a pattern without a leaf; a
+            `learning_rate` for a pattern that there is not; `clip_norm` with `adamx.accumulate` around a part: it
+            belongs around all.
+
+    >>> import adamx, jax.numpy as jnp, optax
+    >>> opt = adamx.by_path({"bias|norm": adamx.adam(0.1), ".*": optax.sgd(1.0)})
+    >>> params = {"dense": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}}
+    >>> new, state = opt.step(params, opt.init(params), params, grad_scale=0.5)
+    >>> new["dense"]["kernel"], new["dense"]["bias"]
+    (Array([0.5, 0.5], dtype=float32), Array([0.9, 0.9], dtype=float32))
+    >>> state.parts["bias|norm"].slots.nu["dense"]["kernel"] is None
+    True
+    """
+    if not isinstance(optimizers, Mapping) or not optimizers:
+        raise TypeError(f'optimizers = {optimizers!r} should map patterns to optimizers: {{"bias": ..., ".*": ...}}')
+    groups = tuple(map(Group, optimizers))
+    names = [group.match if isinstance(group.match, str) else group.match.__qualname__ for group in groups]
+    for i, (name, opt) in enumerate(zip(names, optimizers.values(), strict=True)):
+        if name in names[:i]:
+            raise ValueError(f"two patterns are called {name!r}, their place in the state: name functions apart")
+        if not (callable(getattr(opt, "init", None)) and callable(getattr(opt, "update", None))):
+            raise TypeError(f"{opt!r}, of {name!r}, is not a gradient transformation: give one, such as optax.sgd(0.1)")
+    owner = ByPath(dict(zip(names, optimizers.values(), strict=True)), groups)
+    return Optimizer(owner.init, owner.update)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ByPath(Wrapper):
+    """The object whose methods are those of the optimizer; see `by_path`. In `opt` is that of each pattern's name."""
+
+    groups: tuple[Group, ...]
+
+    @property
+    def engine(self) -> NoReturn:
+        """There is not one.
+
+        Raises:
+            TypeError: always.
+        """
+        first = next(iter(self.opt))
+        raise TypeError(
+            f"adamx.by_path has {len(self.opt)} optimizers: give one of them alone, of a state its part, such as "
+            f"state.parts[{first!r}]"
+        )
+
+    def parts(self, *trees: Params) -> Parts:
+        """Those of each optimizer, in the order of the state's arrays."""
+        shares: dict[str, list[Params]] = {name: [] for name in self.opt}
+        if trees:
+            leaves = _leaves.flatten(trees[0], "params")
+            places = self._places(leaves)
+            for tree in trees:
+                arrays = _leaves.match(leaves, tree, "grads")
+                for name, share in zip(shares, self._divided(leaves._replace(arrays=arrays), places), strict=True):
+                    shares[name].append(share)
+        found: Parts = []
+        for name in sorted(self.opt):
+            one = self.opt[name]
+            found += parts_of(one, *shares[name]) if isinstance(one, Optimizer) else [(None, *shares[name])]
+        return found
+
+    def frozen(self, leaves: Leaves) -> list[bool]:
+        """Which leaves are frozen by their optimizer."""
+        places, found = self._places(leaves), [False] * len(leaves.arrays)
+        for i, opt in enumerate(self.opt.values()):
+            mine = [x if place == i else None for x, place in zip(leaves.arrays, places, strict=True)]
+            told = frozen_in(opt, leaves._replace(arrays=mine))
+            found = [now if place == i else was for now, was, place in zip(told, found, places, strict=True)]
+        return found
+
+    def patterns(self, leaves: Leaves) -> list[str]:
+        """The pattern that each leaf is chosen by."""
+        names = [*self.opt, ""]
+        return [names[place] for place in self._places(leaves)]
+
+    def init(self, params: Params) -> ByPathState:
+        """The state before the first step."""
+        leaves = _leaves.flatten(params, "params")
+        assigned(self.groups, leaves, absent=False)
+        shares = zip(self.opt.items(), self._divided(leaves, self._places(leaves)), strict=True)
+        state = ByPathState({name: opt.init(share) for (name, opt), share in shares})
+        return kernels.beside(leaves.arrays, state)
+
+    def update(
+        self, updates: Params, state: Any, params: Params = None, *, learning_rate: Any = None, **extra_args: Any
+    ) -> tuple[Params, Any]:
+        """The updates of all, and the next state."""
+        refuse_step_words("update", extra_args)
+
+        def take(opt: Any, grads: Params, state: Any, params: Params, options: dict[str, Any]) -> tuple[Params, Any]:
+            return optax.with_extra_args_support(opt).update(grads, state, params, **options)
+
+        return self._each(take, updates, state, params, learning_rate, extra_args)
+
+    def step(
+        self, grads: Params, state: Any, params: Params, *, learning_rate: Any = None, **options: Any
+    ) -> tuple[Params, Any]:
+        """The steps of all, and the next state."""
+        if params is None:
+            raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")
+        if "clip_norm" in options and (within := [name for name, opt in self.opt.items() if _has_own_gradients(opt)]):
+            raise ValueError(
+                f"clip_norm: the optimizer of {within[0]!r} accumulates, and the norm of all mean gradients is not "
+                "known there: put adamx.accumulate around adamx.by_path"
+            )
+        if "clip_norm" in options and "grad_norm" not in options:
+            leaves = _leaves.flatten(grads, "grads")
+            frozen = self.frozen(leaves._replace(arrays=_leaves.match(leaves, params, "params")))
+            read = [None if still else g for g, still in zip(leaves.arrays, frozen, strict=True)]
+            options["grad_norm"] = kernels.global_norm(read, kernels.named_axes(options.get("axis_name")))
+        return self._each(_step, grads, state, params, learning_rate, options)
+
+    def _each(
+        self, take: Any, grads: Params, state: Any, params: Params, learning_rate: Any, options: dict[str, Any]
+    ) -> tuple[Params, ByPathState]:
+        """What `take` gives of each optimizer's part, in one tree, and the next state."""
+        if not isinstance(state, ByPathState) or state.parts.keys() != self.opt.keys():
+            made = f"of {', '.join(state.parts)}" if isinstance(state, ByPathState) else f"a {type(state).__name__}"
+            raise TypeError(f"the state is {made}, not of these patterns, {', '.join(self.opt)}: make it with `init`")
+        rates = learning_rate if isinstance(learning_rate, Mapping) else dict.fromkeys(self.opt, learning_rate)
+        for name in rates:
+            validate_choice("learning_rate: pattern", name, self.opt)
+        leaves = _leaves.flatten(grads, "grads")
+        like = leaves if params is None else leaves._replace(arrays=_leaves.match(leaves, params, "params"))
+        places = self._places(like)
+        shares = self._divided(leaves, places)
+        weights = [None] * len(shares) if params is None else self._divided(like, places)
+        columns, after = [], {}
+        for (name, opt), share, weight in zip(self.opt.items(), shares, weights, strict=True):
+            given = options if (rate := rates.get(name)) is None else options | {"learning_rate": rate}
+            new, after[name] = take(opt, share, state.parts[name], weight, dict(given))
+            columns.append(_leaves.match(leaves, new, "updates"))
+        columns.append([None] * len(places))  # of absent leaves that no pattern matches
+        return leaves.rebuild([columns[place][i] for i, place in enumerate(places)]), ByPathState(after)
+
+    def _places(self, leaves: Leaves) -> list[int]:
+        """The number of each leaf's optimizer; `leaves` are the parameters or like them."""
+        places = assigned(self.groups, leaves)
+        for path, x, place in zip(leaves.paths, leaves.arrays, places, strict=True):
+            if x is not None and place == len(self.groups):
+                where = jax.tree_util.keystr(path, simple=True, separator="/")
+                raise ValueError(
+                    f"{where} matches none of {', '.join(map(repr, self.opt))}: add '.*' as the last, for all others"
+                )
+        return places
+
+    def _divided(self, leaves: Leaves, places: list[int]) -> list[Params]:
+        """The tree of each optimizer's leaves."""
+        return [
+            leaves.rebuild([x if place == i else None for x, place in zip(leaves.arrays, places, strict=True)])
+            for i in range(len(self.groups))
+        ]
+
+
+def _has_own_gradients(opt: Any) -> bool:
+    while isinstance(owner := owner_of(opt), Wrapper) and not owner.own_gradients:
+        opt = owner.opt
+    return isinstance(owner, Wrapper)
+
+
+def _step(opt: Any, grads: Params, state: Any, params: Params, options: dict[str, Any]) -> tuple[Params, Any]:
+    """`take_step`, of gradients that are scaled and clipped where there is no `step`."""
+    if not isinstance(opt, Optimizer):
+        names = kernels.named_axes(options.get("axis_name"))
+        clip_norm, grad_scale, norm, _ = (options.pop(x, None) for x in ("clip_norm", "grad_scale", "grad_norm", "ok"))
+        factor = kernels.gradient_factor(jax.tree.leaves(grads), clip_norm, grad_scale, names, norm)
+        if factor is not None:
+            grads = jax.tree.map(lambda g: _scaled(g, factor), grads)
+    return take_step(opt, grads, state, params, **options)
+
+
+def _scaled(g: Any, factor: Array) -> Array:
+    """The gradient times a number, rounded once."""
+    wide = wide_dtype(g)
+    return (jnp.asarray(g, wide) * factor.astype(real_dtype(wide))).astype(dtype_of(g))
