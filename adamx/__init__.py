@@ -12,7 +12,6 @@ from . import kernels as kernels
 from . import schedules as schedules
 from ._annotations import Beta as Beta
 from ._annotations import NonNegative as NonNegative
-from ._estimates import MomentEstimates as MomentEstimates
 from ._optimizer import optimizer as optimizer
 from ._rule import Modifier as Modifier
 from ._rule import Moments as Moments
@@ -25,9 +24,11 @@ from ._transform import Optimizer as Optimizer
 from ._transform import scale_by as scale_by
 from .catalogue import describe as describe
 from .catalogue import names as list  # noqa: F401  # pyright: ignore[reportUnusedImport]  (public: adamx.list)
+from .estimates import MomentEstimates as MomentEstimates
 from .groups import Group as Group
 from .moments import Int8 as Int8
 from .mup import mup_groups as mup_groups
+from .schedules import live as live
 from .sharding import in_shard_map as in_shard_map
 from .sharding import state_shardings as state_shardings
 from .states.bytes import state_bytes as state_bytes
@@ -36,6 +37,8 @@ from .states.foreign import from_optax as from_optax
 from .states.foreign import to_optax as to_optax
 from .states.masters import from_master as from_master
 from .states.masters import master_params as master_params
+from .states.numbers import hyperparameters as hyperparameters
+from .states.numbers import set_hyperparameters as set_hyperparameters
 from .states.packing import map_slots as map_slots
 from .states.packing import pack_state as pack_state
 from .states.packing import unpack_state as unpack_state
@@ -84,6 +87,8 @@ from .trajectories.prodigy import Prodigy as Prodigy, prodigy as prodigy
 from .trajectories.dadapt_adam import DAdaptAdam as DAdaptAdam, dadapt_adamw as dadapt_adamw
 
 # isort: on
+from .backward import step_in_backward as step_in_backward
+
 # Last, as it enters rules into the registry of the C++ backend.
 from .kernels.cpu import programs as _programs  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from .modifiers.clipped import ClippedByRMS as ClippedByRMS
@@ -95,7 +100,10 @@ from .trajectories.averaging import averaged_params as averaged_params
 from .trajectories.averaging import averaging as averaging
 from .trajectories.lookahead import Lookahead as Lookahead
 from .trajectories.lookahead import lookahead as lookahead
+from .trajectories.posthoc import Snapshot as Snapshot
+from .trajectories.posthoc import posthoc_params as posthoc_params
 from .wrappers.accumulate import accumulate as accumulate
+from .wrappers.averaged import averaged as averaged
 from .wrappers.by_path import by_path as by_path
 from .wrappers.guard import guard as guard
 from .wrappers.guard import guard_report as guard_report

@@ -27,7 +27,7 @@ class StepContext:
         params: the leaf of the parameters, or `None` if the caller gave none. Read it as `p`.
         decays: whether the weight-decay mask covers this leaf.
         total: the rule's `measure`, summed over all leaves.
-        dtype: the dtype that the parameter is stored in.
+        dtype: the dtype that the parameter is stored in; that of the master weight if the step rounds it itself.
         axis_names: the step's `axis_name`: `sum`, `mean`, `norm` and `rms` are of whole leaves, of which it has parts.
         in_stages: whether leaves may be cut over devices, where a sum that needs the result of another costs time.
     """
@@ -48,7 +48,7 @@ class StepContext:
         return self.params
 
     def params_after(self, update: Array) -> Array:
-        """The parameter after `update` has been added, rounded as it will be stored."""
+        """The parameter after `update` has been added, rounded to `dtype`."""
         return (self.p + update).astype(self.dtype).astype(self.p.dtype)
 
     def sum(self, x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:

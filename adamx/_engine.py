@@ -3,25 +3,28 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Sequence
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from . import _leaves, groups, kernels
+from . import _leaves, kernels
 from ._annotations import Array, AxisName, Params, Scalar
 from ._check import leaf_kind, validate_leaf, validate_state
 from ._layout import Layout
-from ._leaf import Leaf, Step
+from ._leaf import Leaf, Step, StepResult
 from ._names import STEP_WORDS, refuse_step_words, refuse_unknown
-from ._rule import Rule, hyperparameters
-from ._state import LogProduct, State, rate_path, scheduled
+from ._rule import Rule, hyperparameters, innermost
+from ._state import LogProduct, State, scheduled
 from ._variables import inside, outside
 from ._weights import ROUNDINGS, Rounding, is_narrow
+from .groups import Groups, Member, assigned, refuse_masked
 from .moments.noise import Noise, Part, noise
+from .schedules import first_values
 from .shared import Numbers, added_up, increment, shared_inputs
 
-listeners: list[list[tuple["Engine", State, Params]]] = []
+listeners: ContextVar[tuple[list[tuple["Engine", State, Params]], ...]] = ContextVar("listeners", default=())
 """Each is told by every `init` whose state it made, and of what: for who calls that of what wraps an optimizer."""
 
 
@@ -58,7 +61,7 @@ class Engine:
         kernel: the backend of `Optimizer.step`.
         groups: settings of some leaves.
         members: what the leaves of each group are stepped with, and last those of no group.
-        part: where the array at a path, of a shape, lies in its leaf, inside `jax.shard_map`; `None` if unknown.
+        part: where an array lies in its leaf inside `jax.shard_map`, by path and stored slots; `None` if unknown.
     """
 
     rule: Rule[Any]
@@ -67,9 +70,9 @@ class Engine:
     seed: Any
     decay_mask: Any
     kernel: str
-    groups: tuple[groups.Group, ...]
-    members: tuple[groups.Member, ...]
-    part: Callable[[_leaves.Path, tuple[int, ...]], Part] | None = None
+    groups: Groups
+    members: tuple[Member, ...]
+    part: Callable[[_leaves.Path, Array, Sequence[Any]], Part] | None = None
 
     @property
     def rounding(self) -> Rounding | None:
@@ -81,23 +84,28 @@ class Engine:
         """The decay rates that follow a schedule."""
         return {h.path for h in hyperparameters(self.rule) if h.is_beta and callable(h.value)}
 
+    @functools.cached_property
+    def schedules(self) -> list[Any]:
+        """The hyperparameters that follow a schedule, those of groups too."""
+        own = [x for member in self.members for x in (*member.values.values(), *member.scales.values())]
+        return [x for x in (*(h.value for h in hyperparameters(self.rule)), *own) if callable(x)]
+
     def init(self, params: Params) -> State:
         """The state before the first step."""
         leaves, count = _leaves.flatten(params, "params"), jnp.zeros([], jnp.int32)
-        groups.assigned(self.groups, leaves, absent=False)
-        rows, kept = [], []
+        assigned(self.groups, leaves, absent=False)
+        rows, kept, absent = [], [], [None] * len(self.layout.slots)
         for path, p, (member, _) in zip(leaves.paths, leaves.arrays, self.settings(leaves), strict=True):
-            stepped, narrow = p is not None and not member.frozen, member.rounding
-            if stepped:
+            narrow, p = member.rounding, None if member.frozen else p
+            if p is not None:
                 kernels.refuse_shared_groups(member.layout, path, p)
-            rows.append(
-                member.layout.start(p, self.noise(path, count, p)) if stepped else [None] * len(self.layout.slots)
-            )
-            kept.append(narrow.start(p) if stepped and narrow is not None and is_narrow(p) else None)
+            rows.append(absent if p is None else member.layout.start(p, self.noise(path, count, p)))
+            kept.append(None if p is None or narrow is None or not is_narrow(p) else narrow.start(p))
         products = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in sorted(self.varying)}
         residuals = leaves.rebuild(kept) if any(r is not None for r in kept) else ()
-        state = kernels.beside(leaves.arrays, State(count, self.slots(leaves, rows), products, residuals))
-        for heard in listeners:
+        start = State(count, self.slots(leaves, rows), products, residuals, first_values(self.schedules))
+        state = kernels.beside(leaves.arrays, start)
+        for heard in listeners.get():
             heard.append((self, state, params))
         return state
 
@@ -113,7 +121,7 @@ class Engine:
     ) -> tuple[Params, Any]:
         """The updates to add to the parameters, and the next state."""
         refuse_step_words("update", extra_args)
-        if learning_rate is not None and rate_path(self.rule) is None:
+        if innermost(self.rule, "learning_rate") is None:
             learning_rate = None  # it is of another transformation of a chain
         leaves, names = _leaves.flatten(updates, "grads"), kernels.named_axes(axis_name)
         work = self.prepare(leaves, state, params, learning_rate=learning_rate, names=names)
@@ -133,9 +141,13 @@ class Engine:
         grad_norm: Scalar | None = None,
         axis_name: AxisName = None,
         ok: Array | None = None,
+        take: Callable[..., list[StepResult | None]] = kernels.apply,
         **unread: Any,
     ) -> tuple[Params, Any]:
-        """The next parameters and the next state, of which what is in host memory is as before if `ok` is false."""
+        """The next parameters and the next state.
+
+        `take` is what takes the prepared steps. If `ok` is given and false, what is in host memory stays as before.
+        """
         refuse_unknown("step", unread, (*STEP_WORDS, "learning_rate", "axis_name"))
         if params is None:
             raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")
@@ -146,7 +158,7 @@ class Engine:
             given = [None if member.frozen else g for g, (member, _) in zip(given, settings, strict=True)]
         scale = kernels.gradient_factor(given, clip_norm, grad_scale, names, grad_norm)
         work = self.prepare(leaves, state, params, scale, learning_rate, names)
-        done = kernels.apply(self.kernel, work.steps, work.total, ok=ok)
+        done = take(self.kernel, work.steps, work.total, ok=ok)
         return self._finish(leaves, work, done, work.parameters)
 
     def prepare(
@@ -167,9 +179,8 @@ class Engine:
             self.validate_residuals(state.residuals, like)
         elif (rounds := next((m.weights for m in self.members if m.rounding is not None), None)) is not None:
             raise ValueError(f"weights={rounds!r} rounds the parameters: call `update(grads, state, params)`")
-        count = increment(state.count)
-        values, products = scheduled(self.rule, state, learning_rate)
-        now, mine = Numbers(values, products, count), [*zip(leaves.paths, (m for m, _ in settings), strict=True)]
+        count, mine = increment(state.count), [*zip(leaves.paths, (m for m, _ in settings), strict=True)]
+        now = Numbers(*scheduled(self.rule, state, learning_rate), count)
         shared = shared_inputs(self.rule, self.members, mine, state, now, scale, names)
         steps: list[Step | None] = []
         checked: set[Hashable] = set()
@@ -178,8 +189,9 @@ class Engine:
         ):
             if g is None or member.frozen:
                 if member.frozen and any(x is not None for x in row):
-                    where = _leaves.show("params", path)
-                    raise ValueError(f"{where} is frozen, but the state has slots of it: see `adamx.regroup`")
+                    raise ValueError(
+                        f"{_leaves.show('params', path)} is frozen, but its state has slots: `adamx.regroup`"
+                    )
                 steps.append(None)
                 continue
             if p is None and params is not None:
@@ -190,22 +202,22 @@ class Engine:
             if (kind := (id(member), leaf_kind(leaf))) not in checked:
                 validate_leaf(leaf, member.layout)
                 checked.add(kind)
-            steps.append(Step(leaf, member.layout, of_group, self.noise(path, count, g)))
+            steps.append(Step(leaf, member.layout, of_group, self.noise(path, count, g, row)))
         total = added_up(kernels.measures(steps)) if self.rule.measures else None
-        after = State(count, state.slots, products, state.residuals, state.begun)
+        after = state._replace(count=count, log_products=now.products)
         return PreparedStep(steps, total, parameters, rows, kept, after)
 
-    def members_of(self, leaves: _leaves.Leaves) -> list[groups.Member]:
+    def members_of(self, leaves: _leaves.Leaves) -> list[Member]:
         """What each leaf is stepped with; `leaves` are the parameters or like them."""
-        return [self.members[i] for i in groups.assigned(self.groups, leaves)]
+        return [self.members[i] for i in assigned(self.groups, leaves)]
 
-    def settings(self, leaves: _leaves.Leaves) -> list[tuple[groups.Member, bool]]:
+    def settings(self, leaves: _leaves.Leaves) -> list[tuple[Member, bool]]:
         """What each leaf is stepped with, and whether its weight decays; `leaves` are the parameters or like them."""
         members = self.members_of(leaves)
         decays = [True] * len(members)
         if self.decay_mask is not None:
             decays = _leaves.covered(self.decay_mask, leaves.rebuild(leaves.arrays))
-            groups.refuse_masked(leaves, members, decays)
+            refuse_masked(leaves, members, decays)
         return list(zip(members, decays, strict=True))
 
     def _finish(
@@ -239,15 +251,14 @@ class Engine:
         if jax.tree.leaves(residuals) or all(member.rounding is None for member in self.members):
             return
         for path, p, (member, _) in zip(params.paths, params.arrays, self.settings(params), strict=True):
-            if p is None or not is_narrow(p) or member.rounding is None or member.frozen:
-                continue
-            if jax.eval_shape(member.rounding.start, p) is not None:
+            rounding = member.rounding if p is not None and is_narrow(p) and not member.frozen else None
+            if rounding is not None and jax.eval_shape(rounding.start, p) is not None:
                 raise ValueError(
                     f"the state keeps nothing beside {_leaves.show('params', path)}, as weights={member.weights!r} "
                     "does: make it with `init(params)` of these parameters, or with `adamx.from_master`"
                 )
 
-    def noise(self, path: _leaves.Path, count: Array, x: Array | None = None) -> Noise:
+    def noise(self, path: _leaves.Path, count: Array, x: Array | None = None, stored: Sequence[Any] = ()) -> Noise:
         """The random bits in step `count` of the array `x` at `path`, which may be a part of a leaf."""
-        part = None if self.part is None or x is None else self.part(path, jnp.shape(x))
+        part = None if self.part is None or x is None else self.part(path, x, stored)
         return noise(self.seed, _leaves.show("", path), count)._replace(part=part)

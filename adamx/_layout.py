@@ -66,6 +66,11 @@ class Layout(NamedTuple):
         given = self.mu_dtype if is_mu else self.slots[i].dtype
         return None if given is None else jax.dtypes.canonicalize_dtype(given)
 
+    @property
+    def trails(self) -> int:
+        """How many of the slots follow the weights: the last ones."""
+        return sum(slot.trails for slot in self.slots)
+
     def start(self, p: Array, noise: Noise) -> list[Any]:
         """The initial stored slots for a leaf of the parameters."""
         wide = wide_dtype(p)
@@ -92,7 +97,7 @@ class Layout(NamedTuple):
         units = self.units(values, chosen)
         largest = group_largest(chosen, values, units) if largest is None else largest
         return [
-            None if x is None else form.encode(x, unit, noise.to(i), groups)
+            None if x is None else form.encode(x, unit, noise.to(i + self.slots[i].trails), groups)
             for i, (form, x, unit, groups) in enumerate(zip(chosen, values, units, largest, strict=True))
         ]
 

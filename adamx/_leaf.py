@@ -121,7 +121,7 @@ class Step:
         if leaf.rounding is not None:
             p = leaf.rounding.master(jnp.asarray(p), leaf.residual)
         p = None if p is None else jnp.asarray(p, self.wide)
-        dtype = None if leaf.p is None else dtype_of(leaf.p)
+        dtype = None if leaf.p is None else self.wide if leaf.rounding is not None else dtype_of(leaf.p)
         return StepContext(self.shared.t(real_dtype(self.wide)), p, leaf.decays, None, dtype, *self.shared.sums)
 
     @functools.cached_property
@@ -184,7 +184,7 @@ class Step:
 
     def _rounded(self, direction: Array) -> tuple[Array, Array | None]:
         """The rounded new weight, and its residual."""
-        rounding, noise = cast(Rounding, self.leaf.rounding), self.noise.to(len(self.layout.slots))
+        rounding, noise = cast(Rounding, self.leaf.rounding), self.noise.to(len(self.layout.slots) - self.layout.trails)
         old = jnp.asarray(self.leaf.p)
         master = (self.at.p + direction).astype(jnp.float32)
         new = rounding.weight(master, old.dtype, noise)

@@ -75,8 +75,8 @@ def step_size_correction(b1: Scalar, b2: Scalar, t: Array) -> Array:
 
 
 def debias(x: Array, b: Scalar, t: Array) -> Array:
-    """`x / (1 - b**t)`: the average `x`, started at zero, corrected for its bias towards it."""
-    return x / bias_correction(b, t)
+    """`x / (1 - b**t)`, an average without its bias to 0. Arrays by the inverse: XLA would in some programs only."""
+    return x * (1 / bias_correction(b, t)) if jnp.ndim(x) else x / bias_correction(b, t)
 
 
 def biased(x: Array, b: Scalar, t: Array) -> Array:

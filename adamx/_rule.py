@@ -13,8 +13,8 @@ from jax.core import Tracer
 
 from ._annotations import Array, DecayRate, Fixed, Interval, Scalar, ScalarOrSchedule
 from ._context import StepContext as StepContext
-from ._estimates import MomentEstimates
 from ._names import validate_choice
+from .estimates import MomentEstimates
 
 Slots = TypeVar("Slots", bound=tuple)
 
@@ -29,17 +29,19 @@ class Slot:
         nonnegative: whether it is real and never below zero (a second moment), also for complex leaves.
         unit: its natural unit as a function of the slots, used by storage formats; `None` if it has none.
         dtype: its storage dtype for a real leaf; `None` for at least float32.
+        trails: whether it follows the weights beside the slots of a step that knows nothing of it; such are the last.
     """
 
     init: Callable[..., Array | None] = jnp.zeros_like
     nonnegative: bool = False
     unit: Callable[[Any], Array] | None = None
     dtype: Any = None
+    trails: bool = False
 
     @property
     def like_weights(self) -> bool:
-        """Whether it starts as the parameters: an iterate rather than a moment, which is never coded."""
-        return self.init is jnp.array
+        """Whether it is an iterate, which the step reads: it starts as the parameters, and is never coded."""
+        return self.init is jnp.array and not self.trails
 
 
 class Moments(NamedTuple):
@@ -175,6 +177,18 @@ def hyperparameters(rule: Rule[Any], prefix: str = "") -> Iterator[Hyperparamete
                 yield Hyperparameter(prefix + field.name, typing.cast(ScalarOrSchedule, value), interval)
 
 
+def innermost(rule: Rule[Any], name: str) -> str | None:
+    """The path of the hyperparameter of this name, of several that of the innermost rule; `None` if there is none.
+
+    The "learning_rate" is the `step_size` of a rule that takes it into its momentum.
+    """
+    inside = lambda h: type(h.value) is not float or h.value != 1  # noqa: E731
+    names = (name, "step_size") if name == "learning_rate" else (name,)
+    known = [(h.path, h.path.rpartition(".")[2], h) for h in hyperparameters(rule)]
+    found = [path for path, last, h in known if last in names and (last == name or inside(h))]
+    return max(found, key=lambda path: path.count("."), default=None)
+
+
 @functools.cache
 def _numeric(kind: type[Rule[Any]]) -> dict[str, tuple[Interval, bool]]:
     """The numeric fields of a class of rules, by name: the interval of each, and whether it may be `None`."""
@@ -229,8 +243,8 @@ def validate_value(name: str, value: Scalar, interval: Interval) -> None:
         if jnp.issubdtype(value.dtype, jnp.floating) and value.dtype.itemsize < 4:
             raise TypeError(
                 f"{name} arrives as {value.dtype}, which has too few digits for a hyperparameter (.999 rounds to 1 in "
-                "bfloat16): give a Python number or a float32 array; with optax.inject_hyperparams pass "
-                "hyperparam_dtype=jnp.float32"
+                "bfloat16): give a Python number or a float32 array; in place of optax.inject_hyperparams take "
+                f"adamx.live({name!r}, ...), or pass it hyperparam_dtype=jnp.float32"
             )
         if isinstance(value, Tracer):
             return

@@ -1,13 +1,13 @@
 """The state of an optimizer, and the values that its hyperparameters have in a step."""
 
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from ._annotations import Array, DecayRate, Interval, Scalar
 from ._math import Varying, compensated_add, log_beta
-from ._rule import Rule, hyperparameters, replace, validate_value
+from ._rule import Rule, hyperparameters, innermost, replace, validate_value
+from .schedules import reading
 
 
 class LogProduct(NamedTuple):
@@ -29,6 +29,7 @@ class State(NamedTuple):
         slots: the rule's buffers, a NamedTuple of trees shaped like the parameters (`mu`, `nu` ...).
         residuals: the rounding errors kept beside 16-bit weights, a tree like the parameters; () if there are none.
         log_products: for each decay rate that follows a schedule, the log of the product of its values so far.
+        live: the hyperparameters that are kept in the state, by name: float32, shape (); () if there are none.
         begun: a `shared.Begun` for the leaves of each `adamx.regroup` that thawed some; () if none did.
     """
 
@@ -36,6 +37,7 @@ class State(NamedTuple):
     slots: Any
     log_products: dict[str, LogProduct]
     residuals: Any = ()
+    live: Any = ()
     begun: tuple[Any, ...] = ()
 
 
@@ -49,26 +51,19 @@ def scheduled(
         state: the state before the step.
         learning_rate: the step size of this step; `None` for its own.
     """
-    values = scheduled_values(rule, state.count)
+    with reading(state.live):
+        values = scheduled_values(rule, state.count)
     products = {
         path: state.log_products[path].plus(jnp.asarray(log_beta(value)))
         for path, value in values.items()
         if path in state.log_products
     }
     if learning_rate is not None:
-        if (path := rate_path(rule)) is None:
-            raise TypeError(
-                f"learning_rate = {learning_rate}, but {type(rule).__name__} has no step size: leave it out"
-            )
         validate_value("learning_rate", learning_rate, Interval(0.0, float("inf")))
+        if (path := innermost(rule, "learning_rate")) is None:
+            raise TypeError(f"learning_rate = {learning_rate}: this transformation has no step size; leave it out")
         values[path] = learning_rate
     return values, products
-
-
-def rate_path(rule: Rule[Any]) -> str | None:
-    """The path in the rule of the step size, of several the innermost; `None` if it has none."""
-    found = [h.path for h in hyperparameters(rule) if h.path.rpartition(".")[2] == "learning_rate"]
-    return max(found, key=lambda path: path.count("."), default=None)
 
 
 def scheduled_values(rule: Rule[Any], finished: Array) -> dict[str, Any]:
@@ -82,13 +77,7 @@ def scheduled_values(rule: Rule[Any], finished: Array) -> dict[str, Any]:
     return values
 
 
-def with_values(
-    rule: Rule[Any],
-    values: dict[str, Any],
-    products: dict[str, LogProduct],
-    count: Array,
-    own: Any = MappingProxyType({}),
-) -> Any:
+def with_values(rule: Any, values: dict[str, Any], products: Any, count: Array, own: Any = None) -> Any:
     """The rule with these values; each scheduled decay rate carries the product of its values up to step `count`.
 
     The values of a group's `own` take the place of others.
@@ -98,4 +87,4 @@ def with_values(
         for path, value in values.items()
         if path in products
     }
-    return replace(rule, values | varying | own)
+    return replace(rule, values | varying | (own or {}))

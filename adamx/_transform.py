@@ -94,15 +94,10 @@ class Optimizer(optax.GradientTransformationExtraArgs):
         >>> params["w"]
         Array([0.5, 2.5], dtype=float32)
         """
-        options = {
-            "learning_rate": learning_rate,
-            "clip_norm": clip_norm,
-            "grad_scale": grad_scale,
-            "grad_norm": grad_norm,
-            "axis_name": axis_name,
-        }
+        options = {"learning_rate": learning_rate, "clip_norm": clip_norm, "grad_scale": grad_scale}
+        options |= {"grad_norm": grad_norm, "axis_name": axis_name, **extra_args}
         given = {name: x for name, x in options.items() if x is not None}
-        return owner_of(self).step(grads, state, params, **given, **extra_args)
+        return owner_of(self).step(grads, state, params, **given)
 
 
 def owner_of(opt: Any) -> Any:

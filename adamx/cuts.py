@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
-from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec, Sharding
+from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec, Sharding, get_abstract_mesh
 
 from . import _leaves
 from ._annotations import Params
@@ -84,7 +84,7 @@ def _mesh(said: Iterable[tuple[str, Any]]) -> Any:
         raise ValueError(f"{here} is on {one}, but {there} on {other}: put all parameters on one mesh")
     mesh = next(iter(meshes), None)
     if mesh is None or isinstance(mesh, AbstractMesh):
-        context = jax.sharding.get_abstract_mesh()
+        context = get_abstract_mesh()
         with contextlib.suppress(AttributeError, ValueError):  # before JAX 0.9 and inside `jax.jit`
             context = jax.sharding.get_mesh()
         mesh = context if mesh is None or mesh == getattr(context, "abstract_mesh", None) else mesh
@@ -96,9 +96,11 @@ def _mesh(said: Iterable[tuple[str, Any]]) -> Any:
 
 
 def has_sharding(params: Params) -> bool:
-    """Whether any leaf is on a mesh."""
+    """Whether any leaf is on a mesh, or would be on that of `jax.set_mesh` by what its box says."""
     boxes = jax.tree.leaves(params, is_leaf=is_variable)
-    return any(isinstance(_sharding(box, x), NamedSharding) for box in boxes for x in jax.tree.leaves(box))
+    said = [_sharding(box, x) for box in boxes for x in jax.tree.leaves(box)]
+    named = any(isinstance(one, PartitionSpec) and any(one) for one in said)
+    return any(isinstance(one, NamedSharding) for one in said) or (named and not get_abstract_mesh().empty)
 
 
 def _sharding(box: Any, x: Any) -> Any:

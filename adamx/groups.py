@@ -12,7 +12,7 @@ from . import _leaves
 from ._annotations import DecayRate, Fixed, Interval, ScalarOrSchedule
 from ._layout import Layout
 from ._names import validate_choice
-from ._rule import Modifier, Rule, hyperparameters, validate_value
+from ._rule import Modifier, Rule, hyperparameters, innermost, validate_value
 from ._variables import without_variables
 from ._weights import ROUNDINGS, Rounding, Weights
 from .moments import MomentFormats
@@ -176,7 +176,7 @@ def members(rule: Rule[Any], groups: Groups, weights: str, layout: Callable[[Any
             raise TypeError(
                 f"groups = [... {group!r} ...] should be adamx.Groups, such as adamx.Group('bias', b2=0.95)"
             )
-        values = {path: x for name, x in group.values.items() for path in _paths(rule, group, name)}
+        values = {_path(rule, group, name): x for name, x in group.values.items()}
         numbers = {h.path: h for h in hyperparameters(rule)}
         for path, x in values.items():
             name, interval = path.rpartition(".")[2], numbers[path].interval
@@ -184,7 +184,7 @@ def members(rule: Rule[Any], groups: Groups, weights: str, layout: Callable[[Any
                 validate_value(name, x, interval)
             elif isinstance(interval, (DecayRate, Fixed)):
                 raise TypeError(f"{group!r}: {name} of a group is the same at all steps: give a number")
-        scales = {path: x for name, x in group.scales.items() for path in _paths(rule, group, name)}
+        scales = {_path(rule, group, name): x for name, x in group.scales.items()}
         if (rate := next((path for path in scales if path.endswith("learning_rate")), None)) is not None:
             largest = rate.removesuffix("learning_rate") + "lr_max"
             scales |= {largest: scales[rate]} if largest in numbers else {}
@@ -242,17 +242,15 @@ def _first(groups: Groups, path: str, leaf: Any) -> int:
     return next((i for i, group in enumerate(groups) if matches(group, path, leaf)), len(groups))
 
 
-def _paths(rule: Rule[Any], group: Group, name: str) -> list[str]:
-    """The paths in the rule of the hyperparameter of this name: of several, the innermost.
+def _path(rule: Rule[Any], group: Group, name: str) -> str:
+    """The path in the rule of the hyperparameter of this name: of several, the innermost.
 
     Raises:
         TypeError: there is none.
     """
-    known = [h.path for h in hyperparameters(rule)]
-    found = [path for path in known if path.rpartition(".")[2] == name]
-    if not found:
-        options = ", ".join(dict.fromkeys(path.rpartition(".")[2] for path in known))
-        while isinstance(rule, Modifier):
-            rule = rule.rule
-        raise TypeError(f"{group!r}: {type(rule).__name__} has no {name}; its hyperparameters are {options}")
-    return [max(found, key=lambda path: path.count("."))]
+    if (found := innermost(rule, name)) is not None:
+        return found
+    options = ", ".join(dict.fromkeys(h.path.rpartition(".")[2] for h in hyperparameters(rule)))
+    while isinstance(rule, Modifier):
+        rule = rule.rule
+    raise TypeError(f"{group!r}: {type(rule).__name__} has no {name}; its hyperparameters are {options}")

@@ -5,11 +5,16 @@ hyperparameter. A decay rate that follows a schedule is corrected for bias by $1
 $1 - \beta_{1,t}^t$.
 """
 
+import contextlib
 import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from typing import Any
 
 import jax.numpy as jnp
 
-from ._annotations import Above, Array, Interval, Schedule
+from ._annotations import Above, Array, Interval, Scalar, Schedule
 from ._math import log_beta
 from ._rule import refuse_traced, validate_value
 
@@ -146,3 +151,106 @@ def ademamix_b3(b3: float, b1: float, steps: int) -> Schedule:
 def _check_steps(name: str, steps: int) -> None:
     if isinstance(steps, bool) or not math.isfinite(steps) or steps != int(steps) or steps < 1:
         raise ValueError(f"{name} = {steps} should be a positive whole number of steps")
+
+
+class Live:
+    """A schedule whose value is a number in the state of the optimizer that evaluates it; see `live`."""
+
+    __slots__ = ("name", "value")
+
+    def __init__(self, name: str, value: Scalar) -> None:
+        self.name, self.value = name, value
+
+    def __call__(self, count: Any = None) -> Array:
+        """The number in the state of the optimizer."""
+        del count
+        read = _reader.get()
+        if read is None:
+            raise LookupError(
+                f"{self!r} has its value in an optimizer's state: read it with `adamx.hyperparameters(opt, state)`"
+            )
+        return read(self)
+
+    def __repr__(self) -> str:
+        """`live('learning_rate', 0.001)`."""
+        return f"live({self.name!r}, {self.value!r})"
+
+
+_reader: ContextVar[Callable[[Live], Array] | None] = ContextVar("reader", default=None)
+
+
+def reading(numbers: Any) -> AbstractContextManager[None]:
+    """A context in which live numbers have these values, by name; () if there are none.
+
+    Raises:
+        ValueError: inside, of a schedule that reads another.
+    """
+
+    def read(number: Live) -> Array:
+        if number.name not in numbers:
+            raise ValueError(f"the state keeps no {number!r}: it is of another optimizer; make one with `init(params)`")
+        return numbers[number.name]
+
+    return _read_by(read)
+
+
+def first_values(schedules: Iterable[Schedule]) -> Any:
+    """The first values of the live numbers that the schedules read, by name; () if there are none.
+
+    Raises:
+        ValueError: two of one name differ.
+    """
+    found: dict[str, Live] = {}
+
+    def note(number: Live) -> Array:
+        if (other := found.setdefault(number.name, number)).value is not number.value and other.value != number.value:
+            raise ValueError(f"{number!r} and {other!r} are one number in the state: give one value, or two names")
+        return jnp.asarray(number.value, jnp.float32)
+
+    with _read_by(note):
+        for schedule in schedules:
+            schedule(jnp.zeros([], jnp.int32))
+    return {name: note(found[name]) for name in sorted(found)} or ()
+
+
+@contextlib.contextmanager
+def _read_by(reader: Callable[[Live], Array]) -> Iterator[None]:
+    token = _reader.set(reader)
+    try:
+        yield
+    finally:
+        _reader.reset(token)
+
+
+def live(name: str, value: Scalar) -> Schedule:
+    """A hyperparameter that lives in the optimizer's state, where `adamx.set_hyperparameters` changes it.
+
+    It is a float32 scalar there, whatever the weights are, and travels with checkpoints; a change compiles nothing
+    anew. It may stand wherever a schedule may, also inside one. A decay rate that lives in the state is corrected for
+    bias by the product of its values so far.
+
+    Args:
+        name: its name in the state. Two of one name are one number.
+        value: the first value.
+
+    Raises:
+        TypeError: `value` is not a number.
+
+    >>> import adamx, jax, jax.numpy as jnp
+    >>> opt = adamx.adamw(adamx.live("learning_rate", 0.5), weight_decay=adamx.live("weight_decay", 0.0))
+    >>> params = jnp.array([1.0, 2.0])
+    >>> state = adamx.set_hyperparameters(opt.init(params), learning_rate=0.25)
+    >>> jax.jit(opt.step)(params, state, params)[0]
+    Array([0.75, 1.75], dtype=float32)
+
+    With a warm-up:
+
+    >>> rate = adamx.live("learning_rate", 1e-3)
+    >>> opt = adamx.adam(lambda count: rate(count) * jnp.minimum(1.0, (count + 1) / 100))
+    >>> float(adamx.hyperparameters(opt, opt.init(params))["learning_rate"])
+    1.0000000656873453e-05
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name = {name!r} should be the number's name in the state, such as 'learning_rate'")
+    validate_value(name, value, Interval(-float("inf"), float("inf")))
+    return Live(name, value)

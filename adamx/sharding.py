@@ -7,7 +7,8 @@ array of the state which axes of its leaf are left in it. Which leaf that is, it
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -19,7 +20,7 @@ from ._math import dtype_of
 from ._transform import Optimizer, engine_of, owner_of
 from ._variables import is_variable
 from .cuts import Cuts, Weight, axis_names, weights_of
-from .kernels.manual import size
+from .kernels.manual import names_of, size, varying
 from .moments import group_of, is_code, shared_groups
 from .wrapper import Wrapper
 
@@ -45,10 +46,10 @@ def state_shardings(
             Linen's boxes may have them as metadata, which is translated by the logical rules that are set in Flax.
         shardings: those of the parameters: a tree like these, or the top of one, of `NamedSharding`s, or of
             `PartitionSpec`s on the mesh of `jax.set_mesh`.
-        zero: a mesh axis that weights are replicated over, along which slots of their shape are cut, too (ZeRO-1): by
-            the first axis that it divides, one that is not cut yet if there is any, groups of coded slots kept whole.
-            Slots of a weight that has no such axis are not cut, nor are smaller ones, such as factored moments. Give
-            the training step `out_shardings`, or XLA cuts the new weights, too.
+        zero: a mesh axis that weights are replicated over, along which their slots are cut, too (ZeRO-1): by the first
+            axis that it divides, one that is not cut yet if there is any, groups of coded slots kept whole. Slots of a
+            weight that has no such axis are not cut; nor are, on axes of `AxisType.Explicit`, smaller ones, such as
+            factored moments. Give the training step `out_shardings`, or XLA cuts the new weights, too.
         memory_kind: the memory of arrays that have axes of a weight, such as "pinned_host"; or a function that maps the
             path of such an array, as in "slots/mu/dense/kernel", to its memory, or to `None` for the devices' own. A
             step by adamx fetches what is in "pinned_host" leaf by leaf and sends it back, few leaves at a time; what
@@ -136,24 +137,26 @@ def placement(opt: Any, params: Params, shardings: Any, zero: str | None) -> Pla
     for part in parts:
         groups.setdefault(part.axes[-1] if part.group else None, set()).add(part.group)
 
-    def is_whole(part: Part) -> bool:
-        return part.owner is not None and len({*part.axes} - {None}) == len(weights[part.owner].shape)
+    # Explicit meshes cannot add numbers for each row to sums over rows that are cut otherwise.
+    explicit = AxisType.Explicit in mesh.axis_types
+
+    def follows(part: Part) -> bool:
+        return not explicit or (part.owner is not None and len({*part.axes} - {None}) == len(weights[part.owner].shape))
 
     def allows(i: int, axis: int) -> bool:
         n, own = weights[i].shape[axis], weights[i].cuts[axis]
         by = size(mesh, (*own, zero))
         whole = not any(shared_groups(group, n, by) for group in groups.get((i, axis), ()))
-        # Explicit meshes cannot add numbers for each row to sums over rows that are cut finer.
-        return n > 0 and n % by == 0 and whole and not (own and i in factored)
+        return n > 0 and n % by == 0 and whole and not (own and i in left_whole)
 
-    added, factored = set[Axis](), {part.owner for part in parts if not is_whole(part)}
+    added, left_whole = set[Axis](), {part.owner for part in parts if not follows(part)}
     for i, weight in enumerate(weights) if zero is not None else ():
         if not any(zero in names for names in weight.cuts):
             uncut_first = sorted(range(len(weight.shape)), key=lambda axis: bool(weight.cuts[axis]))
             added.update([(i, axis) for axis in uncut_first if allows(i, axis)][:1])
 
     def placed(part: Part) -> Part:
-        cuts, finer = list[tuple[str, ...]](), added.intersection(part.axes) if is_whole(part) else ()
+        cuts, finer = list[tuple[str, ...]](), added.intersection(part.axes) if follows(part) else ()
         for n, axis in zip(part.array.shape, part.axes, strict=True):
             own = () if axis is None else weights[axis[0]].cuts[axis[1]]
             ways = [(*own, zero), own, ()] if axis in finer else [own, ()]
@@ -231,7 +234,9 @@ def in_shard_map(opt: Optimizer, specs: Any) -> Optimizer:
 
     Raises:
         TypeError: `opt` is not an adamx optimizer, or is one that wraps another.
-        ValueError: a leaf without a spec, or outside of `jax.shard_map`; its `init`: make the state outside.
+        ValueError: a leaf without a spec; a spec of more axes than the leaf, or by which devices would share groups of
+            a coded slot, or other than the leaf is cut, as far as `jax.shard_map` knows (`check_vma`); outside of
+            `jax.shard_map`; its `init`: make the state outside.
 
     >>> import adamx, jax, jax.numpy as jnp
     >>> from jax.sharding import AxisType, PartitionSpec as P
@@ -245,18 +250,27 @@ def in_shard_map(opt: Optimizer, specs: Any) -> Optimizer:
     """
     pairs = jax.tree_util.tree_flatten_with_path(specs, is_leaf=lambda x: isinstance(x, PartitionSpec))[0]
 
-    def part(path: _leaves.Path, shape: tuple[int, ...]) -> Any:
-        spec = next((spec for top, spec in pairs if path[: len(top)] == top), None)
+    def part(path: _leaves.Path, x: Any, stored: Sequence[Any]) -> Any:
+        spec, where = next((spec for top, spec in pairs if path[: len(top)] == top), None), _leaves.show("params", path)
         if spec is None:
-            raise ValueError(
-                f"specs has none for {_leaves.show('params', path)}: give the `in_specs` of the parameters"
-            )
+            raise ValueError(f"specs has none for {where}: give the `in_specs` of the parameters")
         try:
-            return kernels.part_here(spec, shape)
+            found = kernels.part_here(spec, x.shape)
+            parts = [math.prod(map(jax.lax.axis_size, names_of(entry))) for entry in spec]
         except NameError:
             raise ValueError(
                 f"{spec} names an axis of no enclosing jax.shard_map: adamx.in_shard_map is for there"
             ) from None
+        named, cut = {name for entry in spec for name in names_of(entry)}, varying([x])
+        known = cut or any(varying([jax.lax.axis_index(name)]) for name in named)
+        if len(spec) > x.ndim or (known and cut != named):
+            along = f"cut along {', '.join(sorted(cut)) or 'nothing'}" if known else f"of {x.ndim} axes"
+            raise ValueError(f"{spec} is the spec of {where}, which is {along}: give the `in_specs` of the parameters")
+        if len(spec) == x.ndim > 0:
+            shared = (shared_groups(group_of(code), x.shape[-1] * parts[-1], parts[-1]) for code in stored)
+            if (wrong := next(filter(None, shared), None)) is not None:
+                raise ValueError(f"a slot of {where} {wrong}")
+        return found
 
     def init(params: Params) -> Any:
         del params

@@ -14,6 +14,7 @@ from ._leaf import SharedInputs
 from ._rule import Rule
 from ._state import LogProduct, State, scheduled_values, with_values
 from .groups import Member, own_numbers
+from .schedules import reading
 
 
 class Begun(NamedTuple):
@@ -49,7 +50,8 @@ class Numbers(NamedTuple):
 def last_numbers(rule: Rule[Any], state: State) -> Numbers:
     """Those of the step that led to `state`; of the first step if none is finished."""
     number = jnp.maximum(jnp.asarray(state.count), 1)
-    return Numbers(scheduled_values(rule, number - 1), state.log_products, number)
+    with reading(state.live):
+        return Numbers(scheduled_values(rule, number - 1), state.log_products, number)
 
 
 def last_step(rule: Rule[Any], state: State) -> SharedInputs:
@@ -79,7 +81,8 @@ def shared_inputs(
         names: the mesh axes that leaves are cut along.
     """
     values, products, count = numbers
-    own = dict(zip(map(id, members), own_numbers(members, rule, values, count - 1), strict=True))
+    with reading(state.live):
+        own = dict(zip(map(id, members), own_numbers(members, rule, values, count - 1), strict=True))
     made: dict[Hashable, SharedInputs] = {}
     found = []
     for path, member in of_leaves:

@@ -4,6 +4,9 @@ import dataclasses
 import inspect
 from typing import Any, ClassVar, TypeAlias
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ._annotations import Params
@@ -21,11 +24,13 @@ class Wrapper:
 
     Attributes:
         opt: what it wraps: an adamx optimizer, or any Optax transformation, which has no `step`.
+        exchanges: what devices exchange for it in a step, beside the all-reduces that `opt` needs; "" if nothing.
     """
 
     opt: Any
     own_gradients: ClassVar[bool] = False
     """Whether `opt` steps by other gradients than those that are given, whose norm `grad_norm` is not."""
+    exchanges = ""
 
     @property
     def engine(self) -> Engine:
@@ -102,6 +107,19 @@ def patterns_in(opt: Any, leaves: Leaves) -> list[str]:
     """The pattern in the outermost `adamx.by_path` that each leaf is chosen by; "" if there is none."""
     owner = owner_of(opt)
     return owner.patterns(leaves) if isinstance(owner, Wrapper) else [""] * len(leaves.arrays)
+
+
+def added(params: Params, updates: Params) -> Params:
+    """The parameters after the updates, rounded as by `optax.apply_updates`; of no update, as they are."""
+
+    def add(p: Any, update: Any) -> Any:
+        if p is None or update is None:
+            return p
+        p, update = jnp.asarray(p), jnp.asarray(update)
+        wide = np.promote_types(p.dtype, update.dtype)
+        return (p.astype(wide) + update.astype(wide)).astype(p.dtype)
+
+    return jax.tree.map(add, params, updates, is_leaf=lambda x: x is None)
 
 
 def take_step(opt: Any, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:

@@ -6,9 +6,13 @@ import os
 import sys
 from pathlib import Path
 
+from tests.compiling import XLA_FLAGS
+
 # All processes of a run share what they compile, and the next run finds it; what a program is, its key says.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+if "ADAMX_COMPILE_QUICKLY" in os.environ:
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {XLA_FLAGS}"
 
 import hypothesis
 import jax
@@ -35,6 +39,12 @@ STUDIES = (
     *("notebooks/diagnosing_training.ipynb", "docs/diagnosing.md"),
 )
 """What trains for minutes and depends on the library as its users do; `make test` runs the demo and a notebook."""
+
+
+def pytest_ignore_collect(collection_path, config):
+    """What `make test` leaves out it does not import: scikit-learn's data, models, figures."""
+    path = str(collection_path)
+    return True if config.option.markexpr == "not product" and path.endswith(STUDIES) else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before marks are looked at

@@ -14,6 +14,7 @@ import pytest
 import adamx
 from adamx._factory import FACTORIES
 from adamx._weights import ROUNDINGS
+from tests.compiling import AS_USERS_DO, UNOPTIMIZED
 
 MISSING = adamx.kernels.cpu.calls.missing()
 product = pytest.mark.product
@@ -112,15 +113,20 @@ def some(cases: Iterable[tuple[Any, ...]], stands: Callable[..., bool]) -> list[
     return [pytest.param(*case, marks=() if stands(*case) else product) for case in cases]
 
 
+@functools.cache
+def _structure(entry: Entry) -> Any:
+    """What tells the state of one optimizer from that of another."""
+    state = jax.eval_shape(entry.make(1e-2).init, jax.eval_shape(lambda: tree(jnp.float32)))
+    return jax.tree.structure(state), tuple((x.shape, x.dtype) for x in jax.tree.leaves(state))
+
+
 def represented(entries: list[Entry], mixing: bool = True) -> list[Any]:
     """The first of each structure of slots, and those that mix elements; the others are left to `make test-all`."""
-    shapes, seen, found = jax.eval_shape(lambda: tree(jnp.float32)), set(), []
+    seen, found = set(), []
     for entry in entries:
-        state = jax.eval_shape(entry.make(1e-2).init, shapes)
-        structure = jax.tree.structure(state), tuple((x.shape, x.dtype) for x in jax.tree.leaves(state))
-        alike = structure in seen and not (mixing and entry.name in LEAFWISE)
+        alike = _structure(entry) in seen and not (mixing and entry.name in LEAFWISE)
         found.append(pytest.param(entry, marks=[product] if alike else []))
-        seen.add(structure)
+        seen.add(_structure(entry))
     return found
 
 
@@ -176,8 +182,11 @@ def scanned(tx: optax.GradientTransformation, grads: jax.Array) -> Any:
     return jax.lax.scan(body, tx.init(grads[0]), grads)[1]
 
 
-jitted_in_float64 = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-"""For definitions, compared in float64: LLVM's optimizations take a quarter of a small program's time to compile."""
+jitted_in_float64 = functools.partial(jax.jit, compiler_options=UNOPTIMIZED)
+"""For definitions, compared in float64, and for bits: products and sums are not contracted."""
+
+as_users_do = functools.partial(jax.jit, compiler_options=AS_USERS_DO)
+"""For what LLVM may round otherwise, or drop: float32 beside its definition or C++, and NaN; and for many steps."""
 
 
 def directions(rule: adamx.Rule, grads: jax.Array) -> Any:
@@ -185,7 +194,7 @@ def directions(rule: adamx.Rule, grads: jax.Array) -> Any:
     try:
         hash(rule)
     except TypeError:  # of hyperparameters that are arrays
-        return jax.jit(lambda grads: scanned(adamx.scale_by(rule), grads))(grads)
+        return as_users_do(lambda grads: scanned(adamx.scale_by(rule), grads))(grads)
     return (_directions if grads.dtype in (jnp.float32, jnp.complex64) else _directions_in_float64)(rule, grads)
 
 
@@ -193,5 +202,5 @@ def _of_rule(rule, grads):
     return scanned(adamx.scale_by(rule), grads)
 
 
-_directions = jax.jit(_of_rule, static_argnums=0)
+_directions = as_users_do(_of_rule, static_argnums=0)
 _directions_in_float64 = jitted_in_float64(_of_rule, static_argnums=0)

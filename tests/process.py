@@ -1,12 +1,11 @@
-"""One of the processes of `test_processes.py`: `python -m tests.process ADDRESS PROCESSES RANK FOLDER PART`.
+"""One of the processes of `test_processes.py`.
 
-PART is "undisturbed", 20 steps; "begin", which saves after 8 and is killed after 13; or "resume", which goes on from
-what was saved.
+Its part is "undisturbed", 20 steps; "begin", which saves after 8 and is killed after 13; or "resume", which goes on
+from what was saved.
 """
 
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +87,3 @@ def main(address: str, processes: int, rank: int, folder: Path, part: str) -> No
     else:
         save(folder / part, run.advance(run.restored(folder / "begin"), SAVED, STEPS))
     assert run.step._cache_size() == 1, "compiled once, after a restart too"
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]), sys.argv[5])

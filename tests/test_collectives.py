@@ -53,19 +53,6 @@ def put(tree, mesh, specs):
     return {name: jax.device_put(x, NamedSharding(mesh, specs[name])) for name, x in tree.items()}
 
 
-def cut_like(state, mesh, layout):
-    """The state, moments of ZeRO-1 cut by their first axis."""
-
-    def placed(path, x):
-        spec = x.sharding.spec if isinstance(x.sharding, NamedSharding) else P()
-        name = getattr(path[-1], "key", None)
-        if layout == "zero" and x.shape == SHAPES.get(name):
-            spec = SPECS["first"][name]
-        return jax.device_put(x, NamedSharding(mesh, P(*spec, *[None] * (x.ndim - len(spec)))))
-
-    return jax.tree_util.tree_map_with_path(placed, state)
-
-
 @functools.cache
 def on_one_device(name, clip):
     opt, params = MAKE[name](), jax.tree.map(jnp.asarray, drawn(0))
@@ -98,7 +85,8 @@ def test_sums_of_all_leaves_share_an_all_reduce_and_nothing_else_moves(name, cli
     opt, mesh = MAKE[name](), mesh_of(layout, kind)
     with jax.set_mesh(mesh):
         params, grads = (put(drawn(seed), mesh, SPECS[layout]) for seed in (0, 1))
-        state = cut_like(opt.init(params), mesh, layout)
+        zero = "x" if layout == "zero" else None
+        state = jax.device_put(opt.init(params), adamx.state_shardings(opt, params, zero=zero))
         kept = jax.tree.map(lambda x: x.sharding, (params, state)) if kind == AxisType.Auto else None
         step = jax.jit(functools.partial(opt.step, clip_norm=clip), out_shardings=kept)
         compiled = step.lower(grads, state, params).compile()
@@ -106,7 +94,8 @@ def test_sums_of_all_leaves_share_an_all_reduce_and_nothing_else_moves(name, cli
     replicated = layout == "zero" and name not in ("monitored", "monitored_lamb")
     found = collectives(compiled.as_text())
     gathers = found.pop("all-gather", 0)
-    factors = 4 if name == "came" else 0  # rows and columns of two leaves, which follow from a momentum in parts
+    # Rows and columns of two leaves, which follow from a momentum in parts.
+    factors = 4 if name == "came" and kind == AxisType.Explicit else 0
     assert gathers <= (len(SHAPES) + factors if layout == "zero" else 0)  # the new weights
     assert set(found) <= {"all-reduce"}
     assert found.get("all-reduce", 0) == reduced or (replicated and found.get("all-reduce", 0) < reduced)
@@ -165,6 +154,7 @@ def test_an_axis_name_that_cannot_be_meant_is_refused():
         jax.eval_shape(jax.shard_map(update, mesh=mesh, in_specs=(specs,), out_specs=specs), drawn(1))
 
 
+@pytest.mark.skipif(jax.__version_info__ < (0, 9), reason="JAX 0.8 fails to transpose the sum of parts")
 def test_clipping_by_a_norm_of_parts_has_derivatives():
     def loss(grads, params):
         params, _ = adamx.optimizer(adamx.SGD(), 1.0).step(

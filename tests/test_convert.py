@@ -12,6 +12,7 @@ from flax import nnx
 
 import adamx
 from adamx.states.parts import find_state
+from tests.helpers import jitted_in_float64
 
 WIDE = {"w": jnp.asarray(np.random.default_rng(0).standard_normal((32, 160)), jnp.float32), "b": jnp.ones(3)}
 NARROW = jax.tree.map(lambda p: p.astype(jnp.bfloat16), WIDE)
@@ -31,9 +32,13 @@ def same(a, b):
 
 
 def stepped(opt, state, params):
-    """After a step by itself: a program of more would round otherwise."""
-    with jax.disable_jit():
-        return opt.step(params, state, params)
+    """After a step, in a program that does not contract what it rounds."""
+    return jitted_in_float64(opt.step)(params, state, params)
+
+
+@functools.partial(jitted_in_float64, static_argnums=(1, 2))
+def converted(state, from_, to, params):
+    return adamx.convert_state(state, from_, to, params)
 
 
 @functools.cache
@@ -46,9 +51,9 @@ def test_a_float32_state_becomes_what_a_step_would_have_stored(moments):
     """Bit for bit: the same values, encoded with the same random bits."""
     opt = make(moments)
     state = state_of(opt)
-    unpacked = adamx.convert_state(state, opt, EXACT, WIDE)
-    same(unpacked, adamx.unpack_state(opt, state, WIDE))
-    same(adamx.convert_state(stepped(EXACT, unpacked, WIDE)[1], EXACT, opt, WIDE), stepped(opt, state, WIDE)[1])
+    unpacked = converted(state, opt, EXACT, WIDE)
+    same(unpacked, jitted_in_float64(functools.partial(adamx.unpack_state, opt))(state, WIDE))
+    same(converted(stepped(EXACT, unpacked, WIDE)[1], EXACT, opt, WIDE), stepped(opt, state, WIDE)[1])
 
 
 def test_what_both_store_alike_keeps_its_arrays():
@@ -64,7 +69,7 @@ def test_what_both_store_alike_keeps_its_arrays():
 
 def test_mu_dtype_is_taken_on_and_off_again():
     half, state = make(mu_dtype=jnp.bfloat16), state_of(EXACT)
-    narrow = adamx.convert_state(state, EXACT, half, WIDE)
+    narrow = converted(state, EXACT, half, WIDE)
     same(narrow.slots.mu, jax.tree.map(lambda x: x.astype(jnp.bfloat16), state.slots.mu))
     jax.eval_shape(half.step, WIDE, narrow, WIDE)
     back = adamx.convert_state(narrow, half, EXACT, WIDE)
@@ -83,11 +88,6 @@ def test_residuals_hold_the_master_weights_of_before():
     jax.eval_shape(split.step, params, begun, params)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def converted(state, from_, to, params):
-    return adamx.convert_state(state, from_, to, params)
-
-
 WRAPPERS = {
     "chain": lambda opt: optax.chain(optax.clip(1.0), opt),
     "MultiSteps": lambda opt: optax.MultiSteps(opt, 2),
@@ -103,7 +103,7 @@ def test_a_state_is_found_wherever_it_stands(wrap):
     before, after = (WRAPPERS[wrap](opt).init(WIDE) for opt in (EXACT, INT64))
     got = converted(before, EXACT, INT64, WIDE)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), got) == jax.tree.map(lambda x: (x.shape, x.dtype), after)
-    back = adamx.convert_state(got, INT64, EXACT, WIDE)
+    back = converted(got, INT64, EXACT, WIDE)
     same(back, before)  # of zeros
 
 
@@ -130,7 +130,7 @@ def test_variables_stay_around_what_they_hold():
 
 def test_shapes_of_the_parameters_are_enough():
     shapes, give = jax.eval_shape(lambda: WIDE), state_of(EXACT)
-    got = jax.jit(lambda state: adamx.convert_state(state, EXACT, INT64, shapes))(give)
+    got = jitted_in_float64(lambda state: adamx.convert_state(state, EXACT, INT64, shapes))(give)
     same(got, converted(give, EXACT, INT64, WIDE))
 
 

@@ -57,6 +57,10 @@ def test_the_version_is_the_same():
     assert calls.VERSION is interface.VERSION
 
 
+def test_as_many_averages_follow_a_step():
+    assert re.findall(r"kTrails = (\d+);", source()) == [str(interface.MAX_TRAILS)]
+
+
 def test_sums_and_what_they_are_given_have_the_same_numbers():
     assert enumeration("Given") == {"moments": backend.MOMENTS, "square": backend.SQUARE}
     for name, told in (("Added", ADDED), ("Counted", COUNTED), ("Largest", LARGEST)):

@@ -83,10 +83,10 @@ class Whole(adamx.Modifier):
 def watched(rule, steps=3, **options):
     """The values that a monitor reads after some steps, and the state of the optimizer."""
     opt = monitor(adamx.optimizer(rule, 1e-2, **options))
-    params, state = PARAMS, opt.init(PARAMS)
+    params, state, step = PARAMS, opt.init(PARAMS), jax.jit(opt.step)
     for t in range(steps):
-        grads = jax.tree.map(lambda p, t=t: jnp.asarray(np.random.default_rng(t).normal(size=p.shape), p.dtype), PARAMS)
-        params, state = opt.step(grads, state, params)
+        grads = jax.tree.map(lambda p, t=t: np.random.default_rng(t).normal(size=p.shape).astype(p.dtype), PARAMS)
+        params, state = step(grads, state, params)
     return read(state), state
 
 

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 import adamx
 import adamx.flax
 from adamx.wrappers.guard import FLOOR
-from tests.helpers import collectives, dtypes
+from tests.helpers import as_users_do, collectives, dtypes
 
 SHAPES = {"w": (64, 128), "b": (7,)}
 
@@ -67,7 +67,7 @@ def test_a_skipped_step_is_as_if_its_batch_had_not_been(name, jitted):
     def run(opt, batches, loss=None):
         has_step = hasattr(opt, "step")
         step = opt.step if has_step else opt.update
-        step = jax.jit(step) if jitted else step
+        step = as_users_do(step) if jitted else step
         params, state = start, opt.init(start)
         for grads in batches:
             new, state = step(grads, state, params, **({} if loss is None else {"loss": loss}))

@@ -12,7 +12,7 @@ import pytest
 import adamx
 from adamx import kernels
 from adamx.moments import is_code
-from tests.helpers import MISSING, assert_close, needs_native, product, some
+from tests.helpers import MISSING, as_users_do, assert_close, needs_native, product, some
 
 pytestmark = pytest.mark.usefixtures("one_device")
 SHAPE = (33, 160)  # ragged groups, and an odd number of rows
@@ -55,7 +55,7 @@ def both(rule, rate=RATE, **kwargs):
 
 def check_same(opts, params, grads_of, steps=4, rate=RATE):
     """From the same inputs, step after step: floats within 2 roundings, codes equal but for one place in 10^4."""
-    state, (xla, native) = jax.jit(opts[0].init)(params), [jax.jit(opt.step) for opt in opts]
+    state, (xla, native) = jax.jit(opts[0].init)(params), [as_users_do(opt.step) for opt in opts]
     told = jax.jit(lambda state, params: _told(opts[0], state, params))
     coded = any(map(is_code, jax.tree.leaves(state, is_leaf=is_code)))
     for t in range(steps):

@@ -103,7 +103,7 @@ def test_a_thawed_leaf_is_stepped_as_by_an_optimizer_that_begins_then(b2):
     leaves, tree = jax.tree.flatten(state)
     params, state = run(opt, params, 3, tree.unflatten(leaves), 3)
     np.testing.assert_array_equal(params["head"], alone)
-    with pytest.raises(ValueError, match=r"head'\] is frozen, but the state has slots of it: see `adamx\.regroup`"):
+    with pytest.raises(ValueError, match=r"head'\] is frozen, but its state has slots: `adamx\.regroup`"):
         frozen.step(grads(0), state, params)
     again = adamx.regroup(frozen, state, params)
     assert again.slots.nu["head"] is None

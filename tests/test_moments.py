@@ -14,7 +14,7 @@ from adamx.moments import is_code
 from adamx.moments.bfloat16 import Dithered
 from adamx.moments.int8 import Log, Ratio
 from adamx.moments.noise import noise, unit_interval
-from tests.helpers import product, scanned, some
+from tests.helpers import as_users_do, product, scanned, some
 
 SHAPE = (32, 160)  # a ragged last group
 QUIET = noise(0, "w", jnp.asarray(1))
@@ -83,7 +83,7 @@ def test_small_leaves_scalars_and_iterates_stay_dense():
     assert slots.inner.nu["bias"].dtype == slots.z["w"].dtype == slots.b1["w"].dtype == jnp.float32
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(as_users_do, static_argnums=0)  # many steps
 def adams_directions(moments, grads):
     """Of each step; the gradients are an argument, as XLA would fold a constant of them for seconds."""
     return scanned(adamx.scale_by_adam(eps=0.0, moments=moments), grads)
@@ -266,7 +266,7 @@ def test_packing_a_float32_state_loses_what_is_documented_and_unpacking_nothing(
 SLOW = adamx.AdEMAMix(b3=0.9999, eps=0.0)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(as_users_do, static_argnums=0)  # many steps
 def slow_state(moments, scale, mean):
     """After 4,000 steps of gradients of this scale around this mean, in units of it."""
     tx = adamx.scale_by(SLOW, moments=moments)

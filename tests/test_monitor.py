@@ -43,6 +43,13 @@ def trained(opt, steps=5, params=PARAMS, by="step"):
     return params, state
 
 
+@functools.cache
+def of_adam():
+    """A monitor around Adam, and its step, compiled once for all that give it these leaves."""
+    opt = monitor(adamx.adam(RATE))
+    return opt, jax.jit(opt.step)
+
+
 def metrics(values, group="all"):
     return {name.rpartition("/")[2] for name in values if name.startswith(f"{group}/")}
 
@@ -219,9 +226,9 @@ def test_amsgrad_is_told_of_by_the_moment_it_divides_by(max_of):
 
 
 def test_gradients_that_are_not_finite_are_counted_in_their_group_alone():
-    opt = monitor(adamx.adam(RATE))
+    opt, step = of_adam()
     grads = gradients(0) | {"bias": jnp.asarray([1.0, jnp.nan, jnp.inf, 0.0, 1.0, -jnp.inf, 2.0])}
-    values = read(jax.jit(opt.step)(grads, opt.init(PARAMS), PARAMS)[1])
+    values = read(step(grads, opt.init(PARAMS), PARAMS)[1])
     assert values["bias/nonfinite"] == values["all/nonfinite"] == 3
     assert values["dense/nonfinite"] == 0 and np.isfinite(values["dense/gradient_norm"])
 
@@ -230,19 +237,19 @@ def test_clipping_and_scaling_inside_the_step_pass_through():
     opt = adamx.adam(RATE)
     grads = jax.tree.map(lambda g: 1e3 * g, gradients(0))
     inside = {"clip_norm": 0.5, "grad_scale": 0.25}
-    alone, _ = opt.step(grads, opt.init(PARAMS), PARAMS, **inside)
     watched = monitor(opt)
-    stepped, state = watched.step(grads, watched.init(PARAMS), PARAMS, **inside)
+    (alone, _), (stepped, state) = (
+        jax.jit(functools.partial(each.step, **inside))(grads, each.init(PARAMS), PARAMS) for each in (opt, watched)
+    )
     jax.tree.map(np.testing.assert_array_equal, alone, stepped)
     wanted = 0.25 * optax.tree.norm(grads)
     assert read(state)["all/gradient_norm"] == pytest.approx(float(wanted), rel=1e-5)
 
 
 def test_every_looks_at_every_so_many_steps_and_keeps_what_it_saw():
-    often, seldom = (monitor(adamx.adam(RATE), every=n) for n in (1, 3))
-    told = []
-    for opt in (often, seldom):
-        state, params, step = opt.init(PARAMS), PARAMS, jax.jit(opt.step)
+    seldom, told = monitor(adamx.adam(RATE), every=3), []
+    for opt, step in (of_adam(), (seldom, jax.jit(seldom.step))):
+        state, params = opt.init(PARAMS), PARAMS
         values = []
         for t in range(7):
             params, state = step(gradients(t), state, params)
@@ -367,8 +374,8 @@ def test_groups_are_first_keys_that_differ_or_as_many_as_asked_or_what_a_functio
 
 @pytest.mark.parametrize("at", [25, 60])
 def test_a_spike_is_told_with_its_leaf_and_its_step(at):
-    opt = monitor(adamx.adam(RATE))
-    state, params, step = opt.init(PARAMS), PARAMS, jax.jit(opt.step)
+    opt, step = of_adam()
+    state, params = opt.init(PARAMS), PARAMS
     for t in range(80):
         grads = gradients(t)
         if t == at - 1:
@@ -395,8 +402,8 @@ def test_a_spike_of_several_steps_is_one_and_a_nan_is_the_largest():
 
 
 def test_an_infinity_hides_no_later_spike_nor_a_large_spike_a_small_one():
-    opt = monitor(adamx.adam(RATE))
-    state, params, step = opt.init(PARAMS), PARAMS, jax.jit(opt.step)
+    opt, step = of_adam()
+    state, params = opt.init(PARAMS), PARAMS
     factor = {1: jnp.inf, 2: jnp.inf, 31: 1e3, 71: 1e20, 101: 1e4}
     for t in range(1, 120):
         grads = gradients(t)
@@ -407,8 +414,8 @@ def test_an_infinity_hides_no_later_spike_nor_a_large_spike_a_small_one():
 
 
 def test_a_calm_run_has_no_spikes_though_gradients_shrink():
-    opt = monitor(adamx.adam(RATE))
-    state, params, step = opt.init(PARAMS), PARAMS, jax.jit(opt.step)
+    opt, step = of_adam()
+    state, params = opt.init(PARAMS), PARAMS
     for t in range(100):
         params, state = step(jax.tree.map(lambda g, t=t: g * 0.97**t, gradients(t)), state, params)
     assert spikes(state) == []

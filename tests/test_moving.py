@@ -257,6 +257,10 @@ MISFITS = {
         lambda: adamx.from_optax(adamx.adagrad(0.1), optax.adagrad(0.1).init(PLAIN), PLAIN),
         "optax_state counts no steps: give their number, from_optax(..., count=...)",
     ),
+    "less than no steps": (
+        lambda: adamx.from_optax(adamx.adam(0.1), optax.tree.set(ADAM, count=jnp.asarray(-1)), PLAIN),
+        "the state's count is -1, not a number of finished steps",
+    ),
     "two counts": (
         lambda: adamx.from_optax(adamx.adam(FALLING), (ADAM[0], optax.ScaleByScheduleState(jnp.asarray(9))), PLAIN),
         "optax_state[0].count is 0, optax_state[1].count is 9, but an adamx optimizer counts once",

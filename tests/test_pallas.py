@@ -22,7 +22,8 @@ from adamx import _leaves, kernels
 from adamx._transform import engine_of
 from adamx.kernels import pallas
 from adamx.kernels.pallas import call
-from tests.helpers import SoftSign, product, some
+from tests.compiling import AS_USERS_DO
+from tests.helpers import SoftSign, as_users_do, product, some
 
 RATE = 1e-2
 PLATFORMS = {"gpu": "cuda", "tpu": "tpu"}
@@ -96,7 +97,7 @@ def check_same(make, shapes, dtype=jnp.float32, steps=3, **options):
     LLVM contracts products and sums differently in different programs, but not at all without optimization.
     """
     opts = [make(RATE, kernel=kernel, **options) for kernel in ("xla", "pallas")]
-    unoptimized = {"xla_backend_optimization_level": 0}
+    unoptimized = {**AS_USERS_DO, "xla_backend_optimization_level": 0}
     params = tree(shapes, 0, dtype)
     state = opts[0].init(params)
     xla, mine = (jax.jit(functools.partial(opt.step, grad_scale=0.5), compiler_options=unoptimized) for opt in opts)
@@ -210,8 +211,8 @@ def test_under_vmap_traced_numbers_and_schedules(device, interpreted):
 
     shapes = {"w": (33, 160), "b": (7,)}
     rates, params = jnp.asarray([1e-3, 1e-2]), jax.tree.map(lambda p: jnp.stack([p, -p]), tree(shapes, 9))
-    many = jax.jit(jax.vmap(functools.partial(steps, "pallas")))(rates, params)
-    by_xla = jax.jit(functools.partial(steps, "xla"))
+    many = as_users_do(jax.vmap(functools.partial(steps, "pallas")))(rates, params)
+    by_xla = as_users_do(functools.partial(steps, "xla"))
     for i in range(2):
         alone = by_xla(rates[i], jax.tree.map(lambda p: p[i], params))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a[i], b, 1e-6, 1e-8), many[0], alone[0])

@@ -1,9 +1,8 @@
 """Several processes: they step as one does, and one killed in the middle goes on as if nothing had happened."""
 
+import multiprocessing
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -12,31 +11,31 @@ import numpy as np
 import pytest
 
 import adamx
-from tests.process import OPT, SAVED, STEPS, Run
+from tests.process import OPT, SAVED, STEPS, Run, main
 
 LIMIT = 240
 """Seconds after which processes that hang are ended."""
 
 
-def exits(processes: int, folder: Path, part: str) -> list[int]:
+def exits(processes: int, folder: Path, part: str) -> list[int | None]:
     """Exit codes of the processes that take a part of the training on four devices; none of them is left."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [sys.executable, "-m", "tests.process", address, str(processes)]
-    root, outputs = Path(__file__).parents[1], [folder / f"{part}-{rank}.txt" for rank in range(processes)]
-    running = []
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload(["tests.process"])  # imported once for all
+    words = [(address, processes, rank, folder, part) for rank in range(processes)]
+    running = [forks.Process(target=main, args=each) for each in words]
     try:
-        for rank, path in enumerate(outputs):
-            with path.open("w") as output:
-                words = [*command, str(rank), str(folder), part]
-                running.append(subprocess.Popen(words, cwd=root, stdout=output, stderr=subprocess.STDOUT))
-        return [each.wait(LIMIT) for each in running]
+        for each in running:
+            each.start()
+        for each in running:
+            each.join(LIMIT)
+        return [each.exitcode for each in running]
     finally:
         for each in running:
             each.kill()
-            each.wait()
-        print(*(path.read_text() for path in outputs), sep="\n")
+            each.join()
 
 
 @pytest.mark.devices

@@ -12,11 +12,13 @@ from jax.sharding import PartitionSpec as P
 
 import adamx
 from adamx.kernels import offload
+from tests.helpers import OPTIMIZERS, some
 
 pytestmark = pytest.mark.devices
 AUTO, EXPLICIT = (
     jax.make_mesh((2, 2), ("x", "y"), axis_types=(kind,) * 2) for kind in (AxisType.Auto, AxisType.Explicit)
 )
+needs_jax_0_9 = pytest.mark.skipif(jax.__version_info__ < (0, 9), reason="JAX 0.8 does not tell the mesh's devices")
 SHAPES = {"w": (64, 256), "b": (256,), "s": ()}
 SPECS = {"w": P("x", "y"), "b": P("y"), "s": P()}
 INT8 = adamx.adam(1e-2, moments="int8", kernel="xla")
@@ -49,8 +51,9 @@ def test_what_is_left_of_a_weight_keeps_its_cuts():
     factored = specs(adamx.state_shardings(adamx.adafactor(1e-3, min_dim_size_to_factor=2), shapes())).slots.nu
     assert (factored.row["w"], factored.col["w"], factored.full["b"]) == (P("x"), P("y"), P("y"))
     assert specs(adamx.state_shardings(adamx.adam_mini(1e-3), shapes())).slots.nu["w"] == P(None, "y")
-    peers = specs(adamx.state_shardings(optax.adafactor(1e-3, min_dim_size_to_factor=2), shapes()))[0]
-    assert (peers.v_row["w"], peers.v_col["w"], peers.v["b"]) == (P("x"), P("y"), P("y"))
+    if jax.__version_info__ >= (0, 10):
+        peers = specs(adamx.state_shardings(optax.adafactor(1e-3, min_dim_size_to_factor=2), shapes()))[0]
+        assert (peers.v_row["w"], peers.v_col["w"], peers.v["b"]) == (P("x"), P("y"), P("y"))
 
 
 def plain_zeros(params):
@@ -86,6 +89,7 @@ def test_in_wrappers_whatever_has_a_weights_shape_is_cut_as_it(wrap):
         assert x.shape not in SHAPES.values() or sharding.spec == {v: SPECS[k] for k, v in SHAPES.items()}[x.shape]
 
 
+@needs_jax_0_9
 def test_specs_of_a_mesh_and_the_top_of_a_tree_do():
     bare = {k: jnp.zeros(shape) for k, shape in SHAPES.items() if k != "s"}
     with jax.set_mesh(AUTO):
@@ -97,6 +101,10 @@ def test_specs_of_a_mesh_and_the_top_of_a_tree_do():
 def test_zero_cuts_slots_along_an_axis_that_weights_are_not_cut_along():
     got = specs(adamx.state_shardings(INT8, shapes(w=P(None, "y"), b=P()), zero="x")).slots.nu
     assert (set(got["w"]), got["b"], got["s"]) == ({P("x", "y")}, P("x"), P())
+    factored = adamx.adafactor(1e-3, min_dim_size_to_factor=2)
+    for mesh, rows in ((AUTO, P("x")), (EXPLICIT, P(None))):
+        nu = specs(adamx.state_shardings(factored, shapes(mesh, w=P(None, "y"), b=P(None)), zero="x")).slots.nu
+        assert (nu.row["w"], nu.col["w"], nu.full["b"]) == (rows, P("y"), P("x"))
     # A row of 256 has two groups: the last axis is cut where the first cannot be, and not finer than groups.
     odd = {"w": jax.ShapeDtypeStruct((63, 256), jnp.float32, sharding=NamedSharding(AUTO, P()))}
     assert set(specs(adamx.state_shardings(INT8, odd, zero="x")).slots.nu["w"]) == {P(None, "x")}
@@ -107,9 +115,9 @@ def test_zero_cuts_slots_along_an_axis_that_weights_are_not_cut_along():
 @pytest.mark.parametrize(
     ("error", "options"),
     [
-        (r"P\('model',\) of params\['w'\] names 'model', but the mesh has 'x', 'y'", {"w": P("model")}),
-        (r"params\['b'\] has 1 axes, but P\(None, 'x'\) is of 2", {"b": P(None, "x")}),
-        (r"P\('x',\) cuts params\['t'\], of shape \(3,\), into 2 parts", {"t": P("x")}),
+        (r"\('model',\) of params\['w'\] names 'model', but the mesh has 'x', 'y'", {"w": P("model")}),
+        (r"params\['b'\] has 1 axes, but P.*\(None, 'x'\) is of 2", {"b": P(None, "x")}),
+        (r"\('x',\) cuts params\['t'\], of shape \(3,\), into 2 parts", {"t": P("x")}),
         (r"params\['t'\] has no sharding: give `shardings`", {"t": None}),
         (r"params\['w'\] is on Mesh\('x': 2.*, but params\['t'\] on Mesh\('x': 4", {"t": "another"}),
         (r"zero = 'z' is no axis of the mesh, which has 'x', 'y'", {"zero": "z"}),
@@ -150,9 +158,22 @@ def test_explain_tells_bytes_and_collectives():
     assert told.spread.collectives == "an all-gather of the new weights of 1 leaves"
     assert adamx.explain(INT8, shapes()).spread.collectives == "none"
     assert "measures" in adamx.explain(adamx.prodigy(), shapes()).spread.collectives
+    watched = adamx.explain(adamx.monitor(adamx.lamb(1e-2)), shapes())
+    assert watched.spread.collectives.endswith("; an all-reduce of what the monitor sums up")
     assert adamx.explain(INT8, jax.eval_shape(lambda: {"w": jnp.zeros((64, 256))})).spread is None
 
 
+@pytest.mark.skipif(adamx.kernels.available()["pallas"] != "yes", reason="no Pallas")
+@pytest.mark.parametrize(
+    ("platform", "mesh", "small", "large"),
+    [("cuda", AUTO, "xla", "pallas"), ("tpu", AUTO, "xla", "xla"), ("tpu", EXPLICIT, "pallas", "pallas")],
+)
+def test_explain_tells_what_steps_leaves_that_are_cut(platform, mesh, small, large):
+    plan = adamx.explain(adamx.adam(1e-2, moments="int8"), shapes(mesh), platform=platform)
+    assert [leaf.kernel for leaf in plan] == [large, small, small]
+
+
+@needs_jax_0_9
 def test_the_metadata_of_flax_and_its_logical_rules_do():
     init = nn.initializers.zeros
     with jax.set_mesh(AUTO):
@@ -172,7 +193,9 @@ def test_the_metadata_of_flax_and_its_logical_rules_do():
             adamx.state_shardings(INT8, boxes)
         with nn.logical_axis_rules((("mlp", "x"), ("embed", None))):
             nu = adamx.state_shardings(INT8, boxes).slots.nu
+            told = adamx.explain(INT8, boxes)
         assert [{x.spec for x in jax.tree.leaves(nu[k])} for k in "wv"] == [{P(None, "x")}, {P("y")}]
+    assert [leaf.device_bytes for leaf in told] == [64 * 256 + 64 * 2 * 2] * 2  # halves of two slots, and their scales
 
 
 def test_steps_and_a_restart_are_one_compilation():
@@ -188,6 +211,25 @@ def test_steps_and_a_restart_are_one_compilation():
     assert step._cache_size() == 1
 
 
+@pytest.mark.parametrize(
+    "entry",
+    some([(x,) for x in OPTIMIZERS if x.make(1e-2).engine.rule.elementwise], lambda entry: entry.name == "amsgrad"),
+    ids=str,
+)
+def test_elements_are_stepped_as_on_one_device_to_the_bit(entry):
+    """In AMSGrad a rounding more in what is divided by the bias correction would be kept."""
+    opt, given = entry.make(1e-2, kernel="xla"), params(w=P(None, "y"), b=P())
+    alone = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), given)
+    grads = jax.tree.map(lambda x: jnp.sin(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape), alone)
+    got, wanted = given, alone
+    step, state, state_alone = jax.jit(opt.step), opt.init(given), opt.init(alone)
+    for _ in range(2):
+        got, state = step(jax.tree.map(lambda g, p: jax.device_put(g, p.sharding), grads, given), state, got)
+        wanted, state_alone = step(grads, state_alone, wanted)
+    jax.tree.map(np.testing.assert_array_equal, (got, state), (wanted, state_alone))
+
+
+@pytest.mark.skipif(jax.__version_info__ < (0, 10), reason="before JAX 0.10 XLA does not partition such a program")
 def test_on_an_explicit_mesh_zero_in_host_memory_steps_as_one_device_does():
     """With the same codes; the only collectives are the gathers of the two weights that are whole along x."""
     cut = {"w": P(None, "y"), "b": P(None)}
@@ -210,8 +252,7 @@ def test_on_an_explicit_mesh_zero_in_host_memory_steps_as_one_device_does():
     state_alone, step = INT8.init(alone), jax.jit(INT8.step)
     for _ in range(2):
         now_alone, state_alone = step(alone, state_alone, now_alone)
-    jax.tree.map(np.testing.assert_array_equal, state.slots, state_alone.slots)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2**-22), now, now_alone)  # an ulp a step
+    jax.tree.map(np.testing.assert_array_equal, (now, state), (now_alone, state_alone))
 
 
 @pytest.mark.parametrize("opt", [adamx.prodigy(), adamx.adafactor(1e-2, momentum=0.9), adamx.diagnostics.monitor(INT8)])

@@ -13,7 +13,7 @@ from adamx.diagnostics import monitor, read
 from adamx.diagnostics._hats import Numbers
 from adamx.diagnostics._sums import COUNTS, LARGEST, LeafRecord, Sums, table
 from adamx.kernels.cpu.interface import VERSION
-from tests.helpers import needs_native, product, some
+from tests.helpers import as_users_do, needs_native, product, some
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -168,7 +168,7 @@ def test_under_vmap_each_is_told_of_by_itself():
         grads = jax.tree.map(lambda p: jnp.sin(9 * p) * scale, PARAMS)
         return opt.step(grads, opt.init(PARAMS), PARAMS)[1].values
 
-    together, alone = jax.jit(jax.vmap(values))(scales), [jax.jit(values)(s) for s in scales]
+    together, alone = as_users_do(jax.vmap(values))(scales), [as_users_do(values)(s) for s in scales]
     np.testing.assert_allclose(together, jnp.stack(alone), rtol=1e-6)
 
 

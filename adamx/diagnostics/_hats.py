@@ -10,9 +10,9 @@ import optax
 from .._annotations import Array, ScalarOrSchedule
 from .._descent import Descent
 from .._engine import Engine
-from .._estimates import MomentEstimates
 from .._rule import Rule
 from .._state import State
+from ..estimates import MomentEstimates
 from ..shared import last_step
 from ..theory import update_bound
 

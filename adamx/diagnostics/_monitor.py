@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from .. import _leaves, kernels
@@ -14,8 +13,9 @@ from .._annotations import Array, AxisName, Params, ScalarOrSchedule
 from .._engine import Engine
 from .._names import refuse_step_words
 from .._transform import Optimizer, engine_of
+from ..schedules import reading
 from ..states.parts import find_state, steppers
-from ..wrapper import Wrapper, parts_of
+from ..wrapper import Wrapper, added, parts_of
 from . import _spikes
 from ._by_groups import of_leaves
 from ._by_groups import rows as rows_of_groups
@@ -132,6 +132,7 @@ class Monitor(Wrapper):
     groups: Groups
     every: int
     learning_rate: ScalarOrSchedule | None
+    exchanges = "an all-reduce of what the monitor sums up"
 
     @property
     def engine(self) -> Engine | None:
@@ -163,7 +164,7 @@ class Monitor(Wrapper):
         if names:
             extra_args["axis_name"] = names
         given, inner = optax.with_extra_args_support(self.opt).update(updates, state.inner, params, **extra_args)
-        new = jax.tree.map(_added, params, given, is_leaf=_leaves.is_none)
+        new = added(params, given)
         return given, self._after(state, StepRecord(updates, params, new, given, None, state.inner, inner), names)
 
     def step(self, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:
@@ -231,7 +232,8 @@ class Monitor(Wrapper):
         if self.learning_rate is not None:
             found = value_at(self.learning_rate, count)
         elif (found := step_size_of(self.engine)) is not None:
-            found = value_at(found, find_state(before).count)
+            with reading((own := find_state(before)).live):
+                found = value_at(found, own.count)
         elif not isinstance(self.opt, Optimizer):  # one of `adamx.by_path` is not for all
             found = injected_step_size(after)
         return None if found is None else jnp.asarray(found, jnp.float32)
@@ -240,12 +242,3 @@ class Monitor(Wrapper):
 def _check(state: Any) -> None:
     if not isinstance(state, MonitorState):
         raise TypeError(f"{type(state).__name__} is not the state of a monitor: make it with `init(params)`")
-
-
-def _added(p: Any, update: Any) -> Any:
-    """The weight after the update, rounded as `optax.apply_updates` does."""
-    if p is None or update is None:
-        return p
-    p, update = jnp.asarray(p), jnp.asarray(update)
-    wide = np.promote_types(p.dtype, update.dtype)
-    return (p.astype(wide) + update.astype(wide)).astype(p.dtype)

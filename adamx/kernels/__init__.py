@@ -74,13 +74,19 @@ def available() -> dict[str, str]:
     return {name: "; ".join(dict.fromkeys(reasons)) or "yes" for name, reasons in missing.items()}
 
 
-def choose_backend(name: str, step: Step, platform: str) -> Choice:
-    """The backend of a step under `kernel=name` in a program for `platform`."""
+def choose_backend(name: str, step: Step, platform: str, is_cut: bool = False) -> Choice:
+    """The backend of a step under `kernel=name` in a program for `platform`, which XLA cuts over devices or not."""
     asked = [backend for backend in BACKENDS if name in ("auto", backend.name)]
     here = [backend for backend in asked if backend.runs_on(platform)]
     reasons = [f"kernel={name!r} was asked for"] if name == BACKENDS[-1].name else []
     for backend in here:
-        if (reason := _passed_over(name, backend, step)) is None:
+        reason = _passed_over(name, backend, step)
+        if reason is None and is_cut and backend.opaque:
+            if platform == "tpu":
+                reason = "on axes of AxisType.Auto the TPU's compiler does not ask kernels how they are cut"
+            elif name == "auto" and jnp.size(step.leaf.g) < MIN_SIZE:
+                reason = f"on axes of AxisType.Auto leaves of less than {MIN_SIZE:,} elements are left to XLA"
+        if reason is None:
             return Choice(backend.name, "; ".join(reasons))
         reasons.append(reason)
     if not here:

@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
-from .._estimates import MomentEstimates
 from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema, nesterov_mean
 from .._rule import Moments, Rule, Slot, StepContext, static
+from ..estimates import MomentEstimates
 
 
 class AdaBelief(Rule[Moments]):

@@ -5,12 +5,12 @@ from typing import Any
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
-from .._estimates import MomentEstimates
 from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, named
 from .._math import abs_sq, adam_ratio, bias_correction, biased, debias, ema, eps_beside_hat, nesterov_mean
 from .._optimizer import optimizer
 from .._rule import Moments, Rule, Slot, StepContext, static
 from .._transform import Optimizer, scale_by
+from ..estimates import MomentEstimates
 
 
 class Adam(Rule[Moments]):

@@ -5,10 +5,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
-from .._estimates import MomentEstimates
 from .._factory import Decay, Groups, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, bias_correction, debias, ema, sign
 from .._rule import Moments, Rule, Slot, StepContext
+from ..estimates import MomentEstimates
 
 
 class AdamAtan2(Rule[Moments]):

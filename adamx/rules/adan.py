@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
-from .._estimates import MomentEstimates
 from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, named
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
 from .._optimizer import optimizer
 from .._rule import Rule, Slot, StepContext
 from .._transform import Optimizer, scale_by
+from ..estimates import MomentEstimates
 
 
 class AdanMoments(NamedTuple):

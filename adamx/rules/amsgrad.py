@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, Scalar, ScalarOrSchedule
-from .._estimates import MomentEstimates
 from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, bias_correction, biased, debias, ema, eps_beside_hat
 from .._rule import Rule, Slot, StepContext, static
+from ..estimates import MomentEstimates
 
 
 class MaxMoments(NamedTuple):

@@ -5,10 +5,10 @@ import functools
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, Initial, NonNegative, ScalarOrSchedule
-from .._estimates import MomentEstimates
 from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
 from .._rule import Moments, Rule, Slot, StepContext
+from ..estimates import MomentEstimates
 
 
 class Yogi(Rule[Moments]):

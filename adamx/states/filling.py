@@ -15,6 +15,7 @@ from .._rule import Modifier
 from .._state import State, scheduled
 from .._weights import Rounding
 from ..moments import stored_shape
+from ..schedules import first_values
 from .parts import Place
 
 
@@ -72,7 +73,7 @@ def filled(place: Place, kept: list[Kept | None], found: Sequence[Sequence[Found
     """The state of `place` with these arrays in its slots, each in its format."""
     engine = place.engine
     leaves = _leaves.flatten(place.params, "params")
-    likes, residuals = engine.rows(leaves, place.like)
+    likes, residuals = engine.rows(leaves, place.like._replace(count=count))
     members = engine.members_of(leaves)
     rows, count = [], jnp.asarray(count, place.like.count.dtype)
     for j, (path, p, like) in enumerate(zip(leaves.paths, leaves.arrays, likes, strict=True)):
@@ -101,7 +102,8 @@ def filled(place: Place, kept: list[Kept | None], found: Sequence[Sequence[Found
         )
     else:
         kept_beside = ()
-    return State(count, engine.slots(leaves, rows), _products(place, count), kept_beside)
+    numbers = first_values(engine.schedules)
+    return State(count, engine.slots(leaves, rows), _products(place, count, numbers), kept_beside, numbers)
 
 
 def _fitted(found: Found | None, shape: tuple[int, ...], dtype: np.dtype, name: str) -> Array:
@@ -126,9 +128,13 @@ def translated(place: Place, to: list[Callable[[Any], Array] | None], row: list[
     return layout.wholes(new) if apart else new
 
 
-def _products(place: Place, count: Array) -> Any:
-    """The products of the decay rates that follow schedules, up to step `count`."""
+def _products(place: Place, count: Array, numbers: Any) -> Any:
+    """The products of the decay rates that follow schedules, up to step `count`, with these live numbers."""
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), place.like.log_products)
     if not zeros:
         return zeros
-    return jax.lax.fori_loop(0, count, lambda i, so_far: scheduled(place.engine.rule, State(i, (), so_far))[1], zeros)
+
+    def add(finished: Array, so_far: Any) -> Any:
+        return scheduled(place.engine.rule, State(finished, (), so_far, live=numbers))[1]
+
+    return jax.lax.fori_loop(0, count, add, zeros)

@@ -152,11 +152,11 @@ def begin(opt: Any, params: Params) -> tuple[Any, list[Place], Any]:
         structures.append(jax.tree.structure(state))
         return without_variables(jax.tree.map(empty, state, is_leaf=is_state))
 
-    _engine.listeners.append(heard)
+    before = _engine.listeners.set((*_engine.listeners.get(), heard))
     try:
         begun = jax.jit(init)(params)
     finally:
-        _engine.listeners[:] = [x for x in _engine.listeners if x is not heard]
+        _engine.listeners.reset(before)
     if not places:
         raise ValueError("there is no adamx optimizer in opt: give one, or an Optax transformation with one in it")
     return begun, places, structures[-1]

@@ -3,21 +3,23 @@
 import collections
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType
 
 from .. import _leaves, kernels
 from .._annotations import Params
 from .._engine import Engine
 from .._math import dtype_of
-from .._transform import Optimizer
+from .._transform import Optimizer, owner_of
 from ..cuts import has_sharding
 from ..kernels.manual import size
 from ..moments import format_name
 from ..sharding import placement
-from ..wrapper import parts_of, patterns_in
+from ..wrapper import Wrapper, parts_of, patterns_in
 
 
 class LeafPlan(NamedTuple):
@@ -36,8 +38,8 @@ class LeafPlan(NamedTuple):
             function takes the state before the parameters and returns it after them.
         device_bytes: of its slots and residual on each device of a mesh.
         shared: why its slots cannot be cut as it is, and the cure; "" if they can.
-        group: the pattern of its group and what that sets; "" if it is of none.
         pattern: that of its optimizer in `adamx.by_path`; "" if there is one for all.
+        group: the pattern of its group and what that sets; "" if it is of none.
     """
 
     path: str
@@ -50,8 +52,8 @@ class LeafPlan(NamedTuple):
     order_matters: bool
     device_bytes: int = 0
     shared: str = ""
-    group: str = ""
     pattern: str = ""
+    group: str = ""
 
 
 class Spread(NamedTuple):
@@ -147,11 +149,17 @@ def explain(
     platform = jax.default_backend() if platform is None else platform
     plans: list[LeafPlan] = []
     patterns: dict[str, str] = {}
+    spread, found, is_cut = None, {}, False
+    if shardings is not None or zero is not None or has_sharding(params):
+        spread, found, is_cut = _spread(opt, params, shardings, zero)
 
     def by_optax(path: _leaves.Path, p: Any, g: Any) -> LeafPlan:
         moved = sum(x.size * x.dtype.itemsize for x in (g, p, p))
         why = "it has no `step`, and bytes are those of gradient and parameter only"
-        return LeafPlan(_leaves.show("params", path), "optax", {}, "nearest", moved, p.size, why, False)
+        where = _leaves.show("params", path)
+        return LeafPlan(
+            where, "optax", {}, "nearest", moved, p.size, why, False, *found.get(where, (0, "")), patterns[where]
+        )
 
     def of_part(engine: Engine | None, params: Params, grads: Params) -> None:
         leaves = _leaves.flatten(grads, "grads")
@@ -162,20 +170,25 @@ def explain(
         work = engine.prepare(leaves, engine.init(params), params)
         members = engine.members_of(leaves._replace(arrays=work.parameters))
         for path, p, step, member in zip(leaves.paths, work.parameters, work.steps, members, strict=True):
+            where = _leaves.show("params", path)
             if step is None:
                 if member.frozen and p is not None:
                     where = _leaves.show("params", path)
-                    plans.append(LeafPlan(where, "frozen", {}, "", 0, jnp.size(p), "", False, group=str(member)))
+                    plans.append(
+                        LeafPlan(
+                            where, "frozen", {}, "", 0, jnp.size(p), "", False, 0, "", patterns[where], str(member)
+                        )
+                    )
                 continue
             leaf = step.leaf
-            choice = kernels.choose_backend(engine.kernel, step, platform)
+            choice = kernels.choose_backend(engine.kernel, step, platform, is_cut)
             forms = {
                 name: format_name(x) for name, x in zip(step.layout.names, leaf.stored, strict=True) if x is not None
             }
             written = jax.tree.leaves((leaf.p, leaf.stored, leaf.residual))
             plans.append(
                 LeafPlan(
-                    _leaves.show("params", leaf.path),
+                    where,
                     choice.backend,
                     forms,
                     member.weights if leaf.rounding is not None else "nearest",
@@ -183,26 +196,22 @@ def explain(
                     jnp.size(leaf.g),
                     choice.why,
                     kernels.order_matters(choice.backend, step, platform),
-                    group=str(member),
+                    *found.get(where, (0, "")),
+                    patterns[where],
+                    str(member),
                 )
             )
 
     bare = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), dtype_of(x)), tree)  # noqa: E731
 
-    def trace(params: Params, grads: Params) -> list[str]:
-        for part in parts_of(opt, params, grads):
-            of_part(*part)
+    def trace(params: Params, grads: Params) -> None:
         leaves = _leaves.flatten(params, "params")
         names = map(functools.partial(_leaves.show, "params"), leaves.paths)
         patterns.update(zip(names, patterns_in(opt, leaves), strict=True))
-        return []
+        for part in parts_of(opt, params, grads):
+            of_part(*part)
 
     jax.eval_shape(trace, bare(params), bare(params if grads is None else grads))
-    plans = [plan._replace(pattern=patterns[plan.path]) for plan in plans]
-    spread = None
-    if shardings is not None or zero is not None or has_sharding(params):
-        spread, found = _spread(opt, params, shardings, zero)
-        plans = [plan._replace(device_bytes=found[plan.path][0], shared=found[plan.path][1]) for plan in plans]
     plan = Plan(sorted(plans, key=lambda plan: -plan.size))
     plan.spread = spread
     return plan
@@ -210,8 +219,11 @@ def explain(
 
 def _spread(
     opt: Optimizer, params: Params, shardings: Any, zero: str | None
-) -> tuple[Spread, dict[str, tuple[int, str]]]:
-    """How the state is spread over the mesh, and by the paths of leaves their bytes on a device, and what is wrong."""
+) -> tuple[Spread, dict[str, tuple[int, str]], bool]:
+    """How the state is spread over the mesh; by the paths of leaves their bytes on a device, and what is wrong.
+
+    And whether XLA cuts the step's arrays, which on axes of `AxisType.Explicit` their types do.
+    """
     mesh, weights, parts, _ = placement(opt, params, shardings, zero)
     paths = [_leaves.show("params", path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
     found: dict[str, tuple[int, str]] = dict.fromkeys(paths, (0, ""))
@@ -227,11 +239,13 @@ def _spread(
     said: list[str] = []
     if gathered or any(any(weight.cuts) for weight in weights):
         said += filter(None, dict.fromkeys(_collectives(engine) for engine, *_ in parts_of(opt)))
+        said += _exchanges(opt)
     if gathered:
         said.append(f"an all-gather of the new weights of {len(gathered)} leaves")
     if any(part.shared for part in parts):
         said.append("gathers of the slots whose groups are shared")
-    return Spread(mesh.size, whole, here, "; ".join(said) or "none"), found
+    is_cut = mesh.size > 1 and AxisType.Auto in mesh.axis_types
+    return Spread(mesh.size, whole, here, "; ".join(said) or "none"), found, is_cut
 
 
 def _collectives(engine: Engine | None) -> str:
@@ -243,3 +257,12 @@ def _collectives(engine: Engine | None) -> str:
     if engine.rule.elementwise is None:
         return "unknown, as the rule does not declare `elementwise`"
     return "" if engine.rule.elementwise else "all-reduces of sums along axes that are cut"
+
+
+def _exchanges(opt: Any) -> list[str]:
+    """What they exchange for wrappers."""
+    owner = owner_of(opt)
+    if not isinstance(owner, Wrapper):
+        return []
+    inner = owner.opt.values() if isinstance(owner.opt, Mapping) else [owner.opt]
+    return [*filter(None, [owner.exchanges]), *(text for each in inner for text in _exchanges(each))]

@@ -4,17 +4,86 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from .. import _leaves
 from .._annotations import Array, Beta, Params, ScalarOrSchedule
-from .._math import bias_correction
-from .._rule import Rule, Slot, StepContext, static
+from .._layout import wide_dtype
+from .._math import bias_correction, dtype_of, one_minus_exp
+from .._rule import Modifier, Rule, Slot, StepContext, static
 from .._transform import Optimizer, scale_by
+from .._variables import outside, without_variables
+from ..moments import format_stored
 
 
 class Iterates(NamedTuple):
     """The slot of an average of the iterates."""
 
     average: Any
+
+
+class Trailed(NamedTuple):
+    """The slots of a rule, and averages of the weights that it moves."""
+
+    rule: Any
+    averages: tuple[Iterates, ...]
+
+
+class Trail(Modifier):
+    r"""A rule whose steps averages of the weights follow: $\bar\theta \leftarrow \bar\theta + s(\theta - \bar\theta)$.
+
+    The rule's direction is the whole change of a weight, and nothing in it is changed.
+
+    Attributes:
+        rule: the rule.
+        shares: the share $s$ of this step's weights in each average.
+    """
+
+    shares: tuple[Any, ...] = ()
+    elementwise = property(lambda self: self.rule.elementwise)
+
+    @property
+    def slots(self) -> Trailed:
+        """Those of the rule, and the averages."""
+        return Trailed(self.rule.slots, (Iterates(Slot(init=jnp.array, trails=True)),) * len(self.shares))
+
+    @property
+    def measures(self) -> bool:
+        """Whether the rule does."""
+        return self.rule.measures
+
+    def measure(self, g: Array, s: Any, at: StepContext) -> Any:
+        return self.rule.measure(g, s.rule, at)
+
+    def step(self, g: Array, s: Trailed, at: StepContext) -> tuple[Array, Trailed]:
+        change, own = self.rule.step(g, s.rule, at)
+        new = at.params_after(change)
+
+        def follow(kept: Iterates, share: Array) -> Iterates:
+            near = new + (1 - share) * (kept.average - new)  # which forgets a large average exactly
+            return Iterates(jnp.where(share < 0.5, kept.average + share * (new - kept.average), near))
+
+        return change, Trailed(own, tuple(map(follow, s.averages, self.shares)))
+
+
+class Profile(NamedTuple):
+    """How much the weights of each move weigh in an average; of all the defaults, alike.
+
+    Attributes:
+        decay: that of an exponential average; `None` for others.
+        debias: whether the first weights weigh no more than their share in it.
+        gamma: the exponent of the power of the move's number that they weigh like, in other averages.
+    """
+
+    decay: float | None = None
+    debias: bool = True
+    gamma: float = 0.0
+
+    def share(self, t: Array) -> Array:
+        """The share of the weights of move `t`, from 1, in the average after it."""
+        if self.decay is not None:
+            return ExponentialAverage(self.decay, self.debias).share(t)
+        return one_minus_exp((self.gamma + 1) * jnp.log1p(-1 / t)) if self.gamma else 1 / t
 
 
 class ExponentialAverage(Rule[Iterates]):
@@ -38,12 +107,14 @@ class ExponentialAverage(Rule[Iterates]):
     elementwise = True
     slots = Iterates(average=Slot(init=jnp.array))
 
-    def step(self, g: Array, s: Iterates, at: StepContext) -> tuple[Array, Iterates]:
+    def share(self, t: Array) -> Array:
+        """The share of step t, from 1, in the average after it."""
         if self.debias:
-            share = (1 - self.decay) / bias_correction(self.decay, at.t)
-        else:
-            share = jnp.where(at.t == 1, 1, 1 - self.decay)
-        return g, Iterates(s.average + share * (at.params_after(g) - s.average))
+            return (1 - self.decay) / bias_correction(self.decay, t)
+        return jnp.where(t == 1, 1, 1 - self.decay)
+
+    def step(self, g: Array, s: Iterates, at: StepContext) -> tuple[Array, Iterates]:
+        return g, Iterates(s.average + self.share(at.t) * (at.params_after(g) - s.average))
 
 
 class PolyakAverage(Rule[Iterates]):
@@ -90,20 +161,48 @@ def averaging(decay: ScalarOrSchedule | None = ExponentialAverage.decay, *, debi
     return scale_by(PolyakAverage())
 
 
-def averaged_params(state: Any) -> Params:
-    """The averaged iterates that `averaging` keeps somewhere in `state`; the parameters themselves before any step.
+def averaged_params(state: Any, params: Params = None, *, index: int | None = None) -> Params:
+    """The averaged weights that `averaged` or `averaging` keeps somewhere in `state`; the weights before any step.
+
+    To evaluate a model of Flax at them, and go on training the one that there is:
+
+    - Linen: `model.apply({"params": adamx.averaged_params(state.opt_state, state.params)}, ...)`
+    - NNX: `graph, params, rest = nnx.split(model, nnx.Param, ...)`, and then
+      `nnx.merge(graph, adamx.averaged_params(optimizer.opt_state, params), rest)` is a model of its own;
+      `nnx.update(model, adamx.averaged_params(optimizer.opt_state))` puts the average into this one for good
+
+    Args:
+        state: the state.
+        params: the weights, whose dtypes the averages get. Leaves without an average, which are frozen, are theirs.
+        index: which average, if there are several: in the order of `decay`, then of `sigma_rel`.
 
     Returns:
-        A tree like the parameters, of at least float32.
+        A tree like the parameters, of at least float32 if these are not given.
 
     Raises:
-        ValueError: `state` holds no average, or several.
+        ValueError: `state` holds no average, or several and no `index`; a leaf has none, and no `params` are given.
     """
-    found = [x for x in jax.tree.leaves(state, is_leaf=_is_iterates) if _is_iterates(x)]
-    if len(found) != 1:
-        cure = "give the part of it that has one" if found else "chain adamx.averaging(...) last"
+    found = [x.average for x in jax.tree.leaves(state, is_leaf=_is_iterates) if _is_iterates(x)]
+    if len(found) != 1 if index is None else index not in range(len(found)):
+        cure = f"give index=, from 0 to {len(found) - 1}"
+        cure = cure if found else "wrap the optimizer in adamx.averaged, or chain adamx.averaging(...) last"
         raise ValueError(f"the state holds {len(found)} averages of iterates: {cure}")
-    return found[0].average
+    averages = without_variables(outside(found[index or 0]))
+
+    def decoded(x: Any, dtype: Any = None) -> Any:
+        x = format_stored(x, "float32", np.dtype(np.float32)).decode(x, None)
+        return x.astype(wide_dtype(x) if dtype is None else dtype)
+
+    if params is None:
+        if any(x is None for x in jax.tree.leaves(averages, is_leaf=_leaves.is_stored)):
+            raise ValueError(
+                "leaves without an average, such as frozen ones: give params, averaged_params(state, params)"
+            )
+        return jax.tree.map(decoded, averages, is_leaf=_leaves.is_stored)
+    leaves = _leaves.flatten(without_variables(params), "params")
+    pairs = zip(leaves.arrays, _leaves.match(leaves, averages, "averages"), strict=True)
+    values = [p if x is None else decoded(x, dtype_of(p)) for p, x in pairs]
+    return jax.tree.structure(params, is_leaf=_leaves.is_none).unflatten(values)
 
 
 def _is_iterates(x: Any) -> bool:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 from .. import _leaves, kernels
 from .._annotations import Array, Interval, Params, Scalar
@@ -16,9 +17,9 @@ from .._engine import Engine
 from .._layout import real_dtype, wide_dtype
 from .._names import refuse_step_words
 from .._rule import Slot, validate_value
+from .._state import State
 from ..moments import Format, format_of, format_stored
 from ..moments.noise import noise
-from ..states.parts import states_in
 from ..wrapper import Wrapper
 from .when import when
 
@@ -31,7 +32,7 @@ class AccumulateState(NamedTuple):
         sums: of the gradients since the last move, each times its weight; a tree like the parameters, `None` for frozen
             leaves.
         position: how many gradients these are; int32, shape (). At 0 `sums` and `weight` are old and count no more.
-        weight: the sum of their weights; float32, shape ().
+        weight: the sum of their weights; float32, or float64 where that is JAX's default; shape ().
     """
 
     inner: Any
@@ -88,7 +89,7 @@ def accumulate(
     if not callable(every) and (isinstance(every, bool) or every != int(every)):
         raise TypeError(f"every = {every!r} should be a whole number of calls, or a schedule of the finished moves")
     first = every(np.int32(0)) if callable(every) else every
-    if not isinstance(first, jax.core.Tracer) and not first >= 1:
+    if not isinstance(first, Tracer) and not first >= 1:
         raise ValueError(f"every = {first} should be at least 1: 1 moves in every call")
     name = np.dtype(dtype).name
     if name not in ("float32", "bfloat16"):
@@ -171,17 +172,17 @@ class Accumulate(Wrapper):
         like = leaves if params is None else leaves._replace(arrays=_leaves.match(leaves, params, "params"))
         first, sums = state.position == 0, _leaves.match(leaves, state.sums, "sums")
         total = jnp.where(first, 0, state.weight) + jnp.asarray(1 if weight is None else weight, float)
-        read = []
+        read: list[Array | None] = []
         for i, (path, g, frozen) in enumerate(zip(leaves.paths, leaves.arrays, self._frozen(like), strict=True)):
             if g is None or frozen:
                 read.append(None)
                 continue
-            if sums[i] is None:
+            if (old := sums[i]) is None:
                 raise ValueError(
                     f"{_leaves.show('grads', path)} has no sum in the state, as it was frozen when that was made: put "
                     "zeros of its shape there, `state._replace(sums=...)`"
                 )
-            sums[i] = self._sum(path, sums[i], g, first, weight, state)
+            sums[i] = self._sum(path, old, g, first, weight, state)
             read.append(sums[i])
         every = self.every(_moves(state.inner)) if callable(self.every) else self.every
         full = (state.position + 1).astype(jnp.float32) >= jnp.asarray(every, jnp.float32)
@@ -199,8 +200,8 @@ class Accumulate(Wrapper):
         new = jnp.where(first, 0, jnp.asarray(old, wide)) + g
         if old.dtype != jnp.bfloat16:
             return new.astype(old.dtype)
-        number = _moves(state.inner) * 2**16 + state.position
-        bits = noise(self.seed, _leaves.show("sums", path), number)
+        # Each position draws from a sequence of its own: the next number of one would tell how the sum was rounded.
+        bits = noise(self.seed + state.position, _leaves.show("sums", path), _moves(state.inner))
         part = getattr(self._engine, "part", None)
         return form.encode(new, None, bits if part is None else bits._replace(part=part(path, g.shape)), ())
 
@@ -225,7 +226,8 @@ class Accumulate(Wrapper):
 
 def _moves(inner: Any) -> Array:
     """How many moves are finished."""
-    if not (states := states_in(inner)):
+    parts = jax.tree.leaves(inner, is_leaf=lambda x: isinstance(x, State))
+    if not (states := [x for x in parts if isinstance(x, State)]):
         raise TypeError(
             "a schedule in `every`, and a bfloat16 buffer's dither, count moves by the state of an adamx optimizer; "
             f"{type(inner).__name__} has none: give a number and dtype=jnp.float32"

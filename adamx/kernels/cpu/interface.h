@@ -8,7 +8,7 @@
 
 namespace adamx {
 
-constexpr int64_t kVersion = 4;
+constexpr int64_t kVersion = 5;
 constexpr char kOtherVersion[] = "adamx's kernels are of another version than its Python: install adamx again";
 
 // A step's
@@ -20,6 +20,8 @@ enum class Format { kFloat, kBFloat16, kDitheredMean, kFloatCode, kLog, kRatio }
 enum class Unit { kNone, kRoot, kItself };
 enum Flags { kNesterov = 1, kRaw = 2, kMomentum = 4 };
 
+constexpr int kTrails = 2;  // averages of the weights that follow a step, at most
+
 struct Average {  // old + weight (new - old), or new + weight (old - new)
   float weight;
   float from_old;  // 1 or 0
@@ -30,6 +32,7 @@ struct Scalars {
   Average first, second;
   float first_correction, next_correction, second_correction;
   float eps, eps_root, decay_rate, momentum, step_size;
+  float first_share, second_share;  // of the new weight in each average
 };
 constexpr int kScalars = sizeof(Scalars) / sizeof(float);
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ..._annotations import Array
 
-VERSION = 4
+VERSION = 5
 """A library built from sources of another version is refused."""
 
 
@@ -73,8 +73,13 @@ SCALARS = (
     *("first_weight", "first_from_old", "second_weight", "second_from_old"),
     *("first_correction", "next_correction", "second_correction"),
     *("eps", "eps_root", "decay_rate", "momentum", "step_size"),
+    *("first_share", "second_share"),
 )
 """The float32 numbers that a step reads, in order."""
+
+
+MAX_TRAILS = 2
+"""How many averages of the weights follow a step."""
 
 
 class Program(NamedTuple):

@@ -14,7 +14,8 @@ constexpr int kGroup = 128;  // every loop is over so many: none has a rest
 constexpr int kSpan = 40;
 constexpr int kBlock = 512;
 constexpr int kGroups = kBlock / kGroup;
-constexpr int kSlots = 3;
+constexpr int kSlots = 3;  // of a rule
+constexpr int kKept = kSlots + kTrails;
 constexpr int kNu = 1;  // the slot that units are made of
 constexpr int32_t kOctave = 1 << 23;
 constexpr int32_t kQuarter = kOctave / 4;
@@ -52,8 +53,8 @@ struct Leaf {
   int64_t axis_count;          // 0 where elements are numbered one after the other
   const int64_t* axes;         // of each, outermost first, its length and by how much numbers grow along it
   int turn;  // of the weight's bits; each slot has its own
-  int slot_count;
-  Slot slots[kSlots];
+  int slot_count, trails;  // the last of the slots are averages
+  Slot slots[kKept];
 };
 
 // Bits
@@ -92,13 +93,13 @@ struct Block {
   const void* g;
   void* p;
   void* residual;
-  Slot slots[kSlots];
+  Slot slots[kKept];
 };
 
 // It in float, and its random bits.
 
 struct Work {
-  alignas(64) float g[kBlock], p[kBlock], unit[kBlock], slots[kSlots][kBlock];
+  alignas(64) float g[kBlock], p[kBlock], unit[kBlock], slots[kKept][kBlock];
   alignas(64) uint32_t hashes[kBlock], bits[kBlock];
   bool ordinary[kGroups];
 };

@@ -70,7 +70,7 @@ constexpr int64_t kBits = 4;  // numbers of a leaf
 
 // What all leaves of a call share.
 struct Kind {
-  int64_t rule, flags, decay, rounding;
+  int64_t rule, flags, decay, rounding, trails;
   ffi::Span<const int64_t> formats, groups, units, turns;
 
   bool Keeps() const { return static_cast<Rounding>(rounding) > Rounding::kStochastic; }
@@ -79,8 +79,9 @@ struct Kind {
   bool Whole() const {
     for (int64_t length : groups)
       if (length != 0 && length != kGroup / 4 && length != kGroup / 2 && length != kGroup) return false;
-    return formats.size() <= kSlots && formats.size() == units.size() && formats.size() == groups.size() &&
-           formats.size() + 1 == turns.size();
+    const int64_t slots = static_cast<int64_t>(formats.size());
+    return trails >= 0 && trails <= std::min<int64_t>(slots, kTrails) && slots - trails <= kSlots &&
+           formats.size() == units.size() && formats.size() == groups.size() && formats.size() + 1 == turns.size();
   }
 
   size_t Arrays() const {  // of a leaf, changed in place
@@ -120,7 +121,7 @@ bool StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuf
   const bool p_narrow = IsNarrow(in_place.Peek());
   const ffi::AnyBuffer p = in_place.Next(FloatType(p_narrow), all);
   const ffi::AnyBuffer residual = kind.Keeps() ? in_place.Next(TypeOf(static_cast<Rounding>(kind.rounding)), all) : p;
-  ffi::AnyBuffer arrays[kSlots][3] = {{p, p, p}, {p, p, p}, {p, p, p}};
+  ffi::AnyBuffer arrays[kKept][3] = {{p, p, p}, {p, p, p}, {p, p, p}, {p, p, p}, {p, p, p}};
   for (size_t k = 0; k < kind.formats.size(); ++k) {
     const Stored stored = StoredAs(static_cast<Format>(kind.formats[k]));
     arrays[k][0] = in_place.Next(TypeOf(stored.code), all);
@@ -136,6 +137,7 @@ bool StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuf
   leaf.rounding = static_cast<Rounding>(kind.rounding);
   leaf.size = size;
   leaf.row = row;
+  leaf.trails = static_cast<int>(kind.trails);
   leaf.g_narrow = IsNarrow(g);
   leaf.p_narrow = p_narrow;
   leaf.slot_count = static_cast<int>(kind.formats.size());
@@ -170,21 +172,22 @@ bool StepLeaf(const Kind& kind, const ffi::AnyBuffer& scalars, const ffi::AnyBuf
 // The operands are rows of scalars, every leaf's bits, every leaf's gradient, then leaf by leaf what is changed in place:
 // parameter, residual if any, and every slot's arrays.
 ffi::Error StepLeaves(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t version,
-                      int64_t rule, int64_t flags, int64_t decay, int64_t rounding, ffi::Span<const int64_t> formats,
+                      int64_t rule, int64_t flags, int64_t decay, int64_t rounding, int64_t trails,
+                      ffi::Span<const int64_t> formats,
                       ffi::Span<const int64_t> groups, ffi::Span<const int64_t> units, ffi::Span<const int64_t> turns,
                       ffi::Span<const int64_t> axes) {
   if (version != kVersion) return ffi::Error::InvalidArgument(kOtherVersion);
-  const Kind kind{rule, flags, decay, rounding, formats, groups, units, turns};
+  const Kind kind{rule, flags, decay, rounding, trails, formats, groups, units, turns};
   if (!kind.Whole()) return ffi::Error::InvalidArgument("adamx: too many slots, or groups not of 32, 64 or 128");
   if (args.size() < 2) return ffi::Error::InvalidArgument("adamx: no operands");
   const ffi::AnyBuffer scalars = *args.get<ffi::AnyBuffer>(0), bits = *args.get<ffi::AnyBuffer>(1);
   const int64_t leaves = static_cast<int64_t>((args.size() - 2) / (1 + kind.Arrays()));
-  const int64_t batches = leaves == 0 ? 0 : static_cast<int64_t>(bits.element_count()) / (kBits * leaves);
-  if (batches == 0) return ffi::Error::Success();
   const size_t arrays = static_cast<size_t>(leaves) * kind.Arrays();
-  if (scalars.element_type() != ffi::F32 || bits.element_type() != ffi::U32 || rets.size() != arrays ||
+  if (leaves == 0 || scalars.element_type() != ffi::F32 || bits.element_type() != ffi::U32 || rets.size() != arrays ||
       args.size() != 2 + static_cast<size_t>(leaves) + arrays)
     return ffi::Error::InvalidArgument("adamx: operands that are not those of this rule and these formats");
+  const int64_t batches = static_cast<int64_t>(bits.element_count()) / (kBits * leaves);
+  if (batches == 0) return ffi::Error::Success();
   InPlace in_place(args, rets, static_cast<size_t>(leaves) + 2);
   Axes numbered(axes);
   for (int64_t i = 0; i < leaves; ++i)
@@ -218,6 +221,7 @@ EXPORT XLA_FFI_Error* AdamxStep(XLA_FFI_CallFrame* frame) {
                                    .Attr<int64_t>("flags")
                                    .Attr<int64_t>("decay")
                                    .Attr<int64_t>("rounding")
+                                   .Attr<int64_t>("trails")
                                    .Attr<xla::ffi::Span<const int64_t>>("formats")
                                    .Attr<xla::ffi::Span<const int64_t>>("groups")
                                    .Attr<xla::ffi::Span<const int64_t>>("units")

@@ -9,6 +9,7 @@
 #define ADAMX_STEP_H_
 
 #include "advance.h"
+#include "follow.h"
 #include "formats.h"
 #include "weights.h"
 
@@ -66,8 +67,8 @@ FOR_EACH_MACHINE void StepGroups(const Leaf& leaf, const Block& b, const Block& 
   Work work;
   const float* g = leaf.g_narrow ? work.g : static_cast<const float*>(b.g);
   float* p = leaf.p_narrow ? work.p : static_cast<float*>(b.p);
-  float* x[kSlots];
-  for (int j = 0; j < kSlots; ++j) {
+  float* x[kKept];
+  for (int j = 0; j < kKept; ++j) {
     const bool lies = j < leaf.slot_count && b.slots[j].format == Format::kFloat;
     x[j] = lies ? static_cast<float*>(b.slots[j].code) : work.slots[j];
   }
@@ -86,6 +87,7 @@ FOR_EACH_MACHINE void StepGroups(const Leaf& leaf, const Block& b, const Block& 
     }
   Fetch<1>(next.p, next.groups, leaf.p_narrow ? 2 : 4);
   AdvanceLeaf(leaf, {g, p, {x[0], x[1], x[2]}, work.ordinary}, b.groups);
+  if (leaf.trails > 0) Follow(leaf, p, x + leaf.slot_count - leaf.trails, b.groups * kGroup);
   for (int j = 0; j < leaf.slot_count; ++j) fill_up(x[j]);
   if (Random(leaf)) Hash(leaf, b, work.hashes);
   if (leaf.residual != nullptr) Fetch<1>(next.residual, next.groups, leaf.rounding == Rounding::kSplit8 ? 1 : 2);
@@ -107,7 +109,7 @@ inline Block BlockAt(const Leaf& leaf, int64_t line, int64_t column, int groups)
   b.g = Beyond(const_cast<void*>(leaf.g), at, leaf.g_narrow ? 2 : 4);
   b.p = Beyond(leaf.p, at, leaf.p_narrow ? 2 : 4);
   if (leaf.residual != nullptr) b.residual = Beyond(leaf.residual, at, leaf.rounding == Rounding::kSplit8 ? 1 : 2);
-  for (int j = 0; j < std::min(leaf.slot_count, kSlots); ++j) {
+  for (int j = 0; j < std::min(leaf.slot_count, kKept); ++j) {
     Slot& slot = b.slots[j] = leaf.slots[j];
     slot.code = Beyond(slot.code, at, StoredAs(slot.format).bytes);
     int64_t group = column / kGroup * slot.parts;
@@ -122,14 +124,14 @@ inline Block BlockAt(const Leaf& leaf, int64_t line, int64_t column, int groups)
 // A group of which there are only `rest` elements is stepped in a copy that is filled up with zeros.
 inline void StepRest(const Leaf& leaf, const Block& there, int rest) {
   struct {
-    alignas(64) char arrays[3 + kSlots][kGroup * sizeof(float)];
+    alignas(64) char arrays[3 + kKept][kGroup * sizeof(float)];
   } copy{};
   Block b = there;
   b.rest = rest;
   struct Moved {
     void* from;
     size_t bytes;
-  } moved[3 + kSlots];
+  } moved[3 + kKept];
   int count = 0;
   const auto move = [&](void* from, int64_t bytes) -> void* {
     moved[count] = {from, static_cast<size_t>(rest * bytes)};
@@ -147,14 +149,17 @@ inline void StepRest(const Leaf& leaf, const Block& there, int rest) {
   for (int k = 1; k < count; ++k) std::memcpy(moved[k].from, copy.arrays[k], moved[k].bytes);
 }
 
-inline void StepFloats(const Leaf& leaf, int64_t first, int64_t last) {  // in one run over memory
-  const int64_t length = CutOf(leaf).length, begin = first * length, end = std::min(last * length, leaf.size);
+inline void StepFloats(const Leaf& leaf, int64_t begin, int64_t end) {  // in one run over memory
   if (begin >= end) return;
   Floats floats{static_cast<const float*>(leaf.g) + begin, static_cast<float*>(leaf.p) + begin, {}, nullptr};
-  for (int j = 0; j < leaf.slot_count; ++j) floats.slots[j] = static_cast<float*>(leaf.slots[j].code) + begin;
+  for (int j = 0; j < leaf.slot_count - leaf.trails; ++j) floats.slots[j] = static_cast<float*>(leaf.slots[j].code) + begin;
   const int64_t groups = (end - begin) / kGroup;
   const int rest = static_cast<int>((end - begin) % kGroup);
   AdvanceLeaf(leaf, floats, groups);
+  float* averages[kTrails];
+  for (int j = 0; j < leaf.trails; ++j)
+    averages[j] = static_cast<float*>(leaf.slots[leaf.slot_count - leaf.trails + j].code) + begin;
+  if (leaf.trails > 0) Follow(leaf, floats.p, averages, groups * kGroup);
   if (rest > 0) StepRest(leaf, BlockAt(leaf, 0, end - rest, 1), rest);
 }
 
@@ -183,7 +188,10 @@ inline void StepCodes(const Leaf& leaf, int64_t first, int64_t last) {
 }
 
 inline void StepBlocks(const Leaf& leaf, int64_t first, int64_t last) {
-  return AllFloat(leaf) ? StepFloats(leaf, first, last) : StepCodes(leaf, first, last);
+  if (!AllFloat(leaf)) return StepCodes(leaf, first, last);
+  const int64_t length = CutOf(leaf).length, end = std::min(last * length, leaf.size);
+  if (leaf.trails == 0) return StepFloats(leaf, first * length, end);
+  for (int64_t at = first * length; at < end; at += kRun) StepFloats(leaf, at, std::min(at + kRun, end));
 }
 
 template <class Pool>

@@ -20,7 +20,7 @@ from ...moments.int8 import Log, Ratio
 from ..manual import is_manual, varying, varying_alike
 from ..operands import axes_of
 from .calls import MAX_SHARED_SIZE, STEP, together
-from .interface import PROGRAMS, SCALARS, VERSION, Decay, Format, Program, Rounding, Unit
+from .interface import MAX_TRAILS, PROGRAMS, SCALARS, VERSION, Decay, Format, Program, Rounding, Unit
 
 _ROUNDINGS = {id(rounding): Rounding[name.upper()] for name, rounding in ROUNDINGS.items()}
 _FORMATS = MappingProxyType(
@@ -35,7 +35,7 @@ _FORMATS = MappingProxyType(
 
 def unsupported_reason(step: Step) -> str | None:
     """Why this step is not supported; `None` if it is."""
-    rule, leaf = step.rule, step.leaf
+    rule, leaf, layout = _own(step), step.leaf, step.layout
     if not isinstance(rule, Descent):
         return "it computes whole steps, those of `adamx.optimizer` and the named optimizers"
     if type(rule.rule) not in PROGRAMS:
@@ -48,14 +48,21 @@ def unsupported_reason(step: Step) -> str | None:
             return f"the {name} is {dtype_of(x)}, and it takes float32 and bfloat16"
     if step.wide != np.float32:
         return f"the step is computed in {step.wide}"
-    for name, form in zip(step.layout.names, step.formats, strict=True):
+    for name, form in zip(layout.names, step.formats, strict=True):
         if isinstance(form, Dense) and form.dtype not in (jnp.float32, jnp.bfloat16):
             return f"{name} is stored in {np.dtype(form.dtype)}, and it takes float32 and bfloat16"
         if not isinstance(form, Dense) and type(form) not in _FORMATS:
             return f"{name} is stored in {form.name}, which it does not know"
     if np.prod(jnp.shape(leaf.g)) == 0:
         return "there is nothing in it"
+    if layout.trails > MAX_TRAILS:
+        return f"it follows with {MAX_TRAILS} averages, not {layout.trails}"
     return None
+
+
+def _own(step: Step) -> Any:
+    """The rule of the weights, without the averages that follow them."""
+    return step.rule.rule if step.layout.trails else step.rule
 
 
 def apply(steps: Sequence[Step], total: Any) -> list[StepResult]:
@@ -122,18 +129,20 @@ def _in_place(step: Step) -> list[Array]:
 
 def _attributes(step: Step) -> dict[str, Any]:
     """The static attributes of a call: the rule, weight decay, rounding, and the storage of slots."""
-    leaf, program = step.leaf, _resolved_once(step)[0]
+    leaf, program, trails = step.leaf, _resolved_once(step)[0], step.layout.trails
     slots = [i for i, x in enumerate(leaf.stored) if x is not None]
+    purposes = [i + step.layout.slots[i].trails for i in slots]
     return {
         "version": VERSION,
         "rule": int(program.rule),
         "flags": int(program.flags),
         "decay": int(_decay(step)),
+        "trails": trails,
         "rounding": int(Rounding.NEAREST if leaf.rounding is None else _ROUNDINGS[id(leaf.rounding)]),
         "formats": np.asarray([_format(step.formats[i]) for i in slots], np.int64),
         "groups": np.asarray([step.formats[i].group for i in slots], np.int64),
         "units": np.asarray([program.unit if step.layout.slots[i].unit else Unit.NONE for i in slots], np.int64),
-        "turns": np.asarray([step.noise.to(i).turn for i in (*slots, len(step.layout.slots))], np.int64),
+        "turns": np.asarray([step.noise.to(i).turn for i in (*purposes, len(step.layout.slots) - trails)], np.int64),
     }
 
 
@@ -173,8 +182,9 @@ def _axes(step: Step) -> list[int]:
 
 
 def _decay(step: Step) -> Decay:
-    kind, here = step.rule.decay, StepContext(step.shared.count, None, step.leaf.decays)
-    if not here.decays_by(step.rule.weight_decay):
+    rule, here = _own(step), StepContext(step.shared.count, None, step.leaf.decays)
+    kind = rule.decay
+    if not here.decays_by(rule.weight_decay):
         return Decay.NONE
     return Decay[kind.upper()] if kind in ("l2", "cautious", "proximal") else Decay.SHRINK
 
@@ -195,7 +205,7 @@ def _matrix(numbers: Sequence[Sequence[Any]]) -> Array:
 
 def _resolved(step: Step) -> tuple[Program, list[Any]]:
     """The program of the rule and its numbers, in the order of `SCALARS`, which all leaves of a group share."""
-    descent, t = step.rule, step.shared.t(np.dtype(np.float32))
+    descent, t = _own(step), step.shared.t(np.dtype(np.float32))
     program = PROGRAMS[type(descent.rule)].program(descent.rule, t)
     rate, decay = descent.learning_rate, descent.weight_decay
     shrink: Any = rate
@@ -209,4 +219,6 @@ def _resolved(step: Step) -> tuple[Program, list[Any]]:
     scale = -scale if descent.maximize else scale
     numbers = dict.fromkeys(SCALARS, 1.0) | {"eps": 0.0, "eps_root": 0.0} | program.scalars
     numbers |= {"grad_scale": scale, "learning_rate": rate, "shrink": shrink, "weight_decay": decay}
+    if step.layout.trails:
+        numbers |= zip(("first_share", "second_share"), step.rule.shares, strict=False)
     return program, [numbers[name] for name in SCALARS]

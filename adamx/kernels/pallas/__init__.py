@@ -74,6 +74,7 @@ def _left_to_xla_on_tpus(step: Step) -> str | None:
     if call.is_small("tpu", step):
         return tpu.why_not_together(step)
     is_plain = step.leaf.rounding is None and all(isinstance(form, Dense) for form in step.formats)
+    is_plain = is_plain and step.layout.trails < 2  # XLA takes a second average in a second pass
     return _ONE_PASS if is_plain else tpu.why_not_alone(step)
 
 

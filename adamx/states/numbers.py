@@ -1,0 +1,92 @@
+"""The hyperparameters of an optimizer: those of the coming step, and those that live in its state."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from .._annotations import Interval, Scalar
+from .._names import validate_choice
+from .._rule import hyperparameters as fields
+from .._rule import validate_value
+from .._state import State, scheduled
+from .._transform import Optimizer, engine_of
+from .._variables import without_variables
+from ..schedules import reading
+from .parts import find_state, map_states, states_in
+
+
+def hyperparameters(opt: Optimizer, state: Any) -> dict[str, Scalar]:
+    """The hyperparameters of the next step, schedules evaluated: what a training loop logs.
+
+    Args:
+        opt: the optimizer, which may be wrapped.
+        state: its state, or one that holds it, such as a chain's.
+
+    Returns:
+        By name, numbers as they were given or arrays of shape (). Of a group, those that differ, as "group/name". Of
+        two fields of one name, such as those of a rule within a rule, both have their path as their name, "rule.b1".
+
+    Raises:
+        TypeError: `opt` is not an adamx optimizer.
+        ValueError: not one adamx state in `state`.
+
+    >>> import adamx, jax.numpy as jnp, optax
+    >>> opt = adamx.adamw(optax.linear_schedule(0.1, 0.0, 10), groups=[adamx.Group("bias", weight_decay=0.0)])
+    >>> state = opt.init({"kernel": jnp.ones(2), "bias": jnp.ones(2)})
+    >>> adamx.hyperparameters(opt, state)["b2"], adamx.hyperparameters(opt, state)["bias/weight_decay"]
+    (0.999, 0.0)
+    """
+    engine, own = engine_of(opt), without_variables(find_state(state))
+    values, _ = scheduled(engine.rule, own)
+    with reading(own.live):
+        groups = {member.name: member.own(engine.rule, values, own.count) for member in engine.members}
+    numbers = {h.path: values.get(h.path, h.value) for h in fields(engine.rule)}
+    last = [path.rpartition(".")[2] for path in numbers]
+    names = {path: name if last.count(name) == 1 else path for path, name in zip(numbers, last, strict=True)}
+    told = {names[path]: x for path, x in numbers.items()}
+    return told | {f"{group}/{names[path]}": x for group, found in groups.items() for path, x in found.items()}
+
+
+def set_hyperparameters(state: Any, **values: Scalar) -> Any:
+    """The state with other values of the hyperparameters that live in it, see `adamx.live`.
+
+    Args:
+        state: an optimizer's state, or one that holds it: a chain's, a wrapper's, `opt_state` of Flax.
+        **values: numbers or arrays of shape (), by name.
+
+    Raises:
+        ValueError: no such number lives in the state, or it is infinite or NaN.
+        TypeError: a value is not a number.
+
+    >>> import adamx, jax.numpy as jnp
+    >>> opt = adamx.adam(adamx.live("learning_rate", 0.5))
+    >>> params = jnp.array([1.0])
+    >>> state = adamx.set_hyperparameters(opt.init(params), learning_rate=0.25)
+    >>> opt.step(params, state, params)[0]
+    Array([0.75], dtype=float32)
+    """
+    known = dict.fromkeys(name for own in states_in(state) for name in own.live or ())
+    for name, value in values.items():
+        if not known:
+            raise ValueError(f"no {name} lives in the state: make the optimizer with adamx.live({name!r}, ...)")
+        validate_choice("the live hyperparameter", name, known)
+        validate_value(name, value, Interval(-float("inf"), float("inf")))
+
+    def put(own: State) -> State:
+        if not own.live:
+            return own
+        return own._replace(
+            live={name: _like(x, values[name]) if name in values else x for name, x in own.live.items()}
+        )
+
+    return map_states(put, state)
+
+
+def _like(old: Any, value: Scalar) -> Any:
+    """The value where and as the old one is: a step would be compiled a second time for another."""
+    old = without_variables(old)
+    traced = isinstance(value, Tracer) or isinstance(old, Tracer)
+    return jnp.asarray(value, jnp.float32) if traced else jax.lax.full_like(old, np.asarray(value))
