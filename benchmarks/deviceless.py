@@ -130,10 +130,13 @@ def compiled(step: Step, target: str) -> tuple[Any, float, float]:
     return program, time.perf_counter() - begin, time.process_time() - busy
 
 
-def counts(step: Step, target: str, large: int) -> Counts:
-    """Compile a step, and count; `large` is the number of elements from which on an array is large."""
+def counts(step: Step, target: str, large: int, rounds: int | None = None) -> Counts:
+    """Compile a step, and count; `large` is the number of elements from which on an array is large.
+
+    `rounds` is how often loops run whose number of iterations XLA does not know.
+    """
     program, seconds, processor = compiled(step, target)
-    work = hlo.work(program.as_text())
+    work = hlo.work(program.as_text(), rounds)
     kernels = [x for x in work if x.kind == "kernel"]
     return Counts(
         sum(x.read + x.written for x in work),

@@ -12,7 +12,7 @@ TPU's VMEM. What only takes a slice of an array reads the slice. A loop counts a
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 
 class Array(NamedTuple):
@@ -73,18 +73,21 @@ FREE_CALLS = frozenset({"AllocateBuffer", "ConcatBitcast"})
 SLICES = frozenset({"slice", "dynamic-slice"})
 
 
-def work(text: str) -> list[Work]:
+def work(text: str, rounds: int | None = None) -> list[Work]:
     """What the entry computation of an optimised HLO module does, in order.
 
+    Args:
+        text: of the module.
+        rounds: how often loops run whose number of iterations XLA does not know.
+
     Raises:
-        ValueError: there is no entry computation, a loop whose number of iterations XLA does not know, or a choice
-            between branches.
+        ValueError: there is no entry computation, such a loop without `rounds`, or a choice between branches.
     """
     computations = dict(_computations(re.sub(r"/\*.*?\*/", "", text)))
     entry = next((name for name in computations if name.startswith("ENTRY ")), None)
     if entry is None:
         raise ValueError("no line begins with ENTRY: this is no text of an HLO module")
-    return list(_of(computations[entry], computations))
+    return list(_of(computations[entry], computations, rounds))
 
 
 EXCHANGES = frozenset(
@@ -103,12 +106,12 @@ def exchanges(text: str) -> list[tuple[str, int]]:
 # Counting
 
 
-def _of(computation: Computation, computations: dict[str, Computation]) -> Iterator[Work]:
+def _of(computation: Computation, computations: dict[str, Computation], rounds: int | None) -> Iterator[Work]:
     def called(key: str, attributes: str) -> Computation:
         return computations[_found(rf"\b{key}=%?([\w.\-]+)", attributes)]
 
     def inside(key: str, attributes: str) -> Iterator[Work]:
-        return _of(called(key, attributes), computations)
+        return _of(called(key, attributes), computations, rounds)
 
     for name, arrays, opcode, operands, attributes in computation.values():
         if opcode in FREE or opcode.endswith(("-start", "-update")):
@@ -120,7 +123,8 @@ def _of(computation: Computation, computations: dict[str, Computation]) -> Itera
         if opcode == "call":
             yield from inside("to_apply", attributes)
         elif opcode == "while":
-            times = int(_found(r'"known_trip_count":\{"n":"(\d+)"', attributes))
+            known = "known_trip_count" in attributes or rounds is None
+            times = int(_found(r'"known_trip_count":\{"n":"(\d+)"', attributes)) if known else cast(int, rounds)
             yield from (x for _ in range(times) for x in inside("body", attributes))
             yield from (x for _ in range(times + 1) for x in inside("condition", attributes))
         elif opcode.endswith("-done"):
