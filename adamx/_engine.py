@@ -93,8 +93,8 @@ class Engine:
     def init(self, params: Params) -> State:
         """The state before the first step."""
         leaves, count = _leaves.flatten(params, "params"), jnp.zeros([], jnp.int32)
-        assigned(self.groups, leaves, absent=False)
         rows, kept, absent = [], [], [None] * len(self.layout.slots)
+        assigned(self.groups, leaves, absent=False)
         for path, p, (member, _) in zip(leaves.paths, leaves.arrays, self.settings(leaves), strict=True):
             narrow, p = member.rounding, None if member.frozen else p
             if p is not None:
@@ -144,10 +144,7 @@ class Engine:
         take: Callable[..., list[StepResult | None]] = kernels.apply,
         **unread: Any,
     ) -> tuple[Params, Any]:
-        """The next parameters and the next state.
-
-        `take` is what takes the prepared steps. If `ok` is given and false, what is in host memory stays as before.
-        """
+        """The next parameters and state; `take` takes all steps; if `ok` is false, what is in host memory stays."""
         refuse_unknown("step", unread, (*STEP_WORDS, "learning_rate", "axis_name"))
         if params is None:
             raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")

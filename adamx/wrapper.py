@@ -25,15 +25,15 @@ class Wrapper:
     Attributes:
         opt: what it wraps: an adamx optimizer, or any Optax transformation, which has no `step`.
         exchanges: what devices exchange for it in a step, beside the all-reduces that `opt` needs; "" if nothing.
+        own_gradients: whether `opt` steps by other gradients than those given, whose norm `grad_norm` is not.
     """
 
     opt: Any
+    exchanges: ClassVar[str] = ""
     own_gradients: ClassVar[bool] = False
-    """Whether `opt` steps by other gradients than those that are given, whose norm `grad_norm` is not."""
-    exchanges = ""
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> Any:
         """The engine of the optimizer that it wraps."""
         return engine_of(self.opt)
 
@@ -75,6 +75,19 @@ class Wrapper:
         return kind(self.init, self.update)
 
 
+def added(params: Params, updates: Params) -> Params:
+    """The parameters after the updates, rounded as by `optax.apply_updates`; of no update, as they are."""
+
+    def add(p: Any, update: Any) -> Any:
+        if p is None or update is None:
+            return p
+        p, update = jnp.asarray(p), jnp.asarray(update)
+        wide = np.promote_types(p.dtype, update.dtype)
+        return (p.astype(wide) + update.astype(wide)).astype(p.dtype)
+
+    return jax.tree.map(add, params, updates, is_leaf=lambda x: x is None)
+
+
 Parts: TypeAlias = list[tuple[Any, ...]]
 """The engines of an optimizer, each with its part of some trees."""
 
@@ -107,19 +120,6 @@ def patterns_in(opt: Any, leaves: Leaves) -> list[str]:
     """The pattern in the outermost `adamx.by_path` that each leaf is chosen by; "" if there is none."""
     owner = owner_of(opt)
     return owner.patterns(leaves) if isinstance(owner, Wrapper) else [""] * len(leaves.arrays)
-
-
-def added(params: Params, updates: Params) -> Params:
-    """The parameters after the updates, rounded as by `optax.apply_updates`; of no update, as they are."""
-
-    def add(p: Any, update: Any) -> Any:
-        if p is None or update is None:
-            return p
-        p, update = jnp.asarray(p), jnp.asarray(update)
-        wide = np.promote_types(p.dtype, update.dtype)
-        return (p.astype(wide) + update.astype(wide)).astype(p.dtype)
-
-    return jax.tree.map(add, params, updates, is_leaf=lambda x: x is None)
 
 
 def take_step(opt: Any, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:

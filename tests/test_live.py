@@ -127,6 +127,14 @@ def test_all_numbers_of_the_next_step_are_read():
     assert adamx.diagnostics.read(state)["kernel/step_mean"] == pytest.approx(1, rel=1e-3)
 
 
+def test_the_numbers_of_several_optimizers_are_named_by_their_patterns():
+    rate = adamx.live("learning_rate", 0.5)
+    opt = adamx.guard(adamx.by_path({"bias": adamx.adam(rate), ".*": adamx.lion(0.25)}))
+    state = adamx.set_hyperparameters(opt.init(PARAMS), learning_rate=0.125)
+    told = adamx.hyperparameters(opt, state)
+    assert (float(told["bias/learning_rate"]), told[".*/learning_rate"]) == (0.125, 0.25)
+
+
 def test_presets_and_factories_that_compute_with_numbers_take_live_ones():
     params = PARAMS
     rate = adamx.live("learning_rate", 0.1)

@@ -11,11 +11,13 @@ from .._annotations import Interval, Scalar
 from .._names import validate_choice
 from .._rule import hyperparameters as fields
 from .._rule import validate_value
-from .._state import State, scheduled
-from .._transform import Optimizer, engine_of
+from .._state import scheduled
+from .._transform import Optimizer, engine_of, owner_of
 from .._variables import without_variables
 from ..schedules import reading
-from .parts import find_state, map_states, states_in
+from ..wrapper import Wrapper
+from ..wrappers.by_path import ByPath, ByPathState
+from .parts import find_state, is_state, states_in
 
 
 def hyperparameters(opt: Optimizer, state: Any) -> dict[str, Scalar]:
@@ -28,6 +30,7 @@ def hyperparameters(opt: Optimizer, state: Any) -> dict[str, Scalar]:
     Returns:
         By name, numbers as they were given or arrays of shape (). Of a group, those that differ, as "group/name". Of
         two fields of one name, such as those of a rule within a rule, both have their path as their name, "rule.b1".
+        Of `adamx.by_path`, those of each optimizer as "pattern/name".
 
     Raises:
         TypeError: `opt` is not an adamx optimizer.
@@ -39,6 +42,14 @@ def hyperparameters(opt: Optimizer, state: Any) -> dict[str, Scalar]:
     >>> adamx.hyperparameters(opt, state)["b2"], adamx.hyperparameters(opt, state)["bias/weight_decay"]
     (0.999, 0.0)
     """
+    owner = owner_of(opt)
+    while isinstance(owner, Wrapper) and not isinstance(owner, ByPath):
+        owner = owner_of(owner.opt)
+    if isinstance(owner, ByPath):
+        parts = next(x.parts for x in jax.tree.leaves(state, is_leaf=_is_by_path) if _is_by_path(x))
+        own = {name: one for name, one in owner.opt.items() if isinstance(one, Optimizer)}
+        told = {name: hyperparameters(one, parts[name]) for name, one in own.items()}
+        return {f"{name}/{key}": x for name, numbers in told.items() for key, x in numbers.items()}
     engine, own = engine_of(opt), without_variables(find_state(state))
     values, _ = scheduled(engine.rule, own)
     with reading(own.live):
@@ -75,14 +86,17 @@ def set_hyperparameters(state: Any, **values: Scalar) -> Any:
         validate_choice("the live hyperparameter", name, known)
         validate_value(name, value, Interval(-float("inf"), float("inf")))
 
-    def put(own: State) -> State:
-        if not own.live:
+    def put(own: Any) -> Any:
+        if not is_state(own) or not own.live:
             return own
-        return own._replace(
-            live={name: _like(x, values[name]) if name in values else x for name, x in own.live.items()}
-        )
+        new = {name: _like(x, values[name]) if name in values else x for name, x in own.live.items()}
+        return own._replace(live=new)
 
-    return map_states(put, state)
+    return jax.tree.map(put, state, is_leaf=is_state)
+
+
+def _is_by_path(x: Any) -> bool:
+    return isinstance(x, ByPathState)
 
 
 def _like(old: Any, value: Scalar) -> Any:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Hashable, Sequence
 from types import EllipsisType
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, cast, overload
 
 import jax
 import jax.numpy as jnp
@@ -123,10 +123,9 @@ class Averaged(Wrapper):
     def _layouts(self) -> dict[Layout, Layout]:
         """The layouts of the optimizer, each with averages."""
         mine: Any = self.trail.rule
-        kept: Any = self.trail.layout.formats
-        rule = dataclasses.replace(mine, rule=self.engine.rule)
-        layouts = (member.layout for member in self.engine.members)
-        return {x: Layout.of(rule, [*x.formats, *kept], x.mu_dtype, x.apart) for x in layouts}
+        rule, kept = dataclasses.replace(mine, rule=self.engine.rule), self.trail.layout.formats
+        layouts = {member.layout: cast(Any, (*member.layout.formats, *kept)) for member in self.engine.members}
+        return {x: Layout.of(rule, formats, x.mu_dtype, x.apart) for x, formats in layouts.items()}
 
     def _after(self, state: AveragedState, inner: Any, params: Params) -> AveragedState:
         """The next state, after the optimizer's step to these parameters."""
