@@ -15,7 +15,7 @@ from .._transform import Optimizer
 from .._variables import without_variables
 from ..moments import is_code, stored_shape
 from ..wrapper import parts_of
-from .parts import find_states, is_masked, is_place, map_states
+from .parts import find_states, is_masked, is_place, map_states, steppers
 
 
 def unpack_state(opt: Optimizer, state: Any, params: Params) -> Any:
@@ -34,7 +34,7 @@ def unpack_state(opt: Optimizer, state: Any, params: Params) -> Any:
         del forms, noise
         return layout.tree.flatten_up_to(layout.decode(row, layout.formats_stored(row, wide), wide))
 
-    find_states(state, parts := parts_of(opt, params))
+    find_states(state, parts := steppers(parts_of(opt, params)))
     return map_states(lambda own, engine, part: _with_slots(own, part, engine, decode), state, parts)
 
 
@@ -66,7 +66,7 @@ def pack_state(opt: Optimizer, state: Any, params: Params) -> Any:
     >>> bool(abs(adamx.unpack_state(small, packed, params).slots.mu - 0.1).max() < 0.002)
     True
     """
-    find_states(state, parts := parts_of(opt, params))
+    find_states(state, parts := steppers(parts_of(opt, params)))
     return map_states(packed, state, parts)
 
 

@@ -54,12 +54,12 @@ def map_states(f: Callable[..., State], state: Any, parts: Parts) -> Any:
 
 
 def find_states(state: Any, parts: Parts) -> list[State]:
-    """The adamx states in `state`, one for each part.
+    """The adamx states in `state`, one for each of adamx's parts.
 
     Raises:
         ValueError: there are more or fewer.
     """
-    parts, found = steppers(parts), states_in(state)
+    found = states_in(state)
     if len(parts) == 1:
         return [find_state(state)]
     if len(found) != len(parts):

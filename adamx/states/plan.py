@@ -38,8 +38,8 @@ class LeafPlan(NamedTuple):
             function takes the state before the parameters and returns it after them.
         device_bytes: of its slots and residual on each device of a mesh.
         shared: why its slots cannot be cut as it is, and the cure; "" if they can.
-        group: the pattern of its group and what that sets; "" if it is of none.
         pattern: that of its optimizer in `adamx.by_path`; "" if there is one for all.
+        group: the pattern of its group and what that sets; "" if it is of none.
     """
 
     path: str
@@ -52,8 +52,8 @@ class LeafPlan(NamedTuple):
     order_matters: bool
     device_bytes: int = 0
     shared: str = ""
-    group: str = ""
     pattern: str = ""
+    group: str = ""
 
 
 class Spread(NamedTuple):
@@ -148,16 +148,18 @@ def explain(
     """
     platform = jax.default_backend() if platform is None else platform
     plans: list[LeafPlan] = []
+    patterns: dict[str, str] = {}
     spread, found, is_cut = None, {}, False
     if shardings is not None or zero is not None or has_sharding(params):
         spread, found, is_cut = _spread(opt, params, shardings, zero)
-    patterns: dict[str, str] = {}
 
     def by_optax(path: _leaves.Path, p: Any, g: Any) -> LeafPlan:
         moved = sum(x.size * x.dtype.itemsize for x in (g, p, p))
         why = "it has no `step`, and bytes are those of gradient and parameter only"
         where = _leaves.show("params", path)
-        return LeafPlan(where, "optax", {}, "nearest", moved, p.size, why, False, *found.get(where, (0, "")))
+        return LeafPlan(
+            where, "optax", {}, "nearest", moved, p.size, why, False, *found.get(where, (0, "")), patterns[where]
+        )
 
     def of_part(engine: Engine | None, params: Params, grads: Params) -> None:
         leaves = _leaves.flatten(grads, "grads")
@@ -168,10 +170,15 @@ def explain(
         work = engine.prepare(leaves, engine.init(params), params)
         members = engine.members_of(leaves._replace(arrays=work.parameters))
         for path, p, step, member in zip(leaves.paths, work.parameters, work.steps, members, strict=True):
+            where = _leaves.show("params", path)
             if step is None:
                 if member.frozen and p is not None:
                     where = _leaves.show("params", path)
-                    plans.append(LeafPlan(where, "frozen", {}, "", 0, jnp.size(p), "", False, group=str(member)))
+                    plans.append(
+                        LeafPlan(
+                            where, "frozen", {}, "", 0, jnp.size(p), "", False, 0, "", patterns[where], str(member)
+                        )
+                    )
                 continue
             leaf = step.leaf
             choice = kernels.choose_backend(engine.kernel, step, platform, is_cut)
@@ -181,7 +188,7 @@ def explain(
             written = jax.tree.leaves((leaf.p, leaf.stored, leaf.residual))
             plans.append(
                 LeafPlan(
-                    _leaves.show("params", leaf.path),
+                    where,
                     choice.backend,
                     forms,
                     member.weights if leaf.rounding is not None else "nearest",
@@ -189,22 +196,22 @@ def explain(
                     jnp.size(leaf.g),
                     choice.why,
                     kernels.order_matters(choice.backend, step, platform),
-                    *found.get(_leaves.show("params", leaf.path), (0, "")),
-                    group=str(member),
+                    *found.get(where, (0, "")),
+                    patterns[where],
+                    str(member),
                 )
             )
 
     bare = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), dtype_of(x)), tree)  # noqa: E731
 
     def trace(params: Params, grads: Params) -> None:
-        for part in parts_of(opt, params, grads):
-            of_part(*part)
         leaves = _leaves.flatten(params, "params")
         names = map(functools.partial(_leaves.show, "params"), leaves.paths)
         patterns.update(zip(names, patterns_in(opt, leaves), strict=True))
+        for part in parts_of(opt, params, grads):
+            of_part(*part)
 
     jax.eval_shape(trace, bare(params), bare(params if grads is None else grads))
-    plans = [plan._replace(pattern=patterns[plan.path]) for plan in plans]
     plan = Plan(sorted(plans, key=lambda plan: -plan.size))
     plan.spread = spread
     return plan
