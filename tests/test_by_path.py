@@ -102,6 +102,7 @@ def test_frozen_leaves_are_not_in_the_norm():
     new, _ = opt.step(grads, opt.init(PARAMS), PARAMS, clip_norm=1.0)
     one = adamx.adamw(1e-2, groups=[adamx.Group("bias", frozen=True)])
     equal(new, one.step(grads, one.init(PARAMS), PARAMS, clip_norm=1.0)[0])
+    assert jax.eval_shape(adamx.accumulate(opt, 2).init, PARAMS).sums["dense"]["bias"] is None
 
 
 def test_nothing_stands_in_the_state_for_leaves_of_others_as_it_does_in_optax():
@@ -236,6 +237,10 @@ def test_explain_tells_who_steps_each_leaf():
     assert (embed.pattern, embed.formats) == ("embed|bias", {"mu": "float32", "nu": "float32"})
     assert (kernel.pattern, kernel.kernel, kernel.bytes) == (".*", "optax", 12 * 64 * 256)
     assert bias.group == "bias: b2 = 0.9"
+    mesh = jax.make_mesh((1,), ("x",), axis_types=(AxisType.Auto,))
+    inside = both(adamx.diagnostics.monitor(some), optax.sgd(0.1))
+    spread = adamx.explain(inside, PARAMS, shardings=NamedSharding(mesh, P("x"))).spread
+    assert "unknown, of an Optax transformation; an all-reduce of what the monitor sums up" in spread.collectives
     assert re.search(r"pattern +group\n", str(adamx.explain(both(some, optax.sgd(0.1)), PARAMS)))
     assert adamx.state_bytes(both(some, optax.sgd(0.1)), PARAMS).slots["nu"] == 4 * (64 * 128 + 64)
 

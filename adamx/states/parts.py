@@ -40,13 +40,13 @@ def states_in(tree: Any) -> list[State]:
     return [x for x in jax.tree.leaves(tree, is_leaf=is_state) if is_state(x)]
 
 
-def map_states(f: Callable[..., State], state: Any, parts: Parts | None = None) -> Any:
-    """`state` with each adamx state in it replaced by `f(it, *part)`, of several parts each by its own; or by `f(it)`.
+def map_states(f: Callable[..., State], state: Any, parts: Parts) -> Any:
+    """`state` with each adamx state in it replaced by `f(it, *part)`, of several parts each by its own.
 
     Raises:
         ValueError: there is none, or not one for each part.
     """
-    found, parts = states_in(state), [()] if parts is None else steppers(parts)
+    found, parts = states_in(state), steppers(parts)
     if not found or (len(parts) > 1 and len(parts) != len(found)):
         find_states(state, parts)  # says which to give
     turns = itertools.cycle(parts)

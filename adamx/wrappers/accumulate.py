@@ -113,7 +113,7 @@ class Accumulate(Wrapper):
             _moves(inner)
         sums = [
             None if p is None or frozen else jnp.zeros_like(p, self._format(p).dtypes[0])
-            for p, frozen in zip(leaves.arrays, self._frozen(leaves), strict=True)
+            for p, frozen in zip(leaves.arrays, self.frozen(leaves), strict=True)
         ]
         start = AccumulateState(inner, leaves.rebuild(sums), jnp.zeros([], jnp.int32), jnp.zeros([], float))
         return kernels.beside(leaves.arrays, start)
@@ -173,7 +173,7 @@ class Accumulate(Wrapper):
         first, sums = state.position == 0, _leaves.match(leaves, state.sums, "sums")
         total = jnp.where(first, 0, state.weight) + jnp.asarray(1 if weight is None else weight, float)
         read: list[Array | None] = []
-        for i, (path, g, frozen) in enumerate(zip(leaves.paths, leaves.arrays, self._frozen(like), strict=True)):
+        for i, (path, g, frozen) in enumerate(zip(leaves.paths, leaves.arrays, self.frozen(like), strict=True)):
             if g is None or frozen:
                 read.append(None)
                 continue
@@ -208,12 +208,6 @@ class Accumulate(Wrapper):
     def _format(self, p: Array) -> Format:
         """How the sum of a leaf is stored."""
         return format_of(self.dtype, Slot(), jnp.shape(p), jnp.shape(p), wide_dtype(p))
-
-    def _frozen(self, leaves: _leaves.Leaves) -> list[bool]:
-        """Which leaves are frozen, of the parameters or what is like them."""
-        if self._engine is None:
-            return [False] * len(leaves.arrays)
-        return [member.frozen for member, _ in self._engine.settings(leaves)]
 
     @functools.cached_property
     def _engine(self) -> Engine | None:
