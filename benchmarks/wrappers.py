@@ -36,7 +36,7 @@ LARGE: Shapes = {f"layer_{i}/kernel": (2048, 2048) for i in range(4)}
 MANY: Shapes = {f"{kind}_{i}/kernel": (64, 8 * (i % 10 + 1)) for i in range(40) for kind in "abcde"}
 TARGETS = ("H100", "v5e")
 
-Take = Callable[[Tree, Any, Tree], tuple[Tree, Any]]
+Take = Callable[[Any, Any, Any], tuple[Any, Any]]
 """From parameters, state and gradients to the next parameters and state."""
 
 
@@ -61,7 +61,7 @@ def of_adamx(opt: Any, beside: str = "adamw", stores: float = 0.0, **options: An
 
 
 def of_optax(opt: Any) -> Contender:
-    def step(params: Tree, state: Any, grads: Tree) -> tuple[Tree, Any]:
+    def step(params: Tree, state: Any, grads: Tree) -> tuple[Any, Any]:
         updates, state = opt.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
@@ -71,9 +71,9 @@ def of_optax(opt: Any) -> Contender:
 def with_average(opt: Any) -> Contender:
     """Optax's way: the average is a tree of the user's own."""
 
-    def step(params: Tree, state: Any, grads: Tree) -> tuple[Tree, Any]:
+    def step(params: Tree, state: Any, grads: Tree) -> tuple[Any, Any]:
         updates, inner = opt.update(grads, state[0], params)
-        new: Any = optax.apply_updates(params, updates)
+        new = optax.apply_updates(params, updates)
         return new, (inner, optax.incremental_update(new, state[1], 1e-3))
 
     return Contender(lambda p: (opt.init(p), jax.tree.map(jnp.copy, p)), step, "optax.adamw")
