@@ -79,6 +79,7 @@ def describe(name: str) -> Description:
       weights        'nearest'
       seed           0
       kernel         'auto'
+      groups         ()
     """
     factory = FACTORIES[validate_choice("optimizer", name, FACTORIES)]
     headline = inspect.cleandoc(factory.__doc__ or "").split("\n\n")[0].replace("\n", " ")

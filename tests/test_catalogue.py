@@ -56,7 +56,7 @@ def test_the_package_names_what_its_files_enter_and_nothing_else():
 @pytest.mark.parametrize("name", adamx.list())
 def test_every_optimizer_takes_the_keywords_of_optimizer_as_optimizer_has_them(name):
     ours, general = (inspect.signature(f).parameters for f in (FACTORIES[name], adamx.optimizer))
-    words = ("moments", "weights", "seed", "kernel")
+    words = ("moments", "weights", "seed", "kernel", "groups")
     assert [*ours][-len(words) :] == [*words]
     assert [ours[w] for w in words] == [general[w] for w in words]
     assert not any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in ours.values())
