@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from ._annotations import Above, Array, Interval, Scalar, Schedule
@@ -207,7 +208,7 @@ def first_values(schedules: Iterable[Schedule]) -> Any:
             raise ValueError(f"{number!r} and {other!r} are one number in the state: give one value, or two names")
         return jnp.asarray(number.value, jnp.float32)
 
-    with _read_by(note):
+    with _read_by(note), jax.numpy_dtype_promotion("standard"):
         for schedule in schedules:
             schedule(jnp.zeros([], jnp.int32))
     return {name: note(found[name]) for name in sorted(found)} or ()

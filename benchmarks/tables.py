@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-DOCUMENTS = ("README.md", "docs/performance.md", "docs/scaling.md", "docs/diagnosing.md")
+DOCUMENTS = ("README.md", "docs/performance.md", "docs/scaling.md", "docs/diagnosing.md", "docs/training.md")
 
 
 def markdown(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -43,6 +43,27 @@ def step_time() -> str:
 def step_time_short() -> str:
     """The ratio to Optax's of every case but the smallest, for each make of processor."""
     return "\n\n".join(of_processor(path.stem, ratio, "1 M") for path in sorted(RESULTS.glob("step_time_*.json")))
+
+
+def wrappers() -> str:
+    """Of groups and wrappers the time to that of what they wrap, and bytes of programs for accelerators."""
+    results = read("wrappers")
+    heading = ("a step", "to", *results["time"], *(f"bytes a parameter, {target}" for target in results["bytes"]))
+
+    def moved(row: dict[str, Any]) -> str:
+        return f"{row['bytes']:.1f}" if "bytes" in row else "–"
+
+    first = next(iter(results["time"].values()))
+    body = (
+        (
+            name,
+            row["beside"],
+            *(f"{rows[name]['ratio']['median']:.2f}" for rows in results["time"].values()),
+            *(moved(rows[name]) for rows in results["bytes"].values()),
+        )
+        for name, row in first.items()
+    )
+    return "\n\n".join([markdown(heading, body), about(results, "python -m benchmarks.wrappers")])
 
 
 def of_processor(name: str, cell: Callable[[dict[str, Any]], str], without: str | None = None) -> str:
@@ -251,6 +272,7 @@ TABLES: dict[str, Callable[[], str]] = {
         monitor_cost,
         precision,
         scaling,
+        wrappers,
         claims,
     )
 }

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks import accelerators, compile_time, memory, monitor_cost, scaling, step_time, tables
+from benchmarks import accelerators, compile_time, memory, monitor_cost, scaling, step_time, tables, wrappers
 from benchmarks.deviceless import Counts
 from benchmarks.machine import Spread, in_turns
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("one_device", "loose")
 @pytest.fixture
 def short_turns(monkeypatch):
     """Turns that show that everything runs, and measure nothing."""
-    for module in (step_time, compile_time, monitor_cost):
+    for module in (step_time, compile_time, monitor_cost, wrappers):
         monkeypatch.setattr(module, "in_turns", lambda ready, rounds: in_turns(ready, 1, least=1e-4))
 
 
@@ -42,6 +42,22 @@ def test_step_time_measures_every_contender(monkeypatch, tmp_path):
 def test_the_transformer_has_124_million_parameters():
     sizes = (a * (b[0] if b else 1) for a, *b in step_time.transformer().values())
     assert sum(sizes) == pytest.approx(124e6, rel=0.01)
+
+
+@pytest.mark.product
+@pytest.mark.usefixtures("short_turns")
+def test_wrappers_are_measured_beside_optax(monkeypatch, tmp_path):
+    monkeypatch.setattr(wrappers, "LARGE", {"layer_0/kernel": (64, 128), "layer_1/kernel": (8, 8)})
+    few = {f"{kind}_{i}/kernel": (8, 8) for kind in "abcde" for i in range(2)}
+    monkeypatch.setattr(wrappers, "MANY", few)
+    argv = ["wrappers", "--parts", "tree", "compile", "time", "--rounds", "1", "--output", str(tmp_path / "out.json")]
+    monkeypatch.setattr(sys, "argv", argv)
+    wrappers.main()
+    results = json.loads((tmp_path / "out.json").read_text())
+    assert (
+        results["tree"]["adamx.adamw"] == results["tree"]["adamx.adamw, groups"] != results["tree"]["optax.partition"]
+    )
+    assert {"guard", "optax.MultiSteps, 4"} <= set(results["time"]["200 leaves"])
 
 
 @pytest.mark.usefixtures("short_turns")

@@ -13,7 +13,10 @@ from .._math import bias_correction, dtype_of, one_minus_exp
 from .._rule import Modifier, Rule, Slot, StepContext, static
 from .._transform import Optimizer, scale_by
 from .._variables import outside, without_variables
-from ..moments import format_stored
+from ..moments import MomentFormats, format_stored
+
+DECAY = 0.999
+"""How much of an exponential average a step keeps if nothing is said."""
 
 
 class Iterates(NamedTuple):
@@ -66,6 +69,21 @@ class Trail(Modifier):
         return change, Trailed(own, tuple(map(follow, s.averages, self.shares)))
 
 
+class Given(Rule[tuple[()]]):
+    """A rule whose direction is what it is given."""
+
+    elementwise = True
+
+    def step(self, g: Array, s: tuple[()], at: StepContext) -> tuple[Array, tuple[()]]:
+        del at
+        return g, s
+
+
+def trail(count: int, moments: MomentFormats) -> Optimizer:
+    """So many averages of the weights, after updates that are given."""
+    return scale_by(Trail(Given(), (1.0,) * count), moments=moments)
+
+
 class Profile(NamedTuple):
     """How much the weights of each move weigh in an average; of all the defaults, alike.
 
@@ -102,7 +120,7 @@ class ExponentialAverage(Rule[Iterates]):
     Reference: Kingma & Ba, arXiv:1412.6980, section 7.2.
     """
 
-    decay: Beta = 0.999
+    decay: Beta = DECAY
     debias: bool = static(default=True)
     elementwise = True
     slots = Iterates(average=Slot(init=jnp.array))

@@ -17,11 +17,11 @@ from .._engine import Engine
 from .._layout import Layout, wide_dtype
 from .._leaf import SharedInputs, Step, StepResult
 from .._names import refuse_step_words
-from .._rule import Rule, StepContext, validate_value
+from .._rule import validate_value
 from .._state import State
-from .._transform import Optimizer, engine_of, owner_of, scale_by
+from .._transform import Optimizer, engine_of, owner_of
 from ..moments import Int8, MomentFormat
-from ..trajectories.averaging import ExponentialAverage, Iterates, Profile, Trail, Trailed
+from ..trajectories.averaging import DECAY, Iterates, Profile, Trailed, trail
 from ..trajectories.posthoc import exponent_of
 from ..wrapper import Wrapper, added, take_step
 
@@ -40,17 +40,6 @@ class AveragedState(NamedTuple):
     inner: Any
     moves: Array
     averages: tuple[Iterates, ...]
-
-
-class Given(Rule[tuple[()]]):
-    """A rule whose direction is what it is given."""
-
-    elementwise = True
-
-    def step(self, g: Array, s: tuple[()], at: StepContext) -> tuple[Array, tuple[()]]:
-        """What it is given."""
-        del at
-        return g, s
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -250,7 +239,7 @@ def averaged(
     eqs. 121, 126 and 127.
     """
     widths = sigma_rel if isinstance(sigma_rel, Sequence) else (sigma_rel,)
-    default = () if widths else ExponentialAverage.decay
+    default = () if widths else DECAY
     chosen: Any = default if isinstance(decay, EllipsisType) else decay
     decays = chosen if isinstance(chosen, Sequence) else (chosen,)
     exponential = [x for x in decays if x is not None]
@@ -263,8 +252,7 @@ def averaged(
         raise ValueError("decay = () without sigma_rel keeps no average: give one of them")
     if isinstance(start, bool) or not isinstance(start, int) or start < 0:
         raise ValueError(f"start = {start!r} should be a number of moves, 0 or more")
-    trail = scale_by(Trail(Given(), (1.0,) * len(profiles)), moments=moments)
-    return Averaged(opt, profiles, start, trail.engine).optimizer()
+    return Averaged(opt, profiles, start, trail(len(profiles), moments).engine).optimizer()
 
 
 def _trailed(state: AveragedState) -> State:
