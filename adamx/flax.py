@@ -4,6 +4,7 @@ Drop-in subclasses. With an adamx optimizer the change of a weight is rounded on
 mode, and on a CPU a step is one pass over memory. With any other Optax transformation they behave as Flax's classes.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,7 +69,6 @@ class TrainState(train_state.TrainState):
         clip_norm: Scalar | None = None,
         grad_scale: Scalar | None = None,
         axis_name: AxisName = None,
-        loss: Scalar | None = None,
         **kwargs: Any,
     ) -> "TrainState":
         """The state after one step.
@@ -78,18 +78,20 @@ class TrainState(train_state.TrainState):
             clip_norm: see `adamx.Optimizer.step`, as of the next two; with adamx optimizers only.
             grad_scale: a factor of the gradients.
             axis_name: inside `jax.shard_map`, the axes of its mesh along which leaves are cut.
-            loss: what `adamx.guard` watches.
-            **kwargs: attributes of the train state to replace.
+            **kwargs: attributes of the train state to replace. `learning_rate`, `grad_norm`, the `weight` of
+                `adamx.accumulate` and the `loss` of `adamx.guard`, if they are no attributes, are of `step`, too.
 
         Raises:
             TypeError: one of these with a transformation that does not read it.
         """
+        own = {field.name for field in dataclasses.fields(self)}
         given = {"clip_norm": clip_norm, "grad_scale": grad_scale, "axis_name": axis_name}
+        given |= {name: kwargs.pop(name) for name in {"learning_rate", "grad_norm", "weight"} & kwargs.keys() - own}
         inside = {name: x for name, x in given.items() if x is not None}
         if inside and not isinstance(self.tx, _Optimizer):
             raise TypeError(f"adamx's alone read {', '.join(inside)}: chain optax.clip_by_global_norm in front of tx")
         moving = _moving(self.params)
-        inside |= {} if loss is None else {"loss": loss}
+        inside |= {name: kwargs.pop(name) for name in {"loss"} & kwargs.keys() - own}
         bare = map(without_variables, (_moving(grads), self.opt_state, moving))
         params, opt_state = (
             jax.tree.unflatten(jax.tree.structure(was), jax.tree.leaves(new))

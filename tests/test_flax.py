@@ -121,3 +121,22 @@ def test_flaxes_own_nnx_optimizer_takes_coded_moments(moments):
         take(model, optimizer)
     got = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), params, got)
+
+
+def test_train_states_and_nnx_pass_on_what_wrappers_read():
+    params = {"w": jnp.ones(2)}
+    tx = adamx.guard(adamx.accumulate(adamx.averaged(adamx.adamw(1.0, weight_decay=0.0)), every=2))
+    state = adamx.flax.TrainState.create(apply_fn=None, params=params, tx=tx)
+    for weight in (1.0, 3.0):
+        state = state.apply_gradients(grads=params, weight=weight, loss=1.0, learning_rate=0.25, clip_norm=1.0)
+    assert int(state.step) == 2
+    np.testing.assert_allclose(state.params["w"], 0.75, rtol=1e-6)
+    np.testing.assert_allclose(adamx.averaged_params(state.opt_state)["w"], 0.75, rtol=1e-6)
+    with pytest.raises(TypeError, match="'wieght'"):
+        state.apply_gradients(grads=params, wieght=1.0)
+    model = nnx.Linear(1, 1, use_bias=False, rngs=nnx.Rngs(0))
+    optimizer, before = adamx.flax.Optimizer(model, tx, wrt=nnx.Param), float(model.kernel[...][0, 0])
+    grads = jax.tree.map(jnp.ones_like, nnx.state(model, nnx.Param))
+    for weight in (1.0, 3.0):
+        optimizer.update(model, grads, weight=weight, loss=1.0, learning_rate=0.25)
+    np.testing.assert_allclose(model.kernel[...], before - 0.25, rtol=1e-5)
