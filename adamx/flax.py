@@ -91,7 +91,8 @@ class TrainState(train_state.TrainState):
         if inside and not isinstance(self.tx, _Optimizer):
             raise TypeError(f"adamx's alone read {', '.join(inside)}: chain optax.clip_by_global_norm in front of tx")
         moving = _moving(self.params)
-        inside |= {name: kwargs.pop(name) for name in {"loss"} & kwargs.keys() - own}
+        if "loss" not in own and (loss := kwargs.pop("loss", None)) is not None:
+            inside["loss"] = loss
         bare = map(without_variables, (_moving(grads), self.opt_state, moving))
         params, opt_state = (
             jax.tree.unflatten(jax.tree.structure(was), jax.tree.leaves(new))

@@ -124,19 +124,32 @@ def test_flaxes_own_nnx_optimizer_takes_coded_moments(moments):
 
 
 def test_train_states_and_nnx_pass_on_what_wrappers_read():
-    params = {"w": jnp.ones(2)}
-    tx = adamx.guard(adamx.accumulate(adamx.averaged(adamx.adamw(1.0, weight_decay=0.0)), every=2))
+    frozen = [adamx.Group("bias", frozen=True)]
+    inner = adamx.averaged(adamx.adamw(1.0, weight_decay=0.0, groups=frozen))
+    tx = adamx.guard(adamx.accumulate(inner, every=2))
+    given = {"learning_rate": 0.25, "clip_norm": 1.0, "grad_norm": 7.0}
+    batches = ((1.0, 1.0), (1.0, np.nan), (3.0, 1.0))  # weight, loss: the second is skipped
+
+    params = {"w": jnp.ones(2), "bias": jnp.ones(2)}
     state = adamx.flax.TrainState.create(apply_fn=None, params=params, tx=tx)
-    for weight in (1.0, 3.0):
-        state = state.apply_gradients(grads=params, weight=weight, loss=1.0, learning_rate=0.25, clip_norm=1.0)
-    assert int(state.step) == 2
+    for weight, loss in batches:
+        state = state.apply_gradients(grads=params, weight=weight, loss=loss, **given)
+    assert int(state.step) == 3
     np.testing.assert_allclose(state.params["w"], 0.75, rtol=1e-6)
-    np.testing.assert_allclose(adamx.averaged_params(state.opt_state)["w"], 0.75, rtol=1e-6)
+    np.testing.assert_allclose(adamx.averaged_params(state.opt_state, state.params)["w"], 0.75, rtol=1e-6)
+    np.testing.assert_array_equal(state.params["bias"], 1.0)
     with pytest.raises(TypeError, match="'wieght'"):
         state.apply_gradients(grads=params, wieght=1.0)
-    model = nnx.Linear(1, 1, use_bias=False, rngs=nnx.Rngs(0))
+
+    model = nnx.Linear(1, 1, rngs=nnx.Rngs(0))
     optimizer, before = adamx.flax.Optimizer(model, tx, wrt=nnx.Param), float(model.kernel[...][0, 0])
     grads = jax.tree.map(jnp.ones_like, nnx.state(model, nnx.Param))
-    for weight in (1.0, 3.0):
-        optimizer.update(model, grads, weight=weight, loss=1.0, learning_rate=0.25)
+    for weight, loss in batches:
+        optimizer.update(model, grads, weight=weight, loss=loss, **given)
     np.testing.assert_allclose(model.kernel[...], before - 0.25, rtol=1e-5)
+    np.testing.assert_array_equal(model.bias[...], 0.0)
+
+    for opt_state in (state.opt_state, optimizer.opt_state):
+        assert adamx.guard_report(opt_state).skipped == 1
+        assert float(adamx.last_norm(opt_state)) == 7.0
+        assert float(optax.tree.get(opt_state, "weight")) == 4.0

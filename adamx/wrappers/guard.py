@@ -13,6 +13,7 @@ from .._annotations import Above, Array, Params, Scalar
 from .._math import varying
 from .._names import refuse_step_words
 from .._rule import validate_value
+from .._variables import without_variables
 from ..wrapper import Wrapper
 from .offloaded import step_if
 
@@ -245,8 +246,7 @@ def guard_report(state: Any) -> GuardReport:
     """What the guard in an optimizer's state has done, in Python's numbers; this call waits for the device.
 
     Args:
-        state: the guard's state, or one that contains it; for an `nnx.Optimizer` give
-            `nnx.as_pure(optimizer.opt_state)`.
+        state: the guard's state, or one that contains it, such as the `opt_state` of an `nnx.Optimizer`.
 
     Raises:
         ValueError: there is no guard in `state`, or there are several.
@@ -262,7 +262,7 @@ def guard_report(state: Any) -> GuardReport:
     if len(found) != 1:
         cure = "give the part of it that is meant" if found else "wrap the optimizer, `adamx.guard(opt)`"
         raise ValueError(f"the state holds {len(found)} guards: {cure}")
-    x = jax.device_get(found[0]._replace(inner=(), recent=()))
+    x = jax.device_get(without_variables(found[0]._replace(inner=(), recent=())))
     return GuardReport(int(x.skipped), int(x.in_a_row), bool(x.too_many), REASONS[int(x.reason)], float(x.norm))
 
 
