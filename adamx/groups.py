@@ -16,6 +16,7 @@ from ._rule import Modifier, Rule, hyperparameters, innermost, validate_value
 from ._variables import without_variables
 from ._weights import ROUNDINGS, Rounding, Weights
 from .moments import MomentFormats
+from .schedules import Live
 
 Match: TypeAlias = str | Callable[[str, Any], bool]
 """A regular expression searched in a leaf's path, such as "decoder/layers_0/kernel"; or a function of path and leaf."""
@@ -31,7 +32,8 @@ class Group:
     Args:
         match: a regular expression, searched in the leaf's path: its keys, joined by "/"; or a function of the path and
             the leaf.
-        learning_rate_scale: what the step size is multiplied with; a number or a schedule of the finished steps.
+        learning_rate_scale: what the step size is multiplied with; a number or a schedule of the finished steps. A
+            group with a `learning_rate` of its own keeps it where `step` is given another.
         weight_decay_scale: the same of the weight decay.
         moments: how slots are stored, see `adamx.scale_by`.
         weights: how narrow parameters are rounded, see `adamx.optimizer`.
@@ -83,7 +85,12 @@ class Group:
 
     def __repr__(self) -> str:
         """`Group('bias')`."""
-        return f"Group({self.match if isinstance(self.match, str) else self.match.__qualname__!r})"
+        return f"Group({self.name!r})"
+
+    @property
+    def name(self) -> str:
+        """The pattern, or the name of the function."""
+        return self.match if isinstance(self.match, str) else getattr(self.match, "__qualname__", repr(self.match))
 
 
 Groups: TypeAlias = Sequence[Group]
@@ -170,7 +177,10 @@ def members(rule: Rule[Any], groups: Groups, weights: str, layout: Callable[[Any
         TypeError: what should be a `Group` is none, or sets what the rule does not have.
         ValueError: a number out of range, an unknown `weights` or `moments`.
     """
-    found = []
+    for path, value, interval in hyperparameters(rule):
+        if isinstance(value, Live):
+            validate_value(path.rpartition(".")[2], value.value, interval)
+    found: list[Member] = []
     for group in groups:
         if not isinstance(group, Group):
             raise TypeError(
@@ -191,7 +201,8 @@ def members(rule: Rule[Any], groups: Groups, weights: str, layout: Callable[[Any
         if group.moments is not None and not layout(None).slots:
             raise TypeError(f"{group!r}: moments = {group.moments!r}, but the rule keeps none")
         chosen = weights if group.weights is None else validate_choice("weights", group.weights, ROUNDINGS)
-        name = group.match if isinstance(group.match, str) else group.match.__qualname__
+        taken = sum(member.name.partition("#")[0] == group.name for member in found)
+        name = f"{group.name}#{taken + 1}" if taken else group.name
         found.append(Member(name, group.frozen, layout(group.moments), chosen, scales, values))
     return (*found, Member("", False, layout(None), weights, {}, {}))
 

@@ -66,7 +66,9 @@ def mup_groups(
             raise ValueError(f"{where} has shape {jnp.shape(p)}, in base_params {jnp.shape(base)}: other axes")
         growth = [Fraction(n, max(m, 1)) for n, m in zip(jnp.shape(p), jnp.shape(base), strict=True)]
         axes = None if fan_in is None else fan_in(name, p)
-        axes = _summed_over(growth, where, jnp.shape(p)) if axes is None else axes
+        if axes is None:  # Flax's attention has biases of two axes
+            added = name.rpartition("/")[2] in ("bias", "scale")
+            axes = () if added else _summed_over(growth, where, jnp.shape(p))
         found.setdefault(math.prod((growth[axis] for axis in axes), start=Fraction(1)), set()).add(name)
     return [_group(by, names, keep_decay) for by, names in sorted(found.items()) if by != 1]
 

@@ -184,3 +184,20 @@ def test_what_cannot_be_is_refused():
             some.step(params, some.init(params), params, weight=weight)
     with pytest.raises(TypeError, match=r"is not the state of adamx\.accumulate"):
         some.step(params, opt.init(params), params)
+
+
+def test_a_gradient_that_is_absent_in_one_call_leaves_nothing_behind():
+    opt = adamx.accumulate(adamx.optimizer(adamx.SGD(), 1.0), every=2)
+    params = {"a": jnp.zeros(2), "b": jnp.zeros(2)}
+    state, ones = opt.init(params), jax.tree.map(jnp.ones_like, params)
+    for grads in (ones, ones, ones | {"a": None}, ones):
+        params, state = opt.step(grads, state, params)
+    np.testing.assert_array_equal(params["a"], -1.5)
+    np.testing.assert_array_equal(params["b"], -2.0)
+
+
+def test_updates_of_frozen_leaves_are_zero():
+    params = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    opt = adamx.accumulate(adamx.adam(0.1, groups=[adamx.Group("a", frozen=True)]), every=1)
+    updates, _ = opt.update(params, opt.init(params), params)
+    assert float(updates["a"][0]) == 0 and float(updates["b"][0]) < 0

@@ -345,3 +345,11 @@ def test_in_shard_map_goes_around_each_optimizer():
     new, _ = jax.jit(mapped)(NARROW_GRADS, state, NARROW)
     wanted, _ = stepped(opt, NARROW, NARROW_GRADS, steps=1, **options)
     equal(jax.tree.map(np.asarray, new), jax.tree.map(np.asarray, wanted))
+
+
+def test_a_step_size_for_optaxs_part_is_refused():
+    opt, params = adamx.by_path({"a": adamx.adam(0.1), ".*": optax.sgd(1.0)}), {"a": jnp.ones(2), "b": jnp.ones(2)}
+    with pytest.raises(TypeError, match="an Optax transformation does not read it"):
+        opt.step(params, opt.init(params), params, learning_rate=0.0)
+    new, _ = opt.step(params, opt.init(params), params, learning_rate={"a": 0.0})
+    assert float(new["a"][0]) == 1 and float(new["b"][0]) == 0

@@ -161,6 +161,8 @@ def test_nnx_optimizers_have_live_numbers():
 def test_errors():
     opt = adamx.adam(adamx.live("learning_rate", 0.1))
     state = opt.init(PARAMS)
+    with pytest.raises(ValueError, match=r"b2 = 1.5 is outside"):
+        adamx.adam(0.1, b2=adamx.live("b2", 1.5))
     with pytest.raises(ValueError, match="the live hyperparameter = 'lr': choose from 'learning_rate'"):
         adamx.set_hyperparameters(state, lr=0.1)
     with pytest.raises(ValueError, match=r"no b2 lives in the state: make the optimizer with adamx\.live\('b2'"):

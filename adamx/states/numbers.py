@@ -66,7 +66,8 @@ def set_hyperparameters(state: Any, **values: Scalar) -> Any:
 
     Args:
         state: an optimizer's state, or one that holds it: a chain's, a wrapper's, `opt_state` of Flax.
-        **values: numbers or arrays of shape (), by name.
+        **values: numbers or arrays of shape (), by name. The state does not know their ranges: a jitted step takes
+            what is there.
 
     Raises:
         ValueError: no such number lives in the state, or it is infinite or NaN.

@@ -131,7 +131,8 @@ class Accumulate(Wrapper):
                 lambda x: jnp.asarray(x, wide_dtype(x)) / after.weight.astype(real_dtype(wide_dtype(x))), sums
             )
             new, state = inner.update(mean, carry[1], params, **extra_args)
-            return jax.tree.map(lambda x, still: x.astype(still.dtype), new, carry[0]), state
+            as_still = lambda x, still: still if x is None else x.astype(still.dtype)  # noqa: E731
+            return jax.tree.map(as_still, new, carry[0], is_leaf=_leaves.is_none), state
 
         like, _ = jax.eval_shape(lambda: inner.update(updates, state.inner, params, **extra_args))
         still = jax.tree.map(lambda g, x: jnp.zeros_like(g, x.dtype), updates, like)
@@ -175,6 +176,8 @@ class Accumulate(Wrapper):
         read: list[Array | None] = []
         for i, (path, g, frozen) in enumerate(zip(leaves.paths, leaves.arrays, self.frozen(like), strict=True)):
             if g is None or frozen:
+                if (old := sums[i]) is not None and not frozen:
+                    sums[i] = jnp.where(first, jnp.zeros_like(old), old)
                 read.append(None)
                 continue
             if (old := sums[i]) is None:

@@ -69,7 +69,7 @@ def by_path(optimizers: Mapping[Match, Any]) -> Optimizer:
     if not isinstance(optimizers, Mapping) or not optimizers:
         raise TypeError(f'optimizers = {optimizers!r} should map patterns to optimizers: {{"bias": ..., ".*": ...}}')
     groups = tuple(map(Group, optimizers))
-    names = [group.match if isinstance(group.match, str) else group.match.__qualname__ for group in groups]
+    names = [group.name for group in groups]
     for i, (name, opt) in enumerate(zip(names, optimizers.values(), strict=True)):
         if name in names[:i]:
             raise ValueError(f"two patterns are called {name!r}, their place in the state: name functions apart")
@@ -216,6 +216,11 @@ def _has_own_gradients(opt: Any) -> bool:
 def _step(opt: Any, grads: Params, state: Any, params: Params, options: dict[str, Any]) -> tuple[Params, Any]:
     """`take_step`, of gradients that are scaled and clipped where there is no `step`."""
     if not isinstance(opt, Optimizer):
+        if "learning_rate" in options:
+            raise TypeError(
+                "learning_rate: an Optax transformation does not read it; give a mapping from the patterns of adamx's "
+                "optimizers to their step sizes"
+            )
         names = kernels.named_axes(options.get("axis_name"))
         clip_norm, grad_scale, norm, _ = (options.pop(x, None) for x in ("clip_norm", "grad_scale", "grad_norm", "ok"))
         factor = kernels.gradient_factor(jax.tree.leaves(grads), clip_norm, grad_scale, names, norm)
