@@ -22,6 +22,8 @@ from .kernels import beside
 from .states.masters import from_master
 from .wrapper import take_step
 
+__all__ = ["Optimizer", "TrainState"]
+
 _OVERWRITE = "_overwrite_with_gradient"
 """Flax's key for parameters that are replaced by their "gradient", such as FP8 scales."""
 

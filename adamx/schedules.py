@@ -19,6 +19,8 @@ from ._annotations import Above, Array, Interval, Scalar, Schedule
 from ._math import log_beta
 from ._rule import refuse_traced, validate_value
 
+__all__ = ["ademamix_alpha", "ademamix_b3", "decayed_beta", "inverse_sqrt", "live", "relative_step"]
+
 
 def inverse_sqrt(alpha: float, every: int = 1) -> Schedule:
     r"""$\alpha/\sqrt{t}$, the step size of the paper's regret bound and of its logistic regression.

@@ -20,6 +20,8 @@ from ._preset import Preset as Preset
 from ._preset import Recipe as Recipe
 from ._words import bias_corrections, decay_coupling, eps_place
 
+__all__ = ["PRESETS", "Preset", "preset", "table"]
+
 
 def _by_framework(*modules: ModuleType) -> Mapping[str, Mapping[str, Preset]]:
     entries = [entry for module in modules for entry in module.PRESETS]
