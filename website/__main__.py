@@ -34,13 +34,15 @@ def main() -> None:
     for picture in (ROOT / "docs").glob("*.png"):
         shutil.copy(picture, PAGES)
     described = reference.pages()
-    for place, text in described.items():
-        write(place, text)
+    for pages in described.values():
+        for place, text in pages.items():
+            write(place, text)
     (PAGES / "assets").mkdir()
     for asset in (ROOT / "website" / "assets").iterdir():
         shutil.copy(asset, PAGES / "assets")
     (PAGES / "assets" / "mathjax.js").write_bytes(files("mathjax").joinpath("static/mathjax/es5/tex-svg.js").read_bytes())
-    configure([place for place in here if place.startswith("notebooks/")], [*described])
+    listed = [[*pages][0] if len(pages) == 1 else {title: [*pages]} for title, pages in described.items()]
+    configure([place for place in here if place.startswith("notebooks/")], listed)
 
 
 def write(place: str, text: str) -> None:
@@ -68,7 +70,7 @@ def highlighted(text: str) -> str:
     return re.sub(r"(?m)^( *)```python\n(?= *>>>)", r"\1```pycon\n", text)
 
 
-def configure(*sections: list[str]) -> None:
+def configure(*sections: list[Any]) -> None:
     """The configuration with what is not written twice: the address, and the lists of pages."""
     text = (ROOT / "website" / "mkdocs.yml").read_text(encoding="utf-8")
     settings: dict[str, Any] = yaml.load(text, yaml.BaseLoader)  # without its names of Python's objects

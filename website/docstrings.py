@@ -1,30 +1,41 @@
-"""Griffe's view of the docstrings: doctests are code, defaults are numbers, everything has a link to its source."""
+"""What mkdocstrings is told of the package: doctests are code, defaults are numbers, sources have links."""
 
-import inspect
 import re
-import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 import griffe
 
-import adamx
-from website import repository
+from . import repository
 
-EXAMPLE = re.compile(r"(?m)^( *)>>> .*(?:\n\1(?! *$).*\S.*)*")
+EXAMPLE = re.compile(r"(?m)^( *)>>> .*(?:\n\1(?! *$).*)*")
 
 
 class Docstrings(griffe.Extension):
-    """What the docstrings leave to the reader of a terminal."""
+    """Changes what Griffe has read of the sources."""
 
-    def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        if obj.docstring is None or not obj.path.startswith("adamx"):
-            return
-        obj.docstring.value = EXAMPLE.sub(fenced, obj.docstring.value)
+    def on_package(self, *, pkg: griffe.Module, loader: griffe.GriffeLoader, **kwargs: Any) -> None:
+        for item in inside(pkg):
+            if isinstance(item, griffe.Function | griffe.Class):
+                lines = f"L{item.lineno}-L{item.endlineno}"
+                item.extra["website"]["source"] = f"{repository.link(item.relative_package_filepath)}#{lines}"
+            if item.docstring is not None:
+                item.docstring.value = EXAMPLE.sub(r"\1```pycon\n\g<0>\n\1```", item.docstring.value)
+            for parameter in item.parameters if isinstance(item, griffe.Function) else ():
+                parameter.default = stated(parameter.default, pkg)
 
-    def on_function_instance(self, *, func: griffe.Function, **kwargs: Any) -> None:
-        pass
+
+def inside(item: griffe.Object) -> Iterator[griffe.Object]:
+    yield item
+    for member in item.members.values():
+        if isinstance(member, griffe.Object):
+            yield from inside(member)
 
 
-def fenced(example: re.Match[str]) -> str:
-    indent = example[1]
-    return f"{indent}```pycon\n{example[0]}\n{indent}```"
+def stated(default: str | griffe.Expr | None, pkg: griffe.Module) -> str | griffe.Expr | None:
+    """The value of a default that is an attribute of a class of the package."""
+    if isinstance(default, griffe.ExprAttribute) and default.canonical_path.startswith(f"{pkg.name}."):
+        target = pkg[default.canonical_path.removeprefix(f"{pkg.name}.")]
+        if isinstance(target, griffe.Attribute) and target.parent and target.parent.is_class:
+            return stated(target.value, pkg)
+    return default

@@ -1,4 +1,4 @@
-"""Markdown as the docstrings and pages have it: `adamx.name` is a link, and so is arXiv:1412.6980."""
+"""Markdown as docstrings and pages have it: names in backticks and numbers of papers are links, `$$` begins anywhere."""
 
 import re
 import xml.etree.ElementTree as etree
@@ -6,34 +6,47 @@ from typing import Any
 
 from markdown import Extension, Markdown
 from markdown.inlinepatterns import InlineProcessor
+from markdown.preprocessors import Preprocessor
+
+
+class Name(InlineProcessor):
+    """A public name, `adamx.name`."""
+
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[etree.Element, int, int]:  # noqa: N802
+        link = etree.Element("autoref", identifier=m[1])
+        etree.SubElement(link, "code").text = m[1]
+        return link, m.start(0), m.end(0)
 
 
 class Arxiv(InlineProcessor):
-    """A paper by its number."""
+    """A paper, arXiv:1412.6980."""
 
-    def handleMatch(self, m: re.Match[str], data: str) -> tuple[etree.Element, int, int]:  # type: ignore[override]
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[etree.Element, int, int]:  # noqa: N802
         link = etree.Element("a", href=f"https://arxiv.org/abs/{m[1]}")
         link.text = m[0]
         return link, m.start(0), m.end(0)
 
 
-class Name(InlineProcessor):
-    """A public name in backticks."""
+class Displays(Preprocessor):
+    r"""Displayed formulas are paragraphs of their own, and so is what stands on either side of a `\qquad`."""
 
-    def handleMatch(self, m: re.Match[str], data: str) -> tuple[etree.Element, int, int]:  # type: ignore[override]
-        link = etree.Element("autoref", identifier=m[1])
-        code = etree.SubElement(link, "code")
-        code.text = m[1]
-        return link, m.start(0), m.end(0)
+    def run(self, lines: list[str]) -> list[str]:
+        def apart(found: re.Match[str]) -> str:
+            parts = re.split(r"\\qquad\b", found[2])
+            return "\n" + "".join(f"\n{found[1]}$${' '.join(part.split())}$$\n" for part in parts) + "\n"
+
+        return re.sub(r"(?m)^( *)\$\$([^$]+)\$\$$", apart, "\n".join(lines)).split("\n")
 
 
 class Markup(Extension):
-    """Both of them."""
+    """All of them."""
 
-    def extendMarkdown(self, md: Markdown) -> None:
-        md.inlinePatterns.register(Name(r"(?<!`)`(adamx(?!\.examples)(?:\.\w+)+)`(?!`)", md), "adamx name", 195)
-        md.inlinePatterns.register(Arxiv(r"(?<!\[)arXiv:(\d{4}\.\d{4,5})", md), "arxiv", 70)
+    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802
+        md.preprocessors.register(Displays(md), "displays", 24)  # after code was put aside
+        md.inlinePatterns.register(Name(r"(?<!`)`(adamx(?!\.examples)(?:\.\w+)+)`(?!`)", md), "name", 195)
+        md.inlinePatterns.register(Arxiv(r"arXiv:(\d{4}\.\d{4,5})", md), "arxiv", 70)
 
 
 def makeExtension(**settings: Any) -> Markup:  # noqa: N802
+    """What Markdown calls."""
     return Markup(**settings)

@@ -1,95 +1,138 @@
-"""Reference pages of every public name: what `dir(adamx)` and its public modules list.
+"""Reference pages of every public name: what `dir(adamx)` and its modules list.
 
-An optimizer's page is made of what its file exports. On which page the names of other files stand, `PAGES` says.
+An optimizer has the page of its file. On which page the names of other files stand, `PAGES` says.
 """
 
-import inspect
-from collections.abc import Iterator, Mapping
-from types import ModuleType
+from collections.abc import Mapping
 
 import griffe
 
 import adamx
 from adamx._factory import FACTORIES
+from adamx.catalogue import describe
 
 from .repository import ROOT
 
 PAGES: Mapping[str, tuple[str, ...]] = {
     "Making an optimizer": ("_optimizer", "_transform", "groups", "mup", "catalogue"),
     "The training loop": ("schedules.live", "states.numbers", "wrappers", "states.regroup", "backward"),
+    "Schedules": ("schedules",),
     "Averages and lookahead": ("trajectories",),
     "State and memory": ("_state", "states.bytes", "states.masters", "states.convert", "states.packing", "moments"),
     "What a step does": ("states.plan", "kernels"),
     "Many devices": ("sharding",),
-    "Porting": ("presets", "states.foreign", "states.pytorch"),
     "Flax": ("flax",),
-    "Schedules": ("schedules",),
+    "Moving from elsewhere": ("presets", "states.foreign", "states.pytorch"),
     "Diagnostics": ("diagnostics",),
-    "Writing a rule": ("_rule", "_context", "_annotations", "estimates", "wrapper", "rules"),
     "Modifiers": ("modifiers",),
+    "Writing a rule": ("_rule", "_context", "_annotations", "estimates", "wrapper", "rules"),
     "Theory": ("theory",),
 }
 """For each page files or folders of `adamx`, or names in them; a name stands where the longest that it begins with is."""
 
+INDEX = "reference/index.md"
 
-def public() -> dict[str, str]:
-    """The path of every public name, and of what it names; the first where something has two names."""
+
+def public() -> dict[str, griffe.Object | griffe.Alias]:
+    """Every public name that is no module, under the first where something has two: `{"adamx.adam": …}`."""
     package = griffe.load("adamx", search_paths=[ROOT])
-    found: dict[str, str] = {}
-    for name in names(adamx):
-        item = package[name]
-        home = item.canonical_path.removeprefix("adamx.")
-        found.setdefault(home, f"adamx.{name}")
-    return {name: home for home, name in found.items()}
+    found: dict[str, tuple[str, griffe.Object | griffe.Alias]] = {}
+
+    def add(name: str) -> None:
+        found.setdefault(package[name].canonical_path, (f"adamx.{name}", package[name]))
+
+    for name in dir(adamx):
+        if not package[name].is_module:
+            add(name)
+    for module in modules(package):
+        listed = package[module].exports or (name for name, item in package[module].members.items() if not item.is_module)
+        for name in listed:
+            if str(name)[0] != "_":
+                add(f"{module}.{name}")
+    return dict(found.values())
 
 
-def names(module: ModuleType, prefix: str = "") -> Iterator[str]:
-    """What a module lists; what its modules list comes last."""
-    listed = getattr(module, "__all__", None) if prefix else dir(module)
-    listed = [name for name in vars(module) if name[0] != "_"] if listed is None else listed
-    items = {name: getattr(module, name) for name in listed}
-    yield from (prefix + name for name, item in items.items() if not inspect.ismodule(item))
-    if not prefix:
-        for name, item in items.items():
-            if inspect.ismodule(item):
-                yield from names(item, f"{name}.")
+def modules(package: griffe.Object) -> list[str]:
+    """The names of public modules."""
+    return [name for name in dir(adamx) if package[name].is_module]
 
 
-def pages() -> dict[str, str]:
-    """The path of every reference page, `reference/….md`, and its text."""
+def file_of(item: griffe.Object | griffe.Alias) -> str:
+    """The file in which something is written, "rules.adam"."""
+    return item.canonical_path.removeprefix("adamx.").rpartition(".")[0]
+
+
+def pages() -> dict[str, dict[str, str]]:
+    """The texts of all pages by title and path, in the order of the navigation: those of optimizers under "Optimizers"."""
     found = public()
-    files = {factory.__module__.removeprefix("adamx.") for factory in FACTORIES.values()}
-    made = {file: [name for name, home in found.items() if home.rpartition(".")[0] == file] for file in files}
-    texts = {}
-    for factory in FACTORIES.values():
-        file = factory.__module__.removeprefix("adamx.")
-        path = f"reference/optimizers/{file.rpartition('.')[2]}.md"
-        if path not in texts:
-            texts[path] = optimizer_page(made[file])
-    rest = {name: home for name, home in found.items() if home.rpartition(".")[0] not in files}
-    by_title: dict[str, list[str]] = {title: [] for title in PAGES}
-    for name, home in rest.items():
-        by_title[title_of(name, home)].append(name)
-    for title, listed in by_title.items():
-        path = f"reference/{title.lower().replace(' ', '_')}.md"
-        modules = [f"adamx.{part}" for part in PAGES[title] if inspect.ismodule(getattr(adamx, part, None))]
-        entries = [f"::: {name}\n    options: {{members: false}}" for name in modules] + [f"::: {name}" for name in listed]
-        texts[path] = "\n\n".join([f"# {title}", *entries]) + "\n"
-    return texts
+    families: dict[str, list[str]] = {}
+    for name in FACTORIES:
+        families.setdefault(file_of(found[f"adamx.{name}"]), []).append(f"adamx.{name}")
+    topics: dict[str, list[str]] = {title: [] for title in PAGES}
+    for name, item in found.items():
+        if (file := file_of(item)) not in families:
+            topics[title_of(name, item)].append(name)
+        elif name not in families[file]:
+            families[file].append(name)
+    optimizers = {f"reference/optimizers/{file.rpartition('.')[2]}.md": family(names) for file, names in families.items()}
+    texts = {"": {INDEX: index(families, topics, found)}, "Optimizers": optimizers}
+    return texts | {
+        title: {path_of(title): page(title, [*modules_of(title), *names])} for title, names in topics.items()
+    }
 
 
-def title_of(name: str, home: str) -> str:
-    """The page of a name."""
-    fits = [(len(part), title) for title, parts in PAGES.items() for part in parts if f"{home}.".startswith(f"{part}.")]
+def path_of(title: str) -> str:
+    return f"reference/{title.lower().replace(' ', '_')}.md"
+
+
+def modules_of(title: str) -> list[str]:
+    return [f"adamx.{part}" for part in PAGES[title] if part in dir(adamx)]
+
+
+def title_of(name: str, item: griffe.Object | griffe.Alias) -> str:
+    """The page of a name that is not an optimizer's."""
+    here = f"{item.canonical_path.removeprefix('adamx.')}."
+    fits = [(len(part), title) for title, parts in PAGES.items() for part in parts if here.startswith(f"{part}.")]
     if not fits:
-        raise ValueError(f"no page has {name}, which is adamx.{home}: name its file in `PAGES` of {__name__}")
+        raise ValueError(f"{name} has no page: put {here[:-1]}, or its file, into `PAGES` of {__file__}")
     return max(fits)[1]
 
 
-def optimizer_page(listed: list[str]) -> str:
-    """The factories of a file, its rule, and what is left."""
-    factories = [name for name in listed if name.removeprefix("adamx.") in FACTORIES]
-    headlines = [inspect.getdoc(FACTORIES[name.removeprefix("adamx.")]) or "" for name in factories]
-    title = headlines[0].partition(" (")[0]
-    rest = sorted((name for name in listed if name not in factories), key=lambda name: not name.rpartition(".")[2][0].isupper())
-    return "\n\n".join([f"# {title}", *(f"::: {name}" for name in [*factories, *rest])]) + "\n"
+def page(title: str, names: list[str], head: str = "") -> str:
+    """A page of names, each with its docstring; a module's names are those that are listed, too."""
+    entries = (f"::: {name}" + ("\n    options: {members: false}" if name[6:] in PAGED else "") for name in names)
+    return "\n\n".join([f"# {title}", head, *entries]) + "\n"
+
+
+PAGED = {part for parts in PAGES.values() for part in parts}
+
+
+def family(names: list[str]) -> str:
+    """An optimizer's page: its factories, the rule, and what chains have of it."""
+    summary = describe(names[0].removeprefix("adamx."))
+    head = f"{summary.summary} Its state is {summary.state:g} numbers for each parameter of a large matrix."
+    return page(title(names[0]), names, head)
+
+
+def title(name: str) -> str:
+    """What a named optimizer is called in prose."""
+    return (FACTORIES[name.removeprefix("adamx.")].__doc__ or "").partition(" (")[0]
+
+
+def index(
+    families: Mapping[str, list[str]],
+    topics: Mapping[str, list[str]],
+    found: Mapping[str, griffe.Object | griffe.Alias],
+) -> str:
+    """Every public name in a line."""
+    parts = ["# Reference", "Every public name. `import adamx` has all but those of a module, which is named with them."]
+    for heading, names in {"Optimizers": [n for names in families.values() for n in names], **topics}.items():
+        lines = (f"| `{name}` | {first_line(found[name])} |" for name in names)
+        parts.append("\n".join([f"## {heading}\n", "| | |", "| --- | --- |", *lines]))
+    return "\n\n".join(parts) + "\n"
+
+
+def first_line(item: griffe.Object | griffe.Alias) -> str:
+    if item.docstring is None:
+        raise ValueError(f"{item.canonical_path} is public and has no docstring")
+    return " ".join(item.docstring.value.partition("\n\n")[0].split()).replace("|", "\\|")
