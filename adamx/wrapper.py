@@ -26,6 +26,19 @@ class Wrapper:
         opt: what it wraps: an adamx optimizer, or any Optax transformation, which has no `step`.
         exchanges: what devices exchange for it in a step, beside the all-reduces that `opt` needs; "" if nothing.
         own_gradients: whether `opt` steps by other gradients than those given, whose norm `grad_norm` is not.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> class Ascent(adamx.Wrapper):
+        ...     def init(self, params):
+        ...         return self.opt.init(params)
+        ...     def update(self, updates, state, params=None, **extra_args):
+        ...         return self.opt.update(-updates, state, params, **extra_args)
+        ...     def step(self, grads, state, params, **options):
+        ...         return self.opt.step(-grads, state, params, **options)
+        >>> opt, params = Ascent(adamx.adam(0.5)).optimizer(), jnp.array([1.0])
+        >>> opt.step(params, opt.init(params), params)[0]
+        Array([1.5], dtype=float32)
     """
 
     opt: Any

@@ -10,16 +10,17 @@ from . import _page
 class History:
     """Metrics by name and step: those that `read` returns and any others of a training loop.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.diagnostics.monitor(adamx.adam(0.1))
-    >>> params, history = {"w": jnp.array([1.0, -2.0])}, adamx.diagnostics.History()
-    >>> state = opt.init(params)
-    >>> for step in range(1, 4):
-    ...     params, state = opt.step(params, state, params)
-    ...     history.add(step, adamx.diagnostics.read(state), loss=float(jnp.sum(params["w"] ** 2)))
-    >>> steps, values = history.series["all/step_max"]
-    >>> steps, [round(x, 2) for x in values]
-    ([1, 2, 3], [1.0, 1.0, 1.0])
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.diagnostics.monitor(adamx.adam(0.1))
+        >>> params, history = {"w": jnp.array([1.0, -2.0])}, adamx.diagnostics.History()
+        >>> state = opt.init(params)
+        >>> for step in range(1, 4):
+        ...     params, state = opt.step(params, state, params)
+        ...     history.add(step, adamx.diagnostics.read(state), loss=float(jnp.sum(params["w"] ** 2)))
+        >>> steps, values = history.series["all/step_max"]
+        >>> steps, [round(x, 2) for x in values]
+        ([1, 2, 3], [1.0, 1.0, 1.0])
     """
 
     def __init__(self) -> None:

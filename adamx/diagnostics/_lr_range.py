@@ -94,17 +94,21 @@ def lr_range_test(
         steps: the number of steps.
         smoothing: decay rate of the average of losses.
 
+    Returns:
+        An `LRRange`: the step sizes tried, the losses, and the advice; it prints as text and has a `plot`.
+
     Raises:
         ValueError: `low` and `high` are not 0 < low < high, fewer than 10 steps; the first losses are not finite.
         TypeError: the step size of `opt` cannot be replaced.
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> x = jax.random.normal(jax.random.key(0), (8, 32, 4))          # 8 batches of 32
-    >>> y = x @ jnp.array([1.0, -2.0, 3.0, 0.5])
-    >>> loss = lambda w, batch: jnp.mean((batch[0] @ w - batch[1]) ** 2)
-    >>> found = adamx.diagnostics.lr_range_test(loss, jnp.zeros(4), (x, y), adamx.adam, high=100.0)
-    >>> 0.01 < found.lr < 1
-    True
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> x = jax.random.normal(jax.random.key(0), (8, 32, 4))          # 8 batches of 32
+        >>> y = x @ jnp.array([1.0, -2.0, 3.0, 0.5])
+        >>> loss = lambda w, batch: jnp.mean((batch[0] @ w - batch[1]) ** 2)
+        >>> found = adamx.diagnostics.lr_range_test(loss, jnp.zeros(4), (x, y), adamx.adam, high=100.0)
+        >>> 0.01 < found.lr < 1
+        True
 
     Reference: Smith, arXiv:1506.01186, section 3.3 (there linear in $\alpha$).
     """

@@ -20,6 +20,8 @@ from ._preset import Preset as Preset
 from ._preset import Recipe as Recipe
 from ._words import bias_corrections, decay_coupling, eps_place
 
+__all__ = ["PRESETS", "Preset", "preset", "table"]
+
 
 def _by_framework(*modules: ModuleType) -> Mapping[str, Mapping[str, Preset]]:
     entries = [entry for module in modules for entry in module.PRESETS]
@@ -75,18 +77,19 @@ def preset(
         ValueError: an unknown framework, optimizer or argument (the message suggests the nearest); a missing argument
             that the framework has no default for; a number out of range.
 
-    >>> import jax.numpy as jnp
-    >>> from adamx.presets import preset
-    >>> grads, params = jnp.array([1e-6, 1.0]), jnp.zeros(2)
-    >>> for framework in ("pytorch", "keras"):  # a small gradient shows the place of ε
-    ...     opt = preset(framework, "adam")
-    ...     print(opt.update(grads, opt.init(params), params)[0])
-    [-0.0009901 -0.001    ]
-    [-0.00024025 -0.001     ]
-    >>> preset("keras", "adam", eps=1e-8)
-    Traceback (most recent call last):
-        ...
-    ValueError: argument of keras adam = 'eps': did you mean 'epsilon'? ...
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from adamx.presets import preset
+        >>> grads, params = jnp.array([1e-6, 1.0]), jnp.zeros(2)
+        >>> for framework in ("pytorch", "keras"):  # a small gradient shows the place of ε
+        ...     opt = preset(framework, "adam")
+        ...     print(opt.update(grads, opt.init(params), params)[0])
+        [-0.0009901 -0.001    ]
+        [-0.00024025 -0.001     ]
+        >>> preset("keras", "adam", eps=1e-8)
+        Traceback (most recent call last):
+            ...
+        ValueError: argument of keras adam = 'eps': did you mean 'epsilon'? ...
     """
     validate_choice("framework", framework, PRESETS)
     validate_choice(f"optimizer of {framework}", optimizer, PRESETS[framework])
@@ -106,14 +109,18 @@ def table(framework: str | None = None) -> str:
     Args:
         framework: the framework to list; `None` for all.
 
+    Returns:
+        The table's Markdown, a row for each `Preset`.
+
     Raises:
         ValueError: an unknown framework.
 
-    >>> from adamx.presets import table
-    >>> print(table("bert"))  # doctest: +ELLIPSIS
-    | framework | optimizer | defaults | ε | bias corrections | weight decay | notes |
-    |---|---|---|---|---|---|---|
-    | bert | adamw | learning_rate=?, weight_decay_rate=0.01, ... epsilon=1e-06 | √v + ε | none | αλp | ... |
+    Examples:
+        >>> from adamx.presets import table
+        >>> print(table("bert"))  # doctest: +ELLIPSIS
+        | framework | optimizer | defaults | ε | bias corrections | weight decay | notes |
+        |---|---|---|---|---|---|---|
+        | bert | adamw | learning_rate=?, weight_decay_rate=0.01, ... epsilon=1e-06 | √v + ε | none | αλp | ... |
     """
     if framework is not None:
         validate_choice("framework", framework, PRESETS)
