@@ -3,13 +3,16 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-ARGUMENTS = ("Args", "Attributes")
-"""The sections that describe arguments: of functions, and of classes."""
+TITLES = ("Args", "Attributes", "Returns", "Raises", "Examples")
+
+ENTRY = re.compile(r"\n(?=    \S)")
+"""What stands between two entries of a section."""
 
 SHARED = r"""
 Args:
@@ -56,17 +59,15 @@ def described(*owners: Any) -> Callable[[Function], Function]:
     def complete(function: Function) -> Function:
         if function.__doc__ is None:  # python -OO
             return function
-        own, *others = (sections(x if isinstance(x, str) else x.__doc__) for x in (function, *owners))
-        known = {name: text for x in (*others[::-1], own) for title in ARGUMENTS for name, text in entries(x, title)}
+        others = [x if isinstance(x, str) else x.__doc__ for x in owners]
+        own, last = dict(sections(function.__doc__)), sections(others[-1])
+        known = {name: text for doc in (*others[::-1], function.__doc__) for name, text in arguments(doc).items()}
         code = function.__code__
         names = dict.fromkeys(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
-        texts = [known[name] for name in (names | dict(entries(own, "Args"))) if name in known]
-        own["Args"] = "\n".join(texts)
-        last = others[-1] if others else {}
-        own.setdefault("Returns", last.get("Returns", ""))
-        own["Raises"] = "\n".join(filter(None, [own.get("Raises"), last.get("Raises")]))
-        order = ("Args", "Returns", "Raises", "Examples")
-        parts = [f"{title}:\n{own[title]}" for title in order if own.get(title)]
+        own["Args"] = "\n".join(known[name] for name in names | arguments(function.__doc__) if name in known)
+        own["Returns"] = own.get("Returns") or last.get("Returns", "")
+        own["Raises"] = "\n".join(filter(None, (own.get("Raises"), last.get("Raises"))))
+        parts = (f"{title}:\n{own[title]}" for title in ("Args", "Returns", "Raises", "Examples") if own.get(title))
         function.__doc__ = "\n\n".join([own[""], *parts]) + "\n"
         return function
 
@@ -74,24 +75,22 @@ def described(*owners: Any) -> Callable[[Function], Function]:
 
 
 @functools.cache
-def _sections(doc: str) -> tuple[tuple[str, str], ...]:
+def sections(doc: str | None) -> Mapping[str, str]:
+    """The sections of a docstring in Google's style, by title; the text besides them is ""."""
     found: dict[str, list[str]] = {"": []}
     title = ""
-    for line in inspect.cleandoc(doc).splitlines():
-        if header := re.fullmatch(r"(Args|Attributes|Returns|Raises|Examples):", line):
-            title = header[1]
+    for line in inspect.cleandoc(doc or "").splitlines():
+        if line.endswith(":") and line[:-1] in TITLES:
+            title = line[:-1]
         else:
             title = title if not line or line[0] == " " else ""
             found.setdefault(title, []).append(line)
-    return tuple((title, "\n".join(lines).strip("\n")) for title, lines in found.items())
+    return MappingProxyType({title: "\n".join(lines).strip("\n") for title, lines in found.items()})
 
 
-def sections(doc: str) -> dict[str, str]:
-    """The sections of a docstring in Google's style, by title; the text besides them is ""."""
-    return dict(_sections(doc))
-
-
-def entries(found: dict[str, str], title: str) -> list[tuple[str, str]]:
-    """The names that a section describes, and what it says of each, with its indentation."""
-    texts = re.split(r"\n(?=    \S)", found.get(title, ""))
-    return [(match[1], text) for text in texts if (match := re.match(r"    (\*{0,2}\w+):", text))]
+@functools.cache
+def arguments(doc: str | None) -> Mapping[str, str]:
+    """What a docstring says of each argument or attribute, by name, with its indentation."""
+    found = sections(doc)
+    texts = [text for title in ("Args", "Attributes") for text in ENTRY.split(found.get(title, ""))]
+    return MappingProxyType({text.split(":")[0].strip(): text for text in texts if text})

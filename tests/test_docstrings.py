@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import adamx
-from adamx.described import ARGUMENTS, entries, sections
+from adamx.described import arguments, sections
 
 MODULES = ("", ".diagnostics", ".flax", ".kernels", ".presets", ".schedules", ".theory")
 
@@ -31,12 +31,8 @@ FUNCTIONS = [name for name, x in PUBLIC.items() if inspect.isfunction(x)]
 CLASSES = [name for name, x in PUBLIC.items() if inspect.isclass(x)]
 
 
-def said(x: Any) -> dict[str, str]:
-    return sections(x.__doc__)
-
-
 def described(x: Any) -> list[str]:
-    return [name.lstrip("*") for title in ARGUMENTS for name, _ in entries(said(x), title)]
+    return [name.lstrip("*") for name in arguments(x.__doc__)]
 
 
 def fields(kind: type) -> list[str]:
@@ -57,8 +53,8 @@ def test_the_public_surface_is_seen():
 def test_a_function_describes_its_arguments_in_order_and_its_result_and_has_an_example(name):
     function = PUBLIC[name]
     assert described(function) == [*inspect.signature(function).parameters]
-    assert "Returns" in said(function)
-    assert ">>> " in said(function).get("Examples", "")
+    assert "Returns" in sections(function.__doc__)
+    assert ">>> " in sections(function.__doc__).get("Examples", "")
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -67,5 +63,5 @@ def test_a_class_names_its_fields_and_stands_in_an_example_or_beside_one(name):
     text = inspect.getdoc(kind) or ""
     assert {field for field in fields(kind) if field not in described(kind) and f"`{field}`" not in text} == set()
     used = re.compile(rf"`(\w+\.)*{kind.__name__}\b|\b{kind.__name__}\(")
-    beside = (x.__doc__ for x in PUBLIC.values() if x is not kind and "Examples" in said(x))
-    assert "Examples" in said(kind) or any(used.search(text) for text in beside)
+    beside = (x.__doc__ for x in PUBLIC.values() if x is not kind and "Examples" in sections(x.__doc__))
+    assert "Examples" in sections(kind.__doc__) or any(used.search(text) for text in beside)

@@ -11,6 +11,7 @@ from typing import Any
 from .._names import validate_choice
 from .._transform import Optimizer
 from .._weights import Weights
+from ..described import SHARED, described
 from ..groups import Groups
 from ..kernels import Kernel
 from ..moments import MomentFormats
@@ -33,6 +34,7 @@ PRESETS = _by_framework(pytorch, keras, optax, mlx, paddle, tensorflow, mxnet, h
 """Every preset, by framework and optimizer."""
 
 
+@described(SHARED)
 def preset(
     framework: str,
     optimizer: str,
@@ -59,11 +61,6 @@ def preset(
         framework: "pytorch", "keras" (3), "optax", "mlx", "paddle", "tf1", "bert", "mxnet", "lasagne", "blocks",
             "caffe", "torch7" or "chainer".
         optimizer: its name in lower case: "adam", "adamw", "rmsprop" ...
-        mask: which leaves decay; see `adamx.optimizer`.
-        moments: how slots are stored; for this and the next three see `adamx.optimizer`.
-        weights: how parameters narrower than float32 are rounded.
-        seed: seed of the random bits of both.
-        kernel: the backend of `Optimizer.step`.
         groups: settings of some leaves, see `adamx.Group`, by adamx's names. A `learning_rate_scale` leaves the decay
             alone where the framework's enters the momentum's sum or the decay is constant.
         **overrides: the framework's arguments under its own names (PyTorch's `lr`, `betas`; Keras's `learning_rate`,
