@@ -47,8 +47,8 @@ def optimizer(
         An `Optimizer`. Updates have the gradients' dtype.
 
     Raises:
-        ValueError: a hyperparameter out of range, unless JAX traces it; an unknown name; a mask that covers nothing or
-            misses a leaf.
+        ValueError: a decay rate outside [0, 1) or another negative hyperparameter, unless JAX traces it; an unknown
+            name; a mask that covers nothing or misses a leaf.
         TypeError: a hyperparameter with too few digits; a leaf that is not floating or complex.
 
     Examples:

@@ -67,7 +67,17 @@ class TrainState(train_state.TrainState):
 
     @classmethod
     def create(cls, *, apply_fn: Any, params: Params, tx: optax.GradientTransformation, **kwargs: Any) -> "TrainState":
-        """A train state before the first step; see `flax.training.train_state.TrainState`."""
+        """A train state before the first step.
+
+        Args:
+            apply_fn: the model's `apply`, or any function.
+            params: the parameters; boxes of `nn.with_partitioning` may be around them.
+            tx: an adamx optimizer, or any Optax transformation.
+            **kwargs: the fields of a subclass.
+
+        Returns:
+            A state of 0 steps, with `tx`'s state of `params`.
+        """
         state = super().create(apply_fn=apply_fn, params=params, tx=tx, **kwargs)
         step = beside(jax.tree.leaves(params), jnp.zeros([], jnp.int32))  # a Python 0 is of another type than it + 1
         return state.replace(step=step, opt_state=with_names(state.opt_state, tx, _moving(params)))
@@ -90,6 +100,9 @@ class TrainState(train_state.TrainState):
             axis_name: inside `jax.shard_map`, the axes of its mesh along which leaves are cut.
             **kwargs: attributes of the train state to replace. `learning_rate`, `grad_norm`, the `weight` of
                 `adamx.accumulate` and the `loss` of `adamx.guard`, if they are no attributes, are of `step`, too.
+
+        Returns:
+            A state of the same type.
 
         Raises:
             TypeError: one of these with a transformation that does not read it.
@@ -175,6 +188,9 @@ class Optimizer(nnx.Optimizer):
             dtype: bfloat16 or float16.
             narrow: which parameters are cast, see `adamx.from_master`; a mask may be made from `nnx.state(model)`.
             **kwargs: passed to `nnx.Optimizer`.
+
+        Returns:
+            An `Optimizer` of the model.
 
         Raises:
             TypeError: `tx` is another transformation, or a chain; `dtype` is not of 16 bits.

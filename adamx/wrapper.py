@@ -63,15 +63,33 @@ class Wrapper:
         return patterns_in(self.opt, leaves)
 
     def init(self, params: Params) -> Any:
-        """The state before the first step."""
+        """The state before the first step.
+
+        Args:
+            params: the parameters.
+        """
         raise NotImplementedError
 
     def update(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
-        """The updates to add to the parameters, and the next state."""
+        """The updates to add to the parameters, and the next state.
+
+        Args:
+            updates: the gradients, or what comes before in a chain.
+            state: from `init` or the step before.
+            params: the parameters.
+            **extra_args: keywords of this wrapper, and of `opt`.
+        """
         raise NotImplementedError
 
     def step(self, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:
-        """The next parameters and the next state."""
+        """The next parameters and the next state.
+
+        Args:
+            grads: the gradients.
+            state: from `init` or the step before.
+            params: the parameters.
+            **options: those of `Optimizer.step` that are given, and keywords of this wrapper.
+        """
         raise NotImplementedError
 
     def optimizer(self) -> Any:

@@ -48,7 +48,11 @@ class LRRange(NamedTuple):
         return f"lr = {self.lr:.1e}: {self.reason}"
 
     def plot(self, path: Path | str) -> None:
-        """Plot losses over step sizes, the advice marked; the suffix of `path` is the format. Needs matplotlib."""
+        """Plot losses over step sizes, the advice marked; needs matplotlib.
+
+        Args:
+            path: the picture's file; its suffix is the format.
+        """
         figure, ax = axes("Loss while the step size grows", "step size α (log scale)", "training loss")
         ax.plot(self.steps, self.losses, color="#999999", linewidth=0.8, label="loss of a batch")
         ax.plot(self.steps, self.smoothed, **line(0), label="smoothed")

@@ -18,7 +18,8 @@ class Cautious(Modifier):
 
     Attributes:
         rule: the rule.
-        normalisation: "mean" (the second form, the current official code) or "count" (the first, of its first version).
+        normalisation: "mean", dividing by the share of elements that are kept (the second form, the current official
+            code), or "count" (the first form, of its first version).
 
     Reference: Liang et al., arXiv:2411.16085, Algorithm 1.
     """

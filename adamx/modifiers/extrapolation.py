@@ -34,7 +34,7 @@ class MARS(Modifier):
         rule: the rule.
         b1: decay rate of the rule's mean.
         gamma: $\gamma$, the share of the change; 1 is full variance reduction.
-        clip: whether $c_t$ is shortened to length 1.
+        clip: whether the corrected gradient $c_t$ of a leaf is shortened to length 1.
 
     Reference: Yuan et al., arXiv:2411.10438, Algorithm 1; its approximate form, with the last minibatch's gradient.
     """

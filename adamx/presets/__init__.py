@@ -53,9 +53,8 @@ def preset(
     Presets reproduce the place of ε, the bias corrections, the coupling of weight decay, AMSGrad's variant, NAdam's
     momentum schedule and the framework's defaults; `table` lists them. PyTorch's treat a complex number as two real
     ones. Arguments that do not change the update (`fused`, `name`) are not accepted, nor those that are separate
-    transformations: chain
-    `optax.clip_by_global_norm` for Keras's `global_clipnorm`, `adamx.averaging(ema_momentum, debias=False)` for its
-    `use_ema`.
+    transformations: chain `optax.clip_by_global_norm` for Keras's `global_clipnorm`, and
+    `adamx.averaging(ema_momentum, debias=False)` for its `use_ema`.
 
     Args:
         framework: "pytorch", "keras" (3), "optax", "mlx", "paddle", "tf1", "bert", "mxnet", "lasagne", "blocks",

@@ -31,13 +31,13 @@ class Adafactor(Rule[AdafactorMoments]):
         decay_rate: the power $c$ of the step's number in $\beta_{2,t}$.
         decay_offset: steps that are not counted in $\beta_{2,t}$, which stays 0 for so long.
         clipping_threshold: the largest root mean square $d$ of $U_t$ in a leaf; `None` for no limit.
-        momentum: decay rate of an average of the steps, or `None`.
+        momentum: decay rate of an average of the steps; `None` for none.
         eps: $\varepsilon$, in units of the squared gradient; if `clamped`, of the gradient. `None` for the machine
             epsilon of the dtype that the leaf is computed in.
         eps_scale: $\varepsilon_2$, the least scale of the weights.
         multiply_by_parameter_scale: whether the step is in units of the weights.
-        min_dim_size_to_factor: leaves whose two axes are not this long keep the whole moment.
-        factored: whether any is factored.
+        min_dim_size_to_factor: the least length of the two axes of a leaf that is factored; others keep all of it.
+        factored: whether large leaves are factored.
         last_axes: factor the last two axes (PyTorch, Keras) instead of the two largest (Optax).
         clamped: bound mean(R) and the root from below by `eps` instead of adding it to the square (PyTorch).
         step_size: $\alpha_t$ inside the momentum, for a step size that changes (Optax, MLX).

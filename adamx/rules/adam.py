@@ -25,7 +25,8 @@ class Adam(Rule[Moments]):
         b2: decay rate of the mean square, $\beta_2$.
         eps: $\varepsilon$ beside the root, in units of the gradient; 0 is allowed, a zero gradient then still gives a
             zero step.
-        eps_root: $\bar\varepsilon$ inside the root; positive values make the step differentiable at zero gradients.
+        eps_root: $\bar\varepsilon$ inside the root, in units of the squared gradient; positive values make the step
+            differentiable at zero gradients.
         nesterov: look one step ahead, $\hat m_t = \beta_1 m_t/(1-\beta_1^{t+1}) + (1-\beta_1) g_t/(1-\beta_1^t)$.
         bias_correction: whether the hats are taken; if not, $u_t = m_t/(\sqrt{v_t + \bar\varepsilon}+\varepsilon)$.
         eps_hat: read `eps` and `eps_root` as those of the paper's efficient form (end of section 2), constant beside

@@ -35,7 +35,7 @@ class Adan(Rule[AdanMoments]):
         b2: decay rate of the change, and how far to look ahead. Optax looks ahead by 1 - b2 instead (optax#1715).
         b3: decay rate of the mean square.
         eps: added to the root, in units of the gradient.
-        eps_root: added inside the root (the paper's place for eps).
+        eps_root: added inside the root (the paper's place for eps), in units of the squared gradient.
 
     Reference: Xie et al., arXiv:2208.06677, Algorithm 1, and the official code (sail-sg/Adan).
     """

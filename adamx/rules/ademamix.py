@@ -36,7 +36,7 @@ class AdEMAMix(Rule[MixedMoments]):
         b3: decay rate of the slow mean.
         alpha: weight of the slow mean; 2 to 10 (8 in the readme of the official code).
         eps: added to the root, in units of the gradient.
-        eps_root: added inside the root.
+        eps_root: added inside the root, in units of the squared gradient.
 
     Reference: Pagliardini, Ablin & Grangier, arXiv:2409.03137, Algorithm 1.
     """

@@ -33,7 +33,7 @@ class AMSGrad(Rule[MaxMoments]):
         b1: decay rate of the mean.
         b2: decay rate of the mean square.
         eps: added to the root, in units of the gradient.
-        eps_root: added inside the root.
+        eps_root: added inside the root, in units of the squared gradient.
         bias_correction_mu: whether the mean is corrected.
         bias_correction_nu: whether the second moment is corrected.
         max_of: "corrected" or "raw": of which second moment the maximum is kept.

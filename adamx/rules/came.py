@@ -32,10 +32,10 @@ class CAME(Rule[CAMEMoments]):
         b1: decay rate of the momentum.
         b2: decay rate of the mean square.
         b3: decay rate of the instability.
-        eps: added to the squared gradient.
+        eps: $\varepsilon$, added to the squared gradient, in its units.
         eps_instability: $\varepsilon_2$, added to the squared distance between step and momentum.
-        clipping_threshold: the largest root mean square of $U_t$.
-        min_dim_size_to_factor: leaves whose last two axes are not this long are not factored.
+        clipping_threshold: the largest root mean square of $U_t$ in a leaf.
+        min_dim_size_to_factor: the least length of the last two axes of a leaf that is factored.
 
     Reference: Luo et al., arXiv:2307.02047, Algorithm 2, and the official code.
     """

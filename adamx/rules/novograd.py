@@ -20,7 +20,7 @@ class NovoGrad(Rule[Moments]):
         b1: decay rate of the momentum.
         b2: decay rate of the squared length.
         eps: added to the root, in units of the gradient's length.
-        eps_root: added inside the root.
+        eps_root: added inside the root, in units of the squared length.
         weight_decay: strength $\lambda$ of the decay, which enters the momentum, as the paper has it.
 
     Reference: Ginsburg et al., arXiv:1905.11286, Algorithm 1 (b1=.95, b2=.98).

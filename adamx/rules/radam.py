@@ -22,7 +22,7 @@ class RAdam(Rule[Moments]):
         b1: decay rate of the mean.
         b2: decay rate of the mean square.
         eps: added to the root, in units of the gradient.
-        eps_root: added inside the root.
+        eps_root: added inside the root, in units of the squared gradient.
         threshold: the length $\rho_t$ of the average from which on steps are rectified.
         nesterov: look one step ahead with the mean, as `Adam` does.
         unrectified: before that, "sgd" steps by $\hat m_t$ (PyTorch, Optax); "skip" does not step (the official code).

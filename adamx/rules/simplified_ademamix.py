@@ -24,7 +24,7 @@ class SimplifiedAdEMAMix(Rule[Moments]):
         b2: decay rate of the mean square.
         alpha: weight of the gradient; larger for small batches.
         eps: added to the root, in units of the gradient.
-        eps_root: added inside the root.
+        eps_root: added inside the root, in units of the squared gradient.
 
     Reference: Morwani et al., arXiv:2502.02431.
     """

@@ -21,7 +21,7 @@ class Yogi(Rule[Moments]):
         b1: decay rate of the mean.
         b2: decay rate of the second moment.
         eps: added to the root, in units of the gradient.
-        eps_root: added inside the root.
+        eps_root: added inside the root, in units of the squared gradient.
         initial_accumulator_value: $v_0$, in units of the squared gradient. Optax starts the mean there, too, which
             pushes every weight at first.
 

@@ -44,15 +44,38 @@ class Problem:
         return self.low if self.mean_slope > 0 else self.high
 
     def loss(self, x: Array, t: Array) -> Array:
-        """The loss of `x` in round `t`."""
+        """The loss in a round.
+
+        Args:
+            x: the point played, of any shape.
+            t: the number of the round, from 1.
+
+        Returns:
+            An array like `x`.
+        """
         return self.slope(t) * x
 
     def grad(self, x: Array, t: Array) -> Array:
-        """The slope of round `t`, of `x`'s shape and dtype."""
+        """The slope in a round.
+
+        Args:
+            x: the point played, of any shape.
+            t: the number of the round, from 1.
+
+        Returns:
+            An array of `x`'s shape and dtype.
+        """
         return jnp.broadcast_to(self.slope(t), x.shape).astype(x.dtype)
 
     def project(self, x: Array) -> Array:
-        """The nearest point of the interval."""
+        """The nearest point of the interval.
+
+        Args:
+            x: a point, of any shape.
+
+        Returns:
+            An array like `x`.
+        """
         return jnp.clip(x, self.low, self.high)
 
 

@@ -34,7 +34,7 @@ class DAdaptAdam(Rule[DAdaptSlots]):
     Every leaf takes part in the estimate, and should have a gradient at every step.
 
     Attributes:
-        learning_rate: $\alpha$; leave it at 1, or give a schedule around 1.
+        learning_rate: the factor $\alpha$ of the estimated step size; leave it at 1, or give a schedule around 1.
         b1: decay rate of the mean.
         b2: decay rate of the mean square.
         eps: added to the root, in units of the gradient.

@@ -37,7 +37,7 @@ class Prodigy(Rule[ProdigySlots]):
     move by the first estimate's steps of 1e-6, and the estimate then never grows: train float32 weights.
 
     Attributes:
-        learning_rate: $\alpha$; leave it at 1, or give a schedule around 1.
+        learning_rate: the factor $\alpha$ of the estimated step size; leave it at 1, or give a schedule around 1.
         b1: decay rate of the mean.
         b2: decay rate of the mean square.
         b3: decay rate of the estimate; `None` for the root of b2.
