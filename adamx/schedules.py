@@ -30,7 +30,7 @@ def inverse_sqrt(alpha: float, every: int = 1) -> Schedule:
         every: steps that share one `t`: 1 for a decay per step, the steps per epoch for one per epoch.
 
     Returns:
-        A schedule of the finished steps.
+        A schedule: a function from the number of finished steps, from 0, to the step size.
 
     Raises:
         ValueError: `alpha` negative, or `every` not a positive whole number.
@@ -61,7 +61,7 @@ def decayed_beta(b1: float, decay: float) -> Schedule:
         decay: $\lambda$, in (0, 1]; the paper suggests 1 - 1e-8.
 
     Returns:
-        A schedule of the finished steps.
+        A schedule: a function from the number of finished steps, from 0, to the decay rate.
 
     Raises:
         ValueError: `b1` outside [0, 1), or `decay` outside (0, 1].
@@ -94,7 +94,7 @@ def relative_step(largest: float = 1e-2) -> Schedule:
         largest: $\rho$, the largest step size.
 
     Returns:
-        A schedule of the finished steps.
+        A schedule: a function from the number of finished steps, from 0, to the step size.
 
     Raises:
         ValueError: `largest` negative.
@@ -119,7 +119,7 @@ def ademamix_alpha(alpha: float, steps: int) -> Schedule:
         steps: $T$, the length of the warm-up; the whole run in the paper.
 
     Returns:
-        A schedule of the finished steps.
+        A schedule: a function from the number of finished steps, from 0, to the weight.
 
     Raises:
         ValueError: `alpha` negative, or `steps` not a positive whole number.
@@ -147,7 +147,7 @@ def ademamix_b3(b3: float, b1: float, steps: int) -> Schedule:
         steps: $T$, the length of the warm-up; the whole run in the paper.
 
     Returns:
-        A schedule of the finished steps.
+        A schedule: a function from the number of finished steps, from 0, to the decay rate.
 
     Raises:
         ValueError: a decay rate outside (0, 1), or `steps` not a positive whole number.
@@ -254,7 +254,7 @@ def live(name: str, value: Scalar) -> Schedule:
 
     Args:
         name: its name in the state. Two of one name are one number.
-        value: the first value.
+        value: the first value; a number, or an array of shape ().
 
     Returns:
         A schedule that reads the number: give it wherever a hyperparameter may follow a schedule.

@@ -223,9 +223,9 @@ def _spec(mesh: Any, cuts: Cuts) -> PartitionSpec:
 
 
 def in_shard_map(opt: Optimizer, specs: Any) -> Optimizer:
-    """The optimizer for use inside `jax.shard_map`, where it sees parts of leaves: its random bits are of whole ones.
+    """The optimizer for use inside `jax.shard_map`, where it sees parts of leaves, with the random bits of whole ones.
 
-    They are then those of one device, and of the optimizer under plain `jax.jit`, however leaves are cut. Without
+    These are those of one device, and of the optimizer under plain `jax.jit`, however leaves are cut. Without
     random bits, in float32 with weights="nearest", it changes nothing.
 
     Args:

@@ -94,9 +94,9 @@ def lr_range_test(
         opt: an adamx optimizer, whose step size is replaced; or a function from a step size to an optimizer, such as
             `adamx.adam` or `optax.sgd`.
         low: the first step size.
-        high: the last.
+        high: the last step size.
         steps: the number of steps.
-        smoothing: decay rate of the average of losses.
+        smoothing: decay rate of the average of losses, in (0, 1).
 
     Returns:
         An `LRRange`: the step sizes tried, the losses, and the advice; it prints as text and has a `plot`.

@@ -108,9 +108,8 @@ def schedule_free_eval_params(state: Any, params: Params) -> Params:
         params: the parameters y that were trained.
 
     Returns:
-        A tree like `params`, in their dtypes; `params` themselves before the first step.
-
-    Leaves that no schedule-free optimizer in `state` trains (under `optax.masked` or `optax.partition`) stay.
+        A tree like `params`, in their dtypes; `params` themselves before the first step. Leaves that no schedule-free
+        optimizer in `state` trains (under `optax.masked` or `optax.partition`) stay.
 
     Raises:
         ValueError: `state` holds no schedule-free optimizer.

@@ -66,7 +66,7 @@ def guard(
     Args:
         opt: the optimizer, an adamx optimizer or any Optax transformation.
         window: how many steps $\mu$ and $\sigma$ are of; `None` to skip what is not finite only.
-        sigmas: $k$.
+        sigmas: $k$, how many standard deviations above the mean a number may be.
         warm_up: how many numbers have to be in the window before one can stand out; `None` for half of `window`.
         max_in_a_row: after so many skipped steps in a row `too_many` is set in the state, and stays so. Steps are
             skipped all the same: stop, or go back to a checkpoint.
