@@ -31,7 +31,8 @@ def named(*rules: type[Rule[Any]]) -> Callable[[Factory], Factory]:
     """A decorator: enter a factory into `FACTORIES`; what it does not describe, its rules and `optimizer` do."""
 
     def enter(factory: Factory) -> Factory:
-        return _factories.setdefault(factory.__name__, described(*rules, optimizer)(factory))
+        _factories[factory.__name__] = described(*rules, optimizer)(factory)
+        return factory
 
     return enter
 

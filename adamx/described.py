@@ -63,8 +63,8 @@ def described(*owners: Any) -> Callable[[Function], Function]:
         own, last = dict(sections(function.__doc__)), sections(others[-1])
         known = {name: text for doc in (*others[::-1], function.__doc__) for name, text in arguments(doc).items()}
         code = function.__code__
-        names = dict.fromkeys(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
-        own["Args"] = "\n".join(known[name] for name in names | arguments(function.__doc__) if name in known)
+        names = [*code.co_varnames[: code.co_argcount + code.co_kwonlyargcount], *arguments(function.__doc__)]
+        own["Args"] = "\n".join(known[name] for name in dict.fromkeys(names) if name in known)
         own["Returns"] = own.get("Returns") or last.get("Returns", "")
         own["Raises"] = "\n".join(filter(None, (own.get("Raises"), last.get("Raises"))))
         parts = (f"{title}:\n{own[title]}" for title in ("Args", "Returns", "Raises", "Examples") if own.get(title))
