@@ -49,7 +49,7 @@ from .states.pytorch import from_torch as from_torch
 from .states.regroup import regroup as regroup
 from .wrapper import Wrapper as Wrapper
 
-# Factories enter the registry when their file is imported: this order is that of `adamx.list()` and the README's table.
+# Factories enter the registry when their file is imported: this order is that of `adamx.list()` and of lists.
 # isort: off
 from .rules.adam import Adam as Adam, adam as adam, adamw as adamw, scale_by_adam as scale_by_adam
 from .rules.adamax import AdaMax as AdaMax, adamax as adamax, adamaxw as adamaxw, scale_by_adamax as scale_by_adamax

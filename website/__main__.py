@@ -18,7 +18,11 @@ from .repository import ADDRESS, NAME, ROOT, link
 
 BUILD = ROOT / "build"
 PAGES = BUILD / "pages"
-ELSEWHERE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "paper/README.md": "paper/running.md"}
+ELSEWHERE = {
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "paper/README.md": "paper/running.md",
+}
 """Pages that lie elsewhere in the repository, and their place in the site."""
 
 
@@ -26,7 +30,7 @@ def main() -> None:
     shutil.rmtree(PAGES, ignore_errors=True)
     here = {str(path.relative_to(ROOT / "docs")): path for path in sorted((ROOT / "docs").rglob("*.md"))}
     here |= {there: ROOT / path for path, there in ELSEWHERE.items()}
-    here |= {f"notebooks/{path.stem}.md": path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+    here |= {f"notebooks/{path.stem}.md": path for path in notebooks.NOTEBOOKS}
     places = {path: PurePosixPath(place) for place, path in here.items()}
     for place, path in here.items():
         text = notebooks.page(path, PAGES / place) if path.suffix == ".ipynb" else path.read_text(encoding="utf-8")
@@ -40,8 +44,10 @@ def main() -> None:
     (PAGES / "assets").mkdir()
     for asset in (ROOT / "website" / "assets").iterdir():
         shutil.copy(asset, PAGES / "assets")
-    (PAGES / "assets" / "mathjax.js").write_bytes(files("mathjax").joinpath("static/mathjax/es5/tex-svg.js").read_bytes())
-    listed = [[*pages][0] if len(pages) == 1 else {title: [*pages]} for title, pages in described.items()]
+    (PAGES / "assets" / "mathjax.js").write_bytes(
+        files("mathjax").joinpath("static/mathjax/es5/tex-svg.js").read_bytes()
+    )
+    listed = [next(iter(pages)) if len(pages) == 1 else {title: [*pages]} for title, pages in described.items()]
     configure([place for place in here if place.startswith("notebooks/")], listed)
 
 

@@ -1,10 +1,14 @@
-"""What mkdocstrings is told of the package: doctests are code, defaults are numbers, sources have links."""
+"""What mkdocstrings is told of the package: as it is at run time, with code, numbers and links."""
 
+import inspect
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import griffe
+
+import adamx.presets  # noqa: F401
 
 from . import repository
 
@@ -20,7 +24,7 @@ class Docstrings(griffe.Extension):
                 lines = f"L{item.lineno}-L{item.endlineno}"
                 item.extra["website"]["source"] = f"{repository.link(item.relative_package_filepath)}#{lines}"
             if item.docstring is not None:
-                item.docstring.value = EXAMPLE.sub(r"\1```pycon\n\g<0>\n\1```", item.docstring.value)
+                item.docstring.value = EXAMPLE.sub(r"\1```pycon\n\g<0>\n\1```", completed(item))
             for parameter in item.parameters if isinstance(item, griffe.Function) else ():
                 parameter.default = stated(parameter.default, pkg)
 
@@ -30,6 +34,13 @@ def inside(item: griffe.Object) -> Iterator[griffe.Object]:
     for member in item.members.values():
         if isinstance(member, griffe.Object):
             yield from inside(member)
+
+
+def completed(item: griffe.Object) -> str:
+    """The docstring that something has when it is imported, which decorators complete."""
+    if isinstance(item, griffe.Function) and item.decorators and item.parent and item.parent.path in sys.modules:
+        return inspect.getdoc(getattr(sys.modules[item.parent.path], item.name)) or ""
+    return item.docstring.value if item.docstring else ""
 
 
 def stated(default: str | griffe.Expr | None, pkg: griffe.Module) -> str | griffe.Expr | None:

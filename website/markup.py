@@ -1,4 +1,4 @@
-"""Markdown as docstrings and pages have it: names in backticks and numbers of papers are links, `$$` begins anywhere."""
+"""Markdown as docstrings and pages have it: names and papers are links, `$$` begins anywhere."""
 
 import re
 import xml.etree.ElementTree as etree
@@ -12,7 +12,7 @@ from markdown.preprocessors import Preprocessor
 class Name(InlineProcessor):
     """A public name, `adamx.name`."""
 
-    def handleMatch(self, m: re.Match[str], data: str) -> tuple[etree.Element, int, int]:  # noqa: N802
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[etree.Element, int, int]:
         link = etree.Element("autoref", identifier=m[1])
         etree.SubElement(link, "code").text = m[1]
         return link, m.start(0), m.end(0)
@@ -21,7 +21,7 @@ class Name(InlineProcessor):
 class Arxiv(InlineProcessor):
     """A paper, arXiv:1412.6980."""
 
-    def handleMatch(self, m: re.Match[str], data: str) -> tuple[etree.Element, int, int]:  # noqa: N802
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[etree.Element, int, int]:
         link = etree.Element("a", href=f"https://arxiv.org/abs/{m[1]}")
         link.text = m[0]
         return link, m.start(0), m.end(0)
@@ -41,12 +41,12 @@ class Displays(Preprocessor):
 class Markup(Extension):
     """All of them."""
 
-    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802
+    def extendMarkdown(self, md: Markdown) -> None:
         md.preprocessors.register(Displays(md), "displays", 24)  # after code was put aside
         md.inlinePatterns.register(Name(r"(?<!`)`(adamx(?!\.examples)(?:\.\w+)+)`(?!`)", md), "name", 195)
         md.inlinePatterns.register(Arxiv(r"arXiv:(\d{4}\.\d{4,5})", md), "arxiv", 70)
 
 
-def makeExtension(**settings: Any) -> Markup:  # noqa: N802
+def makeExtension(**settings: Any) -> Markup:
     """What Markdown calls."""
     return Markup(**settings)

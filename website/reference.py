@@ -3,6 +3,7 @@
 An optimizer has the page of its file. On which page the names of other files stand, `PAGES` says.
 """
 
+import itertools
 from collections.abc import Mapping
 
 import griffe
@@ -28,7 +29,7 @@ PAGES: Mapping[str, tuple[str, ...]] = {
     "Writing a rule": ("_rule", "_context", "_annotations", "estimates", "wrapper", "rules"),
     "Theory": ("theory",),
 }
-"""For each page files or folders of `adamx`, or names in them; a name stands where the longest that it begins with is."""
+"""For each page files or folders of `adamx`, or names in them; the longest that a name begins with decides."""
 
 INDEX = "reference/index.md"
 
@@ -45,7 +46,9 @@ def public() -> dict[str, griffe.Object | griffe.Alias]:
         if not package[name].is_module:
             add(name)
     for module in modules(package):
-        listed = package[module].exports or (name for name, item in package[module].members.items() if not item.is_module)
+        listed = package[module].exports or (
+            name for name, item in package[module].members.items() if not item.is_module
+        )
         for name in listed:
             if str(name)[0] != "_":
                 add(f"{module}.{name}")
@@ -63,7 +66,7 @@ def file_of(item: griffe.Object | griffe.Alias) -> str:
 
 
 def pages() -> dict[str, dict[str, str]]:
-    """The texts of all pages by title and path, in the order of the navigation: those of optimizers under "Optimizers"."""
+    """The texts of all pages by title and path, in the order of the navigation."""
     found = public()
     families: dict[str, list[str]] = {}
     for name in FACTORIES:
@@ -74,7 +77,9 @@ def pages() -> dict[str, dict[str, str]]:
             topics[title_of(name, item)].append(name)
         elif name not in families[file]:
             families[file].append(name)
-    optimizers = {f"reference/optimizers/{file.rpartition('.')[2]}.md": family(names) for file, names in families.items()}
+    optimizers = {
+        f"reference/optimizers/{file.rpartition('.')[2]}.md": family(names) for file, names in families.items()
+    }
     texts = {"": {INDEX: index(families, topics, found)}, "Optimizers": optimizers}
     return texts | {
         title: {path_of(title): page(title, [*modules_of(title), *names])} for title, names in topics.items()
@@ -125,10 +130,13 @@ def index(
     found: Mapping[str, griffe.Object | griffe.Alias],
 ) -> str:
     """Every public name in a line."""
-    parts = ["# Reference", "Every public name. `import adamx` has all but those of a module, which is named with them."]
-    for heading, names in {"Optimizers": [n for names in families.values() for n in names], **topics}.items():
+    parts = [
+        "# Reference",
+        "Every public name. `import adamx` has all but those of a module, which is named with them.",
+    ]
+    for heading, names in {"Optimizers": [*itertools.chain(*families.values())], **topics}.items():
         lines = (f"| `{name}` | {first_line(found[name])} |" for name in names)
-        parts.append("\n".join([f"## {heading}\n", "| | |", "| --- | --- |", *lines]))
+        parts.append("\n".join([f"## {heading}\n", "| name | what it is |", "| --- | --- |", *lines]))
     return "\n\n".join(parts) + "\n"
 
 
