@@ -13,7 +13,7 @@ NEWER := $(firstword $(shell for v in 3.14 3.13 3.12; do command -v python$$v; \
 PYTEST_ARGS ?= -n auto --dist worksteal
 PYTEST := ADAMX_QUICK=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=600 $(PYTEST_ARGS)
 
-.PHONY: help demo test test-all lint types tests tests-all oldest newest test-accelerators docs sanitize clean
+.PHONY: help demo test test-all lint types tests tests-all oldest newest test-accelerators docs docs-test sanitize clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -58,6 +58,9 @@ docs: .venv-docs/docs  ## the site, in build/site: pages, notebooks, and the ref
 	JAX_PLATFORMS=cpu .venv-docs/bin/python -m website
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build -f build/mkdocs.yml
 
+docs-test: docs .venv-docs/browser  ## the site in Chromium: every page, search, formulas, nothing on the console
+	.venv-docs/bin/python -m pytest --noconftest -p no:cacheprovider tests/test_browser.py
+
 sanitize:  ## the native kernel under the address, undefined-behaviour and thread sanitizers; quick loops beside careful ones
 	@mkdir -p build
 	$(CXX) -std=c++17 -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math tests/native/quick.cc -o build/quick && ./build/quick
@@ -94,8 +97,8 @@ clean:  ## remove the virtual environment and caches
 .venv-accelerators/accelerators: pyproject.toml constraints-newest.txt .venv/dev | .venv-accelerators/bin/python
 	$(call install,accelerators,newest,contracts accelerators)
 
-.venv-docs/docs: pyproject.toml constraints-newest.txt | .venv-docs/bin/python
-	$(call install,docs,newest,docs)
+.venv-docs/%: pyproject.toml constraints-newest.txt | .venv-docs/bin/python
+	$(call install,docs,newest,$*)
 
 # Into environment $(1), with constraints $(2), what adamx and its extras $(3) need.
 define install

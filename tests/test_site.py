@@ -1,0 +1,28 @@
+"""The documentation site's sources: the repository's address is stated once, notebooks know it, pages run."""
+
+import re
+import subprocess
+
+import pytest
+
+from website import notebooks, repository
+
+ROOT = repository.ROOT
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout: no list of files")
+def test_the_address_is_stated_by_pyproject_alone():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    texts = {name: (ROOT / name).read_bytes() for name in listed.split("\0") if (ROOT / name).is_file()}
+    stating = {name for name, text in texts.items() if f"/{repository.NAME}".encode() in text}
+    assert stating == {"pyproject.toml", *(f"notebooks/{path.name}" for path in notebooks.NOTEBOOKS)}
+
+
+@pytest.mark.parametrize("path", notebooks.NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_opens_in_colab_and_installs_from_the_address(path):
+    assert path.read_text(encoding="utf-8") == notebooks.addressed(path), "python -m website.notebooks"
+
+
+@pytest.mark.parametrize("path", notebooks.NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_imports_nothing_private(path):
+    assert re.findall(r"adamx(?:\.\w+)*\._\w+", path.read_text(encoding="utf-8")) == []
