@@ -106,8 +106,11 @@ def title_of(name: str, item: griffe.Object | griffe.Alias) -> str:
 def page(title: str, names: list[str], head: str = "") -> str:
     """A page of names, each with its docstring; a module's names are those that are listed, too."""
     entries = (f"::: {name}" + ("\n    options: {members: false}" if name[6:] in PAGED else "") for name in names)
-    return "\n\n".join([f"# {title}", head, *entries]) + "\n"
+    return "\n\n".join([BEHIND_GUIDES, f"# {title}", head, *entries]) + "\n"
 
+
+BEHIND_GUIDES = "---\nsearch: {boost: 0.5}\n---"
+"""In what search finds: thirty pages say of their arguments what a guide explains."""
 
 PAGED = {part for parts in PAGES.values() for part in parts}
 
