@@ -117,11 +117,19 @@ def test_no_dtype_changes_in_update_step_and_scan(entry, p_dtype, g_dtype):
     assert dtypes(updates) == dtypes(grads)
 
     def body(carry, _):
-        return opt.step(grads, carry[1], carry[0]), None
+        return opt.step(grads, carry[1], carry[0], grad_scale=0.5), None
 
     new, after = jax.eval_shape(lambda carry: jax.lax.scan(body, carry, length=3)[0], (params, state))
     assert dtypes(after) == dtypes(state)
     assert dtypes(new) == dtypes(params)
+
+
+@of(wrapped())
+def test_no_dtype_changes_in_float64(entry, x64):
+    opt, params = entry.make(1e-2), small(jnp.float64)
+    state = jax.eval_shape(opt.init, params)
+    new, after = jax.eval_shape(opt.step, params, state, params)
+    assert dtypes((new, after)) == dtypes((params, state))
 
 
 @every
