@@ -12,7 +12,7 @@ from . import _leaves
 from ._annotations import DecayRate, Fixed, Interval, ScalarOrSchedule
 from ._layout import Layout
 from ._names import validate_choice
-from ._rule import Modifier, Rule, hyperparameters, innermost, validate_value
+from ._rule import Modifier, Rule, hyperparameters, innermost, name_at, validate_value
 from ._variables import without_variables
 from ._weights import ROUNDINGS, Rounding, Weights
 from .moments import MomentFormats
@@ -128,7 +128,7 @@ class Member(NamedTuple):
 
     @staticmethod
     def _told(numbers: Mapping[str, Any], form: str) -> list[str]:
-        pairs = [(path.rpartition(".")[2], x) for path, x in numbers.items() if not path.endswith("lr_max")]
+        pairs = [(name_at(path), x) for path, x in numbers.items() if not path.endswith("lr_max")]
         return [
             form.format(name, "a schedule" if callable(x) else f"{x:g}" if isinstance(x, (int, float)) else "an array")
             for name, x in pairs
