@@ -273,7 +273,12 @@ def _path(rule: Rule[Any], group: Group, name: str) -> str:
     """
     if (found := innermost(rule, name)) is not None:
         return found
-    options = ", ".join(dict.fromkeys(h.path.rpartition(".")[2] for h in hyperparameters(rule)))
+    has = dict.fromkeys(h.name for h in hyperparameters(rule))
+    own = [word for word in Group.__init__.__kwdefaults__ or () if word.removesuffix("_scale") in (word, *has)]
     while isinstance(rule, Modifier):
         rule = rule.rule
-    raise TypeError(f"{group!r}: {type(rule).__name__} has no {name}; its hyperparameters are {options}")
+    given = name if name in group.values else f"{name}_scale"
+    try:
+        return validate_choice(f"{group!r} of {type(rule).__name__}: keyword", given, [*has, *own])
+    except ValueError as error:
+        raise TypeError(str(error)) from None

@@ -167,7 +167,14 @@ def test_prodigy_thaws_nothing():
     [
         (lambda: adamx.adam(0.1, groups=[Group("nope", b2=0.9)]), r"Group\('nope'\) has no leaf: .* embed, head"),
         (lambda: adamx.adam(0.1, groups=[Group("e", b2=0.9), Group("^head", b1=0.5)]), "are of groups before it"),
-        (lambda: adamx.lion(0.1, groups=[Group("head", eps=1.0)]), "Lion has no eps; its hyperparameters are b1"),
+        (
+            lambda: adamx.lion(0.1, groups=[Group("head", eps=1.0)]),
+            r"of Lion: keyword = 'eps': choose from 'b1', .*'frozen'$",
+        ),
+        (
+            lambda: adamx.adam(0.1, groups=[Group("head", learning_rate_scal=1.0)]),
+            "of Adam: keyword = 'learning_rate_scal': did you mean 'learning_rate_scale'",
+        ),
         (lambda: Group("head", frozen=True, b2=0.9), "is frozen"),
         (lambda: Group("head("), r"Group\('head\('\) has no regular expression"),
         (lambda: Group("head", learning_rate=0.1, learning_rate_scale=0.1), "learning_rate and its scale"),
