@@ -114,7 +114,7 @@ class ExponentialAverage(Rule[Iterates]):
     Without the correction it starts there, $\bar\theta_1 = \theta_1$, and not at 0.
 
     Attributes:
-        decay: $\beta$; as it goes to 1 the corrected average becomes `PolyakAverage`.
+        decay: decay rate $\beta$; as it goes to 1 the corrected average becomes `PolyakAverage`.
         debias: whether it is corrected: otherwise $\theta_1$ keeps the weight $\beta^{t-1}$ in it.
 
     Reference: Kingma & Ba, arXiv:1412.6980, section 7.2.
@@ -157,20 +157,22 @@ def averaging(decay: ScalarOrSchedule | None = ExponentialAverage.decay, *, debi
             with `ema_momentum=decay`, in which it weighs decay^(t-1).
 
     Returns:
-        An `Optimizer` that passes updates through; its `update` needs the parameters.
+        An `Optimizer` that passes updates through, of the rule `adamx.ExponentialAverage`, or of `adamx.PolyakAverage`
+        for the plain mean; its `update` needs the parameters.
 
     Raises:
         ValueError: `decay` outside [0, 1), or `None` with `debias=False`; an update without parameters.
 
-    >>> import adamx, jax.numpy as jnp, optax
-    >>> opt = optax.chain(optax.sgd(0.5), adamx.averaging(decay=None))
-    >>> params = jnp.array([0.0])
-    >>> state = opt.init(params)
-    >>> for _ in range(3):
-    ...     updates, state = opt.update(jnp.array([-2.0]), state, params)
-    ...     params = optax.apply_updates(params, updates)
-    >>> params, adamx.averaged_params(state)
-    (Array([3.], dtype=float32), Array([2.], dtype=float32))
+    Examples:
+        >>> import adamx, jax.numpy as jnp, optax
+        >>> opt = optax.chain(optax.sgd(0.5), adamx.averaging(decay=None))
+        >>> params = jnp.array([0.0])
+        >>> state = opt.init(params)
+        >>> for _ in range(3):
+        ...     updates, state = opt.update(jnp.array([-2.0]), state, params)
+        ...     params = optax.apply_updates(params, updates)
+        >>> params, adamx.averaged_params(state)
+        (Array([3.], dtype=float32), Array([2.], dtype=float32))
     """
     if decay is not None:
         return scale_by(ExponentialAverage(decay, debias))
@@ -190,7 +192,7 @@ def averaged_params(state: Any, params: Params = None, *, index: int | None = No
       `nnx.update(model, adamx.averaged_params(optimizer.opt_state))` puts the average into this one for good
 
     Args:
-        state: the state.
+        state: the state of an optimizer with averages, or one that holds it.
         params: the weights, whose dtypes the averages get. Leaves without an average, which are frozen, are theirs.
         index: which average, if there are several: in the order of `decay`, then of `sigma_rel`.
 
@@ -199,6 +201,15 @@ def averaged_params(state: Any, params: Params = None, *, index: int | None = No
 
     Raises:
         ValueError: `state` holds no average, or several and no `index`; a leaf has none, and no `params` are given.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.averaged(adamx.optimizer(adamx.SGD(), 1.0), decay=None)  # the plain mean
+        >>> params, state = jnp.zeros(2), opt.init(jnp.zeros(2))
+        >>> for _ in range(3):  # the weights are 1, 2, 3
+        ...     params, state = opt.step(-jnp.ones(2), state, params)
+        >>> adamx.averaged_params(state, params)
+        Array([2., 2.], dtype=float32)
     """
     found = [x.average for x in jax.tree.leaves(state, is_leaf=_is_iterates) if _is_iterates(x)]
     if len(found) != 1 if index is None else index not in range(len(found)):

@@ -226,14 +226,15 @@ def averaged(
         ValueError: a number out of range, no average; an update without parameters.
         TypeError: `opt` is not a gradient transformation; a `decay` that is not a number.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.averaged(adamx.optimizer(adamx.SGD(), 0.5), decay=None)
-    >>> params = jnp.array([0.0])
-    >>> state = opt.init(params)
-    >>> for _ in range(3):
-    ...     params, state = opt.step(jnp.array([-2.0]), state, params)
-    >>> params, adamx.averaged_params(state)
-    (Array([3.], dtype=float32), Array([2.], dtype=float32))
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.averaged(adamx.optimizer(adamx.SGD(), 0.5), decay=None)
+        >>> params = jnp.array([0.0])
+        >>> state = opt.init(params)
+        >>> for _ in range(3):
+        ...     params, state = opt.step(jnp.array([-2.0]), state, params)
+        >>> params, adamx.averaged_params(state)
+        (Array([3.], dtype=float32), Array([2.], dtype=float32))
 
     References: Kingma & Ba, arXiv:1412.6980, section 7.2; Karras et al., arXiv:2312.02696, section 3 (post-hoc EMA),
     eqs. 121, 126 and 127.
