@@ -6,7 +6,7 @@ import jax
 
 from .._annotations import Params
 from ..moments import format_name, is_code
-from .parts import is_state
+from ..wrapper import is_state
 
 
 class StateBytes(NamedTuple):

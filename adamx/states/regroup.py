@@ -18,6 +18,7 @@ from ..groups import Member
 from ..moments import format_stored, is_code, stored_shape
 from ..shared import Begun
 from ..wrapper import parts_of
+from .kept import follow
 from .parts import map_states, select_part
 
 
@@ -83,10 +84,10 @@ def regroup(opt: Optimizer, state: Any, params: Params) -> Any:
                 Begun(own.count + 0, jax.tree.map(lambda x: x + 0, own.log_products), dict.fromkeys(thawed, ()))
             )
         kept = leaves.rebuild(residuals) if jax.tree.leaves(residuals) else ()
-        new = own._replace(slots=engine.slots(leaves, rows), residuals=kept, begun=tuple(begun))
-        return new
+        return own._replace(slots=engine.slots(leaves, rows), residuals=kept, begun=tuple(begun))
 
-    return map_states(of, state, parts_of(opt, without_variables(params)))
+    bare = without_variables(params)
+    return follow(opt, map_states(of, state, parts_of(opt, bare)), bare)
 
 
 def _without(leaves: dict[str, tuple[()]], names: set[str]) -> dict[str, tuple[()]]:

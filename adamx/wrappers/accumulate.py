@@ -17,10 +17,9 @@ from .._engine import Engine
 from .._layout import real_dtype, wide_dtype
 from .._names import refuse_step_words
 from .._rule import Slot, validate_value
-from .._state import State
 from ..moments import Format, format_of, format_stored
 from ..moments.noise import noise
-from ..wrapper import Wrapper
+from ..wrapper import Wrapper, states_in
 from .when import when
 
 
@@ -182,8 +181,8 @@ class Accumulate(Wrapper):
                 continue
             if (old := sums[i]) is None:
                 raise ValueError(
-                    f"{_leaves.show('grads', path)} has no sum in the state, as it was frozen when that was made: put "
-                    "zeros of its shape there, `state._replace(sums=...)`"
+                    f"{_leaves.show('grads', path)} has no sum in the state, as it was frozen when that was made: take "
+                    "`adamx.regroup(opt, state, params)`"
                 )
             sums[i] = self._sum(path, old, g, first, weight, state)
             read.append(sums[i])
@@ -223,8 +222,7 @@ class Accumulate(Wrapper):
 
 def _moves(inner: Any) -> Array:
     """How many moves are finished."""
-    parts = jax.tree.leaves(inner, is_leaf=lambda x: isinstance(x, State))
-    if not (states := [x for x in parts if isinstance(x, State)]):
+    if not (states := states_in(inner)):
         raise TypeError(
             "a schedule in `every`, and a bfloat16 buffer's dither, count moves by the state of an adamx optimizer; "
             f"{type(inner).__name__} has none: give a number and dtype=jnp.float32"

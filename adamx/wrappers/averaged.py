@@ -21,9 +21,10 @@ from .._rule import validate_value
 from .._state import State
 from .._transform import Optimizer, engine_of, owner_of
 from ..moments import Int8, MomentFormat
+from ..shared import increment
 from ..trajectories.averaging import DECAY, Iterates, Profile, Trailed, trail
 from ..trajectories.posthoc import exponent_of
-from ..wrapper import Wrapper, added, take_step
+from ..wrapper import Wrapper, added, states_in, take_step
 
 Decays = float | None | Sequence[float | None]
 
@@ -79,7 +80,7 @@ class Averaged(Wrapper):
         if not isinstance(engine := owner_of(self.opt), Engine):
             new, inner = take_step(self.opt, grads, state.inner, params, **options)
             return new, self._after(state, inner, new)
-        moves = _increment(state.moves)
+        moves = increment(state.moves)
         trail, leaves = self._trail(moves), _leaves.flatten(grads, "grads")
         rows, _ = trail.rows(leaves, _trailed(state))
 
@@ -118,10 +119,10 @@ class Averaged(Wrapper):
 
     def _after(self, state: AveragedState, inner: Any, params: Params) -> AveragedState:
         """The next state, after the optimizer's step to these parameters."""
-        pairs = zip(_states_in(state.inner), _states_in(inner), strict=True)
+        pairs = zip(states_in(state.inner), states_in(inner), strict=True)
         changed = [jnp.asarray(before.count) != after.count for before, after in pairs]
         moved = functools.reduce(jnp.logical_or, changed, jnp.asarray(not changed))
-        moves = jnp.where(moved, _increment(state.moves), state.moves)
+        moves = jnp.where(moved, increment(state.moves), state.moves)
         masters = self._masters(inner, params)
         still = jax.tree.map(jnp.zeros_like, masters)
         _, after = self._trail(moves, moved).update(still, _trailed(state), masters)
@@ -139,7 +140,7 @@ class Averaged(Wrapper):
     def _masters(self, inner: Any, params: Params) -> Params:
         """The weights that are averaged, in at least float32, with what rounding took; `None` for frozen ones."""
         leaves = _leaves.flatten(params, "params")
-        residuals = [state.residuals for state in _states_in(inner) if jax.tree.leaves(state.residuals)]
+        residuals = [state.residuals for state in states_in(inner) if jax.tree.leaves(state.residuals)]
         try:
             members = [member for member, _ in engine_of(self.opt).settings(leaves)]
         except TypeError:
@@ -257,15 +258,6 @@ def averaged(
 
 def _trailed(state: AveragedState) -> State:
     return State(state.moves, Trailed((), state.averages), {})
-
-
-def _states_in(tree: Any) -> list[State]:
-    is_state = lambda x: isinstance(x, State)  # noqa: E731
-    return [x for x in jax.tree.leaves(tree, is_leaf=is_state) if is_state(x)]
-
-
-def _increment(count: Any) -> Array:
-    return jnp.asarray(optax.safe_increment(jnp.asarray(count)))
 
 
 def _check(state: Any) -> None:
