@@ -6,7 +6,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import nnx
 
 import adamx
 import adamx.flax
@@ -91,6 +93,69 @@ def test_leaves_freeze_and_thaw_under_wrappers_and_their_nestings(kind):
     np.testing.assert_allclose(new["b"], params["b"] - 0.1 * np.sign(GRADS["b"]), rtol=1e-6)
     again = adamx.regroup(frozen, state, new)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), again) == form(frozen)
-    last, after = step(frozen, again, new)
+    last, _ = step(frozen, again, new)
     np.testing.assert_array_equal(last["b"], new["b"])
     assert (last["a"] != new["a"]).all()
+
+
+def test_a_thawed_leafs_average_begins_at_its_present_weight_and_others_go_on():
+    """In codes, of narrow weights, which are cut out of a chain by a mask; the average of a frozen one is gone."""
+    params = {"a": jnp.ones((64, 64), jnp.bfloat16), "b": jnp.full((64, 64), 3.0, jnp.bfloat16), "c": jnp.ones(2)}
+    options = {"weights": "split8", "kernel": "xla", "moments": "int8"}
+    both = [
+        adamx.averaged(adamx.adam(0.1, groups=groups, **options), (0.9, None), moments="int8")
+        for groups in ([Group("b", frozen=True)], ())
+    ]
+    frozen, thawed = (optax.chain(optax.masked(opt, {"a": True, "b": True, "c": False})) for opt in both)
+    state = frozen.init(params)
+    _, state = frozen.update(params, state, params)
+    new = adamx.regroup(both[1], state, params)
+    like = jax.tree.structure(jax.eval_shape(thawed.init, params))
+    assert jax.tree.structure(new[0].inner_state.averages) == like.children()[0].children()[0].children()[2]
+    for now, was in zip(new[0].inner_state.averages, state[0].inner_state.averages, strict=True):
+        assert now.average["a"].code is was.average["a"].code
+    average = adamx.averaged_params(new[0].inner_state, {**params, "c": optax.MaskedNode()}, index=0)
+    np.testing.assert_allclose(average["b"].astype(float), 3.0, rtol=0.02)
+    thawed.update(params, new, params)
+    again = adamx.regroup(both[0], new, params)
+    assert again[0].inner_state.averages[1].average["b"] is None
+
+
+def test_a_leaf_that_thaws_within_a_window_has_no_gradients_of_before_it():
+    frozen, thawed = (make("accumulate", frozen, every=2) for frozen in (True, False))
+    params, state = step(frozen, frozen.init(PARAMS), PARAMS)
+    state = adamx.regroup(thawed, state, params)
+    np.testing.assert_array_equal(state.sums["a"], GRADS["a"])
+    np.testing.assert_array_equal(state.sums["b"], 0)
+    assert (state.position, state.weight) == (1, 1)
+
+
+@pytest.mark.usefixtures("loose")
+def test_nnx_models_freeze_and_thaw_under_wrappers():
+    model = nnx.Linear(64, 64, rngs=nnx.Rngs(0))
+    make = lambda *groups: adamx.guard(adamx.averaged(adamx.adam(0.1, groups=groups), moments="int8"))  # noqa: E731
+    frozen, thawed = make(Group("kernel", frozen=True)), make()
+    optimizer, first = adamx.flax.Optimizer(model, frozen, wrt=nnx.Param), model.kernel[...]
+    update = nnx.jit(lambda model, optimizer: optimizer.update(model, nnx.state(model, nnx.Param)))
+    update(model, optimizer)
+    np.testing.assert_array_equal(model.kernel[...], first)
+    state = adamx.regroup(thawed, optimizer.opt_state, nnx.state(model, nnx.Param))
+    optimizer = adamx.flax.Optimizer(model, thawed, wrt=nnx.Param, opt_state=state)
+    assert nnx.state(optimizer)  # all arrays are in variables
+    average = adamx.averaged_params(optimizer.opt_state, nnx.state(model, nnx.Param))
+    np.testing.assert_allclose(average["kernel"][...], first, atol=0.02 * np.abs(first).max())
+    update(model, optimizer)
+    assert (model.kernel[...] != first).all()
+    state = adamx.regroup(frozen, optimizer.opt_state, nnx.state(model, nnx.Param))
+    now, optimizer = model.kernel[...], adamx.flax.Optimizer(model, frozen, wrt=nnx.Param, opt_state=state)
+    update(model, optimizer)
+    np.testing.assert_array_equal(model.kernel[...], now)
+
+
+def test_a_state_of_other_wrappers_is_refused():
+    averaged, guarded = (make(kind, frozen=False) for kind in ("averaged", "guard"))
+    with pytest.raises(ValueError, match="there is no AveragedState in the GuardState: give the state"):
+        adamx.regroup(averaged, guarded.init(PARAMS), PARAMS)
+    one = adamx.guard(adamx.adam(0.1), window=None)
+    with pytest.raises(ValueError, match="state/recent is in one of the two states only: wrap both opt"):
+        adamx.regroup(one, guarded.init(PARAMS), PARAMS)
