@@ -1,6 +1,7 @@
 """An optimizer around another that keeps its `step`."""
 
 import dataclasses
+import functools
 import inspect
 from typing import Any, ClassVar, TypeAlias
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ._annotations import Params
+from ._annotations import Array, Params
 from ._engine import Engine
 from ._leaves import Leaves
 from ._names import refuse_step_words
@@ -86,6 +87,20 @@ def is_state(x: Any) -> bool:
 def states_in(tree: Any) -> list[State]:
     """Every adamx state in `tree`."""
     return [x for x in jax.tree.leaves(tree, is_leaf=is_state) if is_state(x)]
+
+
+def has_moved(before: Any, after: Any) -> Array | bool:
+    """Whether an optimizer around others took a step between two states: `True` if no adamx state in them could say."""
+    pairs = zip(states_in(before), states_in(after), strict=True)
+    changed = [jnp.asarray(was.count) != now.count for was, now in pairs]
+    return functools.reduce(jnp.logical_or, changed) if changed else True
+
+
+def has_own_gradients(opt: Any) -> bool:
+    """Whether what is in an optimizer steps by other gradients than those given."""
+    while isinstance(owner := owner_of(opt), Wrapper) and not owner.own_gradients:
+        opt = owner.opt
+    return isinstance(owner, Wrapper)
 
 
 def added(params: Params, updates: Params) -> Params:

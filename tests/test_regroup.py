@@ -159,3 +159,31 @@ def test_a_state_of_other_wrappers_is_refused():
     one = adamx.guard(adamx.adam(0.1), window=None)
     with pytest.raises(ValueError, match="state/recent is in one of the two states only: wrap both opt"):
         adamx.regroup(one, guarded.init(PARAMS), PARAMS)
+
+
+@pytest.mark.parametrize("method", ["step", "update"])
+def test_lookahead_counts_the_steps_that_are_taken_and_leaves_frozen_leaves_alone(method):
+    """Around `accumulate` it is lookahead of the mean gradients, bit for bit; a skipped step is no step."""
+    groups = [Group("b", frozen=True)]
+    fast = adamx.optimizer(adamx.SGD(), 0.5, groups=groups)
+    alone, within, guarded = (
+        adamx.lookahead(x, 2, 0.25, reset_state=True) for x in (fast, adamx.accumulate(fast, 2), adamx.guard(fast))
+    )
+
+    def go(opt, calls):
+        params, state = PARAMS, opt.init(PARAMS)
+        state = state._replace(slow_weights=jax.tree.map(lambda x: x + 1, state.slow_weights))
+        for scale in calls:
+            g = jax.tree.map(lambda x, scale=scale: x * scale, GRADS)
+            if method == "step":
+                params, state = opt.step(g, state, params)
+            else:
+                updates, state = opt.update(g, state, params)
+                params = optax.apply_updates(params, updates)
+        return params, state.slow_weights, state.steps
+
+    wanted = go(alone, (1, 1, 1))
+    assert wanted[2] == 3 and (wanted[0]["a"] != PARAMS["a"]).all()
+    np.testing.assert_array_equal(wanted[0]["b"], PARAMS["b"])
+    for got in (go(within, (1,) * 6), go(guarded, (1, jnp.nan, 1, jnp.nan, jnp.nan, 1))):
+        jax.tree.map(np.testing.assert_array_equal, got, wanted)

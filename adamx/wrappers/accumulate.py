@@ -51,7 +51,7 @@ def accumulate(
     reading them; their updates are 0.
 
     What else `step` is given is for the mean, and read in the last call: `clip_norm` is of its norm, `grad_scale`
-    multiplies it. `grad_norm` is not: it is the norm of one call's gradients.
+    multiplies it. `grad_norm` is refused: it is the norm of one call's gradients.
 
     Without a buffer, where all parts of a batch are at hand in one program: `jax.lax.scan` over them, see
     `docs/training.md`.
@@ -150,7 +150,11 @@ class Accumulate(Wrapper):
         **options: Any,
     ) -> tuple[Params, Any]:
         """The step of the optimizer in the last of `every` calls, else what is given."""
-        del grad_norm
+        if grad_norm is not None:
+            raise TypeError(
+                "grad_norm is the norm of this call's gradients, and the step is taken by their mean: leave it out, and "
+                "clip_norm computes the mean's"
+            )
         moves, sums, after = self._added(grads, state, params, weight)
         scale = jnp.asarray(1.0 if grad_scale is None else grad_scale, float) / after.weight
 
