@@ -6,10 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .. import _leaves
 from .._annotations import Array, Params
 from .._layout import wide_dtype
 from .._transform import owner_of
-from .._variables import inside, is_variable, outside, without_variables
+from .._variables import inside, outside, without_variables
 from ..moments import format_name, format_stored, group_largest, stored_shape
 from ..moments.noise import noise
 from ..wrapper import Wrapper, is_state, parts_of, states_in
@@ -65,8 +66,7 @@ def _followed(opt: Any, state: Any, params: Params) -> Any:
             raise ValueError(f"state/{name} has shape {stored_shape(x)}, and would have {stored_shape(like)}")
         if format_name(x) == format_name(like):
             return boxed
-        made = _stored_as(name, x, like)
-        return jax.tree.structure(boxed).unflatten([made]) if is_variable(boxed) else made
+        return jax.tree.structure(boxed, is_leaf=_leaves.is_stored).unflatten([_stored_as(name, x, like)])
 
     boxes, tree = jax.tree.flatten(state, is_leaf=_is_place)
     return inside(tree.unflatten(map(kept, old, old.values(), new.values(), boxes)))

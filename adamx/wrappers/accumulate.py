@@ -69,7 +69,7 @@ def accumulate(
 
     Raises:
         TypeError: `opt` is no transformation; `every` is not a whole number; an `every` that follows a schedule or a
-            bfloat16 buffer around what keeps no adamx state, which counts the moves.
+            bfloat16 buffer around what keeps no adamx state, which counts the moves; a step given `grad_norm`.
         ValueError: `every` below 1, another `dtype`; a `weight` that is no scalar, or negative.
 
     A window whose weights are all 0 makes no move: nothing was learned in it, and the next one begins. A gradient that
