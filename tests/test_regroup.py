@@ -187,3 +187,22 @@ def test_lookahead_counts_the_steps_that_are_taken_and_leaves_frozen_leaves_alon
     np.testing.assert_array_equal(wanted[0]["b"], PARAMS["b"])
     for got in (go(within, (1,) * 6), go(guarded, (1, jnp.nan, 1, jnp.nan, jnp.nan, 1))):
         jax.tree.map(np.testing.assert_array_equal, got, wanted)
+
+
+def test_what_wrappers_keep_of_leaves_is_in_their_bytes():
+    params = {"w": jnp.ones((64, 64)), "b": jnp.ones(4), "frozen": jnp.ones(2)}
+    adam = adamx.adam(0.1, groups=[Group("frozen", frozen=True)], kernel="xla")
+    opt = adamx.guard(adamx.accumulate(adamx.averaged(adam, (0.9, None), moments="int8"), 2, jnp.bfloat16))
+    one, bare = adamx.state_bytes(opt, params), adamx.state_bytes(adam, params)
+    code = 64 * 64 + 2 * 64
+    assert one.wrappers == {
+        "inner.sums": 2 * 64 * 64 + 16,
+        "inner.inner.averages.0.average": code + 16,
+        "inner.inner.averages.1.average": code + 16,
+    }
+    assert (one.slots, bare.wrappers) == (bare.slots, {})
+    w, b, frozen = adamx.explain(opt, params)
+    before = {leaf.path: leaf.bytes for leaf in adamx.explain(adam, params)}
+    assert w.bytes == before[w.path] + 2 * (2 * code + 2 * 64 * 64) and b.bytes == before[b.path] + 2 * 3 * 16
+    assert w.formats["inner.inner.averages.1.average"] == "int8" and w.formats["inner.sums"] == "bfloat16"
+    assert (frozen.bytes, frozen.formats) == (0, {})

@@ -1,7 +1,7 @@
 """What wrappers keep beside the states of the optimizers in them, as the `init` of another would have it."""
 
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from .._annotations import Array, Params
 from .._layout import wide_dtype
 from .._transform import owner_of
 from .._variables import inside, outside, without_variables
-from ..moments import format_name, format_stored, group_largest, stored_shape
+from ..moments import format_name, format_stored, group_largest, is_code, stored_shape
 from ..moments.noise import noise
 from ..wrapper import Wrapper, is_state, parts_of, states_in
 from .parts import is_masked, is_place, select_part, steppers
@@ -42,6 +42,36 @@ def follow(opt: Any, state: Any, params: Params) -> Any:
             "optimizer, or the optimizer within those that the state has not"
         )
     return jax.tree.map(lambda x: _followed(opt, x, params) if is_whole(x) else x, state, is_leaf=is_whole)
+
+
+class Kept(NamedTuple):
+    """What a wrapper keeps of a leaf.
+
+    Attributes:
+        leaf: the place of the leaf among all.
+        name: where it stands in the state, as in "averages.0.average".
+        format: how it is stored.
+        bytes: its size.
+    """
+
+    leaf: int
+    name: str
+    format: str
+    bytes: int
+
+
+def kept_of_leaves(state: Any, params: Params) -> list[Kept]:
+    """What is of leaves in a state but not in adamx's own ones: path and shape tell."""
+    params = without_variables(params)
+    of_path = {path: (i, jnp.shape(p)) for i, (path, p) in enumerate(jax.tree_util.tree_flatten_with_path(params)[0])}
+    state = jax.tree.map(lambda x: None if is_state(x) else x, without_variables(state), is_leaf=is_state)
+    found: list[Kept] = []
+    for path, x in jax.tree_util.tree_flatten_with_path(state, is_leaf=is_code)[0]:
+        own = ((start, *of_path.get(path[start:], (0, None))) for start in range(len(path) + 1))
+        if (mine := next(((n, leaf) for n, leaf, shape in own if shape == stored_shape(x)), None)) is not None:
+            name = jax.tree_util.keystr(path[: mine[0]], simple=True, separator=".")
+            found.append(Kept(mine[1], name, format_name(x), sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(x))))
+    return found
 
 
 def _followed(opt: Any, state: Any, params: Params) -> Any:
