@@ -76,7 +76,8 @@ def _averages_in(state: Any) -> list[Params]:
                     f"all alike, or take those of one, averaged_params(state.parts[{full!r}], params), in which the "
                     "weights of others are as they are"
                 )
-            found += [jax.tree.map(_present, *trees, is_leaf=_leaves.is_stored) for trees in zip(*parts.values())]
+            together = zip(*parts.values(), strict=True)
+            found += [jax.tree.map(_present, *trees, is_leaf=_leaves.is_stored) for trees in together]
     return found
 
 

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
+from jax.sharding import NamedSharding
 
 from .. import _leaves
 from .._annotations import Array, Params
@@ -13,6 +15,7 @@ from .._transform import owner_of
 from .._variables import inside, outside, without_variables
 from ..moments import format_name, format_stored, group_largest, is_code, stored_shape
 from ..moments.noise import noise
+from ..sharding import state_shardings
 from ..wrapper import Wrapper, is_state, parts_of, states_in
 from .parts import is_masked, is_place, select_part, steppers
 
@@ -70,7 +73,9 @@ def kept_of_leaves(state: Any, params: Params) -> list[Kept]:
         own = ((start, *of_path.get(path[start:], (0, None))) for start in range(len(path) + 1))
         if (mine := next(((n, leaf) for n, leaf, shape in own if shape == stored_shape(x)), None)) is not None:
             name = jax.tree_util.keystr(path[: mine[0]], simple=True, separator=".")
-            found.append(Kept(mine[1], name, format_name(x), sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(x))))
+            found.append(
+                Kept(mine[1], name, format_name(x), sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(x)))
+            )
     return found
 
 
@@ -84,8 +89,7 @@ def _followed(opt: Any, state: Any, params: Params) -> Any:
     for name in old.keys() ^ new.keys():
         raise ValueError(f"state/{name} is in one of the two states only: wrap both optimizers alike")
     thawed = [name for name, x in old.items() if x is None and new[name] is not None]
-    begin = jax.jit(lambda params: [_places(opt.init(params))[name] for name in thawed])
-    begun = dict(zip(thawed, begin(params) if thawed else [], strict=True))
+    begun = dict(zip(thawed, _begun(opt, params, thawed) if thawed else [], strict=True))
 
     def kept(name: str, x: Any, like: Any, boxed: Any) -> Any:
         if like is None or is_state(x) or is_masked(x):
@@ -100,6 +104,14 @@ def _followed(opt: Any, state: Any, params: Params) -> Any:
 
     boxes, tree = jax.tree.flatten(state, is_leaf=_is_place)
     return inside(tree.unflatten(map(kept, old, old.values(), new.values(), boxes)))
+
+
+def _begun(opt: Any, params: Params, names: list[str]) -> list[Any]:
+    """What `init` makes in these places, and nothing else of it, cut over the mesh that the parameters are on."""
+    on_mesh = lambda p: not isinstance(p, Tracer) and isinstance(getattr(p, "sharding", None), NamedSharding)  # noqa: E731
+    found = _places(state_shardings(opt, params)) if all(map(on_mesh, jax.tree.leaves(params))) else {}
+    begin = lambda params: [_places(opt.init(params))[name] for name in names]  # noqa: E731
+    return jax.jit(begin, out_shardings=[found[name] for name in names] if found else None)(params)
 
 
 def _places(state: Any) -> dict[str, Any]:
