@@ -45,14 +45,29 @@ class Slot:
 
 
 class Moments(NamedTuple):
-    """The two moments of Adam-like rules: their arrays, or in a rule's `slots` their `Slot`s."""
+    """The two moments of Adam-like rules, `mu` and `nu`: their arrays, or in a rule's `slots` their `Slot`s."""
 
     mu: Any
     nu: Any
 
 
 def static(*, default: Any, choices: tuple[str, ...] = ()) -> Any:
-    """A field that selects code: a flag or a name, fixed when the rule is built and never traced."""
+    """A rule's field that selects code: a flag or a name, fixed when the rule is built and never traced.
+
+    Args:
+        default: its value where none is given.
+        choices: the names that it may be; () for any value.
+
+    Returns:
+        A field of the rule's dataclass.
+
+    Examples:
+        >>> import adamx
+        >>> class Descent(adamx.Rule):
+        ...     norm: str = adamx.static(default="l2", choices=("l2", "max"))
+        >>> Descent().norm
+        'l2'
+    """
     return dataclasses.field(default=default, metadata={"static": True, "choices": choices})
 
 
@@ -77,15 +92,18 @@ class Rule(Generic[Slots]):
         optax_slots: where Optax keeps each slot, as "ScaleByAdamState.mu" or the fields of `states.filling.Kept`.
         torch_slots: the same for PyTorch, as "exp_avg".
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> class SignDescent(adamx.Rule):
-    ...     '''Every coordinate moves by the same amount.'''
-    ...     def step(self, g, s, at):
-    ...         return jnp.sign(g), s
-    >>> opt = adamx.optimizer(SignDescent(), learning_rate=0.25)
-    >>> params = jnp.array([1.0, -2.0, 3.0])
-    >>> opt.step(grads=params, state=opt.init(params), params=params)[0]
-    Array([ 0.75, -1.75,  2.75], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> class Uncorrected(adamx.Rule):
+        ...     '''Adam without bias correction and epsilon, with one decay rate.'''
+        ...     b: adamx.Beta = 0.75
+        ...     slots = adamx.Moments(mu=adamx.Slot(), nu=adamx.Slot(nonnegative=True))
+        ...     def step(self, g, s, at):
+        ...         mu, nu = self.b * s.mu + (1 - self.b) * g, self.b * s.nu + (1 - self.b) * g**2
+        ...         return mu / jnp.sqrt(nu), adamx.Moments(mu, nu)
+        >>> opt, params = adamx.optimizer(Uncorrected(), learning_rate=0.5), jnp.array([1.0, -2.0])
+        >>> opt.step(grads=params, state=opt.init(params), params=params)[0]
+        Array([ 0.75, -1.75], dtype=float32)
     """
 
     slots: ClassVar[Any] = ()
@@ -126,7 +144,7 @@ class Rule(Generic[Slots]):
 
 
 class Modifier(Rule[Any]):
-    """A rule around another. By itself it changes nothing: a subclass defines the `step` and calls `self.rule.step`.
+    """A rule around another, its field `rule`: a subclass defines a `step` that calls `self.rule.step`.
 
     One that keeps elements apart says `elementwise = property(lambda self: self.rule.elementwise)`.
     """

@@ -44,13 +44,14 @@ class Group:
     Raises:
         TypeError: a number or a regular expression that is none; a frozen group with other settings.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> params = {"dense": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}, "head": {"kernel": jnp.ones(2)}}
-    >>> groups = [adamx.Group("bias", weight_decay=0.0, b2=0.95), adamx.Group("^head", learning_rate_scale=0.1)]
-    >>> opt = adamx.adamw(0.1, weight_decay=1.0, groups=groups)
-    >>> new, state = opt.step(params, opt.init(params), params)
-    >>> new["dense"]["kernel"][0], new["dense"]["bias"][0], new["head"]["kernel"][0]
-    (Array(0.8, dtype=float32), Array(0.9, dtype=float32), Array(0.98, dtype=float32))
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> params = {"dense": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}, "head": {"kernel": jnp.ones(2)}}
+        >>> groups = [adamx.Group("bias", weight_decay=0.0, b2=0.95), adamx.Group("^head", learning_rate_scale=0.1)]
+        >>> opt = adamx.adamw(0.1, weight_decay=1.0, groups=groups)
+        >>> new, state = opt.step(params, opt.init(params), params)
+        >>> new["dense"]["kernel"][0], new["dense"]["bias"][0], new["head"]["kernel"][0]
+        (Array(0.8, dtype=float32), Array(0.9, dtype=float32), Array(0.98, dtype=float32))
     """
 
     __slots__ = ("frozen", "match", "moments", "scales", "values", "weights")

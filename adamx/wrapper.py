@@ -30,6 +30,19 @@ class Wrapper:
         opt: what it wraps: an adamx optimizer, or any Optax transformation, which has no `step`.
         exchanges: what devices exchange for it in a step, beside the all-reduces that `opt` needs; "" if nothing.
         own_gradients: whether `opt` steps by other gradients than those given, whose norm `grad_norm` is not.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> class Ascent(adamx.Wrapper):
+        ...     def init(self, params):
+        ...         return self.opt.init(params)
+        ...     def update(self, updates, state, params=None, **extra_args):
+        ...         return self.opt.update(-updates, state, params, **extra_args)
+        ...     def step(self, grads, state, params, **options):
+        ...         return self.opt.step(-grads, state, params, **options)
+        >>> opt, params = Ascent(adamx.adam(0.5)).optimizer(), jnp.array([1.0])
+        >>> opt.step(params, opt.init(params), params)[0]
+        Array([1.5], dtype=float32)
     """
 
     opt: Any
@@ -54,15 +67,33 @@ class Wrapper:
         return patterns_in(self.opt, leaves)
 
     def init(self, params: Params) -> Any:
-        """The state before the first step."""
+        """The state before the first step.
+
+        Args:
+            params: the parameters.
+        """
         raise NotImplementedError
 
     def update(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
-        """The updates to add to the parameters, and the next state."""
+        """The updates to add to the parameters, and the next state.
+
+        Args:
+            updates: the gradients, or what comes before in a chain.
+            state: from `init` or the step before.
+            params: the parameters.
+            **extra_args: keywords of this wrapper, and of `opt`.
+        """
         raise NotImplementedError
 
     def step(self, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:
-        """The next parameters and the next state."""
+        """The next parameters and the next state.
+
+        Args:
+            grads: the gradients.
+            state: from `init` or the step before.
+            params: the parameters.
+            **options: those of `Optimizer.step` that are given, and keywords of this wrapper.
+        """
         raise NotImplementedError
 
     def optimizer(self) -> Any:

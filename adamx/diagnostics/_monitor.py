@@ -101,19 +101,22 @@ def monitor(
             optimizer, or from the state of `optax.inject_hyperparams`.
 
     Returns:
-        An `Optimizer` with a `step` if `opt` is one; else a transformation. Its `update` needs the parameters.
+        An `Optimizer` with a `step` if `opt` is one; else a transformation. Its `update` needs the parameters, its
+        state is a `MonitorState`.
 
     Raises:
         TypeError: `opt` is not a gradient transformation.
         ValueError: `every` is not at least 1; an update without parameters.
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> opt = adamx.diagnostics.monitor(adamx.adam(1e-3), groups=lambda path: "matrices" if "kernel" in path else None)
-    >>> params = {"dense": {"kernel": jnp.ones((4, 4)), "bias": jnp.zeros(4)}}
-    >>> params, state = jax.jit(opt.step)(params, opt.init(params), params)
-    >>> {name: round(x, 3) for name, x in adamx.diagnostics.read(state).items() if name.startswith("matrices/s")}
-    {'matrices/sign_agreement': 1.0, 'matrices/snr': 1.0, 'matrices/stalled': 0.0,
-     'matrices/step_max': 1.0, 'matrices/step_mean': 1.0}
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> groups = lambda path: "matrices" if "kernel" in path else None
+        >>> opt = adamx.diagnostics.monitor(adamx.adam(1e-3), groups=groups)
+        >>> params = {"dense": {"kernel": jnp.ones((4, 4)), "bias": jnp.zeros(4)}}
+        >>> params, state = jax.jit(opt.step)(params, opt.init(params), params)
+        >>> {name: round(x, 3) for name, x in adamx.diagnostics.read(state).items() if name.startswith("matrices/s")}
+        {'matrices/sign_agreement': 1.0, 'matrices/snr': 1.0, 'matrices/stalled': 0.0,
+         'matrices/step_max': 1.0, 'matrices/step_mean': 1.0}
 
     Reference: the quantities are those of Kingma & Ba, arXiv:1412.6980, sections 2.1 and 6.3.
     """

@@ -29,13 +29,14 @@ def read(state: Any) -> dict[str, Scalar]:
     Raises:
         ValueError: there is no monitor in `state`, or there are several.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.diagnostics.monitor(adamx.adam(1e-3))
-    >>> params = {"w": jnp.full(3, 2.0), "b": jnp.zeros(2)}
-    >>> params, state = opt.step(params, opt.init(params), params)
-    >>> values = adamx.diagnostics.read(state)
-    >>> round(values["w/step_mean"], 3), values["b/update_norm"], round(values["all/gradient_norm"], 3)
-    (1.0, 0.0, 3.464)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.diagnostics.monitor(adamx.adam(1e-3))
+        >>> params = {"w": jnp.full(3, 2.0), "b": jnp.zeros(2)}
+        >>> params, state = opt.step(params, opt.init(params), params)
+        >>> values = adamx.diagnostics.read(state)
+        >>> round(values["w/step_mean"], 3), values["b/update_norm"], round(values["all/gradient_norm"], 3)
+        (1.0, 0.0, 3.464)
     """
     found = find(state)
     values = found.values if isinstance(found.values, Tracer) else np.asarray(found.values)
@@ -62,11 +63,12 @@ def last_norm(state: Any) -> Array:
     Raises:
         ValueError: there is neither in `state`, or there are several.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt, params = adamx.guard(adamx.adam(0.5)), jnp.array([1.0, 2.0])
-    >>> params, state = opt.step(jnp.array([3.0, 4.0]), opt.init(params), params, clip_norm=1.0)
-    >>> adamx.last_norm(state)
-    Array(5., dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt, params = adamx.guard(adamx.adam(0.5)), jnp.array([1.0, 2.0])
+        >>> params, state = opt.step(jnp.array([3.0, 4.0]), opt.init(params), params, clip_norm=1.0)
+        >>> adamx.last_norm(state)
+        Array(5., dtype=float32)
     """
     guards = guards_in(state)
     if len(guards) == 1:
@@ -104,18 +106,22 @@ def spikes(state: Any, least: float = LEAST) -> list[Spike]:
         state: the monitor's state, or one that contains it.
         least: the smallest `z` to report.
 
+    Returns:
+        `Spike`s of falling `z`, each with its leaf and step.
+
     Raises:
         ValueError: there is no monitor in `state`, or there are several.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> params = {"w": jnp.ones(3), "b": jnp.ones(2)}
-    >>> opt = adamx.diagnostics.monitor(adamx.adam(1e-3))
-    >>> state = opt.init(params)
-    >>> for t in range(40):
-    ...     grads = {"w": jnp.full(3, 0.1), "b": jnp.full(2, 50.0 if t == 30 else 0.1)}
-    ...     params, state = opt.step(grads, state, params)
-    >>> [(spike.leaf, spike.step) for spike in adamx.diagnostics.spikes(state)]
-    [("['b']", 31)]
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> params = {"w": jnp.ones(3), "b": jnp.ones(2)}
+        >>> opt = adamx.diagnostics.monitor(adamx.adam(1e-3))
+        >>> state = opt.init(params)
+        >>> for t in range(40):
+        ...     grads = {"w": jnp.full(3, 0.1), "b": jnp.full(2, 50.0 if t == 30 else 0.1)}
+        ...     params, state = opt.step(grads, state, params)
+        >>> [(spike.leaf, spike.step) for spike in adamx.diagnostics.spikes(state)]
+        [("['b']", 31)]
     """
     found = find(state).spikes
     row = Row(*np.asarray(found.table))

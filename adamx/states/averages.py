@@ -26,7 +26,7 @@ def averaged_params(state: Any, params: Params = None, *, index: int | None = No
       `nnx.update(model, adamx.averaged_params(optimizer.opt_state))` puts the average into this one for good
 
     Args:
-        state: the state. Of `adamx.by_path` whose optimizers all keep averages, these are put together.
+        state: the state of an optimizer with averages, or one that holds it. Of `adamx.by_path` whose optimizers all keep averages, these are put together.
         params: the weights, whose dtypes the averages get. Leaves without an average, which are frozen, are theirs.
         index: which average, if there are several: in the order of `decay`, then of `sigma_rel`.
 
@@ -36,6 +36,15 @@ def averaged_params(state: Any, params: Params = None, *, index: int | None = No
     Raises:
         ValueError: `state` holds no average, or several and no `index`; a leaf has none, and no `params` are given;
             optimizers of `adamx.by_path` have none, or fewer than others.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.averaged(adamx.optimizer(adamx.SGD(), 1.0), decay=None)  # the plain mean
+        >>> params, state = jnp.zeros(2), opt.init(jnp.zeros(2))
+        >>> for _ in range(3):  # the weights are 1, 2, 3
+        ...     params, state = opt.step(-jnp.ones(2), state, params)
+        >>> adamx.averaged_params(state, params)
+        Array([2., 2.], dtype=float32)
     """
     found = _averages_in(state)
     if len(found) != 1 if index is None else index not in range(len(found)):

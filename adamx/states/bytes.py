@@ -37,13 +37,18 @@ def state_bytes(opt: Any, params: Params) -> StateBytes:
         opt: an optimizer, or any Optax transformation that contains an adamx optimizer.
         params: arrays or `jax.ShapeDtypeStruct`s.
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> params = jax.ShapeDtypeStruct((4096, 4096), jnp.bfloat16)
-    >>> size = adamx.state_bytes(adamx.adam(1e-3, moments="int8", weights="split8"), params)
-    >>> size.slots["mu"], size.residuals, round(size.per_parameter, 3)
-    (17039360, 16777216, 3.031)
-    >>> size.formats
-    {'int8': 34078720}
+    Returns:
+        A `StateBytes`: bytes of each slot, of the residuals and in all, bytes for each parameter, and bytes by storage
+        format.
+
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> params = jax.ShapeDtypeStruct((4096, 4096), jnp.bfloat16)
+        >>> size = adamx.state_bytes(adamx.adam(1e-3, moments="int8", weights="split8"), params)
+        >>> size.slots["mu"], size.residuals, round(size.per_parameter, 3)
+        (17039360, 16777216, 3.031)
+        >>> size.formats
+        {'int8': 34078720}
     """
     state = jax.eval_shape(opt.init, params)
     slots: dict[str, int] = {}

@@ -40,18 +40,22 @@ def convert_state(state: Any, from_: Optimizer, to: Optimizer, params: Params) -
             other `weights` are made anew from the master weights, which lose what the new ones cannot hold: without
             any, all that rounding took. To make parameters narrow or wide, take `from_master` and `master_params`.
 
+    Returns:
+        The tree of `state`, in which each adamx state is one of `to`, after as many steps.
+
     Raises:
         ValueError: a leaf of the state is not as `from_` stores it, or of other parameters; `to` is of
             another rule, or keeps other slots; the state is not of the wrappers of `to`.
         TypeError: one of the two is not an adamx optimizer.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> exact, small = adamx.adam(1e-3), adamx.adam(1e-3, moments=adamx.Int8(group=64))
-    >>> params = jnp.ones((64, 64))
-    >>> params, state = exact.step(params, exact.init(params), params)
-    >>> params, state = small.step(params, adamx.convert_state(state, exact, small, params), params)
-    >>> adamx.convert_state(state, small, exact, params).slots.nu.dtype
-    dtype('float32')
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> exact, small = adamx.adam(1e-3), adamx.adam(1e-3, moments=adamx.Int8(group=64))
+        >>> params = jnp.ones((64, 64))
+        >>> params, state = exact.step(params, exact.init(params), params)
+        >>> params, state = small.step(params, adamx.convert_state(state, exact, small, params), params)
+        >>> adamx.convert_state(state, small, exact, params).slots.nu.dtype
+        dtype('float32')
     """
     ways = [steppers(parts_of(opt, without_variables(params))) for opt in (from_, to)]
     shares = [[jax.tree.structure(share) for _, share in way] for way in ways]

@@ -36,11 +36,12 @@ def hyperparameters(opt: Optimizer, state: Any) -> dict[str, Scalar]:
         TypeError: `opt` is not an adamx optimizer.
         ValueError: not one adamx state in `state`.
 
-    >>> import adamx, jax.numpy as jnp, optax
-    >>> opt = adamx.adamw(optax.linear_schedule(0.1, 0.0, 10), groups=[adamx.Group("bias", weight_decay=0.0)])
-    >>> state = opt.init({"kernel": jnp.ones(2), "bias": jnp.ones(2)})
-    >>> adamx.hyperparameters(opt, state)["b2"], adamx.hyperparameters(opt, state)["bias/weight_decay"]
-    (0.999, 0.0)
+    Examples:
+        >>> import adamx, jax.numpy as jnp, optax
+        >>> opt = adamx.adamw(optax.linear_schedule(0.1, 0.0, 10), groups=[adamx.Group("bias", weight_decay=0.0)])
+        >>> state = opt.init({"kernel": jnp.ones(2), "bias": jnp.ones(2)})
+        >>> adamx.hyperparameters(opt, state)["b2"], adamx.hyperparameters(opt, state)["bias/weight_decay"]
+        (0.999, 0.0)
     """
     owner = owner_of(opt)
     while isinstance(owner, Wrapper) and not isinstance(owner, ByPath):
@@ -69,16 +70,20 @@ def set_hyperparameters(state: Any, **values: Scalar) -> Any:
         **values: numbers or arrays of shape (), by name. The state does not know their ranges: a jitted step takes
             what is there.
 
+    Returns:
+        A state like `state`, with the new values in float32.
+
     Raises:
         ValueError: no such number lives in the state, or it is infinite or NaN.
         TypeError: a value is not a number.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.adam(adamx.live("learning_rate", 0.5))
-    >>> params = jnp.array([1.0])
-    >>> state = adamx.set_hyperparameters(opt.init(params), learning_rate=0.25)
-    >>> opt.step(params, state, params)[0]
-    Array([0.75], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.adam(adamx.live("learning_rate", 0.5))
+        >>> params = jnp.array([1.0])
+        >>> state = adamx.set_hyperparameters(opt.init(params), learning_rate=0.25)
+        >>> opt.step(params, state, params)[0]
+        Array([0.75], dtype=float32)
     """
     known = dict.fromkeys(name for own in states_in(state) for name in own.live or ())
     for name, value in values.items():

@@ -137,15 +137,17 @@ def explain(
     Returns:
         A tuple of `LeafPlan`s, largest leaf first, that prints as a table. Nothing is computed or allocated.
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> params = {"w": jax.ShapeDtypeStruct((512, 512), jnp.float32), "b": jax.ShapeDtypeStruct((512,), jnp.float32)}
-    >>> print(adamx.explain(adamx.adamw(1e-3, moments="int8", kernel="xla"), params))
-    leaf         kernel  slots             weights  bytes/parameter
-    params['w']  xla     mu:int8 nu:int8   nearest  16.06
-    params['b']  xla     mu:float32 nu:float32  nearest  28.00
-    2 leaves, 4,225,024 bytes read and written by a step in one pass
-    XLA steps 2 of them: kernel='xla' was asked for
-    donate the parameters before the state: in the other order 1 leaf is copied
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> shapes = {"w": (512, 512), "b": (512,)}
+        >>> params = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+        >>> print(adamx.explain(adamx.adamw(1e-3, moments="int8", kernel="xla"), params))
+        leaf         kernel  slots             weights  bytes/parameter
+        params['w']  xla     mu:int8 nu:int8   nearest  16.06
+        params['b']  xla     mu:float32 nu:float32  nearest  28.00
+        2 leaves, 4,225,024 bytes read and written by a step in one pass
+        XLA steps 2 of them: kernel='xla' was asked for
+        donate the parameters before the state: in the other order 1 leaf is copied
     """
     platform = jax.default_backend() if platform is None else platform
     plans: list[LeafPlan] = []

@@ -37,18 +37,22 @@ def regroup(opt: Optimizer, state: Any, params: Params) -> Any:
             `adamx.flax.Optimizer`, which puts them on.
         params: the parameters.
 
+    Returns:
+        A state of `opt`, after as many steps.
+
     Raises:
         ValueError: the state is of another rule or of other parameters; a leaf is thawed whose rule sums over all
             leaves, as Prodigy's, and would begin with another estimate than theirs; it is not of the wrappers of `opt`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> params = {"head": jnp.ones(2), "trunk": jnp.ones(2)}
-    >>> frozen = adamx.adam(0.1, groups=[adamx.Group("trunk", frozen=True)])
-    >>> params, state = frozen.step(params, frozen.init(params), params)
-    >>> opt = adamx.adam(0.1)
-    >>> state = adamx.regroup(opt, state, params)
-    >>> opt.step({"head": jnp.zeros(2), "trunk": jnp.ones(2)}, state, params)[0]["trunk"].round(4)
-    Array([0.9, 0.9], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> params = {"head": jnp.ones(2), "trunk": jnp.ones(2)}
+        >>> frozen = adamx.adam(0.1, groups=[adamx.Group("trunk", frozen=True)])
+        >>> params, state = frozen.step(params, frozen.init(params), params)
+        >>> opt = adamx.adam(0.1)
+        >>> state = adamx.regroup(opt, state, params)
+        >>> opt.step({"head": jnp.zeros(2), "trunk": jnp.ones(2)}, state, params)[0]["trunk"].round(4)
+        Array([0.9, 0.9], dtype=float32)
     """
 
     def of(part: Any, engine: Engine, params: Params) -> Any:

@@ -109,7 +109,7 @@ class ExponentialAverage(Rule[Iterates]):
     Without the correction it starts there, $\bar\theta_1 = \theta_1$, and not at 0.
 
     Attributes:
-        decay: $\beta$; as it goes to 1 the corrected average becomes `PolyakAverage`.
+        decay: decay rate $\beta$; as it goes to 1 the corrected average becomes `PolyakAverage`.
         debias: whether it is corrected: otherwise $\theta_1$ keeps the weight $\beta^{t-1}$ in it.
 
     Reference: Kingma & Ba, arXiv:1412.6980, section 7.2.
@@ -152,20 +152,22 @@ def averaging(decay: ScalarOrSchedule | None = ExponentialAverage.decay, *, debi
             with `ema_momentum=decay`, in which it weighs decay^(t-1).
 
     Returns:
-        An `Optimizer` that passes updates through; its `update` needs the parameters.
+        An `Optimizer` that passes updates through, of the rule `adamx.ExponentialAverage`, or of `adamx.PolyakAverage`
+        for the plain mean; its `update` needs the parameters.
 
     Raises:
         ValueError: `decay` outside [0, 1), or `None` with `debias=False`; an update without parameters.
 
-    >>> import adamx, jax.numpy as jnp, optax
-    >>> opt = optax.chain(optax.sgd(0.5), adamx.averaging(decay=None))
-    >>> params = jnp.array([0.0])
-    >>> state = opt.init(params)
-    >>> for _ in range(3):
-    ...     updates, state = opt.update(jnp.array([-2.0]), state, params)
-    ...     params = optax.apply_updates(params, updates)
-    >>> params, adamx.averaged_params(state)
-    (Array([3.], dtype=float32), Array([2.], dtype=float32))
+    Examples:
+        >>> import adamx, jax.numpy as jnp, optax
+        >>> opt = optax.chain(optax.sgd(0.5), adamx.averaging(decay=None))
+        >>> params = jnp.array([0.0])
+        >>> state = opt.init(params)
+        >>> for _ in range(3):
+        ...     updates, state = opt.update(jnp.array([-2.0]), state, params)
+        ...     params = optax.apply_updates(params, updates)
+        >>> params, adamx.averaged_params(state)
+        (Array([3.], dtype=float32), Array([2.], dtype=float32))
     """
     if decay is not None:
         return scale_by(ExponentialAverage(decay, debias))

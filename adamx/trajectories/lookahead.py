@@ -33,8 +33,8 @@ class Lookahead(Rule[SlowWeights]):
     A rule to chain after an optimizer: it passes updates through, except in synchronising steps.
 
     Attributes:
-        sync_period: $k$; 5 in the paper.
-        slow_step_size: $\alpha$.
+        sync_period: $k$, the steps between synchronisations; 5 in the paper.
+        slow_step_size: $\alpha$, how far the slow weights follow, 0 to 1.
 
     Reference: Zhang et al., arXiv:1907.08610, Algorithm 1.
     """
@@ -168,21 +168,23 @@ def lookahead(
             then (in Optax at those before it: the same for moments, but not for a state that holds weights).
 
     Returns:
-        An `Optimizer` with a `step` if `fast_optimizer` is one or `None`; else a transformation.
+        An `Optimizer` with a `step` if `fast_optimizer` is one or `None`, else a transformation; around or of the rule
+        `adamx.Lookahead`.
 
     Raises:
         ValueError: `sync_period` not a positive whole number, a negative `slow_step_size`, `reset_state` without a
             `fast_optimizer`, one that keeps residuals beside weights, which a synchronisation would make wrong.
         TypeError: `fast_optimizer` is no transformation; parameters that are `optax.LookaheadParams`.
 
-    >>> import adamx, jax.numpy as jnp, optax
-    >>> params = jnp.array([2.0])
-    >>> opt = adamx.lookahead(adamx.adam(0.5), sync_period=1, slow_step_size=0.5)
-    >>> opt.update(params, opt.init(params), params)[0]
-    Array([-0.25], dtype=float32)
-    >>> opt = optax.chain(adamx.adam(0.5), adamx.lookahead(sync_period=1, slow_step_size=0.5))
-    >>> opt.update(params, opt.init(params), params)[0]
-    Array([-0.25], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp, optax
+        >>> params = jnp.array([2.0])
+        >>> opt = adamx.lookahead(adamx.adam(0.5), sync_period=1, slow_step_size=0.5)
+        >>> opt.update(params, opt.init(params), params)[0]
+        Array([-0.25], dtype=float32)
+        >>> opt = optax.chain(adamx.adam(0.5), adamx.lookahead(sync_period=1, slow_step_size=0.5))
+        >>> opt.update(params, opt.init(params), params)[0]
+        Array([-0.25], dtype=float32)
     """
     functions = [getattr(fast_optimizer, name, None) for name in ("init", "update")]
     if fast_optimizer is not None and not all(map(callable, functions)):

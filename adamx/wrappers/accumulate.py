@@ -75,15 +75,16 @@ def accumulate(
     A window whose weights are all 0 makes no move: nothing was learned in it, and the next one begins. A gradient that
     is not finite stays so in the sum, whatever its weight: see `adamx.guard`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.accumulate(adamx.adam(0.5), every=2)
-    >>> params = jnp.array([1.0, 2.0])
-    >>> state = opt.init(params)
-    >>> for grads in (jnp.array([3.0, 1.0]), jnp.array([1.0, -5.0])):
-    ...     params, state = opt.step(grads, state, params)
-    ...     print(params, state.inner.count)
-    [1. 2.] 0
-    [0.5 2.5] 1
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.accumulate(adamx.adam(0.5), every=2)
+        >>> params = jnp.array([1.0, 2.0])
+        >>> state = opt.init(params)
+        >>> for grads in (jnp.array([3.0, 1.0]), jnp.array([1.0, -5.0])):
+        ...     params, state = opt.step(grads, state, params)
+        ...     print(params, state.inner.count)
+        [1. 2.] 0
+        [0.5 2.5] 1
     """
     if not callable(every) and (isinstance(every, bool) or every != int(every)):
         raise TypeError(f"every = {every!r} should be a whole number of calls, or a schedule of the finished moves")
@@ -152,8 +153,8 @@ class Accumulate(Wrapper):
         """The step of the optimizer in the last of `every` calls, else what is given."""
         if grad_norm is not None:
             raise TypeError(
-                "grad_norm is the norm of this call's gradients, and the step is taken by their mean: leave it out, and "
-                "clip_norm computes the mean's"
+                "grad_norm is the norm of this call's gradients, and steps are taken by the mean of several: leave it "
+                "out, and clip_norm computes the mean's"
             )
         moves, sums, after = self._added(grads, state, params, weight)
         scale = jnp.asarray(1.0 if grad_scale is None else grad_scale, float) / after.weight

@@ -208,10 +208,10 @@ def averaged(
     Weights and the optimizer's state are, bit for bit, those without averages. An adamx optimizer moves all of them in
     one pass over memory; around another wrapper averages follow in a second one: put `averaged` inside of `guard`,
     `accumulate` and `monitor`. Averages move when weights do: not where no adamx optimizer in `opt` has counted a step.
-    Where a leaf's gradient is `None` its average stays as its weight does. They are of narrow weights with what rounding
-    took of these; frozen leaves have none, and one that `adamx.regroup` thaws begins with its weight then, as if it had
-    always been that. On CPUs the C++ step moves up
-    to two; with more, XLA takes it, which rounds weights otherwise.
+    Where a leaf's gradient is `None` its average stays as its weight does. They are of narrow weights with what
+    rounding took of these; frozen leaves have none, and that of one that `adamx.regroup` thaws begins with its weight
+    then, as if it had always been that. On CPUs the C++ step moves up to two; with more, XLA takes it, which rounds
+    weights otherwise.
 
     Args:
         opt: an adamx optimizer, or any Optax transformation whose updates are added to the weights.
@@ -229,14 +229,15 @@ def averaged(
         ValueError: a number out of range, no average; an update without parameters.
         TypeError: `opt` is not a gradient transformation; a `decay` that is not a number.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.averaged(adamx.optimizer(adamx.SGD(), 0.5), decay=None)
-    >>> params = jnp.array([0.0])
-    >>> state = opt.init(params)
-    >>> for _ in range(3):
-    ...     params, state = opt.step(jnp.array([-2.0]), state, params)
-    >>> params, adamx.averaged_params(state)
-    (Array([3.], dtype=float32), Array([2.], dtype=float32))
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.averaged(adamx.optimizer(adamx.SGD(), 0.5), decay=None)
+        >>> params = jnp.array([0.0])
+        >>> state = opt.init(params)
+        >>> for _ in range(3):
+        ...     params, state = opt.step(jnp.array([-2.0]), state, params)
+        >>> params, adamx.averaged_params(state)
+        (Array([3.], dtype=float32), Array([2.], dtype=float32))
 
     References: Kingma & Ba, arXiv:1412.6980, section 7.2; Karras et al., arXiv:2312.02696, section 3 (post-hoc EMA),
     eqs. 121, 126 and 127.

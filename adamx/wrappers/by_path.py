@@ -57,14 +57,15 @@ def by_path(optimizers: Mapping[Match, Any]) -> Optimizer:
             `learning_rate` for a pattern that there is not; `clip_norm` with `adamx.accumulate` around a part: it
             belongs around all.
 
-    >>> import adamx, jax.numpy as jnp, optax
-    >>> opt = adamx.by_path({"bias|norm": adamx.adam(0.1), ".*": optax.sgd(1.0)})
-    >>> params = {"dense": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}}
-    >>> new, state = opt.step(params, opt.init(params), params, grad_scale=0.5)
-    >>> new["dense"]["kernel"], new["dense"]["bias"]
-    (Array([0.5, 0.5], dtype=float32), Array([0.9, 0.9], dtype=float32))
-    >>> state.parts["bias|norm"].slots.nu["dense"]["kernel"] is None
-    True
+    Examples:
+        >>> import adamx, jax.numpy as jnp, optax
+        >>> opt = adamx.by_path({"bias|norm": adamx.adam(0.1), ".*": optax.sgd(1.0)})
+        >>> params = {"dense": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}}
+        >>> new, state = opt.step(params, opt.init(params), params, grad_scale=0.5)
+        >>> new["dense"]["kernel"], new["dense"]["bias"]
+        (Array([0.5, 0.5], dtype=float32), Array([0.9, 0.9], dtype=float32))
+        >>> state.parts["bias|norm"].slots.nu["dense"]["kernel"] is None
+        True
     """
     if not isinstance(optimizers, Mapping) or not optimizers:
         raise TypeError(f'optimizers = {optimizers!r} should map patterns to optimizers: {{"bias": ..., ".*": ...}}')

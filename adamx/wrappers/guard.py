@@ -66,7 +66,7 @@ def guard(
     Args:
         opt: the optimizer, an adamx optimizer or any Optax transformation.
         window: how many steps $\mu$ and $\sigma$ are of; `None` to skip what is not finite only.
-        sigmas: $k$.
+        sigmas: $k$, how many standard deviations above the mean a number may be.
         warm_up: how many numbers have to be in the window before one can stand out; `None` for half of `window`.
         max_in_a_row: after so many skipped steps in a row `too_many` is set in the state, and stays so. Steps are
             skipped all the same: stop, or go back to a checkpoint.
@@ -80,15 +80,16 @@ def guard(
             `max_in_a_row` below 1; a `loss` that is no scalar; under `jax.shard_map`, a loss that differs between
             devices, or gradients that are cut along axes that `axis_name` does not name.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.guard(adamx.adam(0.5))
-    >>> params = {"w": jnp.array([1.0, 2.0])}
-    >>> state = opt.init(params)
-    >>> for grads in (jnp.array([3.0, jnp.nan]), jnp.array([3.0, -4.0])):
-    ...     params, state = opt.step({"w": grads}, state, params)
-    ...     print(params["w"], adamx.guard_report(state).in_a_row)
-    [1. 2.] 1
-    [0.5 2.5] 0
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.guard(adamx.adam(0.5))
+        >>> params = {"w": jnp.array([1.0, 2.0])}
+        >>> state = opt.init(params)
+        >>> for grads in (jnp.array([3.0, jnp.nan]), jnp.array([3.0, -4.0])):
+        ...     params, state = opt.step({"w": grads}, state, params)
+        ...     print(params["w"], adamx.guard_report(state).in_a_row)
+        [1. 2.] 1
+        [0.5 2.5] 0
 
     Reference: the rule is that of OLMo-core's `SkipStepOptimizer` and MaxText's `skip_step_on_spikes`, with their
     defaults. There a number that is not finite enters the window (MaxText) or may (OLMo-core, by version), where one
@@ -248,15 +249,20 @@ def guard_report(state: Any) -> GuardReport:
     Args:
         state: the guard's state, or one that contains it, such as the `opt_state` of an `nnx.Optimizer`.
 
+    Returns:
+        A `GuardReport`: how many steps were skipped, in all and in a row, whether these are too many, the reason of the
+        last step that was, and the norm of the last gradients.
+
     Raises:
         ValueError: there is no guard in `state`, or there are several.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.guard(adamx.adam(0.5))
-    >>> params = jnp.array([1.0, 2.0])
-    >>> params, state = opt.step(jnp.array([3.0, 4.0]), opt.init(params), params, loss=jnp.inf)
-    >>> adamx.guard_report(state)
-    GuardReport(skipped=1, in_a_row=1, too_many=False, reason='loss not finite', norm=5.0)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.guard(adamx.adam(0.5))
+        >>> params = jnp.array([1.0, 2.0])
+        >>> params, state = opt.step(jnp.array([3.0, 4.0]), opt.init(params), params, loss=jnp.inf)
+        >>> adamx.guard_report(state)
+        GuardReport(skipped=1, in_a_row=1, too_many=False, reason='loss not finite', norm=5.0)
     """
     found = guards_in(state)
     if len(found) != 1:
