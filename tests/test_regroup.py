@@ -147,7 +147,7 @@ def test_nnx_models_freeze_and_thaw_under_wrappers():
 
 def test_a_state_of_other_wrappers_is_refused():
     averaged, guarded = (wrap(adamx.adam(0.1)) for wrap in (adamx.averaged, adamx.guard))
-    with pytest.raises(ValueError, match="there is no AveragedState in the GuardState: give the state"):
+    with pytest.raises(ValueError, match="there is no AveragedState in the GuardState: give the optimizer with"):
         adamx.regroup(averaged, guarded.init(PARAMS), PARAMS)
     one = adamx.guard(adamx.adam(0.1), window=None)
     with pytest.raises(ValueError, match="state/recent is in one of the two states only: wrap both opt"):

@@ -41,8 +41,8 @@ def follow(opt: Any, state: Any, params: Params) -> Any:
     is_whole = lambda x: type(x) is type(like) and directly(x) == directly(like)  # noqa: E731
     if not any(map(is_whole, jax.tree.leaves(state, is_leaf=is_whole))):
         raise ValueError(
-            f"there is no {type(like).__name__} in the {type(state).__name__}: give the state of all wrappers of the "
-            "optimizer, or the optimizer within those that the state has not"
+            f"there is no {type(like).__name__} in the {type(state).__name__}: give the optimizer with the wrappers "
+            "that the state is of"
         )
     return jax.tree.map(lambda x: _followed(opt, x, params) if is_whole(x) else x, state, is_leaf=is_whole)
 
@@ -65,17 +65,18 @@ class Kept(NamedTuple):
 
 def kept_of_leaves(state: Any, params: Params) -> list[Kept]:
     """What is of leaves in a state but not in adamx's own ones: path and shape tell."""
-    params = without_variables(params)
-    of_path = {path: (i, jnp.shape(p)) for i, (path, p) in enumerate(jax.tree_util.tree_flatten_with_path(params)[0])}
+    pairs = jax.tree_util.tree_flatten_with_path(without_variables(params))[0]
+    places = {path: i for i, (path, _) in enumerate(pairs)}
     state = jax.tree.map(lambda x: None if is_state(x) else x, without_variables(state), is_leaf=is_state)
     found: list[Kept] = []
     for path, x in jax.tree_util.tree_flatten_with_path(state, is_leaf=is_code)[0]:
-        own = ((start, *of_path.get(path[start:], (0, None))) for start in range(len(path) + 1))
-        if (mine := next(((n, leaf) for n, leaf, shape in own if shape == stored_shape(x)), None)) is not None:
-            name = jax.tree_util.keystr(path[: mine[0]], simple=True, separator=".")
-            found.append(
-                Kept(mine[1], name, format_name(x), sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(x)))
-            )
+        for start in range(len(path) + 1):
+            i = places.get(path[start:])
+            if i is not None and jnp.shape(pairs[i][1]) == stored_shape(x):
+                name = jax.tree_util.keystr(path[:start], simple=True, separator=".")
+                n = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(x))
+                found.append(Kept(i, name, format_name(x), n))
+                break
     return found
 
 
