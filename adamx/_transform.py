@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -147,8 +148,8 @@ def scale_by(
             the parameters that returns one; `None` for all.
 
     Returns:
-        An `Optimizer`, whose state is a `State`. Its updates are directions, which a step size and a sign are still to
-        be chained to, in the gradients' dtype, except with other `weights` than "nearest".
+        An `Optimizer`, whose state is a `State`. Its updates are the rule's directions, of the gradients' dtype unless
+        `weights` says otherwise: chain `optax.scale_by_learning_rate` after it.
 
     Raises:
         ValueError: a hyperparameter out of range, unless JAX traces it; `mu_dtype` without a `mu`, or not a real
@@ -165,7 +166,8 @@ def scale_by(
     """
     check(rule)
     validate_choice("weights", weights, ROUNDINGS)
-    validate_choice("kernel", kernel, kernels.KERNELS)
+    if validate_choice("kernel", kernel, kernels.KERNELS) != "xla" and jax.__version_info__ >= (0, 12):
+        kernels.pallas.TPU.missing()  # imports Pallas: JAX would trace anew what it had traced before
     apart = validate_choice("complex_parts", complex_parts, ("together", "apart")) == "apart"
     if apart:
         _check_elementwise(rule)
