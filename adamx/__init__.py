@@ -2,8 +2,6 @@
 
 import gc
 import importlib
-from collections.abc import Iterable
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 # Importing makes many objects that stay: a collection in its midst finds nothing, and takes as long as all of adamx.
@@ -124,27 +122,16 @@ if TYPE_CHECKING:
     from .presets import preset as preset
 
 
-# What not every program needs comes when asked for: 80 presets, for those who port a run; diagnostics; theory.
-_LAZY = {"preset": "presets", "monitor": "diagnostics", "last_norm": "diagnostics"}
-_LAZY |= {module: module for module in ("diagnostics", "flax", "presets", "theory")}
-
-
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    """What not every program needs comes when asked for: 80 presets, for those who port a run; diagnostics; theory."""
+    home = {"preset": "presets", "monitor": "diagnostics", "last_norm": "diagnostics"}.get(name, name)
+    if home not in ("diagnostics", "presets", "theory"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_LAZY[name]}")
-    return module if _LAZY[name] == name else getattr(module, name)
+    module = importlib.import_module(f"{__name__}.{home}")
+    return module if home == name else getattr(module, name)
 
 
-def __dir__() -> Iterable[str]:
-    """All public names: the documentation's list."""
-    return [*__all__, "list", *_LAZY]
-
-
-# All names but `list`, which a star import should leave to Python, and what imports and this file leave here.
-_LEFT_OUT = {"list", "Any", "Iterable", "ModuleType", "TYPE_CHECKING"}
-__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
-    name
-    for name, value in globals().items()
-    if name[0] != "_" and name not in _LEFT_OUT and (value in (kernels, schedules) or not isinstance(value, ModuleType))
-]
+# All names but `list`, which a star import should leave to Python, and what imports leave here, files among it.
+_LEFT_OUT = {name for name, x in globals().items() if type(x) is type(gc)} - {"kernels", "schedules"}
+_LEFT_OUT |= {"list", "Any", "TYPE_CHECKING"}
+__all__ = [name for name in globals() if name[0] != "_" and name not in _LEFT_OUT]  # pyright: ignore[reportUnsupportedDunderAll]

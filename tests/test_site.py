@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+import adamx
 from website import notebooks, repository
 
 ROOT = repository.ROOT
@@ -26,3 +27,14 @@ def test_a_notebook_opens_in_colab_and_installs_from_the_address(path):
 @pytest.mark.parametrize("path", notebooks.NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_imports_nothing_private(path):
     assert re.findall(r"adamx(?:\.\w+)*\._\w+", path.read_text(encoding="utf-8")) == []
+
+
+RULES = [
+    name for name in adamx.__all__ if isinstance(item := getattr(adamx, name), type) and issubclass(item, adamx.Rule)
+]
+
+
+@pytest.mark.parametrize("name", [name for name in RULES if name not in ("Rule", "Modifier")])
+def test_a_rule_says_its_equations_and_whose_they_are(name):
+    text = getattr(adamx, name).__doc__
+    assert re.search(r"\$[^$]+\$", text) and ("Reference: " in text or name == "Decayed")

@@ -1,14 +1,13 @@
-"""Reference pages of every public name: what `dir(adamx)` and its modules list.
+"""Reference pages of every public name: what `adamx/__init__.py` imports, and what its public modules list.
 
 An optimizer has the page of its file. On which page the names of other files stand, `PAGES` says.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import griffe
 
-import adamx
 from adamx._factory import FACTORIES
 from adamx.catalogue import describe
 
@@ -18,7 +17,7 @@ PAGES: Mapping[str, tuple[str, ...]] = {
     "Making an optimizer": ("_optimizer", "_transform", "groups", "mup", "catalogue"),
     "The training loop": ("schedules.live", "states.numbers", "wrappers", "states.regroup", "backward"),
     "Schedules": ("schedules",),
-    "Averages and lookahead": ("trajectories",),
+    "Averages and lookahead": ("trajectories", "states.averages", "wrappers.averaged"),
     "State and memory": ("_state", "states.bytes", "states.masters", "states.convert", "states.packing", "moments"),
     "What a step does": ("states.plan", "kernels"),
     "Many devices": ("sharding",),
@@ -37,27 +36,21 @@ INDEX = "reference/index.md"
 def public() -> dict[str, griffe.Object | griffe.Alias]:
     """Every public name that is no module, under the first where something has two: `{"adamx.adam": …}`."""
     package = griffe.load("adamx", search_paths=[ROOT])
+    names = [name for name, path in package.imports.items() if name[0] != "_" and path.startswith("adamx.")]
     found: dict[str, tuple[str, griffe.Object | griffe.Alias]] = {}
 
     def add(name: str) -> None:
         found.setdefault(package[name].canonical_path, (f"adamx.{name}", package[name]))
 
-    for name in dir(adamx):
+    for name in names:
         if not package[name].is_module:
             add(name)
-    for module in modules(package):
-        listed = package[module].exports or (
-            name for name, item in package[module].members.items() if not item.is_module
-        )
+    for module in (*(name for name in names if package[name].is_module), "flax"):
+        listed = package[module].exports or package[module].imports
         for name in listed:
-            if str(name)[0] != "_":
+            if not str(name).startswith("_"):
                 add(f"{module}.{name}")
     return dict(found.values())
-
-
-def modules(package: griffe.Object) -> list[str]:
-    """The names of public modules."""
-    return [name for name in dir(adamx) if package[name].is_module]
 
 
 def file_of(item: griffe.Object | griffe.Alias) -> str:
@@ -82,7 +75,7 @@ def pages() -> dict[str, dict[str, str]]:
     }
     texts = {"": {INDEX: index(families, topics, found)}, "Optimizers": optimizers}
     return texts | {
-        title: {path_of(title): page(title, [*modules_of(title), *names])} for title, names in topics.items()
+        title: {path_of(title): page(title, names, modules_of(title, found))} for title, names in topics.items()
     }
 
 
@@ -90,8 +83,9 @@ def path_of(title: str) -> str:
     return f"reference/{title.lower().replace(' ', '_')}.md"
 
 
-def modules_of(title: str) -> list[str]:
-    return [f"adamx.{part}" for part in PAGES[title] if part in dir(adamx)]
+def modules_of(title: str, found: Iterable[str]) -> list[str]:
+    """The public modules of which a page is."""
+    return [f"adamx.{part}" for part in PAGES[title] if any(name.startswith(f"adamx.{part}.") for name in found)]
 
 
 def title_of(name: str, item: griffe.Object | griffe.Alias) -> str:
@@ -103,23 +97,21 @@ def title_of(name: str, item: griffe.Object | griffe.Alias) -> str:
     return max(fits)[1]
 
 
-def page(title: str, names: list[str], head: str = "") -> str:
-    """A page of names, each with its docstring; a module's names are those that are listed, too."""
-    entries = (f"::: {name}" + ("\n    options: {members: false}" if name[6:] in PAGED else "") for name in names)
+def page(title: str, names: list[str], modules: list[str], head: str = "") -> str:
+    """A page of names, each with its docstring, after what modules say of themselves."""
+    entries = [f"::: {name}\n    options: {{members: false}}" for name in modules] + [f"::: {name}" for name in names]
     return "\n\n".join([BEHIND_GUIDES, f"# {title}", head, *entries]) + "\n"
 
 
 BEHIND_GUIDES = "---\nsearch: {boost: 0.5}\n---"
 """In what search finds: thirty pages say of their arguments what a guide explains."""
 
-PAGED = {part for parts in PAGES.values() for part in parts}
-
 
 def family(names: list[str]) -> str:
     """An optimizer's page: its factories, the rule, and what chains have of it."""
     summary = describe(names[0].removeprefix("adamx."))
     head = f"{summary.summary} Its state is {summary.state:g} numbers for each parameter of a large matrix."
-    return page(title(names[0]), names, head)
+    return page(title(names[0]), names, [], head)
 
 
 def title(name: str) -> str:
