@@ -19,6 +19,7 @@ class Docstrings(griffe.Extension):
     """Changes what Griffe has read of the sources."""
 
     def on_package(self, *, pkg: griffe.Module, loader: griffe.GriffeLoader, **kwargs: Any) -> None:
+        loader.resolve_aliases(implicit=True, external=False)  # so that signatures lead to what files pass on
         for item in inside(pkg):
             if isinstance(item, griffe.Function | griffe.Class):
                 lines = f"L{item.lineno}-L{item.endlineno}"
@@ -49,4 +50,6 @@ def stated(default: str | griffe.Expr | None, pkg: griffe.Module) -> str | griff
         target = pkg[default.canonical_path.removeprefix(f"{pkg.name}.")]
         if isinstance(target, griffe.Attribute) and target.parent and target.parent.is_class:
             return stated(target.value, pkg)
+    if isinstance(default, griffe.ExprCall) and str(default.function) == "static":
+        return next(x.value for x in default.arguments if isinstance(x, griffe.ExprKeyword) and x.name == "default")
     return default

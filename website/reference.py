@@ -32,6 +32,9 @@ PAGES: Mapping[str, tuple[str, ...]] = {
 
 INDEX = "reference/index.md"
 
+TYPES = ("_annotations", "_decay", "_weights", "groups", "moments")
+"""The files whose type aliases signatures name; where they are not public, they have a page of their own."""
+
 
 def public() -> dict[str, griffe.Object | griffe.Alias]:
     """Every public name that is no module, under the first where something has two: `{"adamx.adam": …}`."""
@@ -70,13 +73,14 @@ def pages() -> dict[str, dict[str, str]]:
             topics[title_of(name, item)].append(name)
         elif name not in families[file]:
             families[file].append(name)
+    for title, names in topics.items():  # in the order of its files
+        names.sort(key=lambda name: PAGES[title].index(fits(name, found[name])[1]))
     optimizers = {
         f"reference/optimizers/{file.rpartition('.')[2]}.md": family(names) for file, names in families.items()
     }
     texts = {"": {INDEX: index(families, topics, found)}, "Optimizers": optimizers}
-    return texts | {
-        title: {path_of(title): page(title, names, modules_of(title, found))} for title, names in topics.items()
-    }
+    texts |= {title: {path_of(title): page(title, names, modules_of(title, found))} for title, names in topics.items()}
+    return texts | {"Types": {path_of("Types"): types(found)}}
 
 
 def path_of(title: str) -> str:
@@ -90,11 +94,17 @@ def modules_of(title: str, found: Iterable[str]) -> list[str]:
 
 def title_of(name: str, item: griffe.Object | griffe.Alias) -> str:
     """The page of a name that is not an optimizer's."""
+    return fits(name, item)[0]
+
+
+def fits(name: str, item: griffe.Object | griffe.Alias) -> tuple[str, str]:
+    """The page, and the part of it, that has a name."""
     here = f"{item.canonical_path.removeprefix('adamx.')}."
-    fits = [(len(part), title) for title, parts in PAGES.items() for part in parts if here.startswith(f"{part}.")]
-    if not fits:
+    found = [(part, title) for title, parts in PAGES.items() for part in parts if here.startswith(f"{part}.")]
+    if not found:
         raise ValueError(f"{name} has no page: put {here[:-1]}, or its file, into `PAGES` of {__file__}")
-    return max(fits)[1]
+    part, title = max(found, key=lambda x: len(x[0]))
+    return title, part
 
 
 def page(title: str, names: list[str], modules: list[str], head: str = "") -> str:
@@ -105,6 +115,22 @@ def page(title: str, names: list[str], modules: list[str], head: str = "") -> st
 
 BEHIND_GUIDES = "---\nsearch: {boost: 0.5}\n---"
 """In what search finds: thirty pages say of their arguments what a guide explains."""
+
+
+def types(found: Iterable[str]) -> str:
+    """The page of what signatures name and users do not."""
+    package = griffe.load("adamx", search_paths=[ROOT])
+    public = {name.rpartition(".")[2] for name in found}
+    entries = [
+        f"::: adamx.{file}.{name}\n    options: {{show_root_full_path: false}}"
+        for file in TYPES
+        for name, item in package[file].members.items()
+        if isinstance(item, griffe.Attribute)
+        and str(item.annotation) == "TypeAlias"
+        and item.docstring
+        and name not in public
+    ]
+    return "\n\n".join([BEHIND_GUIDES, "# Types", "What signatures call their arguments.", *entries]) + "\n"
 
 
 def family(names: list[str]) -> str:
