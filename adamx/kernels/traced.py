@@ -215,12 +215,17 @@ def _form(closed: Any, numbers: bool = False) -> Hashable:
     return (*types, *map(id, getattr(closed, "consts", ())), *equations, *map(place, jaxpr.outvars))
 
 
+@functools.lru_cache(64)
+def _whole_form(closed: Any) -> Hashable:
+    return _form(closed, numbers=True)
+
+
 def _settings(equation: Any) -> Hashable:
     """The parameters of an equation."""
 
     def setting(x: Any) -> Hashable:
         if hasattr(x, "eqns"):
-            return _form(x, numbers=True)
+            return _whole_form(x)
         if isinstance(x, (tuple, list)):
             return tuple(map(setting, x))
         return x if isinstance(x, Hashable) else id(x)

@@ -139,7 +139,9 @@ def _opaque(
     if random and not any(isinstance(key, Tracer) for key in keys):
         told = {("key", i): key for i, key in enumerate(keys)}
     known: dict[Hashable, Any] = {}
-    scalars = [{i: function.scalars(known=known) for i, function in of_groups.items()} for of_groups in functions]
+    outsides = {id(function.outside): function for of_groups in functions for function in of_groups.values()}
+    made = {i: function.scalars(known=known) for i, function in outsides.items()}
+    scalars = [{i: made[id(function.outside)] for i, function in of_groups.items()} for of_groups in functions]
     name = lambda i, x: (i, id(x) if isinstance(x, Tracer) else (x.dtype, np.asarray(x).tobytes()))  # noqa: E731
     several = [read for read in scalars if len(read) > 1]
     told |= {name(i, x): x for read in several for mine in read.values() for i, x in enumerate(mine)}
