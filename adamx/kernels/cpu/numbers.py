@@ -56,7 +56,8 @@ def _computed(closed: Any) -> list[_Number]:
 
     jaxpr = closed.jaxpr
     values = {v: _Number(jnp.reshape(x, 1), 0) for v, x in zip(jaxpr.constvars, closed.consts, strict=True)}
-    number = lambda v: _Number(np.full(1, v.val, v.aval.dtype), 0) if isinstance(v, Literal) else values[v]  # noqa: E731
+    known = lambda literal: _Number(np.full(1, literal.val, literal.aval.dtype), 0)  # noqa: E731
+    number = lambda v: known(v) if isinstance(v, Literal) else values[v]  # noqa: E731
     read, alone = {v for v in jaxpr.outvars if not isinstance(v, Literal)}, set[int]()
     for i, eqn in reversed([*enumerate(jaxpr.eqns)]):
         if "jaxpr" not in eqn.params and read.intersection(eqn.outvars):
@@ -73,7 +74,7 @@ def _computed(closed: Any) -> list[_Number]:
                 values |= zip(eqn.outvars, (_Number(jnp.reshape(x, 1), 0) for x in made), strict=True)
             else:
                 told = (id(x) if name == "jaxpr" else str(x) for name, x in eqn.params.items())
-                kinds.setdefault((eqn.primitive, *told, *(v.aval.dtype for v in eqn.invars)), []).append(eqn)
+                kinds.setdefault((eqn.primitive, *told, *(number(v).vector.dtype for v in eqn.invars)), []).append(eqn)
         for alike in kinds.values():
             operands = [[number(v) for v in eqn.invars] for eqn in alike]
             places = dict[Hashable, int]()

@@ -130,7 +130,7 @@ def _in_place(step: Step) -> list[Array]:
 
 def _attributes(step: Step) -> dict[str, Any]:
     """The static attributes of a call: the rule, weight decay, rounding, and the storage of slots."""
-    leaf, program, trails = step.leaf, step.shared.once("native", None), step.layout.trails
+    leaf, program, trails = step.leaf, step.shared.once("native", lambda: None), step.layout.trails
     slots = [i for i, x in enumerate(leaf.stored) if x is not None]
     purposes = [i + step.layout.slots[i].trails for i in slots]
     return {
