@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import adamx
+
 SITE = Path(__file__).parents[1] / "build" / "site"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -80,6 +82,11 @@ def test_a_page_draws_its_formulas_and_fits_a_telephone(page, place):
     assert page.locator("h1").count() == 1
     page.set_viewport_size({"width": 390, "height": 850})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_every_public_name_is_in_the_reference():
+    pages = "".join(path.read_text(encoding="utf-8") for path in (SITE / "reference").rglob("index.html"))
+    assert [name for name in adamx.__all__ if f'id="adamx.{name}"' not in pages] == []
 
 
 def test_clicks_lead_through_every_page(page):
