@@ -43,6 +43,8 @@ def public() -> dict[str, griffe.Object | griffe.Alias]:
     found: dict[str, tuple[str, griffe.Object | griffe.Alias]] = {}
 
     def add(name: str) -> None:
+        if package[name].is_module:
+            raise ValueError(f"adamx.{name} is a name and a file: the file needs another one")
         found.setdefault(package[name].canonical_path, (f"adamx.{name}", package[name]))
 
     for name in names:
