@@ -38,7 +38,8 @@ def rows(
     for group in {id(x): x for x in shared}.values():
         places = np.asarray([i for i, x in enumerate(shared) if x is group], int)
         mine = None if numbers is None else _numbers(group)
-        units = _units(numbers, mine, *(_rate(engine, x) for x in (last_step(engine.rule, state), group)))
+        rates = (step_size_of(x.rule_as_given) for x in (last_step(engine.rule, state), group))
+        units = _units(numbers, mine, *(1.0 if x is None else x for x in rates))
         found = found.at[places].set(table([records[i] for i in places], mine, *options) * units)
     return found
 
@@ -55,10 +56,6 @@ def _numbers(group: SharedInputs) -> Numbers | None:
     t = group.t(np.dtype(np.float32))
     estimates = group.rule(np.dtype(np.float32)).moment_estimates(t)
     return None if estimates is None else Numbers.of(estimates, t)
-
-
-def _rate(engine: Engine, group: SharedInputs) -> Any:
-    return 1.0 if step_size_of(engine) is None else group.rule_as_given.learning_rate
 
 
 def _units(numbers: Numbers | None, mine: Numbers | None, rate: Any, own: Any) -> Array:

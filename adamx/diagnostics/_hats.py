@@ -78,17 +78,14 @@ def numbers_of(engine: Engine, state: State) -> Numbers | None:
     return None if estimates is None else Numbers.of(estimates, jnp.maximum(jnp.asarray(state.count, jnp.float32), 1))
 
 
-def step_size_of(engine: Engine | None) -> ScalarOrSchedule | None:
-    """The step size of an adamx optimizer; `None` if it is not one number for all elements."""
-    rule: Rule[Any] | None = None if engine is None else engine.rule
-    if not isinstance(rule, Descent):
-        return None
-    inner: Any = rule.rule
-    while isinstance(inner, Rule):
-        if hasattr(inner, "learning_rate"):
+def step_size_of(rule: Any) -> ScalarOrSchedule | None:
+    """The step size of an optimizer's rule; `None` if it is not one number for all elements."""
+    found = rule.learning_rate if isinstance(rule, Descent) else None
+    while found is not None and isinstance(rule := getattr(rule, "rule", None), Rule):
+        if hasattr(rule, "learning_rate"):
             return None
-        inner = getattr(inner, "rule", None)
-    return rule.learning_rate
+        found = found if (inside := getattr(rule, "step_size", None)) is None else inside
+    return found
 
 
 def injected_step_size(state: Any) -> Any:
