@@ -239,7 +239,9 @@ def test_averages_of_all_optimizers_are_read_as_one_tree():
             equal(part(whole, name), part(adamx.averaged_params(state.inner.parts[name], params, index=index), name))
     some = both(adamx.averaged(adamx.lion(0.1)), optax.sgd(0.1))
     params, state = stepped(some, PARAMS, GRADS)
-    message = r"by_path has 1 averages of 'embed\|bias', and 0 of \.\*: wrap all alike, or .*state\.parts\['embed\|bias'\]"
+    message = (
+        r"by_path has 1 averages of 'embed\|bias', and 0 of \.\*: wrap all alike, or .*state\.parts\['embed\|bias'\]"
+    )
     for given in ((), (params,)):
         with pytest.raises(ValueError, match=message):
             adamx.averaged_params(state, *given)

@@ -70,7 +70,9 @@ def kept_of_leaves(state: Any, params: Params) -> list[Kept]:
         own = ((start, *of_path.get(path[start:], (0, None))) for start in range(len(path) + 1))
         if (mine := next(((n, leaf) for n, leaf, shape in own if shape == stored_shape(x)), None)) is not None:
             name = jax.tree_util.keystr(path[: mine[0]], simple=True, separator=".")
-            found.append(Kept(mine[1], name, format_name(x), sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(x))))
+            found.append(
+                Kept(mine[1], name, format_name(x), sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(x)))
+            )
     return found
 
 

@@ -100,7 +100,9 @@ class Ahead(Wrapper):
         _check_params(params)
         fast, fast_state = self.opt.step(grads, state.fast_state, params, **options)
         moved, taken = self._moved(state, fast_state), self._moving(grads, fast)
-        still = jax.tree.map(lambda g, p: None if g is None else jnp.zeros_like(p), taken, fast, is_leaf=_leaves.is_none)
+        still = jax.tree.map(
+            lambda g, p: None if g is None else jnp.zeros_like(p), taken, fast, is_leaf=_leaves.is_none
+        )
         new, sync = _if(moved, self.sync.step(still, _sync_state(state), fast), (fast, _sync_state(state)))
         return new, self._after(fast_state, sync, moved, lambda: new)
 
