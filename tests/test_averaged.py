@@ -295,7 +295,7 @@ def test_mistakes_are_told():
         (
             lambda: adamx.averaged(adam).step(tree(0), adam.init(tree(0)), tree(0)),
             TypeError,
-            "is not the state of `avera",
+            "is not the state of adamx.averaged",
         ),
         (lambda: adamx.averaged(adam).update(tree(0), None), ValueError, "averages are of the parameters"),
     ]:

@@ -1,6 +1,8 @@
 """What wrappers keep beside the states of the optimizers in them, as the `init` of another would have it."""
 
+import functools
 import itertools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +16,7 @@ from .._variables import inside, outside, without_variables
 from ..moments import format_name, format_stored, group_largest, is_code, stored_shape
 from ..moments.noise import noise
 from ..wrapper import Wrapper, is_state, parts_of, states_in
-from .parts import is_masked, is_place, select_part, steppers
+from .parts import children, is_masked, is_place, select_part, steppers
 
 
 def follow(opt: Any, state: Any, params: Params) -> Any:
@@ -34,14 +36,27 @@ def follow(opt: Any, state: Any, params: Params) -> Any:
     """
     if not isinstance(owner_of(opt), Wrapper) or is_state(like := jax.eval_shape(opt.init, params)):
         return state
-    directly = lambda x: jax.tree.structure(x, is_leaf=lambda y: y is not x)  # noqa: E731
-    is_whole = lambda x: type(x) is type(like) and directly(x) == directly(like)  # noqa: E731
+    is_whole = functools.partial(_is_like, like)
     if not any(map(is_whole, jax.tree.leaves(state, is_leaf=is_whole))):
         raise ValueError(
             f"there is no {type(like).__name__} in the {type(state).__name__}: give the state of all wrappers of the "
             "optimizer, or the optimizer within those that the state has not"
         )
     return jax.tree.map(lambda x: _followed(opt, x, params) if is_whole(x) else x, state, is_leaf=is_whole)
+
+
+def begin_around(opt: Any, state: Any, params: Params) -> Any:
+    """`state` within what those wrappers of `opt` keep that it has not, which begin; itself if it has the outermost."""
+    owner, like = owner_of(opt), jax.eval_shape(opt.init, params)
+    is_whole = functools.partial(_is_like, like)
+    there = any(map(is_whole, jax.tree.leaves(state, is_leaf=is_whole)))
+    if there or not isinstance(owner, Wrapper) or isinstance(owner.opt, Mapping):
+        return state
+    parts, tree = children(like)
+    inner = next(key for key, x in parts.items() if states_in(x))
+    begin = jax.jit(lambda params: {key: x for key, x in children(opt.init(params))[0].items() if key != inner})
+    begun = begin(params) | {inner: begin_around(owner.opt, state, params)}
+    return tree.unflatten([begun[key] for key in parts])
 
 
 class Kept(NamedTuple):
@@ -102,6 +117,11 @@ def _followed(opt: Any, state: Any, params: Params) -> Any:
 
     boxes, tree = jax.tree.flatten(state, is_leaf=_is_place)
     return inside(tree.unflatten(map(kept, old, old.values(), new.values(), boxes)))
+
+
+def _is_like(like: Any, x: Any) -> bool:
+    """Whether the same is directly in `x`."""
+    return type(x) is type(like) and children(x)[1] == children(like)[1]
 
 
 def _places(state: Any) -> dict[str, Any]:
