@@ -303,6 +303,13 @@ def test_mistakes_are_told():
             wrong()
 
 
+def test_averages_that_are_read_outlive_the_state_that_is_donated():
+    state = adamx.averaged(adamx.adam(0.1)).init(jnp.ones(3))
+    averages = [adamx.averaged_params(state), adamx.averaged_params(state, jnp.ones(3))]
+    jax.tree.map(lambda x: x.delete(), state)  # what a donated step does
+    np.testing.assert_array_equal(averages, 1.0)
+
+
 def test_a_state_of_other_averages_is_refused():
     one, two = (adamx.averaged(adamx.adam(0.1), decay) for decay in (0.9, (0.9, 0.99)))
     with pytest.raises(ValueError, match="the state's slots are"):
