@@ -41,7 +41,7 @@ def optimizer(
         maximize: whether to maximize: the gradient's sign is flipped; weight decay is unchanged.
 
     Returns:
-        An `Optimizer`. Updates have the gradients' dtype.
+        An `Optimizer`, whose updates have the gradients' dtype, except with other `weights` than "nearest".
 
     Raises:
         ValueError: a decay rate outside [0, 1) or another negative hyperparameter, unless JAX traces it; an unknown

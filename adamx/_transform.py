@@ -148,8 +148,8 @@ def scale_by(
             the parameters that returns one; `None` for all.
 
     Returns:
-        An `Optimizer`, whose state is a `State`. Its updates are directions, which a step size and a sign are still to
-        be chained to, in the gradients' dtype, except with other `weights` than "nearest".
+        An `Optimizer`, whose state is a `State`. Its updates are the rule's directions, of the gradients' dtype unless
+        `weights` says otherwise: chain `optax.scale_by_learning_rate` after it.
 
     Raises:
         ValueError: a hyperparameter out of range, unless JAX traces it; `mu_dtype` without a `mu`, or not a real

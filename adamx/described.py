@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -10,9 +9,6 @@ from typing import Any, TypeVar
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 TITLES = ("Args", "Attributes", "Returns", "Raises", "Examples")
-
-ENTRY = re.compile(r"\n(?=    \S)")
-"""What stands between two entries of a section."""
 
 SHARED = r"""
 Args:
@@ -91,6 +87,6 @@ def sections(doc: str | None) -> Mapping[str, str]:
 @functools.cache
 def arguments(doc: str | None) -> Mapping[str, str]:
     """What a docstring says of each argument or attribute, by name, with its indentation."""
-    found = sections(doc)
-    texts = [text for title in ("Args", "Attributes") for text in ENTRY.split(found.get(title, ""))]
-    return MappingProxyType({text.split(":")[0].strip(): text for text in texts if text})
+    texts = "\n".join(sections(doc).get(title, "") for title in ("Args", "Attributes"))
+    entries = texts.replace("\n        ", "\r").split("\n")  # an entry's further lines are indented further
+    return MappingProxyType({x.partition(":")[0].strip(): x.replace("\r", "\n        ") for x in entries if x})

@@ -135,6 +135,7 @@ class Monitor(Wrapper):
     groups: Groups
     every: int
     learning_rate: ScalarOrSchedule | None
+    skips = False
     exchanges = "an all-reduce of what the monitor sums up"
 
     @property

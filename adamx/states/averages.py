@@ -26,7 +26,8 @@ def averaged_params(state: Any, params: Params = None, *, index: int | None = No
       `nnx.update(model, adamx.averaged_params(optimizer.opt_state))` puts the average into this one for good
 
     Args:
-        state: the state. Of `adamx.by_path` whose optimizers all keep averages, these are put together.
+        state: the state of an optimizer with averages, or one that holds it. Of `adamx.by_path` whose optimizers all
+            keep averages, these are put together.
         params: the weights, whose dtypes the averages get. Leaves without an average, which are frozen, are these
             arrays themselves.
         index: which average, if there are several: in the order of `decay`, then of `sigma_rel`.
@@ -88,7 +89,8 @@ def _averages_in(state: Any) -> list[Params]:
                     f"all alike, or take those of one, averaged_params(state.parts[{full!r}], params), in which the "
                     "weights of others are as they are"
                 )
-            found += [jax.tree.map(_present, *trees, is_leaf=_leaves.is_stored) for trees in zip(*parts.values())]
+            together = zip(*parts.values(), strict=True)
+            found += [jax.tree.map(_present, *trees, is_leaf=_leaves.is_stored) for trees in together]
     return found
 
 

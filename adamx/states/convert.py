@@ -32,8 +32,8 @@ def convert_state(state: Any, from_: Optimizer, to: Optimizer, params: Params) -
 
     Args:
         state: a state of `from_`, or a tree in which all adamx states are its: a chain's, of `optax.MultiSteps`, a
-            monitor's. What wrappers in `to` keep, such as averages and sums of gradients, becomes as they store it; what
-            else is in it is left alone, and variables of NNX stay around what they hold.
+            monitor's. What wrappers in `to` keep, averages and sums of gradients, becomes as they store it; what else
+            is in it is left alone, and variables of NNX stay around what they hold.
         from_: the optimizer that made the state; of a chain or partition the part that is adamx's.
         to: the optimizer that will go on with it.
         params: the parameters, or `jax.ShapeDtypeStruct`s like them if both have the same `weights`. Residuals of

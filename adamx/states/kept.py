@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
+from jax.sharding import NamedSharding
 
 from .. import _leaves
 from .._annotations import Array, Params
@@ -15,6 +17,7 @@ from .._transform import owner_of
 from .._variables import inside, outside, without_variables
 from ..moments import format_name, format_stored, group_largest, is_code, stored_shape
 from ..moments.noise import noise
+from ..sharding import state_shardings
 from ..wrapper import Wrapper, is_state, parts_of, states_in
 from .parts import children, is_masked, is_place, select_part, steppers
 
@@ -39,24 +42,30 @@ def follow(opt: Any, state: Any, params: Params) -> Any:
     is_whole = functools.partial(_is_like, like)
     if not any(map(is_whole, jax.tree.leaves(state, is_leaf=is_whole))):
         raise ValueError(
-            f"there is no {type(like).__name__} in the {type(state).__name__}: give the state of all wrappers of the "
-            "optimizer, or the optimizer within those that the state has not"
+            f"there is no {type(like).__name__} in the {type(state).__name__}: give the optimizer with the wrappers "
+            "that the state is of"
         )
     return jax.tree.map(lambda x: _followed(opt, x, params) if is_whole(x) else x, state, is_leaf=is_whole)
 
 
 def begin_around(opt: Any, state: Any, params: Params) -> Any:
     """`state` within what those wrappers of `opt` keep that it has not, which begin; itself if it has the outermost."""
-    owner, like = owner_of(opt), jax.eval_shape(opt.init, params)
-    is_whole = functools.partial(_is_like, like)
+    whole = _nested(opt, jax.eval_shape(opt.init, params), state)
+    is_shape = lambda x: any(isinstance(part, jax.ShapeDtypeStruct) for part in jax.tree.leaves(x))  # noqa: E731
+    missing = [name for name, x in _places(whole).items() if is_shape(x)]
+    begun = dict(zip(missing, _begun(opt, params, missing) if missing else [], strict=True))
+    boxes, tree = jax.tree.flatten(whole, is_leaf=_is_place)
+    return tree.unflatten([begun.get(name, x) for name, x in zip(_places(whole), boxes, strict=True)])
+
+
+def _nested(opt: Any, like: Any, state: Any) -> Any:
+    """`begin_around`, with shapes where something begins; `like` has those of `opt`."""
+    owner, is_whole = owner_of(opt), functools.partial(_is_like, like)
     there = any(map(is_whole, jax.tree.leaves(state, is_leaf=is_whole)))
     if there or not isinstance(owner, Wrapper) or isinstance(owner.opt, Mapping):
         return state
     parts, tree = children(like)
-    inner = next(key for key, x in parts.items() if states_in(x))
-    begin = jax.jit(lambda params: {key: x for key, x in children(opt.init(params))[0].items() if key != inner})
-    begun = begin(params) | {inner: begin_around(owner.opt, state, params)}
-    return tree.unflatten([begun[key] for key in parts])
+    return tree.unflatten([_nested(owner.opt, x, state) if states_in(x) else x for x in parts.values()])
 
 
 class Kept(NamedTuple):
@@ -77,17 +86,18 @@ class Kept(NamedTuple):
 
 def kept_of_leaves(state: Any, params: Params) -> list[Kept]:
     """What is of leaves in a state but not in adamx's own ones: path and shape tell."""
-    params = without_variables(params)
-    of_path = {path: (i, jnp.shape(p)) for i, (path, p) in enumerate(jax.tree_util.tree_flatten_with_path(params)[0])}
+    pairs = jax.tree_util.tree_flatten_with_path(without_variables(params))[0]
+    places = {path: i for i, (path, _) in enumerate(pairs)}
     state = jax.tree.map(lambda x: None if is_state(x) else x, without_variables(state), is_leaf=is_state)
     found: list[Kept] = []
     for path, x in jax.tree_util.tree_flatten_with_path(state, is_leaf=is_code)[0]:
-        own = ((start, *of_path.get(path[start:], (0, None))) for start in range(len(path) + 1))
-        if (mine := next(((n, leaf) for n, leaf, shape in own if shape == stored_shape(x)), None)) is not None:
-            name = jax.tree_util.keystr(path[: mine[0]], simple=True, separator=".")
-            found.append(
-                Kept(mine[1], name, format_name(x), sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(x)))
-            )
+        for start in range(len(path) + 1):
+            i = places.get(path[start:])
+            if i is not None and jnp.shape(pairs[i][1]) == stored_shape(x):
+                name = jax.tree_util.keystr(path[:start], simple=True, separator=".")
+                n = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(x))
+                found.append(Kept(i, name, format_name(x), n))
+                break
     return found
 
 
@@ -101,8 +111,7 @@ def _followed(opt: Any, state: Any, params: Params) -> Any:
     for name in old.keys() ^ new.keys():
         raise ValueError(f"state/{name} is in one of the two states only: wrap both optimizers alike")
     thawed = [name for name, x in old.items() if x is None and new[name] is not None]
-    begin = jax.jit(lambda params: [_places(opt.init(params))[name] for name in thawed])
-    begun = dict(zip(thawed, begin(params) if thawed else [], strict=True))
+    begun = dict(zip(thawed, _begun(opt, params, thawed) if thawed else [], strict=True))
 
     def kept(name: str, x: Any, like: Any, boxed: Any) -> Any:
         if like is None or is_state(x) or is_masked(x):
@@ -122,6 +131,14 @@ def _followed(opt: Any, state: Any, params: Params) -> Any:
 def _is_like(like: Any, x: Any) -> bool:
     """Whether the same is directly in `x`."""
     return type(x) is type(like) and children(x)[1] == children(like)[1]
+
+
+def _begun(opt: Any, params: Params, names: list[str]) -> list[Any]:
+    """What `init` makes in these places, and nothing else of it, cut over the mesh that the parameters are on."""
+    on_mesh = lambda p: not isinstance(p, Tracer) and isinstance(getattr(p, "sharding", None), NamedSharding)  # noqa: E731
+    found = _places(state_shardings(opt, params)) if all(map(on_mesh, jax.tree.leaves(params))) else {}
+    begin = lambda params: [_places(opt.init(params))[name] for name in names]  # noqa: E731
+    return jax.jit(begin, out_shardings=[found[name] for name in names] if found else None)(params)
 
 
 def _places(state: Any) -> dict[str, Any]:

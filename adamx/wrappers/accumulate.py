@@ -155,8 +155,8 @@ class Accumulate(Wrapper):
         """The step of the optimizer in the last of `every` calls, else what is given."""
         if grad_norm is not None:
             raise TypeError(
-                "grad_norm is the norm of this call's gradients, and the step is taken by their mean: leave it out, and "
-                "clip_norm computes the mean's"
+                "grad_norm is the norm of this call's gradients, and steps are taken by the mean of several: leave it "
+                "out, and clip_norm computes the mean's"
             )
         moves, sums, after = self._added(grads, state, params, weight)
         scale = jnp.asarray(1.0 if grad_scale is None else grad_scale, float) / after.weight

@@ -58,6 +58,7 @@ class Averaged(Wrapper):
     profiles: tuple[Profile, ...]
     start: int
     trail: Engine
+    skips = False
 
     def init(self, params: Params) -> AveragedState:
         """The state before the first step."""
@@ -208,10 +209,10 @@ def averaged(
     Weights and the optimizer's state are, bit for bit, those without averages. An adamx optimizer moves all of them in
     one pass over memory; around another wrapper averages follow in a second one: put `averaged` inside of `guard`,
     `accumulate` and `monitor`. Averages move when weights do: not where no adamx optimizer in `opt` has counted a step.
-    Where a leaf's gradient is `None` its average stays as its weight does. They are of narrow weights with what rounding
-    took of these; frozen leaves have none, and one that `adamx.regroup` thaws begins with its weight then, as if it had
-    always been that. On CPUs the C++ step moves up
-    to two; with more, XLA takes it, which rounds weights otherwise.
+    Where a leaf's gradient is `None` its average stays as its weight does. They are of narrow weights with what
+    rounding took of these; frozen leaves have none, and that of one that `adamx.regroup` thaws begins with its weight
+    then, as if it had always been that. On CPUs the C++ step moves up to two; with more, XLA takes it, which rounds
+    weights otherwise.
 
     Args:
         opt: an adamx optimizer, or any Optax transformation whose updates are added to the weights.

@@ -85,6 +85,12 @@ class ByPath(Wrapper):
     """The object whose methods are those of the optimizer; see `by_path`. In `opt` is that of each pattern's name."""
 
     groups: tuple[Group, ...]
+    skips = False
+
+    @property
+    def inner(self) -> list[Any]:
+        """The optimizers of all patterns."""
+        return [*self.opt.values()]
 
     @property
     def engine(self) -> NoReturn:

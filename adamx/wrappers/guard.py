@@ -101,17 +101,14 @@ def guard(
     makes all comparisons fail; $\sigma$ has no least value, and MaxText looks at norms only if a loss is given.
     `optax.apply_if_finite` lets what is not finite through after `max_consecutive_errors`.
     """
-    if window is None:
-        for name, x in {"sigmas": sigmas, "warm_up": warm_up}.items():
-            if x is not None:
-                raise ValueError(f"{name} = {x} is of a window, and window = None skips what is not finite only")
-    else:
+    if window is not None:
         _check("window", window, 2)
-    sigmas = 6.0 if sigmas is None else sigmas
+    elif given := [f"{name} = {x}" for name, x in {"sigmas": sigmas, "warm_up": warm_up}.items() if x is not None]:
+        raise ValueError(f"{given[0]} is of a window, and window = None skips what is not finite only")
     warm_up = max(2, (window or 0) // 2) if warm_up is None else _check("warm_up", warm_up, 2)
     if window is not None and warm_up > window:
         raise ValueError(f"warm_up = {warm_up} numbers are never in a window of {window}")
-    validate_value("sigmas", sigmas, Above(0.0, float("inf")))
+    validate_value("sigmas", sigmas := 6.0 if sigmas is None else sigmas, Above(0.0, float("inf")))
     return Guard(opt, window, sigmas, warm_up, _check("max_in_a_row", max_in_a_row, 1)).optimizer()
 
 
