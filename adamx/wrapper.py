@@ -1,6 +1,7 @@
 """An optimizer around another that keeps its `step`."""
 
 import dataclasses
+import functools
 import inspect
 from typing import Any, ClassVar, TypeAlias
 
@@ -9,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ._annotations import Params
+from ._annotations import Array, Params
 from ._engine import Engine
 from ._leaves import Leaves
 from ._names import refuse_step_words
+from ._state import State
 from ._transform import Optimizer, engine_of, owner_of
 
 
@@ -20,7 +22,9 @@ from ._transform import Optimizer, engine_of, owner_of
 class Wrapper:
     """An optimizer around another: the object whose methods are `init` and `update`, and `step`, of an `Optimizer`.
 
-    `step` names the keywords that it reads, and passes all others on to that of `opt`.
+    `step` names the keywords that it reads, and passes all others on to that of `opt`. The state is any tree that holds
+    that of `opt`. Tools for states learn from `init` what else is in it, so arrays of leaves should have `None` for
+    those that are `frozen`: `adamx.regroup` takes them off and begins them as `init` does.
 
     Attributes:
         opt: what it wraps: an adamx optimizer, or any Optax transformation, which has no `step`.
@@ -104,6 +108,30 @@ class Wrapper:
             )
         kind = Optimizer if isinstance(self.opt, Optimizer) else optax.GradientTransformationExtraArgs
         return kind(self.init, self.update)
+
+
+def is_state(x: Any) -> bool:
+    """Whether `x` is the state of an adamx optimizer."""
+    return isinstance(x, State)
+
+
+def states_in(tree: Any) -> list[State]:
+    """Every adamx state in `tree`."""
+    return [x for x in jax.tree.leaves(tree, is_leaf=is_state) if is_state(x)]
+
+
+def has_moved(before: Any, after: Any) -> Array | bool:
+    """Whether an optimizer around others took a step between two states: `True` if no adamx state in them could say."""
+    pairs = zip(states_in(before), states_in(after), strict=True)
+    changed = [jnp.asarray(was.count) != now.count for was, now in pairs]
+    return functools.reduce(jnp.logical_or, changed) if changed else True
+
+
+def has_own_gradients(opt: Any) -> bool:
+    """Whether what is in an optimizer steps by other gradients than those given."""
+    while isinstance(owner := owner_of(opt), Wrapper) and not owner.own_gradients:
+        opt = owner.opt
+    return isinstance(owner, Wrapper)
 
 
 def added(params: Params, updates: Params) -> Params:

@@ -184,6 +184,10 @@ def test_what_cannot_be_is_refused():
             some.step(params, some.init(params), params, weight=weight)
     with pytest.raises(TypeError, match=r"is not the state of adamx\.accumulate"):
         some.step(params, opt.init(params), params)
+    with pytest.raises(TypeError, match="grad_norm is the norm of this call's gradients"):
+        some.step(params, some.init(params), params, grad_norm=1.0)
+    around = adamx.guard(some)  # which reads it, and hands none on
+    around.step(params, around.init(params), params, grad_norm=1.0, clip_norm=1.0)
 
 
 def test_a_gradient_that_is_absent_in_one_call_leaves_nothing_behind():

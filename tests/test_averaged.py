@@ -203,6 +203,18 @@ def test_averages_do_not_move_where_the_weights_do_not():
     np.testing.assert_allclose(adamx.averaged_params(state)["w"], wanted, atol=2**-20)
 
 
+def test_the_average_of_a_leaf_without_a_gradient_stays_in_one_pass_or_two():
+    opt, params = adamx.adam(0.1, kernel="xla"), tree(0)
+    for given in (opt, around(opt)):
+        averaged = adamx.averaged(given, 0.5, debias=False)
+        new, state = averaged.step(tree(1), averaged.init(params), params)
+        new, state = averaged.step(tree(2), state, new)
+        for _, after in (f(tree(3) | {"b": None}, state, new) for f in (averaged.step, averaged.update)):
+            (was,), (now,) = state.averages, after.averages
+            np.testing.assert_array_equal(now.average["b"], was.average["b"])
+            assert (now.average["w"] != was.average["w"]).all()
+
+
 @pytest.mark.usefixtures("loose")  # Optax's need it
 @pytest.mark.parametrize(
     "wrap",

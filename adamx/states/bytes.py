@@ -6,7 +6,8 @@ import jax
 
 from .._annotations import Params
 from ..moments import format_name, is_code
-from .parts import is_state
+from ..wrapper import is_state
+from .kept import kept_of_leaves
 
 
 class StateBytes(NamedTuple):
@@ -15,13 +16,15 @@ class StateBytes(NamedTuple):
     Attributes:
         slots: bytes of each slot, by name.
         residuals: bytes kept beside weights.
-        total: bytes in all, the count and whatever wraps the state included.
+        wrappers: bytes of what wrappers keep of leaves, by where it stands, as in "averages.0.average" or "sums".
+        total: bytes in all, the count and whatever else wraps the state included.
         per_parameter: `total` divided by the number of parameters.
         formats: bytes of all slots together, by the name of the format that they are stored in, as in `explain`.
     """
 
     slots: dict[str, int]
     residuals: int
+    wrappers: dict[str, int]
     total: int
     per_parameter: float
     formats: dict[str, int]
@@ -58,9 +61,12 @@ def state_bytes(opt: Any, params: Params) -> StateBytes:
                 slots[name] = slots.get(name, 0) + _bytes(column)
             for x in jax.tree.leaves(part.slots, is_leaf=is_code):
                 formats[format_name(x)] = formats.get(format_name(x), 0) + _bytes(x)
+    wrappers: dict[str, int] = {}
+    for kept in kept_of_leaves(state, params):
+        wrappers[kept.name] = wrappers.get(kept.name, 0) + kept.bytes
     total = _bytes(state)
     parameters = sum(x.size for x in jax.tree.leaves(params))
-    return StateBytes(slots, residuals, total, total / max(parameters, 1), formats)
+    return StateBytes(slots, residuals, wrappers, total, total / max(parameters, 1), formats)
 
 
 def _bytes(tree: Any) -> int:

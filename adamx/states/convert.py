@@ -19,6 +19,7 @@ from ..groups import Member
 from ..moments import stored_shape
 from ..moments.noise import Noise
 from ..wrapper import parts_of
+from .kept import follow
 from .parts import map_states, select_part, steppers
 
 
@@ -31,7 +32,8 @@ def convert_state(state: Any, from_: Optimizer, to: Optimizer, params: Params) -
 
     Args:
         state: a state of `from_`, or a tree in which all adamx states are its: a chain's, of `optax.MultiSteps`, a
-            monitor's. What else is in it is left alone, and variables of NNX stay around what they hold.
+            monitor's. What wrappers in `to` keep, averages and sums of gradients, becomes as they store it; what else
+            is in it is left alone, and variables of NNX stay around what they hold.
         from_: the optimizer that made the state; of a chain or partition the part that is adamx's.
         to: the optimizer that will go on with it.
         params: the parameters, or `jax.ShapeDtypeStruct`s like them if both have the same `weights`. Residuals of
@@ -43,7 +45,7 @@ def convert_state(state: Any, from_: Optimizer, to: Optimizer, params: Params) -
 
     Raises:
         ValueError: a leaf of the state is not as `from_` stores it, or of other parameters; `to` is of
-            another rule, or keeps other slots.
+            another rule, or keeps other slots; the state is not of the wrappers of `to`.
         TypeError: one of the two is not an adamx optimizer.
 
     Examples:
@@ -89,7 +91,8 @@ def convert_state(state: Any, from_: Optimizer, to: Optimizer, params: Params) -
         kept = [*trees, leaves.tree][0].unflatten(residuals) if jax.tree.leaves(residuals) else ()
         return part._replace(slots=new.layout.tree.unflatten(slots), residuals=kept)
 
-    return map_states(of, state, [(old, new, share) for (old, share), (new, _) in zip(*ways, strict=True)])
+    pairs = [(old, new, share) for (old, share), (new, _) in zip(*ways, strict=True)]
+    return follow(to, map_states(of, state, pairs), without_variables(params))
 
 
 def _innermost(rule: Rule[Any]) -> type:

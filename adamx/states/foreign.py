@@ -13,9 +13,10 @@ from .._layout import real_dtype
 from .._state import State
 from .._transform import Optimizer
 from .._variables import without_variables
+from ..wrapper import states_in
 from .filling import Found, Kept, filled, kept_by, spread, translated
 from .packing import unpack_state
-from .parts import Place, begin, children, copied, nodes, states_in, walk
+from .parts import Place, begin, children, copied, nodes, walk
 
 COUNTERS = {"count": 0, "count_m2": 0, "t": 0, "step_count": 1}
 """Fields in which Optax counts steps, and where each begins."""

@@ -13,9 +13,9 @@ from .._state import State
 from .._transform import Optimizer, owner_of
 from .._variables import without_variables
 from .._weights import is_narrow, nearest
-from ..wrapper import parts_of
+from ..wrapper import is_state, parts_of
 from .packing import packed
-from .parts import find_states, is_state, merge_part, select_part, steppers
+from .parts import find_states, merge_part, select_part, steppers
 
 
 def master_params(opt: Optimizer, state: Any, params: Params) -> Params:

@@ -15,9 +15,9 @@ from .._state import scheduled
 from .._transform import Optimizer, engine_of, owner_of
 from .._variables import without_variables
 from ..schedules import reading
-from ..wrapper import Wrapper
+from ..wrapper import Wrapper, is_state, states_in
 from ..wrappers.by_path import ByPath, ByPathState
-from .parts import find_state, is_state, states_in
+from .parts import find_state
 
 
 def hyperparameters(opt: Optimizer, state: Any) -> dict[str, Scalar]:

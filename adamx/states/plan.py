@@ -20,6 +20,7 @@ from ..kernels.manual import size
 from ..moments import format_name
 from ..sharding import placement
 from ..wrapper import Wrapper, parts_of, patterns_in
+from .kept import kept_of_leaves
 
 
 class LeafPlan(NamedTuple):
@@ -29,9 +30,9 @@ class LeafPlan(NamedTuple):
         path: where it stands.
         kernel: the name of the backend; "none" where one was asked for by name and cannot take it: `step` raises;
             "frozen" where there is no step; "optax" where an Optax transformation takes it.
-        formats: how each slot is stored, by name.
+        formats: how each slot is stored, by name, and what wrappers keep, by where it stands in the state.
         weights: how the parameter takes the step.
-        bytes: read and written by one pass over gradient, parameter, slots and residual.
+        bytes: read and written by one pass over gradient, parameter, slots, residual and what wrappers keep.
         size: the number of its elements.
         why: why the backends before this one do not take it; "" if there are none.
         order_matters: whether some of its slots are stored like its parameter. Donated, they are copied if a jitted
@@ -214,7 +215,14 @@ def explain(
         for part in parts_of(opt, params, grads):
             of_part(*part)
 
-    jax.eval_shape(trace, bare(params), bare(params if grads is None else grads))
+    shapes = bare(params)
+    jax.eval_shape(trace, shapes, shapes if grads is None else bare(grads))
+    places = {plan.path: i for i, plan in enumerate(plans)}
+    paths = _paths(params)
+    for kept in kept_of_leaves(jax.eval_shape(opt.init, shapes), shapes):
+        if (i := places.get(paths[kept.leaf])) is not None and (was := plans[i]).kernel != "frozen":
+            formats = was.formats | {kept.name: kept.format}
+            plans[i] = was._replace(formats=formats, bytes=was.bytes + 2 * kept.bytes)
     plan = Plan(sorted(plans, key=lambda plan: -plan.size))
     plan.spread = spread
     return plan
@@ -228,7 +236,7 @@ def _spread(
     And whether XLA cuts the step's arrays, which on axes of `AxisType.Explicit` their types do.
     """
     mesh, weights, parts, _ = placement(opt, params, shardings, zero)
-    paths = [_leaves.show("params", path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    paths = _paths(params)
     found: dict[str, tuple[int, str]] = dict.fromkeys(paths, (0, ""))
     whole = here = 0
     for part in parts:
@@ -249,6 +257,10 @@ def _spread(
         said.append("gathers of the slots whose groups are shared")
     is_cut = mesh.size > 1 and AxisType.Auto in mesh.axis_types
     return Spread(mesh.size, whole, here, "; ".join(said) or "none"), found, is_cut
+
+
+def _paths(params: Params) -> list[str]:
+    return [_leaves.show("params", path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
 
 
 def _collectives(engine: Engine | None) -> str:

@@ -10,8 +10,9 @@ from .. import _leaves
 from .._annotations import Params
 from .._state import State
 from ..moments import stored_shape
+from ..wrapper import is_state
 from .filling import Found, filled, kept_by
-from .parts import Place, begin, is_state
+from .parts import Place, begin
 
 Names = Sequence[Any] | Mapping[str, Any] | Callable[[str], Any]
 

@@ -18,6 +18,7 @@ from ..groups import Member
 from ..moments import format_stored, is_code, stored_shape
 from ..shared import Begun
 from ..wrapper import parts_of
+from .kept import follow
 from .parts import map_states, select_part
 
 
@@ -27,11 +28,13 @@ def regroup(opt: Optimizer, state: Any, params: Params) -> Any:
     Only what freezes, thaws, or is stored otherwise needs it; a state goes with any other groups as it is. The slots of
     a leaf that becomes frozen are dropped. Those of one that is thawed begin as by `init`; its bias correction, and
     whatever else its rule counts steps for, counts from here on as that of an optimizer that begins now, while
-    schedules go on. Slots of other formats are decoded and encoded.
+    schedules go on. Slots of other formats are decoded and encoded. What wrappers keep of leaves goes with these: the
+    average of a leaf that is thawed begins with its weight, its sum of gradients at 0.
 
     Args:
-        opt: the optimizer that goes on; of a chain or partition the part that is adamx's.
-        state: the state, or one that holds it; variables of NNX stay around what they hold.
+        opt: the optimizer that goes on, with its wrappers; of a chain or partition the part that is adamx's.
+        state: the state, or one that holds it. Slots lose the variables of NNX: give it as `opt_state` of a new
+            `adamx.flax.Optimizer`, which puts them on.
         params: the parameters.
 
     Returns:
@@ -39,7 +42,7 @@ def regroup(opt: Optimizer, state: Any, params: Params) -> Any:
 
     Raises:
         ValueError: the state is of another rule or of other parameters; a leaf is thawed whose rule sums over all
-            leaves, as Prodigy's, and would begin with another estimate than theirs.
+            leaves, as Prodigy's, and would begin with another estimate than theirs; it is not of the wrappers of `opt`.
 
     Examples:
         >>> import adamx, jax.numpy as jnp
@@ -87,10 +90,10 @@ def regroup(opt: Optimizer, state: Any, params: Params) -> Any:
                 Begun(own.count + 0, jax.tree.map(lambda x: x + 0, own.log_products), dict.fromkeys(thawed, ()))
             )
         kept = leaves.rebuild(residuals) if jax.tree.leaves(residuals) else ()
-        new = own._replace(slots=engine.slots(leaves, rows), residuals=kept, begun=tuple(begun))
-        return new
+        return own._replace(slots=engine.slots(leaves, rows), residuals=kept, begun=tuple(begun))
 
-    return map_states(of, state, parts_of(opt, without_variables(params)))
+    bare = without_variables(params)
+    return follow(opt, map_states(of, state, parts_of(opt, bare)), bare)
 
 
 def _without(leaves: dict[str, tuple[()]], names: set[str]) -> dict[str, tuple[()]]:

@@ -2,18 +2,13 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
-from .. import _leaves
-from .._annotations import Array, Beta, Params, ScalarOrSchedule
-from .._layout import wide_dtype
-from .._math import bias_correction, dtype_of, one_minus_exp
+from .._annotations import Array, Beta, ScalarOrSchedule
+from .._math import bias_correction, one_minus_exp
 from .._rule import Modifier, Rule, Slot, StepContext, static
 from .._transform import Optimizer, scale_by
-from .._variables import outside, without_variables
-from ..moments import MomentFormats, format_stored
+from ..moments import MomentFormats
 
 DECAY = 0.999
 """How much of an exponential average a step keeps if nothing is said."""
@@ -179,60 +174,3 @@ def averaging(decay: ScalarOrSchedule | None = ExponentialAverage.decay, *, debi
     if not debias:
         raise ValueError("debias=False is of an exponential average: give its decay")
     return scale_by(PolyakAverage())
-
-
-def averaged_params(state: Any, params: Params = None, *, index: int | None = None) -> Params:
-    """The averaged weights that `averaged` or `averaging` keeps somewhere in `state`; the weights before any step.
-
-    To evaluate a model of Flax at them, and go on training the one that there is:
-
-    - Linen: `model.apply({"params": adamx.averaged_params(state.opt_state, state.params)}, ...)`
-    - NNX: `graph, params, rest = nnx.split(model, nnx.Param, ...)`, and then
-      `nnx.merge(graph, adamx.averaged_params(optimizer.opt_state, params), rest)` is a model of its own;
-      `nnx.update(model, adamx.averaged_params(optimizer.opt_state))` puts the average into this one for good
-
-    Args:
-        state: the state of an optimizer with averages, or one that holds it.
-        params: the weights, whose dtypes the averages get. Leaves without an average, which are frozen, are theirs.
-        index: which average, if there are several: in the order of `decay`, then of `sigma_rel`.
-
-    Returns:
-        A tree like the parameters, of at least float32 if these are not given.
-
-    Raises:
-        ValueError: `state` holds no average, or several and no `index`; a leaf has none, and no `params` are given.
-
-    Examples:
-        >>> import adamx, jax.numpy as jnp
-        >>> opt = adamx.averaged(adamx.optimizer(adamx.SGD(), 1.0), decay=None)  # the plain mean
-        >>> params, state = jnp.zeros(2), opt.init(jnp.zeros(2))
-        >>> for _ in range(3):  # the weights are 1, 2, 3
-        ...     params, state = opt.step(-jnp.ones(2), state, params)
-        >>> adamx.averaged_params(state, params)
-        Array([2., 2.], dtype=float32)
-    """
-    found = [x.average for x in jax.tree.leaves(state, is_leaf=_is_iterates) if _is_iterates(x)]
-    if len(found) != 1 if index is None else index not in range(len(found)):
-        cure = f"give index=, from 0 to {len(found) - 1}"
-        cure = cure if found else "wrap the optimizer in adamx.averaged, or chain adamx.averaging(...) last"
-        raise ValueError(f"the state holds {len(found)} averages of iterates: {cure}")
-    averages = without_variables(outside(found[index or 0]))
-
-    def decoded(x: Any, dtype: Any = None) -> Any:
-        x = format_stored(x, "float32", np.dtype(np.float32)).decode(x, None)
-        return x.astype(wide_dtype(x) if dtype is None else dtype)
-
-    if params is None:
-        if any(x is None for x in jax.tree.leaves(averages, is_leaf=_leaves.is_stored)):
-            raise ValueError(
-                "leaves without an average, such as frozen ones: give params, averaged_params(state, params)"
-            )
-        return jax.tree.map(decoded, averages, is_leaf=_leaves.is_stored)
-    leaves = _leaves.flatten(without_variables(params), "params")
-    pairs = zip(leaves.arrays, _leaves.match(leaves, averages, "averages"), strict=True)
-    values = [p if x is None else decoded(x, dtype_of(p)) for p, x in pairs]
-    return jax.tree.structure(params, is_leaf=_leaves.is_none).unflatten(values)
-
-
-def _is_iterates(x: Any) -> bool:
-    return isinstance(x, Iterates)

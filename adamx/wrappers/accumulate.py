@@ -17,10 +17,9 @@ from .._engine import Engine
 from .._layout import real_dtype, wide_dtype
 from .._names import refuse_step_words
 from .._rule import Slot, validate_value
-from .._state import State
 from ..moments import Format, format_of, format_stored
 from ..moments.noise import noise
-from ..wrapper import Wrapper
+from ..wrapper import Wrapper, states_in
 from .when import when
 
 
@@ -52,7 +51,7 @@ def accumulate(
     reading them; their updates are 0.
 
     What else `step` is given is for the mean, and read in the last call: `clip_norm` is of its norm, `grad_scale`
-    multiplies it. `grad_norm` is not: it is the norm of one call's gradients.
+    multiplies it. `grad_norm` is refused: it is the norm of one call's gradients.
 
     Without a buffer, where all parts of a batch are at hand in one program: `jax.lax.scan` over them, see
     `docs/training.md`.
@@ -70,7 +69,7 @@ def accumulate(
 
     Raises:
         TypeError: `opt` is no transformation; `every` is not a whole number; an `every` that follows a schedule or a
-            bfloat16 buffer around what keeps no adamx state, which counts the moves.
+            bfloat16 buffer around what keeps no adamx state, which counts the moves; a step given `grad_norm`.
         ValueError: `every` below 1, another `dtype`; a `weight` that is no scalar, or negative.
 
     A window whose weights are all 0 makes no move: nothing was learned in it, and the next one begins. A gradient that
@@ -152,7 +151,11 @@ class Accumulate(Wrapper):
         **options: Any,
     ) -> tuple[Params, Any]:
         """The step of the optimizer in the last of `every` calls, else what is given."""
-        del grad_norm
+        if grad_norm is not None:
+            raise TypeError(
+                "grad_norm is the norm of this call's gradients, and steps are taken by the mean of several: leave it "
+                "out, and clip_norm computes the mean's"
+            )
         moves, sums, after = self._added(grads, state, params, weight)
         scale = jnp.asarray(1.0 if grad_scale is None else grad_scale, float) / after.weight
 
@@ -183,8 +186,8 @@ class Accumulate(Wrapper):
                 continue
             if (old := sums[i]) is None:
                 raise ValueError(
-                    f"{_leaves.show('grads', path)} has no sum in the state, as it was frozen when that was made: put "
-                    "zeros of its shape there, `state._replace(sums=...)`"
+                    f"{_leaves.show('grads', path)} has no sum in the state, as it was frozen when that was made: take "
+                    "`adamx.regroup(opt, state, params)`"
                 )
             sums[i] = self._sum(path, old, g, first, weight, state)
             read.append(sums[i])
@@ -224,8 +227,7 @@ class Accumulate(Wrapper):
 
 def _moves(inner: Any) -> Array:
     """How many moves are finished."""
-    parts = jax.tree.leaves(inner, is_leaf=lambda x: isinstance(x, State))
-    if not (states := [x for x in parts if isinstance(x, State)]):
+    if not (states := states_in(inner)):
         raise TypeError(
             "a schedule in `every`, and a bfloat16 buffer's dither, count moves by the state of an adamx optimizer; "
             f"{type(inner).__name__} has none: give a number and dtype=jnp.float32"

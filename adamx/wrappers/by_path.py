@@ -14,9 +14,9 @@ from .._layout import real_dtype, wide_dtype
 from .._leaves import Leaves
 from .._math import dtype_of
 from .._names import refuse_step_words, validate_choice
-from .._transform import Optimizer, owner_of
+from .._transform import Optimizer
 from ..groups import Group, Match, assigned
-from ..wrapper import Parts, Wrapper, frozen_in, parts_of, take_step
+from ..wrapper import Parts, Wrapper, frozen_in, has_own_gradients, parts_of, take_step
 
 
 class ByPathState(NamedTuple):
@@ -154,7 +154,7 @@ class ByPath(Wrapper):
         """The steps of all, and the next state."""
         if params is None:
             raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")
-        if "clip_norm" in options and (within := [name for name, opt in self.opt.items() if _has_own_gradients(opt)]):
+        if "clip_norm" in options and (within := [name for name, opt in self.opt.items() if has_own_gradients(opt)]):
             raise ValueError(
                 f"clip_norm: the optimizer of {within[0]!r} accumulates, and the norm of all mean gradients is not "
                 "known there: put adamx.accumulate around adamx.by_path"
@@ -206,12 +206,6 @@ class ByPath(Wrapper):
             leaves.rebuild([x if place == i else None for x, place in zip(leaves.arrays, places, strict=True)])
             for i in range(len(self.groups))
         ]
-
-
-def _has_own_gradients(opt: Any) -> bool:
-    while isinstance(owner := owner_of(opt), Wrapper) and not owner.own_gradients:
-        opt = owner.opt
-    return isinstance(owner, Wrapper)
 
 
 def _step(opt: Any, grads: Params, state: Any, params: Params, options: dict[str, Any]) -> tuple[Params, Any]:

@@ -14,7 +14,7 @@ from .._math import varying
 from .._names import refuse_step_words
 from .._rule import validate_value
 from .._variables import without_variables
-from ..wrapper import Wrapper
+from ..wrapper import Wrapper, has_own_gradients
 from .offloaded import step_if
 
 REASONS = ("", "gradients not finite", "loss not finite", "norm stands out", "loss stands out")
@@ -149,7 +149,7 @@ class Guard(Wrapper):
     ) -> tuple[Params, Any]:
         """The step of the optimizer, or what is given."""
         norm, after = self._judged(grads, state, params, loss, options, grad_norm)
-        if "clip_norm" in options:
+        if "clip_norm" in options and not has_own_gradients(self.opt):
             options["grad_norm"] = norm
 
         def taken(now: tuple[Params, Any], grads: Params, **ok: Array) -> tuple[Params, Any]:
