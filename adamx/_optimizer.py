@@ -2,11 +2,8 @@
 
 from typing import Any
 
-import numpy as np
-from jax.core import Tracer
-
 from ._annotations import ScalarOrSchedule
-from ._decay import Decay
+from ._decay import Decay, largest_rate
 from ._descent import Descent
 from ._rule import Rule
 from ._transform import Optimizer, scale_by
@@ -61,7 +58,7 @@ def optimizer(
     if not isinstance(maximize, bool):
         raise TypeError(f"maximize = {maximize!r} should be True or False")
     if decay == "independent":
-        lr_max = _largest(learning_rate, lr_max)
+        lr_max = largest_rate(learning_rate, lr_max)
     elif lr_max is not None:
         raise ValueError(f"lr_max = {lr_max} belongs to decay='independent', not to {decay!r}")
     return scale_by(
@@ -75,16 +72,3 @@ def optimizer(
         kernel=kernel,
         groups=groups,
     )
-
-
-def _largest(learning_rate: ScalarOrSchedule, lr_max: Any) -> Any:
-    """The largest step size of the run; a constant step size is its own largest."""
-    if lr_max is None:
-        if callable(learning_rate) or isinstance(learning_rate, Tracer):
-            raise ValueError("decay='independent' measures the step size against its largest value: give lr_max=")
-        lr_max = learning_rate
-    if not isinstance(lr_max, Tracer) and not np.asarray(lr_max) > 0:
-        raise ValueError(f"decay='independent' divides by the largest step size, {lr_max}: it should be positive")
-    if isinstance(learning_rate, (int, float)) and isinstance(lr_max, (int, float)) and learning_rate > lr_max:
-        raise ValueError(f"learning_rate = {learning_rate} exceeds lr_max = {lr_max}")
-    return lr_max

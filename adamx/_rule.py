@@ -177,6 +177,11 @@ class Hyperparameter(NamedTuple):
     interval: Interval
 
     @property
+    def name(self) -> str:
+        """See `name_at`."""
+        return name_at(self.path)
+
+    @property
     def is_beta(self) -> bool:
         """Whether it is the decay rate of an average."""
         return isinstance(self.interval, DecayRate)
@@ -195,15 +200,15 @@ def hyperparameters(rule: Rule[Any], prefix: str = "") -> Iterator[Hyperparamete
                 yield Hyperparameter(prefix + field.name, typing.cast(ScalarOrSchedule, value), interval)
 
 
-def innermost(rule: Rule[Any], name: str) -> str | None:
-    """The path of the hyperparameter of this name, of several that of the innermost rule; `None` if there is none.
+def name_at(path: str) -> str:
+    """What the hyperparameter at a path is called: "learning_rate" where it is the `step_size` inside a momentum."""
+    last = path.rpartition(".")[2]
+    return "learning_rate" if last == "step_size" else last
 
-    The "learning_rate" is the `step_size` of a rule that takes it into its momentum.
-    """
-    inside = lambda h: type(h.value) is not float or h.value != 1  # noqa: E731
-    names = (name, "step_size") if name == "learning_rate" else (name,)
-    known = [(h.path, h.path.rpartition(".")[2], h) for h in hyperparameters(rule)]
-    found = [path for path, last, h in known if last in names and (last == name or inside(h))]
+
+def innermost(rule: Rule[Any], name: str) -> str | None:
+    """The path of the hyperparameter of this name, of several that of the innermost rule; `None` if there is none."""
+    found = [h.path for h in hyperparameters(rule) if h.name == name]
     return max(found, key=lambda path: path.count("."), default=None)
 
 
@@ -242,11 +247,10 @@ def check(rule: Rule[Any]) -> None:
             if field.metadata["choices"]:
                 validate_choice(field.name, getattr(rule, field.name), field.metadata["choices"])
     for path, value, interval in hyperparameters(rule):
-        name = path.rpartition(".")[2]
         if not callable(value):
-            validate_value(name, value, interval)
+            validate_value(name_at(path), value, interval)
         elif isinstance(interval, Fixed):
-            raise TypeError(f"{name} is the same at all steps and cannot follow a schedule: give a number")
+            raise TypeError(f"{name_at(path)} is the same at all steps and cannot follow a schedule: give a number")
 
 
 def validate_value(name: str, value: Scalar, interval: Interval) -> None:

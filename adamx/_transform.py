@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -165,7 +166,8 @@ def scale_by(
     """
     check(rule)
     validate_choice("weights", weights, ROUNDINGS)
-    validate_choice("kernel", kernel, kernels.KERNELS)
+    if validate_choice("kernel", kernel, kernels.KERNELS) != "xla" and jax.__version_info__ >= (0, 12):
+        kernels.pallas.TPU.missing()  # imports Pallas: JAX would trace anew what it had traced before
     apart = validate_choice("complex_parts", complex_parts, ("together", "apart")) == "apart"
     if apart:
         _check_elementwise(rule)

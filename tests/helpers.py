@@ -20,6 +20,9 @@ MISSING = adamx.kernels.cpu.calls.missing()
 product = pytest.mark.product
 NARROW_MODES = [mode for mode, rounding in ROUNDINGS.items() if rounding is not None]
 """How weights narrower than float32 are rounded by the step itself."""
+needs_host_memory = pytest.mark.skipif(
+    jax.__version_info__ < (0, 10), reason="before JAX 0.10 XLA runs no such program on CPUs"
+)
 needs_native = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
 

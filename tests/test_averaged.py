@@ -17,7 +17,7 @@ import adamx
 import adamx.flax
 from adamx.trajectories.posthoc import WIDEST, coefficients, exponent_of
 from adamx.wrappers.averaged import AveragedState
-from tests.helpers import jitted_in_float64, needs_native
+from tests.helpers import jitted_in_float64, needs_host_memory, needs_native
 
 SHAPES = {"w": (64, 100), "b": (5,)}
 STEPS = 12
@@ -407,6 +407,7 @@ def test_a_train_state_is_evaluated_at_its_average():
     np.testing.assert_allclose(evaluated.params["w"], np.mean(path, 0), atol=2**-20)
 
 
+@needs_host_memory
 @pytest.mark.devices
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 def test_averages_are_cut_as_their_weights_and_may_be_in_host_memory(kind):

@@ -12,7 +12,7 @@ import optax
 
 from .._annotations import Above, Array, Params
 from .._descent import Descent
-from .._rule import replace, validate_value
+from .._rule import innermost, replace, validate_value
 from .._transform import Optimizer, engine_of
 from .drawing import axes, line, save
 
@@ -136,7 +136,7 @@ def _maker(opt: Any) -> Callable[[Any], Any]:
             raise TypeError("this optimizer has no step size to replace: give what makes one from a step size")
 
         def replaced(rate: Any) -> Optimizer:
-            rule = replace(engine.rule, {"learning_rate": rate})
+            rule = replace(engine.rule, {str(innermost(engine.rule, "learning_rate")): rate})
             at_rate = dataclasses.replace(engine, rule=rule)
             return Optimizer(at_rate.init, at_rate.update)
 

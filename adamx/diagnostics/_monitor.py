@@ -234,7 +234,7 @@ class Monitor(Wrapper):
         r"""$\alpha$ of the step between two states of the optimizer, after `count` finished steps."""
         if self.learning_rate is not None:
             found = value_at(self.learning_rate, count)
-        elif (found := step_size_of(self.engine)) is not None:
+        elif (found := step_size_of(self.engine and self.engine.rule)) is not None:
             with reading((own := find_state(before)).live):
                 found = value_at(found, own.count)
         elif not isinstance(self.opt, Optimizer):  # one of `adamx.by_path` is not for all

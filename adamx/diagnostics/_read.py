@@ -7,6 +7,7 @@ import numpy as np
 from jax.core import Tracer
 
 from .._annotations import Array, Scalar
+from .._variables import without_variables
 from ..wrappers.guard import guards_in
 from ._monitor import MonitorState
 from ._spikes import LEAST, Row
@@ -20,8 +21,7 @@ def read(state: Any) -> dict[str, Scalar]:
 
     Args:
         state: the monitor's state, or one that contains it, such as the state of a chain, of `optax.MultiSteps` or
-            Flax's train state; for an `nnx.Optimizer` give `nnx.as_pure(optimizer.opt_state)` (`nnx.pure` before Flax
-            0.12.7).
+            Flax's train state, or the `opt_state` of an `nnx.Optimizer`.
 
     Returns:
         Python floats; zeros before the first step.
@@ -72,7 +72,7 @@ def last_norm(state: Any) -> Array:
     """
     guards = guards_in(state)
     if len(guards) == 1:
-        return guards[0].norm
+        return without_variables(guards[0].norm)
     if guards:
         raise ValueError(f"the state holds {len(guards)} guards: give the part of it that is meant")
     found = find(state)
@@ -136,12 +136,12 @@ def spikes(state: Any, least: float = LEAST) -> list[Spike]:
 
 
 def find(state: Any) -> MonitorState:
-    """The state of the only monitor in `state`."""
+    """The state of the only monitor in `state`, without what it wraps and without NNX's variables."""
     found = [x for x in jax.tree.leaves(state, is_leaf=_is_monitor) if _is_monitor(x)]
     if len(found) != 1:
         cure = "give the part of it that is meant" if found else "wrap the optimizer, `adamx.monitor(opt)`"
         raise ValueError(f"the state holds {len(found)} monitors: {cure}")
-    return found[0]
+    return without_variables(found[0]._replace(inner=()))
 
 
 def _is_monitor(x: Any) -> bool:

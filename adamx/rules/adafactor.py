@@ -40,7 +40,8 @@ class Adafactor(Rule[AdafactorMoments]):
         factored: whether large leaves are factored.
         last_axes: factor the last two axes (PyTorch, Keras) instead of the two largest (Optax).
         clamped: bound mean(R) and the root from below by `eps` instead of adding it to the square (PyTorch).
-        step_size: $\alpha_t$ inside the momentum, for a step size that changes (Optax, MLX).
+        step_size: $\alpha_t$ inside the momentum, for a step size that changes (Optax, MLX). Where it is given, it is
+            the optimizer's `learning_rate` to groups, `step`, `hyperparameters`.
 
     Reference: Shazeer & Stern, arXiv:1804.04235, Algorithms 4 and 5 (step size min(.01, 1/sqrt(t))).
     """
@@ -56,7 +57,7 @@ class Adafactor(Rule[AdafactorMoments]):
     factored: bool = static(default=True)
     last_axes: bool = static(default=False)
     clamped: bool = static(default=False)
-    step_size: NonNegative = 1.0
+    step_size: NonNegative | None = None
     elementwise = False
     eps_place = property(lambda self: "max(√v, ε)" if self.clamped else "g² + ε")
     corrected_averages = "none"
@@ -82,7 +83,9 @@ class Adafactor(Rule[AdafactorMoments]):
             u = u / jnp.maximum(1, at.rms(u) / self.clipping_threshold)
         if self.multiply_by_parameter_scale:
             u = u * jnp.maximum(at.rms(at.p), self.eps_scale)
-        u, mu = self.step_size * u, s.mu
+        mu = s.mu
+        if self.step_size is not None:
+            u = self.step_size * u
         if self.momentum is not None:
             u = mu = ema(s.mu, u, self.momentum)
         return u, AdafactorMoments(nu, mu)

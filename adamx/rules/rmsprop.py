@@ -39,7 +39,8 @@ class RMSProp(Rule[RMSMoments]):
         bias_correction: whether the averages are corrected; then, with `eps` outside, it is Adam with b1=0. Not with
             `centered`: the corrected variance of the first gradient is 0, and the first step rounding over `eps`.
         step_size: $\alpha_t$ inside the momentum, $b_t = \mu b_{t-1} + \alpha_t u_t$, for a step size that changes:
-            Optax, Keras and TensorFlow 1 gather steps where PyTorch gathers directions.
+            Optax, Keras and TensorFlow 1 gather steps where PyTorch gathers directions. Where it is given, it is the
+            optimizer's `learning_rate` to groups, `step`, `hyperparameters`.
 
     Reference: Tieleman & Hinton, Coursera lecture 6.5, 2012; centred: Graves, arXiv:1308.0850.
     """
@@ -52,7 +53,7 @@ class RMSProp(Rule[RMSMoments]):
     centered: bool = static(default=False)
     nesterov: bool = static(default=False)
     bias_correction: bool = static(default=False)
-    step_size: NonNegative = 1.0
+    step_size: NonNegative | None = None
     elementwise = True
 
     def _slots(self) -> RMSMoments:
@@ -78,7 +79,9 @@ class RMSProp(Rule[RMSMoments]):
             mu, nu = s.mu, ema(s.nu, abs_sq(g), self.decay)
             v_hat = hat(nu, self.decay, at.t)
         root = jnp.sqrt(v_hat + self.eps) if self.eps_in_sqrt else jnp.sqrt(v_hat) + self.eps
-        u, trace = self.step_size * div_no_nan(g, root), s.trace
+        u, trace = div_no_nan(g, root), s.trace
+        if self.step_size is not None:
+            u = self.step_size * u
         if self.momentum is not None:
             trace = self.momentum * s.trace + u
             u = u + self.momentum * trace if self.nesterov else trace

@@ -9,8 +9,8 @@ from jax.core import Tracer
 
 from .._annotations import Interval, Scalar
 from .._names import validate_choice
+from .._rule import Hyperparameter, Rule, innermost, validate_value
 from .._rule import hyperparameters as fields
-from .._rule import validate_value
 from .._state import scheduled
 from .._transform import Optimizer, engine_of, owner_of
 from .._variables import without_variables
@@ -55,10 +55,10 @@ def hyperparameters(opt: Optimizer, state: Any) -> dict[str, Scalar]:
     values, _ = scheduled(engine.rule, own)
     with reading(own.live):
         groups = {member.name: member.own(engine.rule, values, own.count) for member in engine.members}
-    numbers = {h.path: values.get(h.path, h.value) for h in fields(engine.rule)}
-    last = [path.rpartition(".")[2] for path in numbers]
-    names = {path: name if last.count(name) == 1 else path for path, name in zip(numbers, last, strict=True)}
-    told = {names[path]: x for path, x in numbers.items()}
+    found = [h for h in fields(engine.rule) if not _is_mere_factor(h, engine.rule)]
+    last = [h.name for h in found]
+    names = {h.path: h.name if last.count(h.name) == 1 else h.path for h in found}
+    told = {names[h.path]: values.get(h.path, h.value) for h in found}
     return told | {f"{group}/{names[path]}": x for group, found in groups.items() for path, x in found.items()}
 
 
@@ -99,6 +99,12 @@ def set_hyperparameters(state: Any, **values: Scalar) -> Any:
         return own._replace(live=new)
 
     return jax.tree.map(put, state, is_leaf=is_state)
+
+
+def _is_mere_factor(h: Hyperparameter, rule: Rule[Any]) -> bool:
+    """Whether it is the 1.0 that an optimizer has for a step size whose momentum has taken in the step size."""
+    inside = str(innermost(rule, "learning_rate")).endswith("step_size")
+    return inside and h.path == "learning_rate" and isinstance(h.value, float) and h.value == 1
 
 
 def _is_by_path(x: Any) -> bool:

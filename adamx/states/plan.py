@@ -177,7 +177,6 @@ def explain(
             where = _leaves.show("params", path)
             if step is None:
                 if member.frozen and p is not None:
-                    where = _leaves.show("params", path)
                     plans.append(
                         LeafPlan(
                             where, "frozen", {}, "", 0, jnp.size(p), "", False, 0, "", patterns[where], str(member)

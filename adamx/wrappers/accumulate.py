@@ -53,6 +53,8 @@ def accumulate(
     What else `step` is given is for the mean, and read in the last call: `clip_norm` is of its norm, `grad_scale`
     multiplies it. `grad_norm` is refused: it is the norm of one call's gradients.
 
+    The buffer, too, may be in host memory, see `adamx.state_shardings`: each call fetches it and sends it back.
+
     Without a buffer, where all parts of a batch are at hand in one program: `jax.lax.scan` over them, see
     `docs/training.md`.
 
@@ -175,7 +177,8 @@ class Accumulate(Wrapper):
             validate_value("weight", weight, Interval(0.0, float("inf")))
         leaves = _leaves.flatten(grads, "grads")
         like = leaves if params is None else leaves._replace(arrays=_leaves.match(leaves, params, "params"))
-        first, sums = state.position == 0, _leaves.match(leaves, state.sums, "sums")
+        first, stored = state.position == 0, _leaves.match(leaves, state.sums, "sums")
+        sums = kernels.on_device(stored)
         total = jnp.where(first, 0, state.weight) + jnp.asarray(1 if weight is None else weight, float)
         read: list[Array | None] = []
         for i, (path, g, frozen) in enumerate(zip(leaves.paths, leaves.arrays, self.frozen(like), strict=True)):
@@ -194,6 +197,8 @@ class Accumulate(Wrapper):
         every = self.every(_moves(state.inner)) if callable(self.every) else self.every
         full = (state.position + 1).astype(jnp.float32) >= jnp.asarray(every, jnp.float32)
         position = jnp.where(full, 0, state.position + 1)
+        sent = lambda x, was: jax.device_put(x, kernels.HOST) if kernels.is_in_host_memory(was) else x  # noqa: E731
+        sums = [x if was is None else sent(x, was) for x, was in zip(sums, stored, strict=True)]
         after = AccumulateState(state.inner, leaves.rebuild(sums), position, total)
         return full & (total != 0), leaves.rebuild(read), after
 

@@ -48,7 +48,12 @@ class GuardState(NamedTuple):
 
 
 def guard(
-    opt: Any, *, window: int | None = 128, sigmas: float = 6.0, warm_up: int | None = None, max_in_a_row: int = 10
+    opt: Any,
+    *,
+    window: int | None = 128,
+    sigmas: float | None = None,
+    warm_up: int | None = None,
+    max_in_a_row: int = 10,
 ) -> Any:
     r"""Skip steps whose gradients are not finite, or whose gradient norm or loss stands out of those before.
 
@@ -66,7 +71,7 @@ def guard(
     Args:
         opt: the optimizer, an adamx optimizer or any Optax transformation.
         window: how many steps $\mu$ and $\sigma$ are of; `None` to skip what is not finite only.
-        sigmas: $k$, how many standard deviations above the mean a number may be.
+        sigmas: $k$, how many standard deviations above the mean a number may be; `None` for 6.
         warm_up: how many numbers have to be in the window before one can stand out; `None` for half of `window`.
         max_in_a_row: after so many skipped steps in a row `too_many` is set in the state, and stays so. Steps are
             skipped all the same: stop, or go back to a checkpoint.
@@ -76,9 +81,9 @@ def guard(
 
     Raises:
         TypeError: `opt` is no transformation; a number that is none.
-        ValueError: `window` or `warm_up` below 2, a longer `warm_up` than `window`, `sigmas` not positive,
-            `max_in_a_row` below 1; a `loss` that is no scalar; under `jax.shard_map`, a loss that differs between
-            devices, or gradients that are cut along axes that `axis_name` does not name.
+        ValueError: `window` or `warm_up` below 2, a longer `warm_up` than `window`, `sigmas` not positive, one of these
+            without a `window`, `max_in_a_row` below 1; a `loss` that is no scalar; under `jax.shard_map`, a loss that
+            differs between devices, or gradients that are cut along axes that `axis_name` does not name.
 
     Examples:
         >>> import adamx, jax.numpy as jnp
@@ -96,8 +101,13 @@ def guard(
     makes all comparisons fail; $\sigma$ has no least value, and MaxText looks at norms only if a loss is given.
     `optax.apply_if_finite` lets what is not finite through after `max_consecutive_errors`.
     """
-    if window is not None:
+    if window is None:
+        for name, x in {"sigmas": sigmas, "warm_up": warm_up}.items():
+            if x is not None:
+                raise ValueError(f"{name} = {x} is of a window, and window = None skips what is not finite only")
+    else:
         _check("window", window, 2)
+    sigmas = 6.0 if sigmas is None else sigmas
     warm_up = max(2, (window or 0) // 2) if warm_up is None else _check("warm_up", warm_up, 2)
     if window is not None and warm_up > window:
         raise ValueError(f"warm_up = {warm_up} numbers are never in a window of {window}")
