@@ -6,6 +6,9 @@ from collections.abc import Iterable
 STEP_WORDS = ("clip_norm", "grad_scale", "grad_norm")
 """Keywords of `Optimizer.step` that no `update` reads."""
 
+ELSEWHERE = {"loss": "of adamx.guard around it", "weight": "of adamx.accumulate around it", "max_norm": "clip_norm here"}
+"""What keywords are that an optimizer by itself does not read."""
+
 
 def validate_choice(what: str, name: object, options: Iterable[str]) -> str:
     """`name`, if it is one of `options`.
@@ -37,6 +40,8 @@ def refuse_unknown(where: str, given: Iterable[str], options: Iterable[str]) -> 
         TypeError: one was given; the message lists what `where` reads, and the nearest if one is near.
     """
     for name in given:
+        if name in ELSEWHERE:
+            raise TypeError(f"{where} does not read {name}: it is {ELSEWHERE[name]}")
         try:
             validate_choice(f"{where}: keyword", name, options)
         except ValueError as error:

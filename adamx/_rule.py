@@ -258,7 +258,8 @@ def validate_value(name: str, value: Scalar, interval: Interval) -> None:
     dtype = getattr(value, "dtype", None)
     is_array = dtype is not None and any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))
     if isinstance(value, bool) or not (is_array or isinstance(value, (int, float))):
-        raise TypeError(f"{name} = {value!r} should be a number, an array of shape () or a schedule")
+        others = ": it follows no schedule here" if callable(value) else ", an array of shape () or a schedule"
+        raise TypeError(f"{name} = {value!r} should be a number{others}")
     if not isinstance(value, (int, float)):
         if value.shape != ():
             raise ValueError(f"{name} should be one number, but has shape {value.shape}; vmap over several")

@@ -15,8 +15,8 @@ from . import _leaves
 from ._annotations import Params
 from ._check import validate_state
 from ._engine import Engine
-from ._names import refuse_unknown
 from ._transform import owner_of
+from .wrapper import is_state
 
 
 def step_in_backward(opt: Any, loss_fn: Callable[..., Any], *, has_aux: bool = False) -> Callable[..., Any]:
@@ -71,9 +71,15 @@ def step_in_backward(opt: Any, loss_fn: Callable[..., Any], *, has_aux: bool = F
     def step(params: Params, state: Any, *args: Any, **options: Any) -> Any:
         if "clip_norm" in options:
             raise TypeError("clip_norm needs the norm of all gradients before the first step: take `opt.step` for it")
-        refuse_unknown("step_in_backward", options, ("learning_rate", "grad_scale"))
+        if unread := options.keys() - {"learning_rate", "grad_scale"}:
+            raise TypeError(
+                f"step_in_backward reads learning_rate and grad_scale, not {', '.join(sorted(unread))}: what loss_fn is "
+                "called with is given by position"
+            )
         if jax.sharding.get_abstract_mesh().manual_axes:
             raise ValueError("inside of jax.shard_map take `opt.step`, or spread the arrays under plain jax.jit")
+        if not is_state(state):
+            raise TypeError(f"{type(state).__name__} is not a state from `init(params)`: call step(params, state, *args)")
         validate_state(state, engine.layout, engine.varying, engine.rule)
         derivative = jax.value_and_grad(loss_fn, has_aux=has_aux)
         traced, (result, grads) = jax.make_jaxpr(derivative, return_shape=True)(params, *args)

@@ -110,6 +110,7 @@ class TrainState(train_state.TrainState):
         own = {field.name for field in dataclasses.fields(self)}
         given = {"clip_norm": clip_norm, "grad_scale": grad_scale, "axis_name": axis_name}
         given |= {name: kwargs.pop(name) for name in {"learning_rate", "grad_norm", "weight"} & kwargs.keys() - own}
+        refuse_unknown("apply_gradients", kwargs.keys() - own, (*own, *STEP_WORDS, "learning_rate", "axis_name"))
         inside = {name: x for name, x in given.items() if x is not None}
         if inside and not isinstance(self.tx, _Optimizer):
             raise TypeError(f"adamx's alone read {', '.join(inside)}: chain optax.clip_by_global_norm in front of tx")

@@ -76,6 +76,8 @@ class Group:
                 re.compile(match)
             except (TypeError, re.error) as error:
                 raise TypeError(f"Group({match!r}) has no regular expression: {error}") from None
+        if not isinstance(frozen, bool):
+            raise TypeError(f"Group({match!r}): frozen = {frozen!r} should be True or False")
         scales = {"learning_rate": learning_rate_scale, "weight_decay": weight_decay_scale}
         self.match, self.moments, self.weights, self.frozen = match, moments, weights, frozen
         self.scales = MappingProxyType({name: x for name, x in scales.items() if x is not None})
@@ -186,6 +188,8 @@ def members(rule: Rule[Any], groups: Groups, weights: str, layout: Callable[[Any
         if isinstance(value, Live):
             validate_value(path.rpartition(".")[2], value.value, interval)
     found: list[Member] = []
+    if isinstance(groups, Group):
+        raise TypeError(f"groups = {groups!r} should be a list of groups: [{groups!r}]")
     for group in groups:
         if not isinstance(group, Group):
             raise TypeError(

@@ -190,7 +190,8 @@ class Live:
         read = _reader.get()
         if read is None:
             raise LookupError(
-                f"{self!r} has its value in an optimizer's state: read it with `adamx.hyperparameters(opt, state)`"
+                f"{self!r} has its value in an optimizer's state: read it with `adamx.hyperparameters(opt, state)`, and "
+                "leave optax.inject_hyperparams out, in whose place it is"
             )
         return read(self)
 

@@ -104,10 +104,25 @@ class Wrapper:
         """
         if not (callable(getattr(self.opt, "init", None)) and callable(getattr(self.opt, "update", None))):
             raise TypeError(
-                f"{self.opt!r} is not a gradient transformation: give an optimizer, such as adamx.adam(1e-3)"
+                f"{getattr(self.opt, '__name__', type(self.opt).__name__)} is not a gradient transformation: give an "
+                "optimizer, such as adamx.adam(1e-3)"
             )
         kind = Optimizer if isinstance(self.opt, Optimizer) else optax.GradientTransformationExtraArgs
         return kind(self.init, self.update)
+
+
+def validate_own(wrapper: Wrapper, state: Any, kind: type) -> None:
+    """Raise unless `state` is of the class of the wrapper's states, whose `inner` is that of what it wraps.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if not isinstance(state, kind):
+        raise TypeError(
+            f"{type(state).__name__} is not the state of adamx.{type(wrapper).__name__.lower()}: call step(grads, "
+            "state, params) or update, in this order; to go on from a state without it, take "
+            "opt.init(params)._replace(inner=state)"
+        )
 
 
 def is_state(x: Any) -> bool:
