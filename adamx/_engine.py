@@ -72,7 +72,7 @@ class Engine:
     kernel: str
     groups: Groups
     members: tuple[Member, ...] = dataclasses.field(repr=False)
-    part: Callable[[_leaves.Path, Array, Sequence[Any]], Part] | None = None
+    part: Callable[[_leaves.Path, Array, Sequence[Any]], Part] | None = dataclasses.field(default=None, repr=False)
 
     @functools.cached_property
     def varying(self) -> set[str]:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 STEP_WORDS = ("clip_norm", "grad_scale", "grad_norm")
 """Keywords of `Optimizer.step` that no `update` reads."""
 
-ELSEWHERE = {"loss": "of adamx.guard around it", "weight": "of adamx.accumulate around it", "max_norm": "clip_norm here"}
-"""What keywords are that an optimizer by itself does not read."""
+ELSEWHERE = {"loss": "wrap it in adamx.guard", "weight": "wrap it in adamx.accumulate", "max_norm": "give clip_norm"}
+"""Keywords that an optimizer by itself does not read, and the cure."""
 
 
 def validate_choice(what: str, name: object, options: Iterable[str]) -> str:
@@ -41,7 +41,7 @@ def refuse_unknown(where: str, given: Iterable[str], options: Iterable[str]) -> 
     """
     for name in given:
         if name in ELSEWHERE:
-            raise TypeError(f"{where} does not read {name}: it is {ELSEWHERE[name]}")
+            raise TypeError(f"{where} of the optimizer does not read {name}: {ELSEWHERE[name]}")
         try:
             validate_choice(f"{where}: keyword", name, options)
         except ValueError as error:

@@ -5,6 +5,7 @@ leaf is stepped, and what is left to compute waits for that. Without the wait XL
 steps off: one seems to need three new arrays and to free one, as they do not know that it writes over the old ones.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,8 @@ def step_in_backward(opt: Any, loss_fn: Callable[..., Any], *, has_aux: bool = F
     Args:
         opt: an adamx optimizer. Not one that wraps another, as wrappers look at all gradients or weights, nor one
             whose rule measures all leaves before any is stepped, such as `adamx.prodigy`.
-        loss_fn: from `(params, *args)` to the loss, a real floating scalar; not jitted itself.
+        loss_fn: from `(params, *args)` to the loss, a real floating scalar; not jitted itself. The `params` of an NNX
+            model are those of `graph, params = nnx.split(model)`, and its loss is of `nnx.merge(graph, params)`.
         has_aux: whether it returns `(loss, aux)`.
 
     Returns:
@@ -40,7 +42,8 @@ def step_in_backward(opt: Any, loss_fn: Callable[..., Any], *, has_aux: bool = F
         no `clip_norm`, which needs the norm of all gradients before the first step.
 
     Raises:
-        TypeError: `opt` is no adamx optimizer, or wraps one; a jitted `loss_fn`; a keyword that is not read.
+        TypeError: `opt` is no adamx optimizer, or wraps one; a jitted `loss_fn`; a keyword that is not read, such as an
+            argument of `loss_fn`, or an NNX model in place of its parameters.
         ValueError: its rule measures all leaves; inside of `jax.shard_map`.
 
     Examples:
@@ -78,6 +81,8 @@ def step_in_backward(opt: Any, loss_fn: Callable[..., Any], *, has_aux: bool = F
             )
         if jax.sharding.get_abstract_mesh().manual_axes:
             raise ValueError("inside of jax.shard_map take `opt.step`, or spread the arrays under plain jax.jit")
+        if isinstance(params, getattr(sys.modules.get("flax.nnx"), "Module", ())):
+            raise TypeError("params is an NNX model: give nnx.split(model)[1], which loss_fn puts together by nnx.merge")
         if not is_state(state):
             raise TypeError(f"{type(state).__name__} is not a state from `init(params)`: call step(params, state, *args)")
         validate_state(state, engine.layout, engine.varying, engine.rule)

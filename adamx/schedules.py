@@ -190,8 +190,8 @@ class Live:
         read = _reader.get()
         if read is None:
             raise LookupError(
-                f"{self!r} has its value in an optimizer's state: read it with `adamx.hyperparameters(opt, state)`, and "
-                "leave optax.inject_hyperparams out, in whose place it is"
+                f"{self!r} has its value in an optimizer's state: read it with `adamx.hyperparameters(opt, state)`. It is "
+                "in place of optax.inject_hyperparams: leave that out"
             )
         return read(self)
 

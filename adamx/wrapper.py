@@ -111,20 +111,6 @@ class Wrapper:
         return kind(self.init, self.update)
 
 
-def validate_own(wrapper: Wrapper, state: Any, kind: type) -> None:
-    """Raise unless `state` is of the class of the wrapper's states, whose `inner` is that of what it wraps.
-
-    Raises:
-        TypeError: it is not.
-    """
-    if not isinstance(state, kind):
-        raise TypeError(
-            f"{type(state).__name__} is not the state of adamx.{type(wrapper).__name__.lower()}: call step(grads, "
-            "state, params) or update, in this order; to go on from a state without it, take "
-            "opt.init(params)._replace(inner=state)"
-        )
-
-
 def is_state(x: Any) -> bool:
     """Whether `x` is the state of an adamx optimizer."""
     return isinstance(x, State)

@@ -75,7 +75,7 @@ def last_norm(state: Any) -> Array:
         return without_variables(guards[0].norm)
     if guards:
         raise ValueError(f"the state holds {len(guards)} guards: give the part of it that is meant")
-    found = find(state, "`adamx.guard(opt)` or `adamx.monitor(opt)`")
+    found = find(state, "guard", "monitor")
     return found.values[sorted(found.groups).index("all"), sorted(found.metrics).index("gradient_norm")]
 
 
@@ -135,12 +135,16 @@ def spikes(state: Any, least: float = LEAST) -> list[Spike]:
     return sorted((spike for spike in told if spike.z >= max(least, 1e-6)), key=lambda spike: -spike.z)
 
 
-def find(state: Any, wrapped: str = "`adamx.monitor(opt)`") -> MonitorState:
-    """The state of the only monitor in `state`, without what it wraps and NNX's variables; `wrapped` makes it."""
+def find(state: Any, *wrappers: str) -> MonitorState:
+    """The state of the only monitor in `state`, without what it wraps and NNX's variables.
+
+    What the error calls for is any of `wrappers`, if they are given.
+    """
     found = [x for x in jax.tree.leaves(state, is_leaf=_is_monitor) if _is_monitor(x)]
     if len(found) != 1:
-        cure = "give the part of it that is meant" if found else f"wrap the optimizer, {wrapped}"
-        raise ValueError(f"the state holds {len(found)} monitors: {cure}")
+        names = wrappers or ("monitor",)
+        cure = "give the part of it that is meant" if found else f"wrap the optimizer, {' or '.join(f'`adamx.{x}(opt)`' for x in names)}"
+        raise ValueError(f"the state holds {len(found)} {'s or '.join(names)}s: {cure}")
     return without_variables(found[0]._replace(inner=()))
 
 
