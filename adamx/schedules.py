@@ -250,7 +250,7 @@ def live(name: str, value: Scalar) -> Schedule:
     """A hyperparameter that lives in the optimizer's state, where `adamx.set_hyperparameters` changes it.
 
     It is a float32 scalar there, whatever the weights are, and travels with checkpoints; a change compiles nothing
-    anew. It may stand wherever a schedule may, also inside one. A decay rate that lives in the state is corrected for
+    anew. It takes the place of `optax.inject_hyperparams`, within which it is refused. It may stand wherever a schedule may, also inside one. A decay rate that lives in the state is corrected for
     bias by the product of its values so far.
 
     Args:

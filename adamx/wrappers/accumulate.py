@@ -30,7 +30,8 @@ class AccumulateState(NamedTuple):
         inner: the optimizer's own.
         sums: of the gradients since the last move, each times its weight; a tree like the parameters, `None` for frozen
             leaves.
-        position: how many gradients these are; int32, shape (). At 0 `sums` and `weight` are old and count no more.
+        position: how many gradients these are; int32, shape (). At 0, after the call that moved, `sums` and `weight`
+            are old and count no more.
         weight: the sum of their weights; float32, or float64 where that is JAX's default; shape ().
     """
 
@@ -50,8 +51,8 @@ def accumulate(
     see moves and not calls. The other calls leave parameters and the state of `opt` alone, bit for bit and without
     reading them; their updates are 0.
 
-    What else `step` is given is for the mean, and read in the last call: `clip_norm` is of its norm, `grad_scale`
-    multiplies it. `grad_norm` is refused: it is the norm of one call's gradients.
+    What else `step` is given is for the mean, and read in the last call, so give the same in every one: `clip_norm` is
+    of its norm, `grad_scale` multiplies it. `grad_norm` is refused: it is the norm of one call's gradients.
 
     The buffer, too, may be in host memory, see `adamx.state_shardings`: each call fetches it and sends it back.
 

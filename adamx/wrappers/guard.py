@@ -187,12 +187,8 @@ class Guard(Wrapper):
             like = leaves if params is None else leaves._replace(arrays=_leaves.match(leaves, params, "params"))
             read = [None if frozen else g for g, frozen in zip(leaves.arrays, self.frozen(like), strict=True)]
             norm = kernels.global_norm(read, kernels.named_axes(options.get("axis_name")))
-        watched = (
-            jnp.asarray(norm),
-            jnp.asarray(options.get("grad_scale", 1.0)),
-            jnp.asarray(0.0 if loss is None else loss),
-        )
-        size, scale, level = jax.lax.stop_gradient(watched)
+        watched = (norm, options.get("grad_scale", 1.0), 0.0 if loss is None else loss)
+        size, scale, level = jax.lax.stop_gradient(tuple(map(jnp.asarray, watched)))
         if over := varying([size, scale, level]):
             raise ValueError(
                 f"the gradients' norm or the loss differs along {', '.join(sorted(over))}, where devices would decide "
