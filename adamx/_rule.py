@@ -289,10 +289,8 @@ def validate_dtype(name: str, dtype: Any) -> None:
 def refuse_traced(name: str, value: Any) -> None:
     """Raise if `value`, which selects code, is an array."""
     if isinstance(value, jax.Array):
-        raise TypeError(
-            f"{name} selects code and cannot be an array: with optax.inject_hyperparams name it, "
-            f"static_args=({name!r},)"
-        )
+        call = f"optax.inject_hyperparams(..., static_args=({name!r},))"
+        raise TypeError(f"{name} selects code and cannot be an array: take {call}")
 
 
 def _interval(annotation: Any) -> Interval | None:

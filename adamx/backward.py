@@ -76,15 +76,16 @@ def step_in_backward(opt: Any, loss_fn: Callable[..., Any], *, has_aux: bool = F
             raise TypeError("clip_norm needs the norm of all gradients before the first step: take `opt.step` for it")
         if unread := options.keys() - {"learning_rate", "grad_scale"}:
             raise TypeError(
-                f"step_in_backward reads learning_rate and grad_scale, not {', '.join(sorted(unread))}: what loss_fn is "
-                "called with is given by position"
+                f"step_in_backward reads learning_rate and grad_scale, not {', '.join(sorted(unread))}: what loss_fn "
+                "takes is given by position"
             )
         if jax.sharding.get_abstract_mesh().manual_axes:
             raise ValueError("inside of jax.shard_map take `opt.step`, or spread the arrays under plain jax.jit")
         if isinstance(params, getattr(sys.modules.get("flax.nnx"), "Module", ())):
-            raise TypeError("params is an NNX model: give nnx.split(model)[1], which loss_fn puts together by nnx.merge")
+            raise TypeError("params is an NNX model: give nnx.split(model)[1], and nnx.merge it in loss_fn")
         if not is_state(state):
-            raise TypeError(f"{type(state).__name__} is not a state from `init(params)`: call step(params, state, *args)")
+            found = type(state).__name__
+            raise TypeError(f"{found} is not a state from `init(params)`: the order is step(params, state, *args)")
         validate_state(state, engine.layout, engine.varying, engine.rule)
         derivative = jax.value_and_grad(loss_fn, has_aux=has_aux)
         traced, (result, grads) = jax.make_jaxpr(derivative, return_shape=True)(params, *args)

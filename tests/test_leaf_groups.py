@@ -186,6 +186,8 @@ def test_prodigy_thaws_nothing():
             r"against its largest value: give lr_max=",
         ),
         (lambda: adamx.adam(0.1, groups=["head"]), "should be adamx.Groups"),
+        (lambda: adamx.adam(0.1, groups=Group("head", b2=0.9)), r"should be a list of groups: \[Group\('head'\)\]"),
+        (lambda: Group("head", frozen="no"), r"Group\('head'\): frozen = 'no' should be True or False"),
         (lambda: adamx.optimizer(adamx.SGD(), 0.1, groups=[Group("head", moments="int8")]), "keeps none"),
         (
             lambda: adamx.adamw(
