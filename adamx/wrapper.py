@@ -29,6 +29,7 @@ class Wrapper:
     Attributes:
         opt: what it wraps: an adamx optimizer, or any Optax transformation, which has no `step`.
         exchanges: what devices exchange for it in a step, beside the all-reduces that `opt` needs; "" if nothing.
+        skips: whether a call may take no step of `opt`: other wrappers then look whether its counts have changed.
         own_gradients: whether `opt` steps by other gradients than those given, whose norm `grad_norm` is not.
 
     Examples:
@@ -47,7 +48,13 @@ class Wrapper:
 
     opt: Any
     exchanges: ClassVar[str] = ""
+    skips: ClassVar[bool] = True
     own_gradients: ClassVar[bool] = False
+
+    @property
+    def inner(self) -> list[Any]:
+        """The optimizers directly in it."""
+        return [self.opt]
 
     @property
     def engine(self) -> Any:
@@ -121,8 +128,14 @@ def states_in(tree: Any) -> list[State]:
     return [x for x in jax.tree.leaves(tree, is_leaf=is_state) if is_state(x)]
 
 
+def may_skip(opt: Any) -> bool:
+    """Whether a wrapper in an optimizer may take no step of what is in it."""
+    owner = owner_of(opt)
+    return isinstance(owner, Wrapper) and (owner.skips or any(map(may_skip, owner.inner)))
+
+
 def has_moved(before: Any, after: Any) -> Array | bool:
-    """Whether an optimizer around others took a step between two states: `True` if no adamx state in them could say."""
+    """Whether an optimizer took a step between two of its states: `True` if no adamx state in them could say."""
     pairs = zip(states_in(before), states_in(after), strict=True)
     changed = [jnp.asarray(was.count) != now.count for was, now in pairs]
     return functools.reduce(jnp.logical_or, changed) if changed else True

@@ -3,7 +3,6 @@
 import collections
 import functools
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -279,5 +278,4 @@ def _exchanges(opt: Any) -> list[str]:
     owner = owner_of(opt)
     if not isinstance(owner, Wrapper):
         return []
-    inner = owner.opt.values() if isinstance(owner.opt, Mapping) else [owner.opt]
-    return [*filter(None, [owner.exchanges]), *(text for each in inner for text in _exchanges(each))]
+    return [*filter(None, [owner.exchanges]), *(text for each in owner.inner for text in _exchanges(each))]

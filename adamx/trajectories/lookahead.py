@@ -10,13 +10,12 @@ import optax
 
 from .. import _leaves
 from .._annotations import Array, NonNegative, Params, ScalarOrSchedule
-from .._engine import Engine
 from .._names import refuse_step_words
 from .._rule import Rule, Slot, StepContext, refuse_traced, static
 from .._state import State
-from .._transform import Optimizer, owner_of, scale_by
+from .._transform import Optimizer, scale_by
 from .._weights import keeps_residuals
-from ..wrapper import Wrapper, has_moved, parts_of
+from ..wrapper import Wrapper, has_moved, may_skip, parts_of
 
 
 class SlowWeights(NamedTuple):
@@ -78,6 +77,7 @@ class Ahead(Wrapper):
     sync: Optimizer
     sync_period: int
     reset_state: bool
+    skips = False
 
     def init(self, params: Params) -> LookaheadState:
         """The state before the first step."""
@@ -107,8 +107,8 @@ class Ahead(Wrapper):
         return new, self._after(fast_state, sync, moved, lambda: new)
 
     def _moved(self, state: LookaheadState, fast_state: Any) -> Any:
-        """Whether the fast optimizer has taken a step: wrappers may not."""
-        return isinstance(owner_of(self.opt), Engine) or has_moved(state.fast_state, fast_state)
+        """Whether the fast optimizer has taken a step."""
+        return not may_skip(self.opt) or has_moved(state.fast_state, fast_state)
 
     def _moving(self, grads: Params, params: Params) -> Params:
         """`grads`, or updates, with `None` for leaves that are frozen, whose weights are left alone."""

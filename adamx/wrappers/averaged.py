@@ -58,6 +58,7 @@ class Averaged(Wrapper):
     profiles: tuple[Profile, ...]
     start: int
     trail: Engine
+    skips = False
 
     def init(self, params: Params) -> AveragedState:
         """The state before the first step."""

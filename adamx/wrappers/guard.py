@@ -101,17 +101,14 @@ def guard(
     makes all comparisons fail; $\sigma$ has no least value, and MaxText looks at norms only if a loss is given.
     `optax.apply_if_finite` lets what is not finite through after `max_consecutive_errors`.
     """
-    if window is None:
-        for name, x in {"sigmas": sigmas, "warm_up": warm_up}.items():
-            if x is not None:
-                raise ValueError(f"{name} = {x} is of a window, and window = None skips what is not finite only")
-    else:
+    if window is not None:
         _check("window", window, 2)
-    sigmas = 6.0 if sigmas is None else sigmas
+    elif given := [f"{name} = {x}" for name, x in {"sigmas": sigmas, "warm_up": warm_up}.items() if x is not None]:
+        raise ValueError(f"{given[0]} is of a window, and window = None skips what is not finite only")
     warm_up = max(2, (window or 0) // 2) if warm_up is None else _check("warm_up", warm_up, 2)
     if window is not None and warm_up > window:
         raise ValueError(f"warm_up = {warm_up} numbers are never in a window of {window}")
-    validate_value("sigmas", sigmas, Above(0.0, float("inf")))
+    validate_value("sigmas", sigmas := 6.0 if sigmas is None else sigmas, Above(0.0, float("inf")))
     return Guard(opt, window, sigmas, warm_up, _check("max_in_a_row", max_in_a_row, 1)).optimizer()
 
 
@@ -188,15 +185,14 @@ class Guard(Wrapper):
             read = [None if frozen else g for g, frozen in zip(leaves.arrays, self.frozen(like), strict=True)]
             norm = kernels.global_norm(read, kernels.named_axes(options.get("axis_name")))
         watched = (norm, options.get("grad_scale", 1.0), 0.0 if loss is None else loss)
-        size, scale, level = jax.lax.stop_gradient(tuple(map(jnp.asarray, watched)))
+        size, scale, level = (jax.lax.stop_gradient(jnp.asarray(x, float)) for x in watched)
         if over := varying([size, scale, level]):
             raise ValueError(
                 f"the gradients' norm or the loss differs along {', '.join(sorted(over))}, where devices would decide "
                 "differently: name the axes that leaves are cut along in axis_name=, and give jax.lax.pmean of the loss"
             )
-        size = size.astype(jnp.promote_types(size.dtype, jnp.float32))
         finite = jnp.stack([jnp.isfinite(size) & jnp.isfinite(scale), jnp.isfinite(level)])
-        now = jnp.stack([_narrowed(size * jnp.abs(scale).astype(size.dtype)), _narrowed(level)])
+        now = jnp.stack([_narrowed(size * jnp.abs(scale)), _narrowed(level)])
         given, known = jnp.array([True, loss is not None]), jnp.zeros(2, bool)
         recent, limits = state.recent, now
         if self.window is not None:
@@ -286,8 +282,7 @@ def guards_in(state: Any) -> list[GuardState]:
 
 def _narrowed(x: Array) -> Array:
     """In float32, finite if `x` is."""
-    most = np.finfo(np.float32).max
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    most = float(np.finfo(np.float32).max)
     return jnp.where(jnp.isfinite(x), jnp.clip(x, -most, most), x).astype(jnp.float32)
 
 
