@@ -42,6 +42,7 @@ class Group:
         moments: how slots are stored, see `adamx.scale_by`.
         weights: how narrow parameters are rounded, see `adamx.optimizer`.
         frozen: the leaves have no slots and are not moved; their gradients are not read and may be `None`.
+        name: what it is called where numbers are read and told; `None` for the pattern, or the name of the function.
         **values: hyperparameters of the rule or `weight_decay`, by name: numbers, or schedules of the finished steps
             (a decay rate: numbers).
 
@@ -58,7 +59,7 @@ class Group:
         (Array(0.8, dtype=float32), Array(0.9, dtype=float32), Array(0.98, dtype=float32))
     """
 
-    __slots__ = ("frozen", "match", "moments", "scales", "values", "weights")
+    __slots__ = ("frozen", "match", "moments", "name", "scales", "values", "weights")
 
     def __init__(
         self,
@@ -69,8 +70,11 @@ class Group:
         moments: MomentFormats | None = None,
         weights: Weights | None = None,
         frozen: bool = False,
+        name: str | None = None,
         **values: ScalarOrSchedule,
     ) -> None:
+        self.match, self.moments, self.weights, self.frozen = match, moments, weights, frozen
+        self.name = self._pattern if name is None else name
         if not callable(match):
             try:
                 re.compile(match)
@@ -79,7 +83,6 @@ class Group:
         if not isinstance(frozen, bool):
             raise TypeError(f"Group({match!r}): frozen = {frozen!r} should be True or False")
         scales = {"learning_rate": learning_rate_scale, "weight_decay": weight_decay_scale}
-        self.match, self.moments, self.weights, self.frozen = match, moments, weights, frozen
         self.scales = MappingProxyType({name: x for name, x in scales.items() if x is not None})
         self.values = MappingProxyType(values)
         if frozen and (self.scales or values or moments is not None or weights is not None):
@@ -91,11 +94,11 @@ class Group:
             raise TypeError(f"{self!r} gives {both.pop()} and its scale: give one of them")
 
     def __repr__(self) -> str:
-        """`Group('bias')`."""
-        return f"Group({self.name!r})"
+        """`Group('bias')`, `Group('bias', name='no_decay')`."""
+        return f"Group({self._pattern!r}{'' if self.name == self._pattern else f', name={self.name!r}'})"
 
     @property
-    def name(self) -> str:
+    def _pattern(self) -> str:
         """The pattern, or the name of the function."""
         return self.match if isinstance(self.match, str) else getattr(self.match, "__qualname__", repr(self.match))
 
@@ -108,7 +111,7 @@ class Member(NamedTuple):
     """What the leaves of one group are stepped with.
 
     Attributes:
-        name: the group's pattern, or the name of its function; "" for the leaves of no group.
+        name: the group's; "" for the leaves of no group.
         frozen: whether they are not stepped.
         layout: the rule's slots, and how they store each.
         weights: how narrow ones are rounded.

@@ -212,7 +212,7 @@ def reading(numbers: Any) -> AbstractContextManager[None]:
 
     def read(number: Live) -> Array:
         if number.name not in numbers:
-            raise ValueError(f"the state keeps no {number!r}: it is of another optimizer; make one with `init(params)`")
+            raise ValueError(f"the state keeps no {number!r}: `adamx.regroup(opt, state, params)` puts it there")
         return numbers[number.name]
 
     return _read_by(read)

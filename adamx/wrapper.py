@@ -148,6 +148,15 @@ def has_own_gradients(opt: Any) -> bool:
     return isinstance(owner, Wrapper)
 
 
+def refuse_other(state: Any, kind: type, name: str) -> None:
+    """Raise unless it is the state, of this kind, of the wrapper of this name."""
+    if not isinstance(state, kind):
+        raise TypeError(
+            f"{type(state).__name__} is not the state of adamx.{name}: make it with `init(params)`, or around that of "
+            "the optimizer in it with `adamx.regroup(opt, state, params)`"
+        )
+
+
 def added(params: Params, updates: Params) -> Params:
     """The parameters after the updates, rounded as by `optax.apply_updates`; of no update, as they are."""
 

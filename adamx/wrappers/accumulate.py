@@ -19,7 +19,7 @@ from .._names import refuse_step_words
 from .._rule import Slot, validate_value
 from ..moments import Format, format_of, format_stored
 from ..moments.noise import noise
-from ..wrapper import Wrapper, states_in
+from ..wrapper import Wrapper, refuse_other, states_in
 from .when import when
 
 
@@ -170,8 +170,7 @@ class Accumulate(Wrapper):
         self, grads: Params, state: Any, params: Params, weight: Scalar | None
     ) -> tuple[Array, Params, AccumulateState]:
         """Whether this call moves, the sums that it moves by, and the state after it but for the optimizer's."""
-        if not isinstance(state, AccumulateState):
-            raise TypeError(f"{type(state).__name__} is not the state of adamx.accumulate: make it with `init(params)`")
+        refuse_other(state, AccumulateState, "accumulate")
         if weight is not None:
             validate_value("weight", weight, Interval(0.0, float("inf")))
         leaves = _leaves.flatten(grads, "grads")
