@@ -62,7 +62,7 @@ def match(grads: Leaves, tree: Params, name: str) -> list[Array | None]:
                 if path not in other:
                     raise ValueError(
                         f"{show(here, path)} has no counterpart in the {there}: pass gradients of the same parameters "
-                        "that the state was made from by `init`"
+                        "that the state was made from by `init`, and None for those of frozen leaves"
                     )
         raise ValueError(
             f"the gradients and the {name} have the same leaves in different containers: {grads.tree} and {treedef}"

@@ -82,6 +82,8 @@ class Group:
                 re.compile(match)
             except (TypeError, re.error) as error:
                 raise TypeError(f"Group({match!r}) has no regular expression: {error}") from None
+        if not isinstance(frozen, bool):
+            raise TypeError(f"Group({match!r}): frozen = {frozen!r} should be True or False")
         scales = {"learning_rate": learning_rate_scale, "weight_decay": weight_decay_scale}
         self.scales = MappingProxyType({name: x for name, x in scales.items() if x is not None})
         self.values = MappingProxyType(values)
@@ -188,6 +190,8 @@ def members(rule: Rule[Any], groups: Groups, weights: str, layout: Callable[[Any
         if isinstance(value, Live):
             validate_value(path.rpartition(".")[2], value.value, interval)
     found: list[Member] = []
+    if isinstance(groups, Group):
+        raise TypeError(f"groups = {groups!r} should be a list of groups: [{groups!r}]")
     for group in groups:
         if not isinstance(group, Group):
             raise TypeError(
@@ -230,7 +234,7 @@ def assigned(groups: Groups, leaves: _leaves.Leaves, absent: bool = True) -> lis
     Raises:
         ValueError: a group has no leaf; the message lists the paths that there are.
     """
-    if not groups:
+    if not (groups and leaves.arrays):  # `optax.tree.map_params` makes a state of no leaf
         return [0] * len(leaves.arrays)
     bare = without_variables(leaves.rebuild(leaves.arrays))  # whose paths are those of a step's gradients
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(bare, is_leaf=_leaves.is_none)[0]]

@@ -111,7 +111,8 @@ class Wrapper:
         """
         if not (callable(getattr(self.opt, "init", None)) and callable(getattr(self.opt, "update", None))):
             raise TypeError(
-                f"{self.opt!r} is not a gradient transformation: give an optimizer, such as adamx.adam(1e-3)"
+                f"{getattr(self.opt, '__name__', type(self.opt).__name__)} is not a gradient transformation: give an "
+                "optimizer, such as adamx.adam(1e-3)"
             )
         kind = Optimizer if isinstance(self.opt, Optimizer) else optax.GradientTransformationExtraArgs
         return kind(self.init, self.update)

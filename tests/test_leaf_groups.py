@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from flax.serialization import from_bytes, to_bytes
 
 import adamx
 from adamx import Group
@@ -98,9 +99,10 @@ def test_the_state_is_that_of_no_groups_and_goes_on_without_them():
     plain, grouped = adamx.adamw(0.1), adamx.adamw(0.1, groups=GROUPS[:2])
     params, state = run(grouped, narrow(), 2)
     assert jax.tree.structure(state) == jax.tree.structure(plain.init(narrow()))
-    restored = jax.tree.unflatten(jax.tree.structure(plain.init(narrow())), jax.tree.leaves(state))
-    params, state = run(plain, params, 1, restored, 2)
-    run(grouped, params, 1, state, 3)
+    into = lambda opt, state: from_bytes(opt.init(narrow()), to_bytes(state))  # noqa: E731
+    params, state = run(plain, params, 1, into(plain, state), 2)
+    _, state = run(grouped, params, 1, into(grouped, state), 3)
+    assert state.count == 4
     label = jax.tree_util.tree_map_with_path(lambda path, _: "head" if "head" in str(path) else "rest", narrow())
     optaxs = optax.partition({"head": optax.adamw(0.01), "rest": optax.adamw(0.1)}, label)
     assert jax.tree.structure(optaxs.init(narrow())) != jax.tree.structure(optax.adamw(0.1).init(narrow()))
@@ -186,6 +188,8 @@ def test_prodigy_thaws_nothing():
             r"against its largest value: give lr_max=",
         ),
         (lambda: adamx.adam(0.1, groups=["head"]), "should be adamx.Groups"),
+        (lambda: adamx.adam(0.1, groups=Group("head", b2=0.9)), r"should be a list of groups: \[Group\('head'\)\]"),
+        (lambda: Group("head", frozen="no"), r"Group\('head'\): frozen = 'no' should be True or False"),
         (lambda: adamx.optimizer(adamx.SGD(), 0.1, groups=[Group("head", moments="int8")]), "keeps none"),
         (
             lambda: adamx.adamw(

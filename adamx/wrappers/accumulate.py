@@ -14,7 +14,7 @@ from jax.core import Tracer
 from .. import _leaves, kernels
 from .._annotations import Array, Interval, Params, Scalar
 from .._engine import Engine
-from .._layout import real_dtype, wide_dtype
+from .._layout import wide_dtype
 from .._names import refuse_step_words
 from .._rule import Slot, validate_value
 from ..moments import Format, format_of, format_stored
@@ -30,7 +30,8 @@ class AccumulateState(NamedTuple):
         inner: the optimizer's own.
         sums: of the gradients since the last move, each times its weight; a tree like the parameters, `None` for frozen
             leaves.
-        position: how many gradients these are; int32, shape (). At 0 `sums` and `weight` are old and count no more.
+        position: how many gradients these are; int32, shape (). At 0, after the call that moved, `sums` and `weight`
+            are old and count no more.
         weight: the sum of their weights; float32, or float64 where that is JAX's default; shape ().
     """
 
@@ -50,8 +51,8 @@ def accumulate(
     see moves and not calls. The other calls leave parameters and the state of `opt` alone, bit for bit and without
     reading them; their updates are 0.
 
-    What else `step` is given is for the mean, and read in the last call: `clip_norm` is of its norm, `grad_scale`
-    multiplies it. `grad_norm` is refused: it is the norm of one call's gradients.
+    What else `step` is given is for the mean, and read in the last call, so give the same in every one: `clip_norm` is
+    of its norm, `grad_scale` multiplies it. `grad_norm` is refused: it is the norm of one call's gradients.
 
     The buffer, too, may be in host memory, see `adamx.state_shardings`: each call fetches it and sends it back.
 
@@ -129,9 +130,7 @@ class Accumulate(Wrapper):
         inner = optax.with_extra_args_support(self.opt)
 
         def move(carry: tuple[Params, Any], sums: Params) -> tuple[Params, Any]:
-            mean = jax.tree.map(
-                lambda x: jnp.asarray(x, wide_dtype(x)) / after.weight.astype(real_dtype(wide_dtype(x))), sums
-            )
+            mean = jax.tree.map(lambda x: jnp.asarray(x, wide_dtype(x)) / after.weight.astype(wide_dtype(x)), sums)
             new, state = inner.update(mean, carry[1], params, **extra_args)
             as_still = lambda x, still: still if x is None else x.astype(still.dtype)  # noqa: E731
             return jax.tree.map(as_still, new, carry[0], is_leaf=_leaves.is_none), state
@@ -207,7 +206,7 @@ class Accumulate(Wrapper):
         """The sum of a leaf with one more gradient."""
         form, wide = format_stored(old, "bfloat16", old.dtype), wide_dtype(old, g)
         g = kernels.cut_as(jnp.asarray(g, wide), old)
-        g = g if weight is None else g * jnp.asarray(weight, real_dtype(wide))
+        g = g if weight is None else g * jnp.asarray(weight, wide)
         new = jnp.where(first, 0, jnp.asarray(old, wide)) + g
         if old.dtype != jnp.bfloat16:
             return new.astype(old.dtype)
