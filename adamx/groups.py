@@ -61,6 +61,8 @@ class Group:
     """
 
     __slots__ = ("frozen", "match", "moments", "name", "scales", "values", "weights")
+    moments: MomentFormats | None
+    weights: Weights | None
 
     def __init__(
         self,
@@ -75,9 +77,8 @@ class Group:
         **values: ScalarOrSchedule,
     ) -> None:
         self.match, self.moments, self.weights, self.frozen = match, moments, weights, frozen
-        self.name = name
-        if name is None:
-            self.name = match if isinstance(match, str) else getattr(match, "__qualname__", repr(match))
+        pattern = match if isinstance(match, str) else getattr(match, "__qualname__", repr(match))
+        self.name = pattern if name is None else name
         if not callable(match):
             try:
                 re.compile(match)
