@@ -74,7 +74,9 @@ class Group:
         **values: ScalarOrSchedule,
     ) -> None:
         self.match, self.moments, self.weights, self.frozen = match, moments, weights, frozen
-        self.name = self._pattern if name is None else name
+        self.name = name
+        if name is None:
+            self.name = match if isinstance(match, str) else getattr(match, "__qualname__", repr(match))
         if not callable(match):
             try:
                 re.compile(match)
@@ -95,12 +97,9 @@ class Group:
 
     def __repr__(self) -> str:
         """`Group('bias')`, `Group('bias', name='no_decay')`."""
-        return f"Group({self._pattern!r}{'' if self.name == self._pattern else f', name={self.name!r}'})"
-
-    @property
-    def _pattern(self) -> str:
-        """The pattern, or the name of the function."""
-        return self.match if isinstance(self.match, str) else getattr(self.match, "__qualname__", repr(self.match))
+        if callable(self.match) or self.name == self.match:
+            return f"Group({self.name!r})"
+        return f"Group({self.match!r}, name={self.name!r})"
 
 
 Groups: TypeAlias = Sequence[Group]
