@@ -41,7 +41,8 @@ class Group:
         weight_decay_scale: the same of the weight decay.
         moments: how slots are stored, see `adamx.scale_by`.
         weights: how narrow parameters are rounded, see `adamx.optimizer`.
-        frozen: the leaves have no slots and are not moved; their gradients are not read and may be `None`.
+        frozen: the leaves have no slots and are not moved; their gradients are not read and may be `None`. They are
+            floating or complex, as all are: have `None` in place of integers, or mask them.
         name: what it is called where numbers are read and told; `None` for the pattern, or the name of the function.
         **values: hyperparameters of the rule or `weight_decay`, by name: numbers, or schedules of the finished steps
             (a decay rate: numbers).

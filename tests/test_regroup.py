@@ -167,10 +167,13 @@ def test_wrappers_are_put_around_a_running_state(wrap):
     jax.eval_shape(opt.step, GRADS, new, params)
 
 
-def test_live_numbers_and_outer_wrappers_are_added_and_taken_away():
+def test_live_numbers_and_wrappers_are_added_around_and_within_and_taken_away():
     fixed, live = adamx.adamw(0.1), adamx.adamw(adamx.live("rate", 0.1))
-    within, opt = adamx.guard(fixed), adamx.accumulate(adamx.guard(live), 2)
-    state = within.init(PARAMS)._replace(norm=jnp.float32(3.0))
+    guarded, opt = adamx.guard(fixed), adamx.accumulate(adamx.guard(live), 2)
+    state = guarded.init(PARAMS)._replace(norm=jnp.float32(3.0))
+    new = adamx.regroup(adamx.guard(adamx.averaged(fixed)), state, PARAMS)
+    assert new.norm is state.norm and new.inner.inner.count is state.inner.count
+    np.testing.assert_array_equal(adamx.averaged_params(new)["a"], PARAMS["a"])
     new = adamx.regroup(opt, state, PARAMS)
     assert new.inner.norm is state.norm and new.inner.inner.live == {"rate": np.float32(0.1)}
     jax.eval_shape(opt.step, GRADS, new, PARAMS)

@@ -49,7 +49,7 @@ def follow(opt: Any, state: Any, params: Params) -> Any:
 
 
 def begin_around(opt: Any, state: Any, params: Params) -> Any:
-    """`state` within what those wrappers of `opt` keep that it has not, which begin; itself if it has the outermost."""
+    """`state` with what those wrappers of `opt` keep that it has not, around it and within, which begin."""
     whole = _nested(opt, jax.eval_shape(opt.init, params), state)
     is_shape = lambda x: any(isinstance(part, jax.ShapeDtypeStruct) for part in jax.tree.leaves(x))  # noqa: E731
     missing = [name for name, x in _places(whole).items() if is_shape(x)]
@@ -61,11 +61,13 @@ def begin_around(opt: Any, state: Any, params: Params) -> Any:
 def _nested(opt: Any, like: Any, state: Any) -> Any:
     """`begin_around`, with shapes where something begins; `like` has those of `opt`."""
     owner, is_whole = owner_of(opt), functools.partial(_is_like, like)
-    there = any(map(is_whole, jax.tree.leaves(state, is_leaf=is_whole)))
-    if there or not isinstance(owner, Wrapper) or isinstance(owner.opt, Mapping):
+    is_there = any(map(is_whole, jax.tree.leaves(state, is_leaf=is_whole)))
+    if not isinstance(owner, Wrapper) or isinstance(owner.opt, Mapping) or (is_there and not is_whole(state)):
         return state
-    parts, tree = children(like)
-    return tree.unflatten([_nested(owner.opt, x, state) if states_in(x) else x for x in parts.values()])
+    wanted, (parts, tree) = children(like)[0], children(state if is_there else like)
+    inner = next(key for key, x in wanted.items() if states_in(x))
+    parts[inner] = _nested(owner.opt, wanted[inner], parts[inner] if is_there else state)
+    return tree.unflatten(parts.values())
 
 
 class Kept(NamedTuple):
