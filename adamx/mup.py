@@ -66,7 +66,8 @@ def mup_groups(
     """
     params, base_params = without_variables(params), without_variables(base_params)
     leaves, found = _leaves.flatten(params, "params"), dict[tuple[Fraction, int], set[str]]()
-    bases, chosen = _leaves.match(leaves, base_params, "base_params"), [*groups, Group("", name="")]
+    bases = _leaves.match(leaves, base_params, "base_params", "params", "give those of one model in two widths")
+    chosen = [*groups, Group("", name="")]
     for path, p, base, own in zip(
         leaves.paths, leaves.arrays, bases, assigned(groups, leaves, absent=False), strict=True
     ):

@@ -152,8 +152,8 @@ def refuse_other(state: Any, kind: type, name: str) -> None:
     """Raise unless it is the state, of this kind, of the wrapper of this name."""
     if not isinstance(state, kind):
         raise TypeError(
-            f"{type(state).__name__} is not the state of adamx.{name}: make it with `init(params)`, or around that of "
-            "the optimizer in it with `adamx.regroup(opt, state, params)`"
+            f"{type(state).__name__} is not the state of adamx.{name}: order is (grads, state, params); make it with "
+            "`init(params)`, or around that of the optimizer in it with `adamx.regroup(opt, state, params)`"
         )
 
 

@@ -368,6 +368,10 @@ def test_what_mup_cannot_tell_is_asked_for():
     assert dict(group.scales) == {"learning_rate": 0.5}
     with pytest.raises(ValueError, match="other axes"):
         adamx.mup_groups(wide, {"w": jax.ShapeDtypeStruct((4, 4), jnp.float32)})
+    with pytest.raises(
+        ValueError, match=r"params\['w'\] has no counterpart in the base_params: give those of one model"
+    ):
+        adamx.mup_groups(wide, {})
     assert adamx.mup_groups(base, base) == []
 
 
