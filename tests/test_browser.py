@@ -120,7 +120,8 @@ def test_tabs_lead_to_their_sections(page):
 def test_search_finds(page, words, place):
     page.goto("/training/")
     page.locator(".md-search__input").click()
-    page.locator(".md-search__input").fill(words)
+    page.locator(".md-search-result__meta", has_text="Type to start searching").wait_for()  # the index is there
+    page.locator(".md-search__input").press_sequentially(words)
     found = page.locator(".md-search-result__link")
     found.first.wait_for()
     links = [found.nth(i).get_attribute("href") for i in range(min(12, found.count()))]
