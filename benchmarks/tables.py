@@ -46,11 +46,6 @@ def step_time() -> str:
     )
 
 
-def step_time_short() -> str:
-    """The ratio to Optax's of every case but the smallest, for each make of processor."""
-    return "\n\n".join(of_processor(path.stem, ratio, "1 M") for path in sorted(RESULTS.glob("step_time_*.json")))
-
-
 def wrappers() -> str:
     """Of groups and wrappers the time to that of what they wrap, and bytes of programs for accelerators."""
     results = read("wrappers")
@@ -72,12 +67,10 @@ def wrappers() -> str:
     return "\n\n".join([markdown(heading, body), about(results, "python -m benchmarks.wrappers")])
 
 
-def of_processor(name: str, cell: Callable[[dict[str, Any]], str], without: str | None = None) -> str:
-    """A table of contenders by cases, leaving out the cases whose names begin with `without`."""
+def of_processor(name: str, cell: Callable[[dict[str, Any]], str]) -> str:
+    """A table of contenders by cases."""
     results = read(name)
-    cases = {
-        case: rows for case, rows in results["cases"].items() if without is None or not case.startswith(f"{without} ")
-    }
+    cases = results["cases"]
     contenders = dict.fromkeys(contender for rows in cases.values() for contender in rows)
     body = ((each, *(cell(rows[each]) if each in rows else "" for rows in cases.values())) for each in contenders)
     heading = ("a step, and its time to Optax's", *cases)
@@ -323,7 +316,6 @@ TABLES: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
         step_time,
-        step_time_short,
         compile_time,
         compile_formats,
         accelerators,
