@@ -178,12 +178,40 @@ def test_numbers_that_optax_injects_live_on_and_come_back():
     assert back.hyperparams["learning_rate"] == np.float32(0.05) and back.hyperparams["weight_decay"] == np.float32(0.2)
 
 
+def rates(rate, *groups):
+    """The rate of all, then groups' ways to set that of "w"."""
+    return adamx.adamw(rate, weight_decay=1e-4, groups=[adamx.Group("w", **group) for group in groups])
+
+
+def test_numbers_injected_in_parts_are_those_of_the_leaves_there():
+    tx, opt = injected_in_parts(0.25, 0.5), rates(adamx.live("rate", 0.1), {"learning_rate": adamx.live("first", 0.1)})
+    ours = adamx.from_optax(opt, tx.init(PLAIN), PLAIN)
+    assert ours.live == {"first": 0.25, "rate": 0.5}
+    back = adamx.to_optax(opt, adamx.set_hyperparameters(ours, first=0.125), tx, PLAIN).inner_states
+    told = [back[label].inner_state.hyperparams["learning_rate"] for label in ("first", "second")]
+    assert told == [0.125, 0.5]
+
+
+def test_a_live_number_of_a_group_is_taken_over_where_the_others_have_it_fixed():
+    tx, opt = injected(0.25), rates(0.25, {"learning_rate": adamx.live("first", 0.1)})
+    ours = adamx.from_optax(opt, tx.init(PLAIN), PLAIN)
+    assert ours.live == {"first": 0.25}
+    assert adamx.to_optax(opt, ours, tx, PLAIN).hyperparams["learning_rate"] == 0.25
+    with pytest.raises(ValueError, match=r"groups, it is 0\.25 and 0\.125"):
+        adamx.to_optax(opt, adamx.set_hyperparameters(ours, first=0.125), tx, PLAIN)
+
+
 def test_multi_steps_become_accumulate_between_two_moves():
     opt = adamx.accumulate(adamx.adam(0.1), 2)
     theirs = of_a_run(STEPS, PLAIN)._replace(mini_step=jnp.int32(0))
     ours = adamx.from_optax(opt, theirs, PLAIN)
     assert types(ours) == types(opt.init(PLAIN)) and int(ours.inner.count) == 7
     jax.tree.map(np.testing.assert_array_equal, ours.inner.slots.mu, theirs.inner_opt_state[0].mu)
+    back = adamx.to_optax(opt, ours, STEPS, PLAIN)
+    assert types(back) == types(theirs) and int(back.mini_step) == 0 and int(back.gradient_step) == 7
+    jax.tree.map(np.testing.assert_array_equal, back.inner_opt_state, theirs.inner_opt_state)
+    traced = jax.jit(lambda state: adamx.from_optax(opt, state, PLAIN))(theirs)
+    jax.tree.map(np.testing.assert_array_equal, traced.inner.slots, ours.inner.slots)
 
 
 @pytest.mark.parametrize("moments", ["int8", "bfloat16"])
@@ -235,6 +263,14 @@ PLAIN = {"w": jnp.ones((4, 3)), "b": jnp.ones(3)}
 ADAM = optax.adam(0.1).init(PLAIN)
 TWO = {"w": "first", "b": "second"}
 STEPS = optax.MultiSteps(optax.adam(0.1), 2)
+
+
+def injected(rate):
+    return optax.inject_hyperparams(optax.adamw)(rate)
+
+
+def injected_in_parts(first, second):
+    return optax.partition({"first": injected(first), "second": injected(second)}, TWO)
 
 
 def two(lib):
@@ -294,6 +330,32 @@ MISFITS = {
         lambda: adamx.from_optax(adamx.accumulate(adamx.adam(0.1), 2), of_a_run(STEPS, PLAIN, 1), PLAIN),
         "optax_state has gradients of the mini_step 1: move it where that is 0",
     ),
+    "gradients without a place, back": (
+        lambda: adamx.to_optax(*in_the_middle(), STEPS, PLAIN),
+        "state has gradients of the position 1: move it where that is 0",
+    ),
+    "two numbers for one": (
+        lambda: adamx.from_optax(rates(RATE), injected_in_parts(0.25, 0.5).init(PLAIN), PLAIN),
+        "is 0.25, optax_state.inner_states['second'].inner_state.hyperparams['learning_rate'] is 0.5, but both are the",
+    ),
+    "a number other than the optimizer's": (
+        lambda: adamx.from_optax(rates(0.1), injected(0.25).init(PLAIN), PLAIN),
+        "optax_state.hyperparams['learning_rate'] is 0.25, but the adamx optimizer has 0.1 there",
+    ),
+    "a number within a schedule": (
+        lambda: adamx.from_optax(rates(lambda count: RATE(count) * 1.0), injected(0.25).init(PLAIN), PLAIN),
+        "hyperparams['learning_rate'] has no place in the state of the adamx optimizer, whose learning_rate is",
+    ),
+    "a number within a schedule, back": (
+        lambda: to_injected(rates(lambda count: RATE(count) * 1.0)),
+        "hyperparams['learning_rate'] has no place in the state of the adamx optimizer, whose learning_rate is",
+    ),
+    "a number that is scaled": (
+        lambda: adamx.from_optax(
+            rates(RATE, {"learning_rate_scale": 2}), injected_in_parts(0.5, 0.25).init(PLAIN), PLAIN
+        ),
+        "'first'].inner_state.hyperparams['learning_rate'] has no place",
+    ),
     "a slot that Optax does not keep": (
         lambda: adamx.from_optax(*narrow_schedule_free()),
         "Optax keeps no x, as this optimizer does for weights of less than float32",
@@ -319,6 +381,18 @@ MISFITS = {
         "there are 0 adamx states in state, and 1 in that of opt",
     ),
 }
+
+
+RATE = adamx.live("rate", 0.1)
+
+
+def in_the_middle():
+    opt = adamx.accumulate(adamx.adam(0.1), 2)
+    return opt, opt.init(PLAIN)._replace(position=jnp.int32(1))
+
+
+def to_injected(opt):
+    return adamx.to_optax(opt, opt.init(PLAIN), injected(0.25), PLAIN)
 
 
 def narrow_schedule_free():

@@ -10,13 +10,13 @@ from jax.core import Tracer
 from .. import _leaves
 from .._annotations import Params
 from .._layout import real_dtype
-from .._rule import hyperparameters
 from .._state import State
 from .._transform import Optimizer
 from .._variables import without_variables
-from ..schedules import Live
 from ..wrapper import states_in
+from ..wrappers.accumulate import AccumulateState
 from .filling import Found, Kept, filled, kept_by, spread, translated
+from .injected import given_back, taken_over, told_in
 from .packing import unpack_state
 from .parts import Place, begin, children, copied, nodes, walk
 
@@ -37,9 +37,10 @@ def from_optax(opt: Any, optax_state: Any, params: Params, *, count: Any = None)
         opt: an adamx optimizer, or an Optax transformation with one or more in it. What wraps it (`optax.MultiSteps`,
             `inject_hyperparams`, `masked`, `partition`, `apply_if_finite` ...) takes over the state of the same
             wrapper; wrappers without a state may differ, and pieces that Optax chains may be one optimizer here.
-            One with groups takes over a `partition`; what is frozen may be masked there. Live numbers are those of
-            `inject_hyperparams`, and `accumulate` goes on from `MultiSteps` between two moves; other wrappers of adamx
-            begin anew.
+            One with groups takes over a `partition`; what is frozen may be masked there. Live numbers, those of groups
+            too, are those of `inject_hyperparams`, whose others `opt` has to have alike. `accumulate` goes on from
+            `MultiSteps` between two moves: under `jax.jit`, it is for you to see that its `mini_step` is 0. Other
+            wrappers of adamx begin anew.
         optax_state: the state from Optax, of arrays or NumPy arrays; from a checkpoint as it is restored into
             `tx.init(params)`.
         params: the parameters, as they are to be stepped. To make narrow weights of a run in float32, move it to the
@@ -53,7 +54,8 @@ def from_optax(opt: Any, optax_state: Any, params: Params, *, count: Any = None)
 
     Raises:
         ValueError: an array has another shape than `opt` has a slot for, or no place in it; the state is of another
-            optimizer or another wrapper; the count is missing. The message names the leaf.
+            optimizer or another wrapper; the count is missing; a number of `inject_hyperparams` is another than that
+            of `opt`, or would be two or a part of one. The message names the leaf.
 
     Examples:
         >>> import adamx, jax.numpy as jnp, optax
@@ -83,7 +85,7 @@ def to_optax(opt: Any, state: Any, tx: Any, params: Params) -> Any:
 
     Args:
         opt: the adamx optimizer, or the transformation with it in it.
-        state: its state, in any formats.
+        state: its state, in any formats; of `accumulate` between two moves, which under `jax.jit` is not checked.
         tx: the same optimizer of Optax; its state may be stored in fewer digits.
         params: the parameters that `tx` will step: of narrow weights with residuals `adamx.master_params`.
 
@@ -91,7 +93,8 @@ def to_optax(opt: Any, state: Any, tx: Any, params: Params) -> Any:
         A state of the types that `tx.init(params)` has.
 
     Raises:
-        ValueError: `tx` keeps an array that `opt` does not, or the other way round.
+        ValueError: `tx` keeps an array that `opt` does not, or the other way round; gradients are accumulated; leaves
+            have different numbers where `tx` injects one.
 
     Examples:
         >>> import adamx, jax.numpy as jnp, optax
@@ -103,6 +106,9 @@ def to_optax(opt: Any, state: Any, tx: Any, params: Params) -> Any:
     """
     _, places, _ = begin(opt, params)
     own, theirs = without_variables(state), tx.init(params)
+    for x, at in nodes(own, "state"):
+        if isinstance(x, AccumulateState) and not isinstance(x.position, Tracer) and x.position != 0:
+            raise ValueError(f"{at} has gradients of the position {x.position}: move it where that is 0")
     states = states_in(own)
     if len(states) != len(places):
         raise ValueError(f"there are {len(states)} adamx states in state, and {len(places)} in that of opt")
@@ -131,14 +137,8 @@ def _adopted(place: Place, theirs: Any, at: str, count: Any) -> State:
             trees = _fields(place, i, slot, parts, at)
             used |= {id(x) for tree, _ in trees for x in jax.tree.leaves(tree)}
             found[i] = spread(leaves, trees)
-    for x, where in parts:
-        if "acc_grads" in x._fields and not isinstance(x.mini_step, Tracer):
-            if x.mini_step != 0:
-                raise ValueError(f"{where} has gradients of the mini_step {x.mini_step}: move it where that is 0")
-            used |= {id(old) for old in jax.tree.leaves(x.acc_grads)}
-    _refuse_left_over(theirs, used, at)
-    told = {name: x for node, _ in parts for name, x in getattr(node, "hyperparams", {}).items()}
-    live = {own: told[name] for name, own in _live(place).items() if name in told}
+    _refuse_left_over(theirs, used | _old_sums(parts), at)
+    live = taken_over(told_in(place, leaves, parts, found))
     return filled(place, kept, found, _counted(parts, at) if count is None else count, live)
 
 
@@ -151,27 +151,38 @@ def _lent(place: Place, ours: State, theirs: Any, at: str) -> Any:
     new: dict[str, Any] = {
         f"{where}.{name}": jnp.asarray(ours.count) + first
         for x, where in parts
-        for name, first in COUNTERS.items()
+        for name, first in (COUNTERS | {"gradient_step": 0}).items()
         if name in x._fields
     }
-    for x, where in parts:
-        if told := getattr(x, "hyperparams", None):
-            live = {name: ours.live[own] for name, own in _live(place).items() if own in ours.live}
-            new[f"{where}.hyperparams"] = {name: jnp.asarray(live.get(name, x), x.dtype) for name, x in told.items()}
+    found: list[Sequence[Found]] = []
     used: set[int] = set()
     for i, slot in enumerate(kept):
         column = [row[i] for row in rows]
         if any(x is not None for x in column):
             trees = _fields(place, i, slot, parts, at)
             used |= {id(x) for tree, _ in trees for x in jax.tree.leaves(tree)}
-            new |= {where: _cast(leaves, column, spread(leaves, trees), tree) for tree, where in trees}
-    _refuse_left_over(theirs, used, at)
+            found.append(spread(leaves, trees))
+            new |= {where: _cast(leaves, column, found[-1], tree) for tree, where in trees}
+    _refuse_left_over(theirs, used | _old_sums(parts), at)
+    for told in told_in(place, leaves, parts, found):
+        if (x := given_back(told, ours)) is not None:
+            new[told.at] = jnp.asarray(x, told.x.dtype)
     return _replaced(theirs, new, at)
 
 
-def _live(place: Place) -> dict[str, str]:
-    """The hyperparameters that live in the state, by name, and what they are called there."""
-    return {h.name: h.value.name for h in hyperparameters(place.engine.rule) if isinstance(h.value, Live)}
+def _old_sums(parts: list[tuple[Any, str]]) -> set[int]:
+    """The ids of Optax's sums of gradients, which are old where a move is finished.
+
+    Raises:
+        ValueError: none is.
+    """
+    used: set[int] = set()
+    for x, where in parts:
+        if "acc_grads" in x._fields:
+            if not isinstance(x.mini_step, Tracer) and x.mini_step != 0:
+                raise ValueError(f"{where} has gradients of the mini_step {x.mini_step}: move it where that is 0")
+            used |= {id(old) for old in jax.tree.leaves(x.acc_grads)}
+    return used
 
 
 def _fields(place: Place, i: int, slot: Kept | None, parts: list[tuple[Any, str]], at: str) -> list[tuple[Any, str]]:
