@@ -24,8 +24,8 @@ from .moments.noise import Noise, Part, noise
 from .schedules import first_values
 from .shared import Numbers, added_up, increment, shared_inputs
 
-listeners: ContextVar[tuple[list[tuple["Engine", State, Params]], ...]] = ContextVar("listeners", default=())
-"""Each is told by every `init` whose state it made, and of what: for who calls that of what wraps an optimizer."""
+listeners: ContextVar[tuple[list[tuple[Any, Any, Params]], ...]] = ContextVar("listeners", default=())
+"""Each is told by every `init`, also a wrapper's, whose state it made, and of what: for who calls that of what wraps."""
 
 
 class PreparedStep(NamedTuple):

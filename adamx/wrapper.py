@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 import optax
 
 from ._annotations import Array, Params
-from ._engine import Engine
+from ._engine import Engine, listeners
 from ._leaves import Leaves
 from ._names import refuse_step_words
 from ._state import State
@@ -50,6 +51,11 @@ class Wrapper:
     exchanges: ClassVar[str] = ""
     skips: ClassVar[bool] = True
     own_gradients: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "init" in vars(cls):
+            cls.init = _heard(cls.init)
 
     @property
     def inner(self) -> list[Any]:
@@ -116,6 +122,19 @@ class Wrapper:
             )
         kind = Optimizer if isinstance(self.opt, Optimizer) else optax.GradientTransformationExtraArgs
         return kind(self.init, self.update)
+
+
+def _heard(init: Callable[[Any, Params], Any]) -> Callable[[Any, Params], Any]:
+    """An `init` that tells the `listeners`."""
+
+    @functools.wraps(init)
+    def heard(self: Any, params: Params) -> Any:
+        state = init(self, params)
+        for told in listeners.get():
+            told.append((self, state, params))
+        return state
+
+    return heard
 
 
 def is_state(x: Any) -> bool:

@@ -183,6 +183,22 @@ def rates(rate, *groups):
     return adamx.adamw(rate, weight_decay=1e-4, groups=[adamx.Group("w", **group) for group in groups])
 
 
+class Seeded(adamx.Wrapper):
+    """One of a user's, whose state looks like that of a chain of three."""
+
+    def init(self, params):
+        return self.opt.init(params), jnp.zeros(3), jnp.ones([])
+
+
+def test_wrappers_of_a_user_begin_anew_and_are_passed_over():
+    tx, wrapped = optax.adamw(0.1), Seeded(adamx.adamw(0.1)).optimizer()
+    theirs = of_a_run(tx, PLAIN)
+    for opt in (wrapped, optax.chain(optax.clip(1.0), adamx.guard(wrapped))):
+        ours = adamx.from_optax(opt, theirs, PLAIN)
+        assert types(ours) == types(opt.init(PLAIN)) and optax.tree.get(ours, "count") == 7
+        jax.tree.map(np.testing.assert_array_equal, adamx.to_optax(opt, ours, tx, PLAIN), theirs)
+
+
 def test_numbers_injected_in_parts_are_those_of_the_leaves_there():
     tx, opt = injected_in_parts(0.25, 0.5), rates(adamx.live("rate", 0.1), {"learning_rate": adamx.live("first", 0.1)})
     ours = adamx.from_optax(opt, tx.init(PLAIN), PLAIN)
@@ -320,7 +336,7 @@ MISFITS = {
     ),
     "one for two": (
         lambda: adamx.from_optax(two(adamx), ADAM, PLAIN),
-        "optax_state[0] is ScaleByAdamState, where the state with adamx's has dict of 2: wrap both optimizers alike",
+        "optax_state[0] is ScaleByAdamState, where the state with adamx's has dict of 'first', 'second': wrap both optimizers alike",
     ),
     "a momentum without a place": (
         lambda: adamx.from_optax(adamx.rmsprop(0.1), optax.rmsprop(0.1, momentum=0.9).init(PLAIN), PLAIN, count=1),
@@ -333,6 +349,13 @@ MISFITS = {
     "gradients without a place, back": (
         lambda: adamx.to_optax(*in_the_middle(), STEPS, PLAIN),
         "state has gradients of the position 1: move it where that is 0",
+    ),
+    "labels that are not the patterns": (
+        lambda: adamx.from_optax(
+            adamx.by_path({"w": adamx.adam(0.1), "b": adamx.adam(0.1)}), two(optax).init(PLAIN), PLAIN
+        ),
+        "optax_state.inner_states is dict of 'first', 'second', where the state with adamx's has dict of 'b', 'w': the "
+        "labels of `optax.partition` have to be the patterns of `adamx.by_path`",
     ),
     "two numbers for one": (
         lambda: adamx.from_optax(rates(RATE), injected_in_parts(0.25, 0.5).init(PLAIN), PLAIN),

@@ -67,7 +67,7 @@ def from_optax(opt: Any, optax_state: Any, params: Params, *, count: Any = None)
         >>> int(state.count), state.slots.mu
         (100, {'w': Array([0.3, 0.4], dtype=float32)})
     """
-    begun, places, structure = begin(opt, params)
+    begun, places, structure, around = begin(opt, params)
     place_of = dict(zip(map(id, states_in(begun)), places, strict=True))
 
     def adopt(ours: Any, theirs: Any, at: str) -> tuple[Any, Any]:
@@ -76,7 +76,7 @@ def from_optax(opt: Any, optax_state: Any, params: Params, *, count: Any = None)
     def copy(ours: Any, theirs: Any, at: str) -> tuple[Any, Any]:
         return copied(ours, theirs, at), theirs
 
-    new, _ = walk(begun, without_variables(optax_state), "optax_state", adopt, copy)
+    new, _ = walk(begun, without_variables(optax_state), "optax_state", adopt, copy, around)
     return structure.unflatten(jax.tree.leaves(new))
 
 
@@ -104,7 +104,7 @@ def to_optax(opt: Any, state: Any, tx: Any, params: Params) -> Any:
         >>> adamx.to_optax(opt, state, tx, params)[0].mu
         {'w': Array([ 0.1, -0.2], dtype=float32)}
     """
-    _, places, _ = begin(opt, params)
+    _, places, _, around = begin(opt, params)
     own, theirs = without_variables(state), tx.init(params)
     for x, at in nodes(own, "state"):
         if isinstance(x, AccumulateState) and not isinstance(x.position, Tracer) and x.position != 0:
@@ -120,7 +120,7 @@ def to_optax(opt: Any, state: Any, tx: Any, params: Params) -> Any:
     def copy(ours: Any, theirs: Any, at: str) -> tuple[Any, Any]:
         return ours, copied(theirs, ours, at)
 
-    _, new = walk(own, without_variables(theirs), "tx.init(params)", lend, copy)
+    _, new = walk(own, without_variables(theirs), "tx.init(params)", lend, copy, around)
     return jax.tree.structure(theirs).unflatten(jax.tree.leaves(new))
 
 

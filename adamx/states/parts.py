@@ -118,16 +118,17 @@ class Place(NamedTuple):
     params: Params
 
 
-def begin(opt: Any, params: Params) -> tuple[Any, list[Place], Any]:
+def begin(opt: Any, params: Params) -> tuple[Any, list[Place], Any, set[str]]:
     """The state of `opt.init(params)` without what adamx's optimizers keep, and what belongs there.
 
     Returns:
         The state, without variables of NNX, and of adamx's states in it the counts only; the place of each of these, in
-        order; the structure of the state that `init` makes.
+        order; the structure of the state that `init` makes; the paths in it of the states of adamx's wrappers.
     """
     places: list[Place] = []
     structures: list[Any] = []
-    heard: list[tuple[Engine, State, Params]] = []
+    heard: list[tuple[Any, Any, Params]] = []
+    around: set[str] = set()
 
     def empty(x: Any) -> Any:
         if not is_state(x):
@@ -142,6 +143,7 @@ def begin(opt: Any, params: Params) -> tuple[Any, list[Place], Any]:
     def init(params: Params) -> Any:
         state = opt.init(params)
         structures.append(jax.tree.structure(state))
+        around.update(at for x, at in _containers(state, "") if any(x is made for _, made, _ in heard))
         return without_variables(jax.tree.map(empty, state, is_leaf=is_state))
 
     before = _engine.listeners.set((*_engine.listeners.get(), heard))
@@ -151,18 +153,20 @@ def begin(opt: Any, params: Params) -> tuple[Any, list[Place], Any]:
         _engine.listeners.reset(before)
     if not places:
         raise ValueError("there is no adamx optimizer in opt: give one, or an Optax transformation with one in it")
-    return begun, places, structures[-1]
+    return begun, places, structures[-1], around
 
 
 Visit = Callable[[Any, Any, str], tuple[Any, Any]]
 """From two trees and the path of the second to the two, changed."""
 
 
-def walk(ours: Any, theirs: Any, at: str, state: Visit, rest: Visit) -> tuple[Any, Any]:
+def walk(
+    ours: Any, theirs: Any, at: str, state: Visit, rest: Visit, around: set[str], here: str = ""
+) -> tuple[Any, Any]:
     """Both trees, changed by `state` where one of adamx's stands and by `rest` where none is.
 
     Where only one part of a container has arrays, the container is passed over: a chain may be longer on one side. So
-    are adamx's own wrappers, which only `ours` can have.
+    are wrappers of adamx's kind, which only `ours` can have: those at the paths `around`, of which `here` may be one.
     """
     if is_state(ours):
         return state(ours, theirs, at)
@@ -170,22 +174,26 @@ def walk(ours: Any, theirs: Any, at: str, state: Visit, rest: Visit) -> tuple[An
         return rest(ours, theirs, at)
     own, tree = children(ours)
     key = _only_part(own)
-    if type(ours).__module__.partition(".")[0] == __name__.partition(".")[0]:
+    if here in around:
         key = next(key for key, x in own.items() if states_in(x))
     if key is not None:
-        new, theirs = walk(own[key], theirs, at, state, rest)
+        new, theirs = walk(own[key], theirs, at, state, rest, around, here + key)
         return tree.unflatten((own | {key: new}).values()), theirs
     others, other_tree = children(theirs)
     lost = [key for key, x in own.items() if key not in others and jax.tree.leaves(x)]
     if type(ours) is not type(theirs) or lost or (isinstance(ours, tuple) and len(own) != len(others)):
         if (key := _only_part(others)) is None or others[key] is theirs:
-            raise ValueError(
-                f"{at} is {_kind(theirs)}, where the state with adamx's has {_kind(ours)}: wrap both optimizers alike, "
-                "and chain as many parts that keep a state"
+            cure = (
+                "the labels of `optax.partition` have to be the patterns of `adamx.by_path`, or those of the other"
+                if type(ours) is type(theirs) is dict
+                else "wrap both optimizers alike, and chain as many parts that keep a state"
             )
-        ours, new = walk(ours, others[key], at + key, state, rest)
+            raise ValueError(f"{at} is {_kind(theirs)}, where the state with adamx's has {_kind(ours)}: {cure}")
+        ours, new = walk(ours, others[key], at + key, state, rest, around, here)
         return ours, other_tree.unflatten((others | {key: new}).values())
-    both = {key: walk(x, others[key], at + key, state, rest) for key, x in own.items() if key in others}
+    both = {
+        key: walk(x, others[key], at + key, state, rest, around, here + key) for key, x in own.items() if key in others
+    }
     own, others = own | {key: x for key, (x, _) in both.items()}, others | {key: x for key, (_, x) in both.items()}
     return tree.unflatten(own.values()), other_tree.unflatten(others.values())
 
@@ -202,16 +210,21 @@ def _only_part(children: dict[str, Any]) -> str | None:
 
 
 def _kind(x: Any) -> str:
-    return f"{type(x).__name__} of {len(x)}" if type(x) in (tuple, list, dict) else type(x).__name__
+    if type(x) is dict:
+        return f"dict of {', '.join(map(repr, x))}"
+    return f"{type(x).__name__} of {len(x)}" if type(x) in (tuple, list) else type(x).__name__
 
 
 def nodes(x: Any, at: str) -> Iterator[tuple[Any, str]]:
     """Every NamedTuple in `x`, and its path."""
-    if hasattr(x, "_fields"):
-        yield x, at
+    return ((y, where) for y, where in _containers(x, at) if hasattr(y, "_fields"))
+
+
+def _containers(x: Any, at: str) -> Iterator[tuple[Any, str]]:
+    yield x, at
     for key, child in children(x)[0].items():
         if child is not x:
-            yield from nodes(child, at + key)
+            yield from _containers(child, at + key)
 
 
 def copied(into: Any, out_of: Any, at: str) -> Any:

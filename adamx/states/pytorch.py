@@ -52,7 +52,7 @@ def from_torch(opt: Any, state_dict: Mapping[str, Any], params: Params, names: N
         >>> int(state.count), state.slots.nu["dense"]["kernel"].shape
         (7, (2, 3))
     """
-    begun, places, structure = begin(opt, params)
+    begun, places, structure, _ = begin(opt, params)
     claimed: set[Any] = set()
     find = _finder(state_dict, names, claimed)
     made = iter([_adopted(place, find) for place in places])
