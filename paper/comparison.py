@@ -4,7 +4,7 @@ A panel of a figure, a table for the terminal and an entry of a JSON file are th
 says about a claim is judged by the training cost after the last epoch, and by the epochs that it took to get there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -16,7 +16,8 @@ from adamx.examples.protocol import Contender, Run, Search, Settings
 from adamx.examples.report import six_digits
 
 from .claims import Verdict
-from .sweep import Problem, SweepEpoch, repeat, sweep
+from .runs import Runs
+from .sweep import OnSweep, Problem, Stage, narrow, repeat, sweep
 
 SLOWER = 1.5
 """An optimizer that takes more than so many times another's epochs is no longer as fast."""
@@ -24,10 +25,11 @@ SLOWER = 1.5
 
 @dataclass(frozen=True)
 class Line:
-    """One optimizer: its search, and its runs at the best step size, one for each seed."""
+    """One optimizer: its search, its runs at the best step size, one for each seed, and those that the search ended."""
 
     search: Search
     runs: tuple[Run, ...]
+    ended: tuple[Run, ...] = ()
 
     @property
     def name(self) -> str:
@@ -120,13 +122,21 @@ def compare(
     contenders: Sequence[Contender],
     settings: Settings,
     seeds: int,
-    on_epoch: Callable[[SweepEpoch], None] = lambda epoch: None,
+    on_epoch: OnSweep = lambda epoch: None,
+    runs: Runs = Runs(),  # noqa: B008
+    stages: Sequence[Stage] = (),
 ) -> Comparison:
-    """Search each contender's grid with the settings' seed, then repeat its best run from `seeds - 1` further seeds."""
+    """Search each contender's grid with the settings' seed, then repeat its best run from `seeds - 1` further seeds.
+
+    Without `stages` a grid is trained side by side; with them it is narrowed.
+    """
     lines = []
     for contender in contenders:
-        search = sweep(contender, problem, settings, on_epoch)
-        lines.append(Line(search, repeat(search, problem, settings, seeds, on_epoch)))
+        if stages:
+            search, ended = narrow(contender, problem, settings, stages, on_epoch, runs)
+        else:
+            search, ended = sweep(contender, problem, settings, on_epoch, runs), ()
+        lines.append(Line(search, repeat(search, problem, settings, seeds, on_epoch, runs), ended))
     return Comparison(title, settings, tuple(lines))
 
 
@@ -174,6 +184,13 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
                 "best_step_size": line.search.best.learning_rate,
                 "at_edge_of_grid": line.search.at_edge,
                 "grid": {f"{run.learning_rate:g}": six_digits(run.final_loss) for run in line.search.runs},
+                "ended": {
+                    f"{run.learning_rate:g}": {
+                        "epochs": len(run.losses) - 1,
+                        "cost": six_digits(run.final_loss),
+                    }
+                    for run in line.ended
+                },
                 "training_cost": {
                     str(comparison.settings.seed + i): [six_digits(cost) for cost in run.losses]
                     for i, run in enumerate(line.runs)

@@ -6,7 +6,6 @@ momentum alike and both ahead of AdaGrad; on sparse words AdaGrad far ahead of S
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from flax import nnx
@@ -21,8 +20,9 @@ from . import text
 from .bag_of_words import BagOfWords
 from .claims import Claim, Verdict, least
 from .comparison import Comparison
-from .images import examples, mnist_or_digits
+from .images import examples, load
 from .optimizers import OPTIMIZERS, SETTINGS, MakeScheduled, half_decades
+from .options import Options
 from .panels import Panel, run_panels
 from .sweep import Examples, Problem
 
@@ -71,32 +71,30 @@ class Length(NamedTuple):
 FULL, QUICK = Length(45, 15, 3, None), Length(10, 4, 1, 1500)
 
 
-def figure1(data_dir: Path, quick: bool, output: Path, console: Console) -> None:
+def figure1(options: Options, console: Console) -> None:
     """Run figure 1; write `figure1.png` and `figure1.json`.
 
     The paper does not say how strong its penalty is, and on rare words that decides: they run with two strengths.
 
     Args:
-        data_dir: directory that may hold MNIST's files and IMDB's `aclImdb`; without them scikit-learn's digits and the
-            sources of Python's standard library are taken.
-        quick: fewer epochs, from one seed, on fewer texts.
-        output: directory of the files.
+        options: how to run; without IMDB's `aclImdb` in the data directory the words are those of the sources of
+            Python's standard library; quick runs take fewer epochs, one seed and fewer texts.
         console: where progress and tables go.
 
     Raises:
         FileNotFoundError: MNIST or IMDB is there in part.
         ValueError: one of their files is damaged, or `output` cannot be written.
     """
-    images, texts = mnist_or_digits(data_dir), text.load(data_dir)
-    length = QUICK if quick else FULL
+    images, texts = load(options), text.load(options.data_dir)
+    length = QUICK if options.quick else FULL
     three = {name: WORD_GRIDS[name] for name in ("Adam", "SGD + Nesterov", ONCE)}
     panels = [
         _images(images, length),
         _words(texts, WEAK, WORD_GRIDS, length),
         _words(texts, L2, three, length),
     ]
-    about = {"quick": quick, "optimizers": SETTINGS, "step size": "α/√t", "python": sys.version.split()[0]}
-    run_panels("figure1", "Logistic regression, step size α/√t unless said", panels, judge, about, output, console)
+    about = {"optimizers": SETTINGS, "step size": "α/√t", "python": sys.version.split()[0]}
+    run_panels("figure1", "Logistic regression, step size α/√t unless said", panels, judge, about, options, console)
 
 
 def _images(images: Dataset, length: Length) -> Panel:

@@ -28,6 +28,7 @@ from .cost_panels import places
 from .figure3_claims import order_claims
 from .images import examples
 from .optimizers import OPTIMIZERS, half_decades
+from .options import Options
 from .progress import LiveSweeps
 from .second_moment import second_moments
 from .sweep import Problem
@@ -69,13 +70,12 @@ DIGITS = Plan(channels=(16, 16, 32), hidden=250, seeds=2)
 QUICK = Plan(channels=(8, 8, 16), hidden=64, epochs=15, images=1500, every=2, seeds=1)
 
 
-def figure3(data_dir: Path, quick: bool, output: Path, console: Console) -> None:
+def figure3(options: Options, console: Console) -> None:
     """Train with three optimizers, with and without dropout; write `figure3.png` and `figure3.json`, print two tables.
 
     Args:
-        data_dir: where CIFAR-10's folder `cifar-10-batches-bin` may be.
-        quick: a narrower network, fewer epochs and step sizes, one seed, at most 1,500 images.
-        output: directory for the two files, made if it is missing.
+        options: how to run; quick runs have a narrower network, fewer epochs and step sizes, one seed, and at most
+            1,500 images. Runs are not kept.
         console: where progress and the tables go.
 
     Raises:
@@ -85,8 +85,9 @@ def figure3(data_dir: Path, quick: bool, output: Path, console: Console) -> None
     Reference: Kingma & Ba, arXiv:1412.6980, section 6.3.
     """
     start = time.perf_counter()
+    quick, output = options.quick, options.output
     writable(output, ["figure3.png", "figure3.json"])
-    raw = at_hand(data_dir)
+    raw = at_hand(options.data_dir)
     real = raw.name == "cifar10"
     plan = QUICK if quick else PAPER if real else DIGITS
     dataset = whitened(_first(raw, plan.images))

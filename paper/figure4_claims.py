@@ -23,7 +23,8 @@ class Outcome:
     Attributes:
         settings: the grid and what its runs share.
         untrained: with the initial weights, `(seeds,)`.
-        corrected: with bias correction, `(seeds, checkpoints, b1, b2, step sizes)`; not finite where a run diverged.
+        corrected: with bias correction, `(seeds, checkpoints, b1, b2, step sizes)`; not finite where a run diverged,
+            masked where none was made.
         uncorrected: the same without.
     """
 
@@ -33,15 +34,16 @@ class Outcome:
     uncorrected: np.ndarray
 
 
-def best(losses: np.ndarray) -> np.ndarray:
+def best(losses: np.ndarray) -> np.ma.MaskedArray:
     """The lowest loss over step sizes, the last axis; infinite where every run diverged."""
-    return np.where(np.isfinite(losses), losses, np.inf).min(axis=-1)
+    values = np.ma.filled(losses, np.inf)
+    return np.ma.array(np.where(np.isfinite(values), values, np.inf).min(axis=-1), mask=_absent(losses).all(axis=-1))
 
 
 def spread(outcome: Outcome) -> np.ndarray:
     """How far seeds lie apart in the corrected best loss, relative to their mean: the largest by `(checkpoints,)`."""
     lowest = best(outcome.corrected)
-    return ((lowest.max(axis=0) - lowest.min(axis=0)) / lowest.mean(axis=0)).max(axis=(1, 2))
+    return np.ma.filled(((lowest.max(axis=0) - lowest.min(axis=0)) / lowest.mean(axis=0)).max(axis=(1, 2)), np.nan)
 
 
 def ceiling(losses: np.ndarray, untrained: np.ndarray, rates: tuple[float, ...]) -> np.ndarray:
@@ -52,20 +54,23 @@ def ceiling(losses: np.ndarray, untrained: np.ndarray, rates: tuple[float, ...])
         untrained: `(seeds,)`.
         rates: the step sizes, ascending.
     """
-    fine = np.logical_and.accumulate((losses < untrained[:, None, None, None]).all(axis=0), axis=-1)
+    fine = np.logical_and.accumulate((np.ma.getdata(losses) < untrained[:, None, None, None]).all(axis=0), axis=-1)
     return np.append(0.0, rates)[fine.sum(axis=-1)]
 
 
 def harm(outcome: Outcome) -> np.ndarray:
     """The largest ratio of uncorrected to corrected loss where both are finite, mean of seeds, `(checkpoints, b2)`."""
-    fine = np.isfinite(outcome.corrected) & np.isfinite(outcome.uncorrected)
-    ratio = np.divide(outcome.uncorrected, outcome.corrected, out=np.zeros_like(outcome.corrected), where=fine)
-    return np.where(fine.all(axis=0), ratio.mean(axis=0), 0).max(axis=(1, 3))
+    one, other = outcome.corrected, outcome.uncorrected
+    absent = _absent(one) | _absent(other)
+    fine = np.isfinite(np.ma.filled(one, np.nan)) & np.isfinite(np.ma.filled(other, np.nan))
+    ratio = np.divide(np.ma.getdata(other), np.ma.getdata(one), out=np.zeros(one.shape), where=fine)
+    mean = np.ma.filled(np.ma.array(ratio, mask=absent).mean(axis=0), 0)
+    return np.where((fine | absent).all(axis=0), mean, 0).max(axis=(1, 3))
 
 
 def excess_at_best(outcome: Outcome) -> np.ndarray:
     """Corrected over uncorrected loss minus 1, each at its best step size, mean of seeds, `(checkpoints, b1, b2)`."""
-    return (best(outcome.corrected) / best(outcome.uncorrected) - 1).mean(axis=0)
+    return np.ma.filled((best(outcome.corrected) / best(outcome.uncorrected) - 1).mean(axis=0), np.nan)
 
 
 def excess(outcome: Outcome) -> np.ndarray:
@@ -73,14 +78,17 @@ def excess(outcome: Outcome) -> np.ndarray:
 
     Minus 1 where only the uncorrected run diverged, 0 where both did, infinite where only the corrected one did.
     """
-    fine, other = np.isfinite(outcome.corrected), np.isfinite(outcome.uncorrected)
-    both = np.divide(outcome.corrected, outcome.uncorrected, out=np.ones_like(outcome.corrected), where=fine & other)
-    return np.where(fine & ~other, -1.0, np.where(~fine & other, np.inf, both - 1)).mean(axis=0)
+    with_it, without = np.ma.getdata(outcome.corrected), np.ma.getdata(outcome.uncorrected)
+    absent = _absent(outcome.corrected) | _absent(outcome.uncorrected)
+    fine, other = np.isfinite(with_it), np.isfinite(without)
+    both = np.divide(with_it, without, out=np.ones(with_it.shape), where=fine & other)
+    more = np.where(fine & ~other, -1.0, np.where(~fine & other, np.inf, both - 1))
+    return np.ma.filled(np.ma.array(more, mask=absent).mean(axis=0), 0)
 
 
 def from_best_on(outcome: Outcome) -> np.ndarray:
     """Which step sizes are at least the corrected best, a mask `(checkpoints, b1, b2, step sizes)`."""
-    mean = outcome.corrected.mean(axis=0)
+    mean = np.ma.filled(outcome.corrected.mean(axis=0), np.inf)
     lowest = np.where(np.isfinite(mean), mean, np.inf).argmin(axis=-1)[..., None]
     rates = np.array(outcome.settings.rates)
     return rates >= rates[lowest]
@@ -131,7 +139,7 @@ def _unstable(outcome: Outcome, after: list[str]) -> Judged:
         f"Where neither diverges the uncorrected loss is up to {first[-1]:.3g} times the corrected one then, "
         f"{last[-1]:.3g} times after {after[-1]} (β₂ = {settings.b2[-1]:g}). In the end "
         f"{_diverged(outcome.uncorrected)} uncorrected and {_diverged(outcome.corrected)} corrected runs of "
-        f"{outcome.corrected[:, -1].size} are not finite"
+        f"{np.ma.count(outcome.corrected[:, -1])} are not finite"
     )
     if verdict == "holds with a correction":
         number += ": unstable, but not most of all in the first epochs"
@@ -203,7 +211,11 @@ def _best_setting(outcome: Outcome, after: list[str], per_epoch: int) -> Judged:
 
 
 def _diverged(losses: np.ndarray) -> int:
-    return int(np.sum(~np.isfinite(losses[:, -1])))
+    return int(np.sum(~np.isfinite(np.ma.compressed(losses[:, -1]))))
+
+
+def _absent(losses: np.ndarray) -> np.ndarray:
+    return np.ma.getmaskarray(losses)
 
 
 def _each(values: np.ndarray) -> str:

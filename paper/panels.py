@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rich.console import Console
@@ -16,8 +15,9 @@ from adamx.examples.report import versions, writable, write_json
 from .claims import Claim
 from .comparison import Comparison, as_dict, compare, table
 from .cost_panels import cost_panels
+from .options import Options
 from .progress import LiveSweeps
-from .sweep import Problem
+from .sweep import Problem, Stage, epochs_to_come
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Panel:
     settings: Settings
     seeds: int
     about: dict[str, Any]
+    stages: tuple[Stage, ...] = ()
 
 
 Judge = Callable[[Sequence[Comparison]], list[Claim]]
@@ -37,9 +38,15 @@ Judge = Callable[[Sequence[Comparison]], list[Claim]]
 
 
 def run_panels(
-    name: str, title: str, panels: Sequence[Panel], judge: Judge, about: dict[str, Any], output: Path, console: Console
+    name: str,
+    title: str,
+    panels: Sequence[Panel],
+    judge: Judge,
+    about: dict[str, Any],
+    options: Options,
+    console: Console,
 ) -> list[Claim]:
-    """Run the panels; write `output/NAME.png` and `output/NAME.json`, and a table for each panel to `console`.
+    """Run the panels; write `NAME.png` and `NAME.json`, and a table for each panel to `console`.
 
     Args:
         name: of the files.
@@ -47,7 +54,7 @@ def run_panels(
         panels: from left to right.
         judge: from the results to the claims.
         about: settings that the panels share.
-        output: directory of the files, made if it is missing.
+        options: how to run; the directory of the files is made if it is missing.
         console: where progress and tables go.
 
     Raises:
@@ -55,12 +62,25 @@ def run_panels(
     """
     start = time.perf_counter()
     files = [f"{name}.png", f"{name}.json"]
-    writable(output, files)
-    picture, results = (output / file for file in files)
-    epochs = sum(len(panel.contenders) * panel.seeds * panel.settings.epochs for panel in panels)
+    writable(options.output, files)
+    picture, results = (options.output / file for file in files)
+    epochs = sum(
+        epochs_to_come(contender, panel.settings, panel.stages, panel.seeds)
+        for panel in panels
+        for contender in panel.contenders
+    )
     with LiveSweeps(console, epochs) as on_epoch:
         comparisons = [
-            compare(panel.title, panel.problem, panel.contenders, panel.settings, panel.seeds, on_epoch)
+            compare(
+                panel.title,
+                replace(panel.problem, key={"figure": name, **panel.about}),
+                panel.contenders,
+                panel.settings,
+                panel.seeds,
+                on_epoch,
+                options.runs,
+                panel.stages,
+            )
             for panel in panels
         ]
     claims = judge(comparisons)
@@ -75,7 +95,7 @@ def run_panels(
     write_json(
         results,
         {
-            "settings": {**about, "panels": described},
+            "settings": {"quick": options.quick, **about, "panels": described},
             "versions": versions(),
             "seconds": round(seconds, 1),
             "panels": [as_dict(comparison) for comparison in comparisons],
