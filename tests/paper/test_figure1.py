@@ -14,6 +14,7 @@ from adamx.examples.protocol import Contender, Run, Search, Settings
 from paper import figure1, text
 from paper.claims import Claim, Verdict
 from paper.comparison import Comparison, Line
+from paper.options import Options
 
 NAMES = ("Adam", "SGD + Nesterov", "AdaGrad", "AdaGrad, constant α", "RMSProp")
 
@@ -95,7 +96,7 @@ def few(monkeypatch):
 @pytest.mark.product  # a sweep of each optimizer: in `make test` figure 4 and the demo write theirs
 def test_a_quick_run_writes_table_picture_and_json(few, tmp_path):
     console = Console(width=200, record=True, file=StringIO())
-    figure1.figure1(tmp_path, True, tmp_path / "new", console)
+    figure1.figure1(Options(tmp_path, quick=True, output=tmp_path / "new"), console)
     printed = console.export_text()
     for word in (*NAMES, "training cost", "few texts, 150 texts, 50% dropout, L2 1e-06", "figure1.png", "§6.1"):
         assert word in printed

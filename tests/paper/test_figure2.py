@@ -14,6 +14,7 @@ from adamx.examples.protocol import Contender, Run, Search, Settings
 from paper import figure2
 from paper.claims import UNTESTED, Claim, Verdict
 from paper.comparison import Comparison, Line
+from paper.options import Options
 
 NAMES = ("Adam", "AdaGrad", "RMSProp", "SGD + Nesterov", "AdaDelta")
 
@@ -54,9 +55,10 @@ def test_adam_is_first_only_if_it_ends_lowest_from_every_seed(finals, verdict):
 def test_a_quick_run_writes_table_picture_and_json(monkeypatch, tmp_path):
     monkeypatch.setattr(figure2, "QUICK", figure2.Length((8,), 2, 1))
     # SGD under every name compiles once.
-    monkeypatch.setattr(figure2, "CONTENDERS", tuple(Contender(name, optax.sgd, (0.03, 0.1)) for name in figure2.GRIDS))
+    monkeypatch.setattr(figure2, "MAKERS", dict.fromkeys(figure2.GRIDS, optax.sgd))
+    monkeypatch.setattr(figure2, "GRIDS", dict.fromkeys(figure2.GRIDS, (0.03, 0.1)))
     console = Console(width=200, record=True, file=StringIO())
-    figure2.figure2(tmp_path, True, tmp_path, console)
+    figure2.figure2(Options(tmp_path, quick=True, output=tmp_path), console)
     printed = console.export_text()
     for word in (*NAMES, "50% dropout", "deterministic, L2 0.0001", "figure2.json", "§6.2"):
         assert word in printed
@@ -77,9 +79,9 @@ def test_on_mnist_the_network_and_the_epochs_are_the_papers(monkeypatch, tmp_pat
     images, labels = np.zeros((200, 28, 28, 1), np.float32), np.zeros(200, np.int32)
     mnist = Dataset("mnist", images, labels, images, labels, 10)
     seen = []
-    monkeypatch.setattr(figure2, "mnist_or_digits", lambda data_dir: mnist)
+    monkeypatch.setattr(figure2, "load", lambda options: mnist)
     monkeypatch.setattr(figure2, "run_panels", lambda name, title, panels, *rest: seen.extend(panels))
-    figure2.figure2(tmp_path, False, tmp_path, Console())
+    figure2.figure2(Options(tmp_path, output=tmp_path), Console())
     for part in seen:
         assert part.about["hidden"] == (1000, 1000)
         assert (part.settings.epochs, part.settings.batch_size) == (200, 128)

@@ -179,7 +179,7 @@ def test_figure3_writes_tables_a_figure_and_every_curve(tmp_path, monkeypatch, c
     monkeypatch.setattr(figure3, "GRIDS", {name: (1e-2, 1e-2) for name in figure3.GRIDS})
     # SGD under every name compiles once.
     monkeypatch.setattr(figure3, "OPTIMIZERS", dict.fromkeys(figure3.OPTIMIZERS, optax.sgd))
-    figure3.figure3(tmp_path, True, tmp_path, Console(width=200))
+    figure3.figure3(Options(tmp_path, quick=True, output=tmp_path), Console(width=200))
     printed = capsys.readouterr().out
     assert (tmp_path / "figure3.png").exists()
     content = json.loads((tmp_path / "figure3.json").read_text(), parse_constant=pytest.fail)

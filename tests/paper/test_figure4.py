@@ -28,6 +28,8 @@ from paper.figure4_claims import (
     lead,
     spread,
 )
+from paper.options import Options
+from paper.runs import Runs
 from paper.vae import VAE, negative_elbo
 from paper.vae_grid import Settings, train
 
@@ -109,9 +111,27 @@ def test_a_grid_is_compiled_once_whatever_its_values_and_epochs(monkeypatch):
     train(IMAGES, settings, True, 0)
     compiled = len(traced)
     epochs = []
-    train(IMAGES, replace(settings, rates=(0.1, 0.2), b2=(0.5, 0.6, 0.7), checkpoints=(3,)), True, 4, epochs.append)
+    train(
+        IMAGES,
+        replace(settings, rates=(0.1, 0.2), b2=(0.5, 0.6, 0.7), checkpoints=(3,)),
+        True,
+        4,
+        lambda epoch, kept: epochs.append(epoch),
+    )
     assert compiled == 2 and len(traced) == compiled  # one to initialise, one to train
     assert epochs == [1, 2, 3]
+
+
+def test_runs_one_after_another_are_those_side_by_side_and_only_some_go_on(tmp_path):
+    together, apart = train(IMAGES, TINY, True, 1), replace(TINY, together=False)
+    onward = np.arange(np.prod(TINY.shape)).reshape(TINY.shape) % 5 == 0
+    found = train(IMAGES, apart, True, 1, runs=Runs(tmp_path), onward=onward)
+    np.testing.assert_array_equal(~found.trained.mask[1], onward)
+    assert not found.trained.mask[0].any() and found.trained.count() == 12 + onward.sum()
+    np.testing.assert_allclose(found.trained.compressed(), together.trained[~found.trained.mask].data, rtol=1e-4)
+    heard = []
+    train(IMAGES, apart, True, 1, lambda epoch, kept: heard.append(kept), Runs(tmp_path), onward=onward)
+    assert len(heard) == 12 + onward.sum() and all(heard)
 
 
 @pytest.mark.parametrize("batch_size", [0, 401])
@@ -214,7 +234,7 @@ def test_a_run_without_the_effect_is_not_said_to_show_it():
 @pytest.mark.product
 def test_figure4_writes_a_table_a_figure_and_every_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(figure4, "QUICK", replace(TINY, rates=(1e-3, 1e9)))
-    figure4.figure4(tmp_path, True, tmp_path, Console(width=200))
+    figure4.figure4(Options(tmp_path, quick=True, output=tmp_path), Console(width=200))
     printed = capsys.readouterr().out
     assert "12 runs without bias correction, seed 1" in printed
     assert (tmp_path / "figure4.png").exists()

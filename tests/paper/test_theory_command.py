@@ -12,6 +12,7 @@ from paper import across, theory
 from paper import page as pages
 from paper.checks import CHECKS, tuning
 from paper.claims import UNTESTED, Claim
+from paper.options import Options
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 pytestmark = pytest.mark.usefixtures("loose")
@@ -26,7 +27,7 @@ def output(tmp_path_factory):
         jax.numpy_rank_promotion("allow"),
         (folder.parent / "log").open("w") as log,
     ):
-        theory.theory(Path("data"), True, folder, Console(file=log, width=200))
+        theory.theory(Options(quick=True, output=folder), Console(file=log, width=200))
     return folder
 
 
@@ -197,4 +198,4 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_runs(tmp_pa
     monkeypatch.setattr(theory, "run", lambda *args: pytest.fail("ran"))
     (tmp_path / "theory.json").mkdir()
     with pytest.raises(ValueError, match="cannot be written"):
-        theory.theory(Path("data"), True, tmp_path, Console())
+        theory.theory(Options(quick=True, output=tmp_path), Console())
