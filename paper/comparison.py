@@ -6,16 +6,17 @@ says about a claim is judged by the training cost after the last epoch, and by t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 import numpy as np
+import optax
 from rich.table import Table
 
 from adamx.examples.protocol import Contender, Run, Search, Settings
 from adamx.examples.report import six_digits
 
-from .claims import Verdict
+from .claims import Verdict, shown
 from .runs import Runs
 from .sweep import OnSweep, Problem, Stage, narrow, repeat, sweep
 
@@ -73,23 +74,25 @@ class Comparison:
         title: the problem, as above a panel.
         settings: what the runs share, the seed being the first.
         lines: one for each optimizer.
+        steps: of an epoch.
+        real: whether the data are the paper's, and the epochs as many as its own.
     """
 
     title: str
     settings: Settings
     lines: tuple[Line, ...]
+    steps: int = 0
+    real: bool = False
 
     def __getitem__(self, name: str) -> Line:
         """The line of the optimizer called `name`."""
         return next(line for line in self.lines if line.name == name)
 
-    def standing(self) -> str:
-        """Final costs from the lowest to the highest, in words."""
+    def ends(self, *names: str) -> str:
+        """Final costs of the optimizers called so, or of all from the lowest to the highest, in words."""
         ranked = sorted(self.lines, key=lambda line: (not isfinite(line.final), line.final))
-        seeds = len(ranked[0].runs)
-        over = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
-        costs = ", ".join(f"{line.name} {line.final:.3g}" for line in ranked)
-        return f"{self.title}, training cost after {self.settings.epochs} epochs, {over}: {costs}"
+        chosen = [self[name] for name in names] or ranked
+        return ", ".join(f"{line.name} {line.final:.3g}" for line in chosen) + " nats"
 
     def as_fast(self, name: str, other: str, behind: str) -> tuple[Verdict, str]:
         """Whether one optimizer converges as fast as another, and in how many epochs.
@@ -101,14 +104,16 @@ class Comparison:
         ends = [line.final for line in (one, two, third) if isfinite(line.final)]
         targets = sorted({max(ends[:2]), max(ends)}) if ends else []
         took = [(cost, one.epochs_to(cost), two.epochs_to(cost)) for cost in targets]
-        words = "; ".join(f"to {cost:.3g} {name} takes {mine} epochs, {other} {its}" for cost, mine, its in took)
+        pairs = [(mine / max(its, 1), f"{mine} epochs to {cost:.3g}, {other} {its}")
+                 for cost, mine, its in took if mine is not None and its is not None]  # fmt: skip
+        longer, words = max(pairs, default=(1.0, "never as low"))
+        more = one.final / two.final - 1
+        ended = f"{name} ends {abs(more):.1%} {'above' if more > 0 else 'below'} {other}"
         if not one.as_fast_as(two, third):
-            return shown(False), words
-        pairs = [(mine, its) for _, mine, its in took if mine is not None and its is not None]
-        longer = max((mine / max(its, 1) for mine, its in pairs), default=1.0)
+            return shown(False, self.real), f"{ended}, more than half of the way to {behind}"
         if longer <= SLOWER:
-            return "holds", words
-        return "holds with a correction", f"{words}: as low in the end, after up to {longer:.2g} times as many epochs"
+            return "holds", f"{ended}, and takes as long: {words}"
+        return "holds with a correction", f"{ended}, but takes up to {longer:.2g} times as many epochs: {words}"
 
     def reached(self, name: str, end: str) -> str:
         """When one optimizer gets to the cost at which another ends, in words."""
@@ -125,10 +130,11 @@ def compare(
     on_epoch: OnSweep = lambda epoch: None,
     runs: Runs = Runs(),  # noqa: B008
     stages: Sequence[Stage] = (),
+    real: bool = False,
 ) -> Comparison:
     """Search each contender's grid with the settings' seed, then repeat its best run from `seeds - 1` further seeds.
 
-    Without `stages` a grid is trained side by side; with them it is narrowed.
+    Without `stages` a grid is trained side by side; with them it is narrowed. `real` is as in `Comparison`.
     """
     lines = []
     for contender in contenders:
@@ -137,12 +143,7 @@ def compare(
         else:
             search, ended = sweep(contender, problem, settings, on_epoch, runs), ()
         lines.append(Line(search, repeat(search, problem, settings, seeds, on_epoch, runs), ended))
-    return Comparison(title, settings, tuple(lines))
-
-
-def shown(agrees: bool) -> Verdict:
-    """The verdict on an order of optimizers: on other data than the paper's, another order refutes nothing."""
-    return "holds" if agrees else "could not be shown here"
+    return Comparison(title, settings, tuple(lines), len(problem.train.labels) // settings.batch_size, real)
 
 
 def table(comparison: Comparison) -> Table:
@@ -178,6 +179,8 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
     """What a JSON file keeps: every final cost of the grids, every curve at the best step sizes."""
     return {
         "title": comparison.title,
+        "steps_per_epoch": comparison.steps,
+        "as_in_the_paper": comparison.real,
         "optimizers": [
             {
                 "name": line.name,
@@ -200,3 +203,32 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
             for line in comparison.lines
         ],
     }
+
+
+def from_dict(content: dict[str, Any]) -> Comparison:
+    """The comparison whose `as_dict` a JSON file has; without its batch size, and nothing in it can be trained."""
+    lines, settings = [], Settings()
+    for entry in content["optimizers"]:
+        curves = [tuple(_number(cost) for cost in costs) for costs in entry["training_cost"].values()]
+        settings = Settings(len(curves[0]) - 1, seed=int(next(iter(entry["training_cost"]))))
+        best = entry["best_step_size"]
+        runs = tuple(
+            Run(best, curve, _number(right), nan) for curve, right in zip(curves, entry["test_accuracy"], strict=True)
+        )
+        tried = (
+            runs[0] if float(rate) == best else Run(float(rate), (_number(cost),), nan, nan)
+            for rate, cost in entry["grid"].items()
+        )
+        ended = tuple(
+            Run(float(rate), (nan,) * one["epochs"] + (_number(one["cost"]),), nan, nan)
+            for rate, one in entry.get("ended", {}).items()
+        )
+        found = tuple(tried)
+        grid = tuple(sorted(run.learning_rate for run in (*found, *ended)))
+        lines.append(Line(Search(Contender(entry["name"], optax.sgd, grid), found), runs, ended))
+    steps, real = content.get("steps_per_epoch", 0), content.get("as_in_the_paper", False)
+    return Comparison(content["title"], settings, tuple(lines), steps, real)
+
+
+def _number(value: float | None) -> float:
+    return nan if value is None else value

@@ -36,11 +36,14 @@ def cost_panels(comparisons: Sequence[Comparison], title: str, cost: str) -> Fig
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     place = places([line.name for comparison in comparisons for line in comparison.lines])
     for axes, comparison in zip(np.ravel(figure.subplots(1, len(comparisons))), comparisons, strict=True):
-        axes.set_title(comparison.title, loc="left", fontsize=10)
+        seeds = max(len(line.runs) for line in comparison.lines)
+        length = f"{comparison.settings.epochs * comparison.steps:,} steps, {seeds} seed{'s' if seeds > 1 else ''}"
+        axes.set_title(f"{comparison.title}\n{length}", loc="left", fontsize=10)
         handles = []
         for line in comparison.lines:
             costs = np.where(np.isfinite(line.costs), line.costs, np.nan)
-            epochs = np.arange(costs.shape[1])
+            epochs = np.flatnonzero(np.isfinite(costs).any(axis=0))  # where a cost was taken
+            costs = costs[:, epochs]
             (handle,) = axes.plot(
                 epochs,
                 costs.mean(axis=0),
@@ -50,7 +53,7 @@ def cost_panels(comparisons: Sequence[Comparison], title: str, cost: str) -> Fig
             low, high = costs.min(axis=0), costs.max(axis=0)
             axes.fill_between(epochs, low, high, color=handle.get_color(), alpha=0.2, linewidth=0)
             handles.append((line.final if isfinite(line.final) else inf, handle))
-        axes.set(xlabel="epoch", ylabel=cost)
+        axes.set(xlabel=f"epoch of {comparison.steps} steps", ylabel=cost)
         axes.set_yscale("log")
         whole_epochs(axes)
         drawing.style(axes)

@@ -6,6 +6,7 @@ On CIFAR-10 where `data_dir` has it, else on scikit-learn's 8x8 digits, with a n
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -22,7 +23,8 @@ from adamx.examples.figures import whole_epochs
 from adamx.examples.protocol import Contender, Settings
 from adamx.examples.report import versions, writable, write_json
 
-from .comparison import Comparison, Line, as_dict, compare, table
+from .claims import Claim
+from .comparison import Comparison, Line, as_dict, compare, from_dict, table
 from .conv import DeepCNN
 from .cost_panels import places
 from .figure3_claims import order_claims
@@ -30,7 +32,7 @@ from .images import examples
 from .optimizers import OPTIMIZERS, half_decades
 from .options import Options
 from .progress import LiveSweeps
-from .second_moment import second_moments
+from .second_moment import Moment, second_moments
 from .sweep import Problem
 from .whitening import whitened
 
@@ -65,6 +67,7 @@ class Plan:
     batch_size: int = 128
 
 
+COMMAND = "python -m paper figure3"
 PAPER = Plan(seeds=1)
 DIGITS = Plan(channels=(16, 16, 32), hidden=250, seeds=2)
 QUICK = Plan(channels=(8, 8, 16), hidden=64, epochs=15, images=1500, every=2, seeds=1)
@@ -97,10 +100,6 @@ def figure3(options: Options, console: Console) -> None:
 
     layers = "-".join([f"c{n}" for n in plan.channels] + [str(plan.hidden)])
     title = f"Figure 3: CNN {layers} on whitened {dataset.name}, minibatches of {plan.batch_size}"
-    command = f"python -m paper figure3{' --quick' if quick else ''}"
-    about = f"{len(dataset.train_labels)} images of {dataset.name}{'' if real else ' (8x8 pixels, not CIFAR-10)'}"
-    per_epoch = len(dataset.train_labels) // plan.batch_size
-    claims = order_claims(plain, dropped, moments, plan.early, per_epoch, about, command, real)
     picture, numbers = output / "figure3.png", output / "figure3.json"
     drawing.save(draw(plain, dropped, plan.early, title), picture)
     content = {
@@ -109,15 +108,20 @@ def figure3(options: Options, console: Console) -> None:
         "seconds": round(time.perf_counter() - start, 1),
         "comparisons": [as_dict(plain), as_dict(dropped)],
         "second_moment": [moment.as_dict() for moment in moments],
-        "claims": [claim._asdict() for claim in claims],
     }
-    write_json(numbers, content)
+    claims = judged(content)
+    write_json(numbers, {**content, "claims": [claim._asdict() for claim in claims]})
     console.print(table(plain), table(dropped))
     for claim in claims:
-        console.print(
-            f"{claim.source} {claim.claim}: [bold]{claim.verdict}[/]. {escape(claim.number)}", highlight=False
-        )
+        console.print(f"{claim.source} {claim.claim}: [bold]{claim.verdict}[/]. {escape(claim.told)}", highlight=False)
     console.print(f"Wrote {picture} and {numbers}", highlight=False, soft_wrap=True)
+
+
+def judged(content: dict[str, Any]) -> list[Claim]:
+    """What the content of `figure3.json` says about the paper's claims."""
+    plain, dropped = map(from_dict, content["comparisons"])
+    moments = [Moment.from_dict(moment) for moment in content["second_moment"]]
+    return order_claims(plain, dropped, moments, content["settings"]["early"], f"`{COMMAND}`")
 
 
 def at_hand(data_dir: Path) -> Dataset:
@@ -131,7 +135,9 @@ def search(dataset: Dataset, plan: Plan, settings: Settings, console: Console) -
     sweeps = 2 * len(contenders) * plan.seeds
     with LiveSweeps(console, sweeps * settings.epochs) as on_epoch:
         plain, dropped = (
-            compare(title, _problem(dataset, plan, dropout), contenders, settings, plan.seeds, on_epoch)
+            compare(
+                title, _problem(dataset, plan, dropout), contenders, settings, plan.seeds, on_epoch, real=plan is PAPER
+            )
             for title, dropout in ((f"no dropout, {dataset.name}", False), (f"dropout, {dataset.name}", True))
         )
     return plain, dropped

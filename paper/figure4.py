@@ -5,9 +5,10 @@ sizes half a decade apart, and minibatches of 20: bias is a matter of steps, and
 are as many as the paper's first ten. Without bias correction and with b1 = 0 Adam is RMSProp.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from itertools import product
 from math import isfinite
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ from adamx.diagnostics import drawing
 from adamx.diagnostics.drawing import COLOURS
 from adamx.examples.report import six_digits, versions, writable, write_json
 
+from .claims import Claim
 from .figure4_claims import Outcome, bias_claims
 from .images import load
 from .optimizers import half_decades
@@ -28,6 +30,7 @@ from .progress import LiveEpochs
 from .runs import Runs
 from .vae_grid import Losses, Settings, train
 
+COMMAND = "python -m paper figure4"
 PAPER = Settings(whole=1, together=False)
 DIGITS = Settings(hidden=200, latent=20, rates=half_decades(1e-5, 1e-1), batch_size=20, seeds=(0, 1, 2))
 QUICK = Settings(hidden=64, latent=8, checkpoints=(10, 40), batch_size=20)
@@ -53,9 +56,6 @@ def figure4(options: Options, console: Console) -> None:
     images = dataset.train_images.reshape(len(dataset.train_labels), -1)[: QUICK_IMAGES if quick else None]
     settings = QUICK if quick else PAPER if dataset.name == "mnist" else DIGITS
     outcome, seconds = search(images, settings, dataset.name, options.runs, console)
-    command = f"python -m paper figure4{' --quick' if quick else ''}"
-    per_epoch = len(images) // settings.batch_size
-    claims = bias_claims(outcome, per_epoch, f"{len(images)} images of {dataset.name}", command)
     about = {"data": dataset.name, "images": len(images), "pixels": images.shape[1], "quick": quick} | asdict(settings)
     title = f"Figure 4: VAE {settings.hidden}-{settings.latent}-{settings.hidden} on {dataset.name}"
     picture, numbers = output / "figure4.png", output / "figure4.json"
@@ -66,15 +66,40 @@ def figure4(options: Options, console: Console) -> None:
         "seconds": round(seconds, 1),
         "untrained_loss_by_seed": [six_digits(loss) for loss in outcome.untrained],
         "runs": _runs(outcome),
-        "claims": [claim._asdict() for claim in claims],
     }
-    write_json(numbers, content)
+    claims = judged(content)
+    write_json(numbers, {**content, "claims": [claim._asdict() for claim in claims]})
     console.print(table(outcome, title))
     for claim in claims:
-        console.print(
-            f"{claim.source} {claim.claim}: [bold]{claim.verdict}[/]. {escape(claim.number)}", highlight=False
-        )
+        console.print(f"{claim.source} {claim.claim}: [bold]{claim.verdict}[/]. {escape(claim.told)}", highlight=False)
     console.print(f"Wrote {picture} and {numbers}", highlight=False, soft_wrap=True)
+
+
+def judged(content: dict[str, Any]) -> list[Claim]:
+    """What the content of `figure4.json` says about the paper's claims."""
+    about = content["settings"]
+    found = outcome_of(content)
+    return bias_claims(found, about["images"] // about["batch_size"], f"`{COMMAND}`")
+
+
+def outcome_of(content: dict[str, Any]) -> Outcome:
+    """The losses, from the content of `figure4.json`."""
+    about = content["settings"]
+    settings = Settings(**{
+        field.name: tuple(value) if isinstance(value := about[field.name], list) else value
+        for field in fields(Settings) if field.name in about
+    })  # fmt: skip
+    shape = (2, len(settings.seeds), len(settings.checkpoints), *settings.shape)
+    losses = np.ma.masked_all(shape)
+    for run in content["runs"]:
+        axes = ((settings.b1, "b1"), (settings.b2, "b2"), (settings.rates, "step_size"))
+        point = [axis.index(run[name]) for axis, name in axes]
+        for k, epochs in enumerate(settings.checkpoints):
+            for i, loss in enumerate(run["loss_by_epochs_and_seed"][str(epochs)]):
+                losses[(int(not run["bias_correction"]), i, k, *point)] = np.nan if loss is None else loss
+    untrained = np.array(content["untrained_loss_by_seed"])
+    real = about["data"] == "mnist" and not about["quick"]
+    return Outcome(settings, untrained, losses[0], losses[1], real)
 
 
 def search(images: np.ndarray, settings: Settings, data: str, runs: Runs, console: Console) -> tuple[Outcome, float]:

@@ -116,14 +116,14 @@ def _disagreements(claims: Iterable[Claim]) -> str:
     others = [claim for claim in claims if _compares(claim) and claim.verdict != "holds" and claim.evidence != UNTESTED]
     if not others:
         return ""
-    lines = [f"- {claim.source}, {claim.claim.rstrip('.')}: *{claim.verdict}*; {claim.number}" for claim in others]
+    lines = [f"- {claim.source}, {claim.claim.rstrip('.')}: *{claim.verdict}*; {claim.told}" for claim in others]
     return "\n".join(["Where our runs do not show what the paper's do, or not its order:", "", *lines])
 
 
 def _compares(claim: Claim) -> bool:
     """Whether a claim is about an experiment, or about who is ahead."""
     section = place(claim.source)
-    return section == 6 or (section == 0 and any(peer in f"{claim.claim} {claim.number}" for peer in PEERS))
+    return section == 6 or (section == 0 and any(peer in f"{claim.claim} {claim.told}" for peer in PEERS))
 
 
 def _count(claims: Iterable[Claim]) -> str:
@@ -136,8 +136,12 @@ def _steps(results: dict[str, dict[str, Any]]) -> str:
     rows = lengths.rows(results)
     if not rows:
         return ""
-    cells = [(name, what, f"{here:,}", f"{paper:,}", f"{paper / here:.3g}") for name, what, here, paper in rows]
-    table = _table(("figure", "run", "steps here", "steps in the paper", "times"), cells, right=(2, 3, 4))
+    cells = [
+        (row.figure, row.data, row.run, str(row.seeds), f"{row.here:,}", f"{row.paper:,}", f"{row.times:.3g}")
+        for row in rows
+    ]
+    heading = ("figure", "data", "run", "seeds", "steps here", "steps in the paper", "times")
+    table = _table(heading, cells, right=(3, 4, 5, 6))
     return f"{table}\n\n{lengths.meaning(results)}"
 
 
@@ -146,8 +150,8 @@ def _pictures(folder: Path, results: dict[str, Any]) -> list[str]:
 
 
 def _claims(claims: Iterable[Claim]) -> str:
-    rows = [(c.source, c.claim, _verdict(c), c.number, c.evidence) for c in claims]
-    return _table(("where", "claim", "verdict", "number", "evidence"), rows)
+    rows = [(c.source, c.claim, _verdict(c), c.number, c.sentence, c.evidence) for c in claims]
+    return _table(("where", "claim", "verdict", "number", "in words", "evidence"), rows)
 
 
 def _verdict(claim: Claim) -> str:

@@ -13,7 +13,7 @@ from adamx.examples.protocol import Contender, Settings
 from adamx.examples.report import versions, writable, write_json
 
 from .claims import Claim
-from .comparison import Comparison, as_dict, compare, table
+from .comparison import Comparison, as_dict, compare, from_dict, table
 from .cost_panels import cost_panels
 from .options import Options
 from .progress import LiveSweeps
@@ -22,7 +22,10 @@ from .sweep import Problem, Stage, epochs_to_come
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel before it is run: the problem, the optimizers, the settings and the number of seeds."""
+    """A panel before it is run: the problem, the optimizers, the settings and the number of seeds.
+
+    `stages` are those of the search, `real` is as in `Comparison`.
+    """
 
     title: str
     problem: Problem
@@ -31,10 +34,16 @@ class Panel:
     seeds: int
     about: dict[str, Any]
     stages: tuple[Stage, ...] = ()
+    real: bool = False
 
 
-Judge = Callable[[Sequence[Comparison]], list[Claim]]
-"""From the panels' results to the verdicts on the paper's claims."""
+Judge = Callable[[dict[str, Any]], list[Claim]]
+"""From the content of the JSON file to the verdicts on the paper's claims."""
+
+
+def comparisons(content: dict[str, Any]) -> list[Comparison]:
+    """The panels' results, from the content of the JSON file."""
+    return [from_dict(panel) for panel in content["panels"]]
 
 
 def run_panels(
@@ -70,7 +79,7 @@ def run_panels(
         for contender in panel.contenders
     )
     with LiveSweeps(console, epochs) as on_epoch:
-        comparisons = [
+        found = [
             compare(
                 panel.title,
                 replace(panel.problem, key={"figure": name, **panel.about}),
@@ -80,31 +89,27 @@ def run_panels(
                 on_epoch,
                 options.runs,
                 panel.stages,
+                panel.real,
             )
             for panel in panels
         ]
-    claims = judge(comparisons)
-    seeds = max(panel.seeds for panel in panels)
-    spread = f"; mean and range of {seeds} seeds" if seeds > 1 else ""
-    drawing.save(cost_panels(comparisons, title + spread, "training cost (nats)"), picture)
+    drawing.save(cost_panels(found, f"{title}; mean and range of the seeds", "training cost (nats)"), picture)
     seconds = time.perf_counter() - start
     described = [
         {"title": panel.title, **panel.about, **asdict(panel.settings), "seeds": panel.seeds, "l2": panel.problem.l2}
         for panel in panels
     ]
-    write_json(
-        results,
-        {
-            "settings": {"quick": options.quick, **about, "panels": described},
-            "versions": versions(),
-            "seconds": round(seconds, 1),
-            "panels": [as_dict(comparison) for comparison in comparisons],
-            "claims": [claim._asdict() for claim in claims],
-        },
-    )
-    for comparison in comparisons:
+    content = {
+        "settings": {"quick": options.quick, **about, "panels": described},
+        "versions": versions(),
+        "seconds": round(seconds, 1),
+        "panels": [as_dict(comparison) for comparison in found],
+    }
+    claims = judge(content)
+    write_json(results, {**content, "claims": [claim._asdict() for claim in claims]})
+    for comparison in found:
         console.print(table(comparison))
     for claim in claims:
-        console.print(f"{claim.source} {claim.claim} [bold]{claim.verdict}[/]: {escape(claim.number)}", highlight=False)
+        console.print(f"{claim.source} {claim.claim} [bold]{claim.verdict}[/]: {escape(claim.told)}", highlight=False)
     console.print(f"Wrote {picture} and {results} in {seconds:.0f} s", highlight=False, soft_wrap=True)
     return claims

@@ -36,6 +36,11 @@ class Moment(NamedTuple):
         """To six digits."""
         return {"epoch": self.epoch} | {name: six_digits(getattr(self, name)) for name in self._fields[1:]}
 
+    @classmethod
+    def from_dict(cls, content: dict[str, float | None]) -> "Moment":
+        """From `as_dict`."""
+        return cls(**{name: nan if value is None else value for name, value in content.items()})  # pyright: ignore[reportArgumentType]
+
 
 def second_moments(problem: Problem, settings: Settings, learning_rate: float) -> list[Moment]:
     """Adam's second moment after each epoch of the run that `paper.sweep.sweep` makes with the same arguments.

@@ -12,9 +12,9 @@ from flax import nnx
 
 from adamx.examples.models import MLP
 from adamx.examples.protocol import Contender, Settings
+from paper import runs
 from paper.bag_of_words import BagOfWords
 from paper.optimizers import OPTIMIZERS
-from paper import runs
 from paper.sweep import Examples, Problem, Stage, epochs_to_come, narrow, repeat, sweep
 
 RNG = np.random.default_rng(0)
