@@ -79,7 +79,8 @@ def every(
 
 @app.command()
 def page(results: Results = Path("docs")) -> None:
-    """Write paper.md anew, from the JSON files of earlier runs and into their directory."""
+    """Draw the figures' verdicts again and write paper.md anew, from the JSON files of earlier runs."""
+    pages.judge_again(results)
     print(f"Wrote {pages.write(results)}")
 
 

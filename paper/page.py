@@ -7,13 +7,17 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from adamx.examples.report import write_json
 
 from . import across, lengths
 from .claims import UNTESTED, VERDICTS, Claim
 
-RUNS = ("theory", "figure1", "figure2", "figure3", "figure4")
+FIGURES = ("figure1", "figure2", "figure3", "figure4")
+RUNS = ("theory", *FIGURES)
 PEERS = ("AdaGrad", "SGD", "RMSProp", "AdaDelta", "SFO", "other stochastic optimizers")
 """The optimizers that a claim about an order may name beside Adam."""
 SECTIONS = {
@@ -61,8 +65,11 @@ def claims_of(results: dict[str, dict[str, Any]]) -> list[Claim]:
     Raises:
         ValueError: a verdict that is none.
     """
-    claims = [Claim(**claim) for content in results.values() for claim in content["claims"]]
-    claims += across.claims(results)
+    together = across.claims(results)
+    # What the figures show at the paper's length takes the place of what short runs do.
+    shown = {claim.claim for claim in together}
+    own = [Claim(**claim) for content in results.values() for claim in content["claims"]]
+    claims = [*(claim for claim in own if claim.claim not in shown), *together]
     for claim in claims:
         if claim.verdict not in VERDICTS:
             raise ValueError(f"verdict {claim.verdict!r} of {claim.claim!r} should be one of {', '.join(VERDICTS)}")
@@ -87,6 +94,25 @@ def page(folder: Path) -> str:
         if chosen:
             parts += [f"## {title}", _steps(results) if number == 6 else "", _claims(chosen)]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def judge_again(folder: Path) -> None:
+    """Draw the verdicts of the figures in a folder again, from the numbers in their JSON files and without training."""
+    for name in FIGURES:
+        path = folder / f"{name}.json"
+        if path.exists():
+            content = json.loads(path.read_text("utf-8"))
+            write_json(path, content | {"claims": [claim._asdict() for claim in judged(name, content)]})
+
+
+def judged(name: str, content: dict[str, Any]) -> list[Claim]:
+    """What the numbers of a figure say about the paper's claims.
+
+    Args:
+        name: of the figure, as in `FIGURES`.
+        content: of its JSON file.
+    """
+    return import_module(f".{name}", __package__).judged(content)
 
 
 def write(folder: Path) -> Path:

@@ -26,24 +26,26 @@ def lemmas(quick: bool) -> Found:
                 "Lemma 10.3: Σ √(g²/t) ≤ 2 G∞ ‖g‖₂",
                 evidence(),
                 verdict(left <= right),
-                f"a constant gradient of {c} for {steps} steps: {left:.3f} against {right:.3f}; the sides differ in "
-                "units",
+                f"{left:.3f} against {right:.3f}",
+                f"A constant gradient of {c} for {steps} steps exceeds it; the sides differ in units.",
             ),
             Claim(
                 "§10.1",
                 "Lemma 10.4: Σ m̂²/√(t v̂) ≤ 2 ‖g‖₂ / ((1−γ) √(1−β₂))",
                 evidence(),
                 verdict(low <= few and usual <= many),
-                f"gradients 1/√t for {rounds} steps: {low:.2f} against {few:.2f} at (0, .01); at (.9, .999) "
-                f"{usual:.1f} against {many:.0f}. The left side grows as log T, the right as its root",
+                f"{low:.2f} against {few:.2f} at (0, .01)",
+                f"Gradients 1/√t for {rounds} steps exceed it; at (.9, .999) it is {usual:.1f} against {many:.0f}, but "
+                "the left side grows as log T, the right as its root.",
             ),
             Claim(
                 "§10.1",
                 "Theorem 10.5 is Theorem 4.1",
                 evidence(),
                 verdict(math.isclose(misprint, 1)),
-                f"the last term of its proof has 2αβ₁(1−λ)² below it, where the theorem has 2α(1−β₁)(1−λ)²: "
-                f"{misprint:.2f} times the theorem's at β₁ = {b1}, infinite at β₁ = 0; the derivation leads to 1−β₁",
+                f"{misprint:.2f} times its last term at β₁ = {b1}",
+                "The proof divides its last term by 2αβ₁(1−λ)², the theorem by 2α(1−β₁)(1−λ)²; the derivation leads to "
+                "1−β₁, and at β₁ = 0 the other is infinite.",
             ),
         ],
         {},
