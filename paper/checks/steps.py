@@ -120,8 +120,8 @@ def typical(quick: bool) -> Found:
                 evidence(),
                 verdict(bool(np.all(np.diff(list(longest.values())) > 0))),
                 ", ".join(f"{size:.2f} α" for size in longest.values()),
-                "The longest steps where all, 1 in 10, 1 in 100, 1 in 1000 normal gradients are not 0; the last is more "
-                "than the paper's 3.16 α.",
+                "The longest steps where all, 1 in 10, 1 in 100, 1 in 1000 normal gradients are not 0; the last is "
+                "above the paper's 3.16 α.",
             ),
             Claim(
                 "§2.1",

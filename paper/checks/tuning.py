@@ -112,9 +112,9 @@ def tuning(quick: bool) -> Found:
                     f"{of['Adam']:g} decades of α of Adam, {of['SGD']:g} of SGD ({m.name})"
                     for m, of in zip(trained, width, strict=True)
                 ),
-                f"So many have less than {GOOD:g} times the best loss, on the digits; to hold, Adam's would be at least 1 "
-                f"and more than SGD's. Under a loss {FACTORS[0]:g} to {FACTORS[-1]:g} times as large the best α moves by "
-                f"{moved['Adam']:g} decades, SGD's by {moved['SGD']:g}.",
+                f"So many have less than {GOOD:g} times the best loss, on the digits; to hold, Adam's would be at "
+                f"least 1 and more than SGD's. Under a loss {FACTORS[0]:g} to {FACTORS[-1]:g} times as large the best "
+                f"α moves by {moved['Adam']:g} decades, SGD's by {moved['SGD']:g}.",
             ),
             Claim(
                 "§2",
@@ -122,10 +122,11 @@ def tuning(quick: bool) -> Found:
                 evidence(),
                 default_verdict(ratios),
                 "; ".join(
-                    f"{ratio:.3g} times the best loss ({model.name}, {model.steps} steps, best α {rates['Adam'][1]:.2g})"
+                    f"{ratio:.3g} times the best ({model.name}, {model.steps} steps, best α {rates['Adam'][1]:.2g})"
                     for model, ratio, rates in zip(trained, ratios, best, strict=True)
                 ),
-                "At α = .001, on the digits; α alone was varied. Weights move by about α a step: short runs want more.",
+                "The loss at α = .001, on the digits; α alone was varied. Weights move by about α a step: short runs "
+                "want more.",
             ),
         ],
         {},
