@@ -5,11 +5,6 @@ from .running import Found
 
 REASONS = (
     ("abstract", "Suited to problems with much data and many parameters", "No large problem was run."),
-    (
-        "§4",
-        "For sparse features the bound is O(log d √T), against O(√(dT)) of methods that do not adapt",
-        "A property of a bound that does not hold; see the sparse problem under abstract.",
-    ),
     ("§6.2", "An iteration of SFO takes 5 to 10 times as long as one of Adam", "SFO is not implemented here."),
     ("§6.2", "SFO's memory grows linearly with the number of minibatches", "SFO is not implemented here."),
     ("§6.2", "SFO fails with dropout, as on other stochastic objectives", "SFO is not implemented here."),
