@@ -67,9 +67,9 @@ def sparse_bound(quick: bool) -> Found:
                 evidence(),
                 "holds with a correction" if growth <= math.log(many) / math.log(few) else "false",
                 f"{growth:.2g} times as much at d = {many:,} as at d = {few}",
-                f"So its sum of norms grows on features that are there with probability 1/j², in {rounds:,} rounds; log d "
-                f"grows {math.log(many) / math.log(few):.0f} times, √d {math.sqrt(many / few):.0f} times. But the bound "
-                "that it is part of does not hold.",
+                f"So its sum of norms grows on features that are there with probability 1/j², in {rounds:,} rounds; "
+                f"log d grows {math.log(many) / math.log(few):.0f} times, √d {math.sqrt(many / few):.0f} times. But "
+                "the bound that it is part of does not hold.",
             )
         ],
         {},
