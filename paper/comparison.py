@@ -17,8 +17,9 @@ from adamx.examples.protocol import Contender, Run, Search, Settings
 from adamx.examples.report import six_digits
 
 from .claims import Verdict, shown
+from .narrow import Stage, narrow
 from .runs import Runs
-from .sweep import OnSweep, Problem, Stage, narrow, repeat, sweep
+from .sweep import OnSweep, Problem, repeat, sweep
 
 SLOWER = 1.5
 """An optimizer that takes more than so many times another's epochs is no longer as fast."""

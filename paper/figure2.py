@@ -17,10 +17,11 @@ from adamx.examples.protocol import Contender, Settings
 from .claims import UNTESTED, Claim, shown
 from .comparison import Comparison
 from .images import examples, load
+from .narrow import Stage
 from .optimizers import OPTIMIZERS, SETTINGS, half_decades
 from .options import Options
 from .panels import Panel, comparisons, run_panels
-from .sweep import Problem, Stage
+from .sweep import Problem
 
 COMMAND = "python -m paper figure2"
 BATCH_SIZE = 128

@@ -15,9 +15,10 @@ from adamx.examples.report import versions, writable, write_json
 from .claims import Claim
 from .comparison import Comparison, as_dict, compare, from_dict, table
 from .cost_panels import cost_panels
+from .narrow import Stage, epochs_to_come
 from .options import Options
 from .progress import LiveSweeps
-from .sweep import Problem, Stage, epochs_to_come
+from .sweep import Problem
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,12 @@
 The step sizes of one optimizer train side by side, `vmap`ped: the same initial weights, the same minibatches, the same
 dropout, so that what is shared is computed once. The cost is what training minimises, dropout and penalty included,
 as the figures of arXiv:1412.6980, section 6, show it.
-
-Where a matrix product fills the processor, side by side is no faster than one after another: then a grid is narrowed,
-short runs of every step size before long runs of the best.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import isfinite, nan
+from math import nan
 from typing import NamedTuple
 
 import jax
@@ -57,13 +54,6 @@ class Problem:
     l2: float = 0.0
     every: int = 1
     key: Key = field(default_factory=lambda: {"figure": "sweep"})
-
-
-class Stage(NamedTuple):
-    """A stage of a search: how long every step size that is left is trained, in epochs, and how many of them go on."""
-
-    epochs: int
-    keep: int
 
 
 class SweepEpoch(NamedTuple):
@@ -137,46 +127,10 @@ def sweep(
     def heard(number: int, costs: np.ndarray, kept: bool) -> None:
         on_epoch(SweepEpoch(contender, settings.seed, number, settings.epochs, tuple(costs.tolist()), kept))
 
-    kept = runs.train(_key(contender, problem, settings), training, settings.epochs, last or settings.epochs, heard)
+    kept = runs.train(key_of(contender, problem, settings), training, settings.epochs, last or settings.epochs, heard)
     right = kept.end if kept.end.size else np.full(len(rates), nan)
     found = zip(contender.grid, kept.curve.T.tolist(), right.tolist(), strict=True)
     return Search(contender, tuple(Run(rate, tuple(curve), share, nan) for rate, curve, share in found))
-
-
-def narrow(
-    contender: Contender,
-    problem: Problem,
-    settings: Settings,
-    stages: Sequence[Stage],
-    on_epoch: OnSweep = lambda epoch: None,
-    runs: Runs = Runs(),  # noqa: B008
-) -> tuple[Search, tuple[Run, ...]]:
-    """The contender's step sizes one after another: all of them for a short while, the best of them for longer.
-
-    Returns:
-        The search among those that were trained for all epochs, and the runs that were not, as far as they went.
-    """
-    left, ended = contender.grid, []
-    for stage in stages:
-        short = replace(settings, epochs=stage.epochs)
-        tried = [
-            sweep(_alone(contender, rate), problem, short, on_epoch, runs, settings.epochs).runs[0] for rate in left
-        ]
-        ranked = sorted(tried, key=lambda run: (not isfinite(run.final_loss), run.final_loss))
-        for run in ranked[stage.keep :]:
-            runs.shed(_key(_alone(contender, run.learning_rate), problem, settings))
-            ended.append(run)
-        left = sorted(run.learning_rate for run in ranked[: stage.keep])
-    final = [sweep(_alone(contender, rate), problem, settings, on_epoch, runs).runs[0] for rate in left]
-    return Search(contender, tuple(final)), tuple(ended)
-
-
-def epochs_to_come(contender: Contender, settings: Settings, stages: Sequence[Stage], seeds: int) -> int:
-    """How often `on_epoch` is called for a contender and its repeats."""
-    left, count = len(contender.grid), 0
-    for stage in stages:
-        count, left = count + left * stage.epochs, min(left, stage.keep)
-    return count + ((left if stages else 1) + seeds - 1) * settings.epochs
 
 
 def repeat(
@@ -189,16 +143,18 @@ def repeat(
 ) -> tuple[Run, ...]:
     """The best run of `search`, then runs at its step size from the seeds after it, `seeds` runs in all."""
     best = search.best
-    alone = _alone(search.contender, best.learning_rate)
+    again = alone(search.contender, best.learning_rate)
     later = (replace(settings, seed=settings.seed + i) for i in range(1, seeds))
-    return best, *(sweep(alone, problem, settings, on_epoch, runs).runs[0] for settings in later)
+    return best, *(sweep(again, problem, settings, on_epoch, runs).runs[0] for settings in later)
 
 
-def _alone(contender: Contender, rate: float) -> Contender:
+def alone(contender: Contender, rate: float) -> Contender:
+    """The contender with one step size."""
     return replace(contender, grid=(rate,))
 
 
-def _key(contender: Contender, problem: Problem, settings: Settings) -> Key:
+def key_of(contender: Contender, problem: Problem, settings: Settings) -> Key:
+    """What a sweep depends on, but for its length."""
     return {
         **problem.key,
         "examples": len(problem.train.labels),

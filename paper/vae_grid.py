@@ -146,7 +146,7 @@ def train(
         kept = runs.train(about, made(points[bundle]), epochs, last, lambda number, _, kept: on_epoch(number, kept))
         if epochs < last:
             runs.shed(about)
-        curve = np.ma.masked_all((last + 1, kept.curve.shape[1]), np.float32)
+        curve = np.ma.masked_all((last + 1, kept.curve.shape[1]))
         curve[: epochs + 1] = kept.curve
         curves.append(curve)
         untrained, seconds = float(kept.curve[0, 0]), seconds + kept.seconds

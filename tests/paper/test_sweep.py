@@ -14,8 +14,9 @@ from adamx.examples.models import MLP
 from adamx.examples.protocol import Contender, Settings
 from paper import runs
 from paper.bag_of_words import BagOfWords
+from paper.narrow import Stage, epochs_to_come, narrow
 from paper.optimizers import OPTIMIZERS
-from paper.sweep import Examples, Problem, Stage, epochs_to_come, narrow, repeat, sweep
+from paper.sweep import Examples, Problem, repeat, sweep
 
 RNG = np.random.default_rng(0)
 WORDS, CLASSES = 12, 3
