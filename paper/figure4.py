@@ -55,7 +55,7 @@ def figure4(options: Options, console: Console) -> None:
     dataset = load(options)
     images = dataset.train_images.reshape(len(dataset.train_labels), -1)[: QUICK_IMAGES if quick else None]
     settings = QUICK if quick else PAPER if dataset.name == "mnist" else DIGITS
-    outcome, seconds = search(images, settings, dataset.name, options.runs, console)
+    outcome = search(images, settings, dataset.name, options.runs, console)
     about = {"data": dataset.name, "images": len(images), "pixels": images.shape[1], "quick": quick} | asdict(settings)
     title = f"Figure 4: VAE {settings.hidden}-{settings.latent}-{settings.hidden} on {dataset.name}"
     picture, numbers = output / "figure4.png", output / "figure4.json"
@@ -63,7 +63,7 @@ def figure4(options: Options, console: Console) -> None:
     content = {
         "settings": about,
         "versions": versions(),
-        "seconds": round(seconds, 1),
+        "seconds": round(options.runs.seconds("figure4"), 1),
         "untrained_loss_by_seed": [six_digits(loss) for loss in outcome.untrained],
         "runs": _runs(outcome),
     }
@@ -102,8 +102,8 @@ def outcome_of(content: dict[str, Any]) -> Outcome:
     return Outcome(settings, untrained, losses[0], losses[1], real)
 
 
-def search(images: np.ndarray, settings: Settings, data: str, runs: Runs, console: Console) -> tuple[Outcome, float]:
-    """The losses of the grid with and without correction, for every seed, and the seconds that they took.
+def search(images: np.ndarray, settings: Settings, data: str, runs: Runs, console: Console) -> Outcome:
+    """The losses of the grid with and without correction, for every seed.
 
     Args:
         images: float32 `(n, pixels)` in [0, 1].
@@ -134,8 +134,7 @@ def search(images: np.ndarray, settings: Settings, data: str, runs: Runs, consol
                 console.print(f"{what}: lowest loss {best:.2f} nats", highlight=False)
     with_it, without = (np.ma.stack([losses.trained for losses in found[x]]) for x in (True, False))
     untrained = np.array([losses.untrained for losses in found[True]])
-    seconds = sum(losses.seconds for both in found.values() for losses in both)
-    return Outcome(settings, untrained, with_it, without), seconds
+    return Outcome(settings, untrained, with_it, without)
 
 
 def table(outcome: Outcome, title: str) -> Table:

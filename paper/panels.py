@@ -1,6 +1,5 @@
 """Figures 1 and 2: run the panels, then write the picture, the JSON file, the tables and the claims."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -70,7 +69,6 @@ def run_panels(
     Raises:
         ValueError: `output` cannot be written.
     """
-    start = time.perf_counter()
     files = [f"{name}.png", f"{name}.json"]
     writable(options.output, files)
     picture, results = (options.output / file for file in files)
@@ -95,7 +93,6 @@ def run_panels(
             for panel in panels
         ]
     drawing.save(cost_panels(found, f"{title}; mean and range of the seeds", "training cost (nats)"), picture)
-    seconds = time.perf_counter() - start
     described = [
         {"title": panel.title, **panel.about, **asdict(panel.settings), "seeds": panel.seeds, "l2": panel.problem.l2}
         for panel in panels
@@ -103,7 +100,7 @@ def run_panels(
     content = {
         "settings": {"quick": options.quick, **about, "panels": described},
         "versions": versions(),
-        "seconds": round(seconds, 1),
+        "seconds": round(options.runs.seconds(name), 1),
         "panels": [as_dict(comparison) for comparison in found],
     }
     claims = judge(content)
@@ -112,5 +109,5 @@ def run_panels(
         console.print(table(comparison))
     for claim in claims:
         console.print(f"{claim.source} {claim.claim} [bold]{claim.verdict}[/]: {escape(claim.told)}", highlight=False)
-    console.print(f"Wrote {picture} and {results} in {seconds:.0f} s", highlight=False, soft_wrap=True)
+    console.print(f"Wrote {picture} and {results}", highlight=False, soft_wrap=True)
     return claims

@@ -8,7 +8,7 @@ and the optimizer's state of its last epoch.
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,11 +65,16 @@ class Runs:
     """The runs in a folder; with none, nothing is kept.
 
     >>> count = Training(lambda: (np.zeros(1), ()), lambda n, x: (x[0] + n, ()), lambda n, x: x[0], lambda x: x[0])
-    >>> Runs().train({}, count, 3, 3, lambda *epoch: None).curve.ravel().tolist()
+    >>> Runs().train({"figure": "0"}, count, 3, 3, lambda *epoch: None).curve.ravel().tolist()
     [0.0, 1.0, 3.0, 6.0]
     """
 
     folder: Path | None = None
+    _taken: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
+
+    def seconds(self, figure: str) -> float:
+        """That the runs of a figure took which have been asked for, in this command or an earlier one."""
+        return sum(seconds for name, seconds in self._taken.items() if name.startswith(f"{figure}-"))
 
     def train(self, key: Key, training: Training, epochs: int, last: int, on_epoch: OnEpoch) -> Kept:
         """Train for `epochs` epochs, or on to that many. A run none of which is finite any more is not trained on.
@@ -81,6 +86,11 @@ class Runs:
             last: for how many at the most: after those the run has ended.
             on_epoch: called after each epoch.
         """
+        kept = self._train(key, training, epochs, last, on_epoch)
+        self._taken[_name(key)] = kept.seconds
+        return kept
+
+    def _train(self, key: Key, training: Training, epochs: int, last: int, on_epoch: OnEpoch) -> Kept:
         kept = self._load(key)
         have = len(kept.curve) - 1
         if have < epochs and not kept.leaves:  # nothing to go on from
@@ -138,8 +148,11 @@ class Runs:
     def _path(self, key: Key) -> Path | None:
         if self.folder is None:
             return None
-        content = json.dumps(key, sort_keys=True)
-        return self.folder / f"{key['figure']}-{sha256(content.encode()).hexdigest()[:16]}.npz"
+        return self.folder / f"{_name(key)}.npz"
+
+
+def _name(key: Key) -> str:
+    return f"{key['figure']}-{sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
 def _lost(carry: Any) -> bool:

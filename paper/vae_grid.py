@@ -74,12 +74,10 @@ class Losses(NamedTuple):
     Attributes:
         untrained: with the initial weights.
         trained: `(checkpoints, b1, b2, step sizes)`; a run that diverged is not finite, one that was not made masked.
-        seconds: that training took.
     """
 
     untrained: float
     trained: np.ma.MaskedArray
-    seconds: float
 
 
 def train(
@@ -131,7 +129,7 @@ def train(
     points = list(product(settings.b1, settings.b2, settings.rates))
     goes_on = np.ones(len(points), bool) if onward is None else onward.ravel()
     first, last = settings.checkpoints[0], settings.checkpoints[-1]
-    curves, untrained, seconds = [], 0.0, 0.0
+    curves, untrained = [], 0.0
     for bundle in [slice(None)] if settings.together else [slice(i, i + 1) for i in range(len(points))]:
         about = {
             **(key or {"figure": "figure4"}),
@@ -149,9 +147,9 @@ def train(
         curve = np.ma.masked_all((last + 1, kept.curve.shape[1]))
         curve[: epochs + 1] = kept.curve
         curves.append(curve)
-        untrained, seconds = float(kept.curve[0, 0]), seconds + kept.seconds
+        untrained = float(kept.curve[0, 0])
     trained = np.ma.concatenate(curves, axis=1)[list(settings.checkpoints)]
-    return Losses(untrained, trained.reshape(len(settings.checkpoints), *settings.shape), seconds)
+    return Losses(untrained, trained.reshape(len(settings.checkpoints), *settings.shape))
 
 
 def _adam(corrected: bool, point: Point) -> adamx.Optimizer:

@@ -97,6 +97,14 @@ def test_what_was_shed_is_read_and_begins_anew_if_it_is_to_go_on(tmp_path):
     assert (read.trained, anew.trained) == ([], [1, 2, 3])
 
 
+def test_the_seconds_are_those_of_all_commands(tmp_path):
+    first = Game().play(tmp_path, 4).seconds
+    training = Training(lambda: (np.zeros((2, 1)),), lambda n, x: x, lambda n, x: x[0][:, 0], lambda x: x[0][:, 0])
+    again = Runs(tmp_path)
+    assert again.train(KEY, training, 4, 6, lambda *epoch: None).seconds == first == again.seconds("f") > 0
+    assert again.seconds("another") == 0 and Runs(tmp_path) == again
+
+
 def test_a_run_that_diverged_is_not_trained_on(tmp_path):
     game = Game(lost_at=3)
     curve = game.play(tmp_path, 6).curve
