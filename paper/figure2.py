@@ -119,13 +119,14 @@ def judged(content: dict[str, Any]) -> list[Claim]:
 def judge(panels: Sequence[Comparison]) -> list[Claim]:
     """What the two panels say about section 6.2, by the training cost after the last epoch."""
     dropout, deterministic = panels
-    adam, *peers = (dropout[name] for name in GRIDS)
+    adam, peers = dropout["Adam"], [line for line in dropout.lines if line.name != "Adam"]
     ahead = [peer.name for peer in peers if adam.ahead_of(peer)]
     not_ahead = [peer.name for peer in peers if peer.name not in ahead]
     verdict = shown(not not_ahead, dropout.real)
     if not_ahead == [SEARCHED]:
         verdict = "holds with a correction"
-    searched = f"{dropout[SEARCHED].search.best.learning_rate:g} in place of its paper's 1"
+    searched = [f" AdaDelta's searched step size is {peer.search.best.learning_rate:g} in place of its paper's 1."
+                for peer in peers if peer.name == SEARCHED]  # fmt: skip
     return [
         Claim(
             "§6.2",
@@ -135,7 +136,7 @@ def judge(panels: Sequence[Comparison]) -> list[Claim]:
             dropout.ends(),
             f"From every seed Adam ends ahead of {', '.join(ahead) or 'none'}"
             + (f", not of {', '.join(not_ahead)}" if not_ahead else "")
-            + f". AdaDelta's searched step size is {searched}.",
+            + "".join([".", *searched]),
         ),
         Claim(
             "§6.2",

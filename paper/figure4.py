@@ -85,10 +85,8 @@ def judged(content: dict[str, Any]) -> list[Claim]:
 def outcome_of(content: dict[str, Any]) -> Outcome:
     """The losses, from the content of `figure4.json`."""
     about = content["settings"]
-    settings = Settings(**{
-        field.name: tuple(value) if isinstance(value := about[field.name], list) else value
-        for field in fields(Settings) if field.name in about
-    })  # fmt: skip
+    given: dict[str, Any] = {field.name: about[field.name] for field in fields(Settings) if field.name in about}
+    settings = Settings(**{name: tuple(x) if isinstance(x, list) else x for name, x in given.items()})
     shape = (2, len(settings.seeds), len(settings.checkpoints), *settings.shape)
     losses = np.ma.masked_all(shape)
     for run in content["runs"]:
@@ -183,7 +181,7 @@ def draw(outcome: Outcome, title: str) -> Figure:
                     _line(axes, settings.rates, losses[:, k, i, j], top, color=colour, linestyle=style, label=label)
             axes.set_xscale("log")
             drawing.style(axes)
-    finite = outcome.corrected.compressed()
+    finite = np.ma.compressed(outcome.corrected)
     finite = finite[np.isfinite(finite)]
     panels[0, 0].set_ylim(finite.min() - 0.03 * (top - finite.min()), top)
     for axes in panels[-1]:

@@ -138,7 +138,7 @@ class Runs:
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = kept._asdict() | {f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(kept.leaves)}
+        content: dict[str, Any] = kept._asdict() | {f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(kept.leaves)}
         del content["leaves"]
         partial = path.with_suffix(".part")
         with partial.open("wb") as file:
