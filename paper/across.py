@@ -32,7 +32,7 @@ def _favourable(results: dict[str, dict[str, Any]]) -> list[Claim]:
     if not panels:
         return []
     lowest = sum(panel[NAME] <= min(panel.values()) for panel in panels)
-    others = [(panel[NAME], cost) for panel in panels for name, cost in panel.items() if name != NAME]
+    others = [(panel[NAME], cost) for panel in panels for name, cost in panel.items() if not name.startswith(NAME)]
     ahead = sum(mine < cost for mine, cost in others)
     verdict: Verdict = "could not be shown here"
     if 2 * ahead > len(others):

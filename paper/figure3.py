@@ -3,7 +3,6 @@
 On CIFAR-10 where `data_dir` has it, else on scikit-learn's 8x8 digits, with a network that is narrower in proportion.
 """
 
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from matplotlib.lines import Line2D
 from rich.console import Console
 from rich.markup import escape
 
+import adamx
 from adamx.diagnostics import drawing
 from adamx.diagnostics.drawing import COLOURS, DASHES
 from adamx.examples.data import Dataset, cifar10, digits
@@ -27,17 +27,24 @@ from .claims import Claim
 from .comparison import Comparison, Line, as_dict, compare, from_dict, table
 from .conv import DeepCNN
 from .cost_panels import places
-from .figure3_claims import order_claims
+from .figure3_claims import WITHOUT_FIRST, order_claims
 from .images import examples
 from .optimizers import OPTIMIZERS, half_decades
 from .options import Options
 from .progress import LiveSweeps
+from .runs import Runs
 from .second_moment import Moment, second_moments
 from .sweep import Problem
 from .whitening import whitened
 
-GRIDS = {"Adam": (3e-4, 3e-2), "AdaGrad": (3e-3, 0.3), "SGD + Nesterov": (3e-3, 0.3)}
+GRIDS = {
+    "Adam": (3e-4, 3e-2),
+    "AdaGrad": (3e-3, 0.3),
+    "SGD + Nesterov": (3e-3, 0.3),
+    WITHOUT_FIRST: (3e-4, 3e-2),
+}
 """The smallest and the largest step size of each optimizer."""
+MAKERS = {**OPTIMIZERS, WITHOUT_FIRST: lambda rate: adamx.adam(rate, b1=0.0, kernel="xla")}
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ def figure3(options: Options, console: Console) -> None:
 
     Args:
         options: how to run; quick runs have a narrower network, fewer epochs and step sizes, one seed, and at most
-            1,500 images. Runs are not kept.
+            1,500 images.
         console: where progress and the tables go.
 
     Raises:
@@ -87,7 +94,6 @@ def figure3(options: Options, console: Console) -> None:
 
     Reference: Kingma & Ba, arXiv:1412.6980, section 6.3.
     """
-    start = time.perf_counter()
     quick, output = options.quick, options.output
     writable(output, ["figure3.png", "figure3.json"])
     raw = at_hand(options.data_dir)
@@ -95,7 +101,7 @@ def figure3(options: Options, console: Console) -> None:
     plan = QUICK if quick else PAPER if real else DIGITS
     dataset = whitened(_first(raw, plan.images))
     settings = Settings(plan.epochs, plan.batch_size)
-    plain, dropped = search(dataset, plan, settings, console)
+    plain, dropped = search(dataset, plan, settings, console, options.runs)
     moments = second_moments(_problem(dataset, plan, False), settings, plain["Adam"].search.best.learning_rate)
 
     layers = "-".join([f"c{n}" for n in plan.channels] + [str(plan.hidden)])
@@ -105,7 +111,7 @@ def figure3(options: Options, console: Console) -> None:
     content = {
         "settings": asdict(plan) | {"data": dataset.name, "images": len(dataset.train_labels), "quick": quick},
         "versions": versions(),
-        "seconds": round(time.perf_counter() - start, 1),
+        "seconds": round(options.runs.seconds("figure3"), 1),
         "comparisons": [as_dict(plain), as_dict(dropped)],
         "second_moment": [moment.as_dict() for moment in moments],
     }
@@ -129,14 +135,23 @@ def at_hand(data_dir: Path) -> Dataset:
     return cifar10(data_dir) if (data_dir / "cifar-10-batches-bin").exists() else digits()
 
 
-def search(dataset: Dataset, plan: Plan, settings: Settings, console: Console) -> tuple[Comparison, Comparison]:
+def search(
+    dataset: Dataset, plan: Plan, settings: Settings, console: Console, runs: Runs
+) -> tuple[Comparison, Comparison]:
     """The optimizers without dropout and with it, each at the best step size of its grid."""
-    contenders = [Contender(name, OPTIMIZERS[name], half_decades(*ends)[:: plan.every]) for name, ends in GRIDS.items()]
+    contenders = [Contender(name, MAKERS[name], half_decades(*ends)[:: plan.every]) for name, ends in GRIDS.items()]
     sweeps = 2 * len(contenders) * plan.seeds
     with LiveSweeps(console, sweeps * settings.epochs) as on_epoch:
         plain, dropped = (
             compare(
-                title, _problem(dataset, plan, dropout), contenders, settings, plan.seeds, on_epoch, real=plan is PAPER
+                title,
+                _problem(dataset, plan, dropout),
+                contenders,
+                settings,
+                plan.seeds,
+                on_epoch,
+                runs,
+                real=plan is PAPER,
             )
             for title, dropout in ((f"no dropout, {dataset.name}", False), (f"dropout, {dataset.name}", True))
         )
@@ -183,7 +198,8 @@ def _problem(dataset: Dataset, plan: Plan, dropout: bool) -> Problem:
     def model(rngs: nnx.Rngs) -> DeepCNN:
         return DeepCNN(dataset.image, dataset.classes, plan.channels, plan.hidden, *rates, rngs=rngs)
 
-    return Problem(model, *examples(dataset))
+    key = {"figure": "figure3", "data": dataset.name, "dropout": rates, "network": [*plan.channels, plan.hidden]}
+    return Problem(model, *examples(dataset), key=key)
 
 
 def _first(dataset: Dataset, images: int | None) -> Dataset:

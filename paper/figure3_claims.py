@@ -1,6 +1,7 @@
 """What the runs of figure 3 say about the paper's claims on convolutional networks."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from .comparison import Comparison, Line
 from .second_moment import Moment
 
 SOURCE = "§6.3"
+WITHOUT_FIRST = "Adam, β₁ = 0"
+FAR = 2
+"""An optimizer, or a layer, that is more than so many times another is far from it."""
 
 
 def order_claims(
@@ -41,7 +45,7 @@ def order_claims(
     orders = [_ratios(sgd, adam) for adam, _, sgd in last]
     leads = np.concatenate(orders) > 1
     marginal = "every seed" if leads.all() else "some seeds" if leads.any() else "no seed"
-    return [
+    claims = [
         claim(
             "In the first epochs Adam and AdaGrad lower the cost faster than SGD with Nesterov momentum",
             all(fast.values()),
@@ -50,9 +54,9 @@ def order_claims(
         ),
         claim(
             "In the end Adam and SGD are far ahead of AdaGrad",
-            min(far) > 2,
+            min(far) > FAR,
             f"after {plain.settings.epochs} epochs {_in_words(last)} nats",
-            f"AdaGrad's cost is at least {far[0]:.3g} times theirs, with dropout {far[1]:.3g} times (far is over 2).",
+            f"AdaGrad's cost is at least {far[0]:.3g} times theirs, with dropout {far[1]:.3g}; far is over {FAR}.",
             nearly=min(far) > 1,
         ),
         claim(
@@ -71,6 +75,37 @@ def order_claims(
             else f"After {early} epochs {soon.below_eps:.1%} and {soon.median:.2g} ε",
         ),
     ]
+    if math.isfinite(late.span):
+        claims.append(
+            claim(
+                "Adam adapts the scale of the step layer by layer, where with SGD that is set by hand",
+                late.span > FAR,
+                f"{late.span:.3g} times",
+                "So far apart are the medians of √v̂ of two layers' weights in the end, and with them Adam's steps for "
+                f"equal gradients; SGD has one step size for all (to hold: over {FAR}).",
+            )
+        )
+    if any(line.name == WITHOUT_FIRST for line in plain.lines):
+        claims.append(
+            _first_moment(claim, [(x["Adam"], x[WITHOUT_FIRST], x["SGD + Nesterov"]) for x in (plain, dropped)])
+        )
+    return claims
+
+
+def _first_moment(claim: Callable[..., Claim], lines: Sequence[tuple[Line, Line, Line]]) -> Claim:
+    """By what is lost without the one, and without the other: RMSProp, and SGD with momentum."""
+    lost = [
+        [_ratios(_costs(other)[:, -1], _costs(adam)[:, -1]) for other in (first, adaptive)]
+        for adam, first, adaptive in lines
+    ]
+    numbers = [f"{first.mean():.3g} and {adaptive.mean():.3g} times" for first, adaptive in lost]
+    return claim(
+        "In convolutional networks the first moment's smaller variance matters more than the adaptive step",
+        all(bool(np.all(first > adaptive)) for first, adaptive in lost),
+        f"{numbers[0]} Adam's cost, with dropout {numbers[1]}",
+        "Without the first moment (β₁ = 0), and without the adaptive step (SGD with Nesterov momentum); to hold, the "
+        "first would be larger from every seed.",
+    )
 
 
 def _costs(line: Line) -> np.ndarray:

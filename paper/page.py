@@ -66,10 +66,14 @@ def claims_of(results: dict[str, dict[str, Any]]) -> list[Claim]:
         ValueError: a verdict that is none.
     """
     together = across.claims(results)
-    # What the figures show at the paper's length takes the place of what short runs do.
-    shown = {claim.claim for claim in together}
     own = [Claim(**claim) for content in results.values() for claim in content["claims"]]
-    claims = [*(claim for claim in own if claim.claim not in shown), *together]
+    # What the figures show takes the place of what was not tested, or by short runs only.
+    shown = {claim.claim for claim in together}
+    tested = {claim.claim for claim in own if claim.evidence != UNTESTED}
+    own = [
+        claim for claim in own if claim.claim not in shown and (claim.evidence != UNTESTED or claim.claim not in tested)
+    ]
+    claims = [*own, *together]
     for claim in claims:
         if claim.verdict not in VERDICTS:
             raise ValueError(f"verdict {claim.verdict!r} of {claim.claim!r} should be one of {', '.join(VERDICTS)}")

@@ -138,6 +138,11 @@ def test_what_was_not_tested_is_marked_and_counted(folder):
     assert "1 of those that could not be shown were not tested" in page
 
 
+def test_what_a_figure_has_tested_takes_the_place_of_what_was_not(folder):
+    _replace(folder, [Claim("§6.1", "a|b holds", UNTESTED, "could not be shown here", "none", "Not run.")])
+    assert "(*not tested*)" not in pages.page(folder)
+
+
 def _replace(folder, claims):
     content = json.loads((folder / "theory.json").read_text())
     (folder / "theory.json").write_text(json.dumps(content | {"claims": [claim._asdict() for claim in claims]}))
