@@ -3,7 +3,8 @@ BIN := .venv/bin
 # Reproducible versions. `make test CONSTRAINTS=` takes the newest that pyproject.toml allows.
 CONSTRAINTS ?= constraints-newest.txt
 # Under other JAX versions than this Python's newest, what depends on JAX and not on the platform.
-CONTRACTS := tests/test_contracts.py tests/test_alike.py tests/test_flax.py tests/test_kernels.py tests/test_sums.py tests/test_backends.py tests/test_pallas.py tests/test_native_loading.py tests/test_partitioned.py tests/test_meshes.py tests/test_sharding.py tests/test_collectives.py
+WRAPPERS := $(patsubst %,tests/test_%.py,leaf_groups live guard accumulate averaged by_path backward contracts_around)
+CONTRACTS := $(WRAPPERS) tests/test_contracts.py tests/test_alike.py tests/test_flax.py tests/test_kernels.py tests/test_sums.py tests/test_backends.py tests/test_pallas.py tests/test_native_loading.py tests/test_partitioned.py tests/test_meshes.py tests/test_sharding.py tests/test_collectives.py
 # A Python whose newest JAX is the newest of all: 3.12 or later, on the path or pyenv's.
 NEWER := $(firstword $(shell for v in 3.14 3.13 3.12; do command -v python$$v; \
     for root in "$${PYENV_ROOT:-$$HOME/.pyenv}" "$$(dirname "$$(dirname "$$(command -v python3)")")"; do \

@@ -31,6 +31,7 @@ from .mup import mup_groups as mup_groups
 from .schedules import live as live
 from .sharding import in_shard_map as in_shard_map
 from .sharding import state_shardings as state_shardings
+from .states.averages import averaged_params as averaged_params
 from .states.bytes import state_bytes as state_bytes
 from .states.convert import convert_state as convert_state
 from .states.foreign import from_optax as from_optax
@@ -96,7 +97,6 @@ from .rules.bias_correction import BiasCorrection as BiasCorrection
 from .rules.sgd import SGD as SGD
 from .trajectories.averaging import ExponentialAverage as ExponentialAverage
 from .trajectories.averaging import PolyakAverage as PolyakAverage
-from .trajectories.averaging import averaged_params as averaged_params
 from .trajectories.averaging import averaging as averaging
 from .trajectories.lookahead import Lookahead as Lookahead
 from .trajectories.lookahead import lookahead as lookahead

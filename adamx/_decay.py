@@ -6,11 +6,13 @@ leave the moments alone (arXiv:1711.05101).
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
-from ._annotations import Array, Scalar
+from ._annotations import Array, Scalar, ScalarOrSchedule
 
 Decay: TypeAlias = Literal["decoupled", "independent", "cautious", "proximal", "constant", "l2"]
 """The kinds of weight decay: those of `SHRINK`, and L2."""
@@ -58,3 +60,16 @@ SHRINK: Mapping[str, Callable[[Array, Array, Strength], Array]] = MappingProxyTy
     {f.__name__: f for f in (decoupled, independent, cautious, proximal, constant)}
 )
 """Every kind of decay besides L2, by name."""
+
+
+def largest_rate(learning_rate: ScalarOrSchedule, lr_max: Any) -> Any:
+    """The largest step size of the run; a constant step size is its own largest."""
+    if lr_max is None:
+        if callable(learning_rate) or isinstance(learning_rate, Tracer):
+            raise ValueError("decay='independent' measures the step size against its largest value: give lr_max=")
+        lr_max = learning_rate
+    if not isinstance(lr_max, Tracer) and not np.asarray(lr_max) > 0:
+        raise ValueError(f"decay='independent' divides by the largest step size, {lr_max}: it should be positive")
+    if isinstance(learning_rate, (int, float)) and isinstance(lr_max, (int, float)) and learning_rate > lr_max:
+        raise ValueError(f"learning_rate = {learning_rate} exceeds lr_max = {lr_max}")
+    return lr_max

@@ -18,7 +18,7 @@ from ._names import STEP_WORDS, refuse_step_words, refuse_unknown
 from ._rule import Rule, hyperparameters, innermost
 from ._state import LogProduct, State, scheduled
 from ._variables import inside, outside
-from ._weights import ROUNDINGS, Rounding, is_narrow
+from ._weights import is_narrow
 from .groups import Groups, Member, assigned, refuse_masked
 from .moments.noise import Noise, Part, noise
 from .schedules import first_values
@@ -73,11 +73,6 @@ class Engine:
     groups: Groups
     members: tuple[Member, ...]
     part: Callable[[_leaves.Path, Array, Sequence[Any]], Part] | None = None
-
-    @property
-    def rounding(self) -> Rounding | None:
-        """How 16-bit parameters are rounded; `None` if the caller rounds them when applying updates."""
-        return ROUNDINGS[self.weights]
 
     @functools.cached_property
     def varying(self) -> set[str]:

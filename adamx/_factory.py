@@ -10,9 +10,11 @@ from typing import Any, TypedDict, TypeVar
 from ._annotations import ScalarOrSchedule
 from ._decay import Decay as Decay
 from ._optimizer import optimizer as optimizer
+from ._rule import Rule
 from ._transform import Optimizer as Optimizer
 from ._transform import scale_by as scale_by
 from ._weights import Weights as Weights
+from .described import described as described
 from .groups import Groups as Groups
 from .kernels import Kernel as Kernel
 from .moments import MomentFormats as MomentFormats
@@ -25,10 +27,14 @@ FACTORIES: Mapping[str, Callable[..., Optimizer]] = MappingProxyType(_factories)
 """Every named optimizer, in the order in which `adamx/__init__.py` imports them."""
 
 
-def named(factory: Factory) -> Factory:
-    """Enter a factory into `FACTORIES` under its own name."""
-    _factories[factory.__name__] = factory
-    return factory
+def named(*rules: type[Rule[Any]]) -> Callable[[Factory], Factory]:
+    """A decorator: enter a factory into `FACTORIES`; what it does not describe, its rules and `optimizer` do."""
+
+    def enter(factory: Factory) -> Factory:
+        _factories[factory.__name__] = described(*rules, optimizer)(factory)
+        return factory
+
+    return enter
 
 
 class Common(TypedDict):

@@ -13,12 +13,13 @@ def validate_choice(what: str, name: object, options: Iterable[str]) -> str:
     Raises:
         ValueError: it is not; the message lists the options, and the nearest if one is near.
 
-    >>> validate_choice("decay", "l2", ["l2", "decoupled"])
-    'l2'
-    >>> validate_choice("decay", "decopled", ["l2", "decoupled"])
-    Traceback (most recent call last):
-        ...
-    ValueError: decay = 'decopled': did you mean 'decoupled'? Choose from 'l2', 'decoupled'
+    Examples:
+        >>> validate_choice("decay", "l2", ["l2", "decoupled"])
+        'l2'
+        >>> validate_choice("decay", "decopled", ["l2", "decoupled"])
+        Traceback (most recent call last):
+            ...
+        ValueError: decay = 'decopled': did you mean 'decoupled'? Choose from 'l2', 'decoupled'
     """
     options = list(options)
     if isinstance(name, str) and name in options:

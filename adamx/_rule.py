@@ -45,14 +45,29 @@ class Slot:
 
 
 class Moments(NamedTuple):
-    """The two moments of Adam-like rules: their arrays, or in a rule's `slots` their `Slot`s."""
+    """The two moments of Adam-like rules, `mu` and `nu`: their arrays, or in a rule's `slots` their `Slot`s."""
 
     mu: Any
     nu: Any
 
 
 def static(*, default: Any, choices: tuple[str, ...] = ()) -> Any:
-    """A field that selects code: a flag or a name, fixed when the rule is built and never traced."""
+    """A rule's field that selects code: a flag or a name, fixed when the rule is built and never traced.
+
+    Args:
+        default: its value where none is given.
+        choices: the names that it may be; () for any value.
+
+    Returns:
+        A field of the rule's dataclass.
+
+    Examples:
+        >>> import adamx
+        >>> class Descent(adamx.Rule):
+        ...     norm: str = adamx.static(default="l2", choices=("l2", "max"))
+        >>> Descent().norm
+        'l2'
+    """
     return dataclasses.field(default=default, metadata={"static": True, "choices": choices})
 
 
@@ -77,15 +92,18 @@ class Rule(Generic[Slots]):
         optax_slots: where Optax keeps each slot, as "ScaleByAdamState.mu" or the fields of `states.filling.Kept`.
         torch_slots: the same for PyTorch, as "exp_avg".
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> class SignDescent(adamx.Rule):
-    ...     '''Every coordinate moves by the same amount.'''
-    ...     def step(self, g, s, at):
-    ...         return jnp.sign(g), s
-    >>> opt = adamx.optimizer(SignDescent(), learning_rate=0.25)
-    >>> params = jnp.array([1.0, -2.0, 3.0])
-    >>> opt.step(grads=params, state=opt.init(params), params=params)[0]
-    Array([ 0.75, -1.75,  2.75], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> class Uncorrected(adamx.Rule):
+        ...     '''Adam without bias correction and epsilon, with one decay rate.'''
+        ...     b: adamx.Beta = 0.75
+        ...     slots = adamx.Moments(mu=adamx.Slot(), nu=adamx.Slot(nonnegative=True))
+        ...     def step(self, g, s, at):
+        ...         mu, nu = self.b * s.mu + (1 - self.b) * g, self.b * s.nu + (1 - self.b) * g**2
+        ...         return mu / jnp.sqrt(nu), adamx.Moments(mu, nu)
+        >>> opt, params = adamx.optimizer(Uncorrected(), learning_rate=0.5), jnp.array([1.0, -2.0])
+        >>> opt.step(grads=params, state=opt.init(params), params=params)[0]
+        Array([ 0.75, -1.75], dtype=float32)
     """
 
     slots: ClassVar[Any] = ()
@@ -126,7 +144,7 @@ class Rule(Generic[Slots]):
 
 
 class Modifier(Rule[Any]):
-    """A rule around another. By itself it changes nothing: a subclass defines the `step` and calls `self.rule.step`.
+    """A rule around another, its field `rule`: a subclass defines a `step` that calls `self.rule.step`.
 
     One that keeps elements apart says `elementwise = property(lambda self: self.rule.elementwise)`.
     """
@@ -159,6 +177,11 @@ class Hyperparameter(NamedTuple):
     interval: Interval
 
     @property
+    def name(self) -> str:
+        """See `name_at`."""
+        return name_at(self.path)
+
+    @property
     def is_beta(self) -> bool:
         """Whether it is the decay rate of an average."""
         return isinstance(self.interval, DecayRate)
@@ -177,15 +200,15 @@ def hyperparameters(rule: Rule[Any], prefix: str = "") -> Iterator[Hyperparamete
                 yield Hyperparameter(prefix + field.name, typing.cast(ScalarOrSchedule, value), interval)
 
 
-def innermost(rule: Rule[Any], name: str) -> str | None:
-    """The path of the hyperparameter of this name, of several that of the innermost rule; `None` if there is none.
+def name_at(path: str) -> str:
+    """What the hyperparameter at a path is called: "learning_rate" where it is the `step_size` inside a momentum."""
+    last = path.rpartition(".")[2]
+    return "learning_rate" if last == "step_size" else last
 
-    The "learning_rate" is the `step_size` of a rule that takes it into its momentum.
-    """
-    inside = lambda h: type(h.value) is not float or h.value != 1  # noqa: E731
-    names = (name, "step_size") if name == "learning_rate" else (name,)
-    known = [(h.path, h.path.rpartition(".")[2], h) for h in hyperparameters(rule)]
-    found = [path for path, last, h in known if last in names and (last == name or inside(h))]
+
+def innermost(rule: Rule[Any], name: str) -> str | None:
+    """The path of the hyperparameter of this name, of several that of the innermost rule; `None` if there is none."""
+    found = [h.path for h in hyperparameters(rule) if h.name == name]
     return max(found, key=lambda path: path.count("."), default=None)
 
 
@@ -224,11 +247,10 @@ def check(rule: Rule[Any]) -> None:
             if field.metadata["choices"]:
                 validate_choice(field.name, getattr(rule, field.name), field.metadata["choices"])
     for path, value, interval in hyperparameters(rule):
-        name = path.rpartition(".")[2]
         if not callable(value):
-            validate_value(name, value, interval)
+            validate_value(name_at(path), value, interval)
         elif isinstance(interval, Fixed):
-            raise TypeError(f"{name} is the same at all steps and cannot follow a schedule: give a number")
+            raise TypeError(f"{name_at(path)} is the same at all steps and cannot follow a schedule: give a number")
 
 
 def validate_value(name: str, value: Scalar, interval: Interval) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -14,6 +15,7 @@ from ._layout import Layout
 from ._names import validate_choice
 from ._rule import Modifier, Rule, check, validate_dtype
 from ._weights import ROUNDINGS, Weights
+from .described import SHARED, described
 from .groups import Groups, members
 from .kernels import Kernel
 from .moments import MomentFormats
@@ -34,7 +36,7 @@ class Update(Protocol):
 class Optimizer(optax.GradientTransformationExtraArgs):
     """An Optax gradient transformation with `step`, which updates and applies in one.
 
-    It is the pair `(init, update)` of every Optax transformation, and chains, masks, partitions and injects like one.
+    It is the pair of `init` and `update`, as all of Optax's are, and chains, masks, partitions and injects like them.
     """
 
     __slots__ = ()
@@ -87,12 +89,12 @@ class Optimizer(optax.GradientTransformationExtraArgs):
             ValueError: trees or shapes do not match; the kernel asked for cannot take a leaf's step; `axis_name` is not
                 of an enclosing `jax.shard_map`, or that does not tell what is cut.
 
-        >>> import adamx, jax.numpy as jnp
-        >>> opt = adamx.adam(learning_rate=0.5)
-        >>> params = {"w": jnp.array([1.0, 2.0])}
-        >>> params, state = opt.step({"w": jnp.array([3.0, -4.0])}, opt.init(params), params)
-        >>> params["w"]
-        Array([0.5, 2.5], dtype=float32)
+        Examples:
+            >>> import adamx, jax.numpy as jnp
+            >>> opt = adamx.adam(learning_rate=0.5)
+            >>> params = {"w": jnp.array([1.0, 2.0])}
+            >>> opt.step({"w": jnp.array([3.0, -4.0])}, opt.init(params), params)[0]
+            {'w': Array([0.5, 2.5], dtype=float32)}
         """
         options = {"learning_rate": learning_rate, "clip_norm": clip_norm, "grad_scale": grad_scale}
         options |= {"grad_norm": grad_norm, "axis_name": axis_name, **extra_args}
@@ -121,6 +123,7 @@ def engine_of(opt: Any) -> Engine:
     return engine
 
 
+@described(SHARED)
 def scale_by(
     rule: Rule[Any],
     *,
@@ -139,38 +142,32 @@ def scale_by(
 
     Args:
         rule: how one array is updated.
-        moments: how slots are stored, of leaves of 4096 elements and more: "float32" (at least; exact), "bfloat16" (two
-            bytes, second moments dithered) or "int8" (one byte, and two for each group of 128 along the last axis;
-            `adamx.Int8(group=64)` or 32 for smaller ones); one for all, one for each slot in a tuple, or by name in a
-            mapping. In "int8" a gradient that is not finite makes its whole group NaN. Inside
-            `jax.shard_map` every part draws the same random bits, but for `adamx.in_shard_map`.
         weights: how parameters narrower than float32 take the step, for a rule whose direction is their whole change;
             see `adamx.optimizer`.
-        seed: the seed of the random bits.
-        mu_dtype: dtype that `mu` of a real leaf is stored in; `None` for at least float32, as every other slot.
         decay_mask: for which leaves `StepContext.decays` is set: a tree of booleans, the top of one, or a function of
             the parameters that returns one; `None` for all.
-        complex_parts: how the rule sees complex leaves: "together", as complex numbers with a real second moment, or
-            "apart", real and imaginary parts as independent real numbers, as in PyTorch.
-        kernel: the backend of `Optimizer.step`; see `adamx.optimizer`.
-        groups: settings of some leaves, see `adamx.Group`.
+
+    Returns:
+        An `Optimizer`, whose state is a `State`. Its updates are the rule's directions, of the gradients' dtype unless
+        `weights` says otherwise: chain `optax.scale_by_learning_rate` after it.
 
     Raises:
-        ValueError: a hyperparameter is out of range; `mu_dtype` without a `mu`, or not a real floating dtype; "apart"
-            for a rule that looks at more than one element of a leaf at a time, or does not declare `elementwise`.
-        TypeError: a hyperparameter is not a number, or has too few digits. Values traced by JAX have no range yet and
-            are not checked for it.
+        ValueError: a hyperparameter out of range, unless JAX traces it; `mu_dtype` without a `mu`, or not a real
+            floating dtype; "apart" for a rule that takes several elements of a leaf, or does not say `elementwise`.
+        TypeError: a hyperparameter that is not a number, or has too few digits.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> tx = adamx.scale_by(adamx.Adam(b1=0.8))
-    >>> grads = {"w": jnp.array([2.0, -0.5, 0.0])}
-    >>> direction, state = tx.update(grads, tx.init(grads))
-    >>> direction["w"].round(6)
-    Array([ 1., -1.,  0.], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> tx = adamx.scale_by(adamx.Adam(b1=0.8))
+        >>> grads = {"w": jnp.array([2.0, -0.5, 0.0])}
+        >>> direction, state = tx.update(grads, tx.init(grads))
+        >>> direction["w"].round(6)
+        Array([ 1., -1.,  0.], dtype=float32)
     """
     check(rule)
     validate_choice("weights", weights, ROUNDINGS)
-    validate_choice("kernel", kernel, kernels.KERNELS)
+    if validate_choice("kernel", kernel, kernels.KERNELS) != "xla" and jax.__version_info__ >= (0, 12):
+        kernels.pallas.TPU.missing()  # imports Pallas: JAX would trace anew what it had traced before
     apart = validate_choice("complex_parts", complex_parts, ("together", "apart")) == "apart"
     if apart:
         _check_elementwise(rule)

@@ -43,13 +43,15 @@ def step_in_backward(opt: Any, loss_fn: Callable[..., Any], *, has_aux: bool = F
         TypeError: `opt` is no adamx optimizer, or wraps one; a jitted `loss_fn`; a keyword that is not read.
         ValueError: its rule measures all leaves; inside of `jax.shard_map`.
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> opt = adamx.adam(0.5)
-    >>> step = jax.jit(adamx.step_in_backward(opt, lambda params, x: jnp.sum(params["w"] * x)), donate_argnums=(0, 1))
-    >>> params = {"w": jnp.array([1.0, 2.0])}
-    >>> loss, params, state = step(params, opt.init(params), jnp.array([3.0, -4.0]))
-    >>> loss, params["w"]
-    (Array(-5., dtype=float32), Array([0.5, 2.5], dtype=float32))
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> opt = adamx.adam(0.5)
+        >>> loss_fn = lambda params, x: jnp.sum(params["w"] * x)
+        >>> step = jax.jit(adamx.step_in_backward(opt, loss_fn), donate_argnums=(0, 1))
+        >>> params = {"w": jnp.array([1.0, 2.0])}
+        >>> loss, params, state = step(params, opt.init(params), jnp.array([3.0, -4.0]))
+        >>> loss, params["w"]
+        (Array(-5., dtype=float32), Array([0.5, 2.5], dtype=float32))
 
     Reference: the idea is that of LOMO (arXiv:2306.09782) and of PyTorch's "optimizer step in backward".
     """

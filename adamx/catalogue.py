@@ -46,9 +46,13 @@ class Description(NamedTuple):
 def names() -> list[str]:
     """The names of all optimizers, Adam and its nearest kin first; public as `adamx.list`.
 
-    >>> import adamx
-    >>> adamx.list()[:3]
-    ['adam', 'adamw', 'adamax']
+    Returns:
+        A list of strings.
+
+    Examples:
+        >>> import adamx
+        >>> adamx.list()[:3]
+        ['adam', 'adamw', 'adamax']
     """
     return [*FACTORIES]
 
@@ -56,30 +60,38 @@ def names() -> list[str]:
 def describe(name: str) -> Description:
     """What the optimizer `adamx.<name>` is: its reference, its state's size, its defaults.
 
+    Args:
+        name: the factory's name, one of `adamx.list()`.
+
+    Returns:
+        A named tuple of strings and numbers, which prints as text: name, summary, reference, floats of state for each
+        parameter, and the defaults of its arguments by name.
+
     Raises:
         ValueError: there is no such optimizer; the message names the nearest.
 
-    >>> import adamx
-    >>> print(adamx.describe("lion"))
-    adamx.lion: The sign of an interpolated momentum; steps 3 to 10 times smaller than Adam's.
-    reference: arXiv:2302.06675
-    state: 1 floats for each parameter
-    arguments:
-      learning_rate  required
-      b1             0.9
-      b2             0.99
-      mu_dtype       None
-      weight_decay   0.001
-      mask           None
-      mode           'hard'
-      smooth_beta    1.0
-      decay          'decoupled'
-      lr_max         None
-      moments        'float32'
-      weights        'nearest'
-      seed           0
-      kernel         'auto'
-      groups         ()
+    Examples:
+        >>> import adamx
+        >>> print(adamx.describe("lion"))
+        adamx.lion: The sign of an interpolated momentum; steps 3 to 10 times smaller than Adam's.
+        reference: arXiv:2302.06675
+        state: 1 floats for each parameter
+        arguments:
+          learning_rate  required
+          b1             0.9
+          b2             0.99
+          mu_dtype       None
+          weight_decay   0.001
+          mask           None
+          mode           'hard'
+          smooth_beta    1.0
+          decay          'decoupled'
+          lr_max         None
+          moments        'float32'
+          weights        'nearest'
+          seed           0
+          kernel         'auto'
+          groups         ()
     """
     factory = FACTORIES[validate_choice("optimizer", name, FACTORIES)]
     headline = inspect.cleandoc(factory.__doc__ or "").split("\n\n")[0].replace("\n", " ")

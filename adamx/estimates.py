@@ -17,6 +17,12 @@ class MomentEstimates(NamedTuple):
         mean: name of the slot that keeps $m$.
         square: name of the slot that keeps the $v$ that the step divides by.
         is_root: whether that slot keeps $\sqrt v$ instead, of which `square_correction` is then the divisor.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> estimates = adamx.Adam(b1=0.5).moment_estimates(jnp.array(1.0))
+        >>> float(estimates.mean_correction), estimates.eps
+        (0.5, 1e-08)
     """
 
     mean_correction: Scalar = 1.0

@@ -22,6 +22,8 @@ from .kernels import beside
 from .states.masters import from_master
 from .wrapper import take_step
 
+__all__ = ["Optimizer", "TrainState"]
+
 _OVERWRITE = "_overwrite_with_gradient"
 """Flax's key for parameters that are replaced by their "gradient", such as FP8 scales."""
 
@@ -48,16 +50,34 @@ class TrainState(train_state.TrainState):
     Each array of `opt_state` has the names of its own axes, of those that `nn.with_partitioning` or
     `nn.with_logical_partitioning` gave the parameter: `nn.get_partition_spec` reads them.
 
-    >>> import adamx, adamx.flax, jax.numpy as jnp
-    >>> state = adamx.flax.TrainState.create(apply_fn=None, params={"w": jnp.ones(2)}, tx=adamx.adam(0.5))
-    >>> state = state.apply_gradients(grads={"w": jnp.array([3.0, -4.0])})
-    >>> state.params["w"], int(state.step)
-    (Array([0.5, 1.5], dtype=float32), 1)
+    Attributes:
+        step: the number of finished steps; int32, shape ().
+        apply_fn: the model's `apply`, or any function; static.
+        params: the parameters.
+        tx: an adamx optimizer, or any Optax transformation; static.
+        opt_state: its state.
+
+    Examples:
+        >>> import adamx, adamx.flax, jax.numpy as jnp
+        >>> state = adamx.flax.TrainState.create(apply_fn=None, params={"w": jnp.ones(2)}, tx=adamx.adam(0.5))
+        >>> state = state.apply_gradients(grads={"w": jnp.array([3.0, -4.0])})
+        >>> state.params["w"], int(state.step)
+        (Array([0.5, 1.5], dtype=float32), 1)
     """
 
     @classmethod
     def create(cls, *, apply_fn: Any, params: Params, tx: optax.GradientTransformation, **kwargs: Any) -> "TrainState":
-        """A train state before the first step; see `flax.training.train_state.TrainState`."""
+        """A train state before the first step.
+
+        Args:
+            apply_fn: the model's `apply`, or any function.
+            params: the parameters; boxes of `nn.with_partitioning` may be around them.
+            tx: an adamx optimizer, or any Optax transformation.
+            **kwargs: the fields of a subclass.
+
+        Returns:
+            A state of 0 steps, with `tx`'s state of `params`.
+        """
         state = super().create(apply_fn=apply_fn, params=params, tx=tx, **kwargs)
         step = beside(jax.tree.leaves(params), jnp.zeros([], jnp.int32))  # a Python 0 is of another type than it + 1
         return state.replace(step=step, opt_state=with_names(state.opt_state, tx, _moving(params)))
@@ -80,6 +100,9 @@ class TrainState(train_state.TrainState):
             axis_name: inside `jax.shard_map`, the axes of its mesh along which leaves are cut.
             **kwargs: attributes of the train state to replace. `learning_rate`, `grad_norm`, the `weight` of
                 `adamx.accumulate` and the `loss` of `adamx.guard`, if they are no attributes, are of `step`, too.
+
+        Returns:
+            A state of the same type.
 
         Raises:
             TypeError: one of these with a transformation that does not read it.
@@ -106,16 +129,6 @@ class TrainState(train_state.TrainState):
 class Optimizer(nnx.Optimizer):
     """`flax.nnx.Optimizer` whose `update` calls the optimizer's `step`.
 
-    >>> import adamx, adamx.flax, jax.numpy as jnp
-    >>> from flax import nnx
-    >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
-    >>> optimizer = adamx.flax.Optimizer(model, adamx.adamw(1e-2), wrt=nnx.Param)
-    >>> loss = lambda model: ((model(jnp.ones((1, 2))) - 1) ** 2).mean()
-    >>> before = loss(model)
-    >>> _ = optimizer.update(model, nnx.grad(loss)(model), clip_norm=1.0)
-    >>> bool(loss(model) < before)
-    True
-
     A state may be assigned to `opt_state`, with or without NNX variables around its arrays, or given as `opt_state=` to
     begin with it. What `nnx.state(optimizer)` returned is restored by `nnx.update(optimizer, saved)`.
 
@@ -123,6 +136,24 @@ class Optimizer(nnx.Optimizer):
     its variable's `out_sharding`: `nnx.get_named_sharding` reads them. (Flax's class gives all of them the parameter's,
     which slots of fewer axes refuse.) A parameter with `optimizer_sharding` is stepped where its slots are, and then
     gathered.
+
+    Args:
+        model: the model whose variables are trained.
+        tx: an adamx optimizer, or any Optax transformation.
+        wrt: the variables to optimize, such as `nnx.Param`.
+        opt_state: the state to begin with; `None` for that of `tx.init`.
+        **kwargs: those of `flax.nnx.Optimizer`.
+
+    Examples:
+        >>> import adamx, adamx.flax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+        >>> optimizer = adamx.flax.Optimizer(model, adamx.adamw(1e-2), wrt=nnx.Param)
+        >>> loss = lambda model: ((model(jnp.ones((1, 2))) - 1) ** 2).mean()
+        >>> before = loss(model)
+        >>> _ = optimizer.update(model, nnx.grad(loss)(model), clip_norm=1.0)
+        >>> bool(loss(model) < before)
+        True
     """
 
     def __init__(
@@ -158,19 +189,23 @@ class Optimizer(nnx.Optimizer):
             narrow: which parameters are cast, see `adamx.from_master`; a mask may be made from `nnx.state(model)`.
             **kwargs: passed to `nnx.Optimizer`.
 
+        Returns:
+            An `Optimizer` of the model.
+
         Raises:
             TypeError: `tx` is another transformation, or a chain; `dtype` is not of 16 bits.
 
-        >>> import adamx, adamx.flax, jax, jax.numpy as jnp
-        >>> from flax import nnx
-        >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
-        >>> opt = adamx.adamw(1e-2, weights="split16")
-        >>> matrices = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
-        >>> optimizer = adamx.flax.Optimizer.from_master(model, opt, wrt=nnx.Param, narrow=matrices)
-        >>> model.kernel.dtype, model.bias.dtype
-        (dtype(bfloat16), dtype('float32'))
-        >>> adamx.master_params(opt, optimizer.opt_state, nnx.state(model, nnx.Param))["kernel"].dtype
-        dtype('float32')
+        Examples:
+            >>> import adamx, adamx.flax, jax, jax.numpy as jnp
+            >>> from flax import nnx
+            >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+            >>> opt = adamx.adamw(1e-2, weights="split16")
+            >>> matrices = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
+            >>> optimizer = adamx.flax.Optimizer.from_master(model, opt, wrt=nnx.Param, narrow=matrices)
+            >>> model.kernel.dtype, model.bias.dtype
+            (dtype(bfloat16), dtype('float32'))
+            >>> adamx.master_params(opt, optimizer.opt_state, nnx.state(model, nnx.Param))["kernel"].dtype
+            dtype('float32')
         """
         graph = {name: kwargs[name] for name in ("graph",) if name in kwargs}
         params, state = from_master(nnx.state(model, wrt, **graph), tx, dtype, narrow=narrow)

@@ -6,13 +6,15 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from . import _leaves
 from ._annotations import DecayRate, Fixed, Interval, ScalarOrSchedule
+from ._decay import largest_rate
 from ._layout import Layout
 from ._names import validate_choice
-from ._rule import Modifier, Rule, hyperparameters, innermost, validate_value
+from ._rule import Modifier, Rule, hyperparameters, innermost, name_at, validate_value
 from ._variables import without_variables
 from ._weights import ROUNDINGS, Rounding, Weights
 from .moments import MomentFormats
@@ -33,7 +35,9 @@ class Group:
         match: a regular expression, searched in the leaf's path: its keys, joined by "/"; or a function of the path and
             the leaf.
         learning_rate_scale: what the step size is multiplied with; a number or a schedule of the finished steps. A
-            group with a `learning_rate` of its own keeps it where `step` is given another.
+            group with a `learning_rate` of its own keeps it where `step` is given another. A scale does not
+            change "independent" decay, except that 0 stops it; beside a `learning_rate` of the group's that decay is
+            relative to an `lr_max` of the group's, or to the `learning_rate` itself if that is a number.
         weight_decay_scale: the same of the weight decay.
         moments: how slots are stored, see `adamx.scale_by`.
         weights: how narrow parameters are rounded, see `adamx.optimizer`.
@@ -44,13 +48,14 @@ class Group:
     Raises:
         TypeError: a number or a regular expression that is none; a frozen group with other settings.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> params = {"dense": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}, "head": {"kernel": jnp.ones(2)}}
-    >>> groups = [adamx.Group("bias", weight_decay=0.0, b2=0.95), adamx.Group("^head", learning_rate_scale=0.1)]
-    >>> opt = adamx.adamw(0.1, weight_decay=1.0, groups=groups)
-    >>> new, state = opt.step(params, opt.init(params), params)
-    >>> new["dense"]["kernel"][0], new["dense"]["bias"][0], new["head"]["kernel"][0]
-    (Array(0.8, dtype=float32), Array(0.9, dtype=float32), Array(0.98, dtype=float32))
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> params = {"dense": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}, "head": {"kernel": jnp.ones(2)}}
+        >>> groups = [adamx.Group("bias", weight_decay=0.0, b2=0.95), adamx.Group("^head", learning_rate_scale=0.1)]
+        >>> opt = adamx.adamw(0.1, weight_decay=1.0, groups=groups)
+        >>> new, state = opt.step(params, opt.init(params), params)
+        >>> new["dense"]["kernel"][0], new["dense"]["bias"][0], new["head"]["kernel"][0]
+        (Array(0.8, dtype=float32), Array(0.9, dtype=float32), Array(0.98, dtype=float32))
     """
 
     __slots__ = ("frozen", "match", "moments", "scales", "values", "weights")
@@ -128,7 +133,7 @@ class Member(NamedTuple):
 
     @staticmethod
     def _told(numbers: Mapping[str, Any], form: str) -> list[str]:
-        pairs = [(path.rpartition(".")[2], x) for path, x in numbers.items() if not path.endswith("lr_max")]
+        pairs = [(name_at(path), x) for path, x in numbers.items() if not path.endswith("lr_max")]
         return [
             form.format(name, "a schedule" if callable(x) else f"{x:g}" if isinstance(x, (int, float)) else "an array")
             for name, x in pairs
@@ -195,9 +200,10 @@ def members(rule: Rule[Any], groups: Groups, weights: str, layout: Callable[[Any
             elif isinstance(interval, (DecayRate, Fixed)):
                 raise TypeError(f"{group!r}: {name} of a group is the same at all steps: give a number")
         scales = {_path(rule, group, name): x for name, x in group.scales.items()}
-        if (rate := next((path for path in scales if path.endswith("learning_rate")), None)) is not None:
-            largest = rate.removesuffix("learning_rate") + "lr_max"
-            scales |= {largest: scales[rate]} if largest in numbers else {}
+        rate = innermost(rule, "learning_rate") or ""
+        if (largest := rate.removesuffix("learning_rate") + "lr_max") in numbers:
+            scales |= {largest: _nonzero(scales[rate])} if rate in scales else {}
+            values |= {largest: largest_rate(values[rate], values.get(largest))} if rate in values else {}
         if group.moments is not None and not layout(None).slots:
             raise TypeError(f"{group!r}: moments = {group.moments!r}, but the rule keeps none")
         chosen = weights if group.weights is None else validate_choice("weights", group.weights, ROUNDINGS)
@@ -205,6 +211,13 @@ def members(rule: Rule[Any], groups: Groups, weights: str, layout: Callable[[Any
         name = f"{group.name}#{taken + 1}" if taken else group.name
         found.append(Member(name, group.frozen, layout(group.moments), chosen, scales, values))
     return (*found, Member("", False, layout(None), weights, {}, {}))
+
+
+def _nonzero(scale: ScalarOrSchedule) -> ScalarOrSchedule:
+    """1 in place of a scale of 0, which is that of the step size, too: independent decay is of their quotient."""
+    if not callable(scale):
+        return jnp.where(scale == 0, 1.0, scale) if isinstance(scale, jax.Array) else scale or 1.0
+    return lambda finished: jnp.where((x := scale(finished)) == 0, 1.0, x)
 
 
 def assigned(groups: Groups, leaves: _leaves.Leaves, absent: bool = True) -> list[int]:
@@ -215,7 +228,7 @@ def assigned(groups: Groups, leaves: _leaves.Leaves, absent: bool = True) -> lis
     Raises:
         ValueError: a group has no leaf; the message lists the paths that there are.
     """
-    if not groups:
+    if not (groups and leaves.arrays):  # `optax.tree.map_params` makes a state of no leaf
         return [0] * len(leaves.arrays)
     bare = without_variables(leaves.rebuild(leaves.arrays))  # whose paths are those of a step's gradients
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(bare, is_leaf=_leaves.is_none)[0]]
@@ -261,7 +274,12 @@ def _path(rule: Rule[Any], group: Group, name: str) -> str:
     """
     if (found := innermost(rule, name)) is not None:
         return found
-    options = ", ".join(dict.fromkeys(h.path.rpartition(".")[2] for h in hyperparameters(rule)))
+    has = dict.fromkeys(h.name for h in hyperparameters(rule))
+    own = [word for word in Group.__init__.__kwdefaults__ or () if word.removesuffix("_scale") in (word, *has)]
     while isinstance(rule, Modifier):
         rule = rule.rule
-    raise TypeError(f"{group!r}: {type(rule).__name__} has no {name}; its hyperparameters are {options}")
+    given = name if name in group.values else f"{name}_scale"
+    try:
+        return validate_choice(f"{group!r} of {type(rule).__name__}: keyword", given, [*has, *own])
+    except ValueError as error:
+        raise TypeError(str(error)) from None

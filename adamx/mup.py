@@ -45,15 +45,16 @@ def mup_groups(
     Raises:
         ValueError: the trees differ in more than lengths of axes; which axes of a leaf are summed over is not clear.
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> def init(n):
-    ...     shapes = {"embed": (100, n), "query": (n, n // 16, 16), "bias": (n,), "head": (n, 100)}
-    ...     return {name: jnp.zeros(shape) for name, shape in shapes.items()}
-    >>> base, wide = (jax.eval_shape(lambda: init(n)) for n in (64, 256))
-    >>> opt = adamx.adamw(1e-3, weight_decay=0.1, groups=adamx.mup_groups(wide, base))
-    >>> [(leaf.path, leaf.group) for leaf in adamx.explain(opt, wide) if leaf.group]
-    [("params['query']", 'fan-in x 4: learning_rate x 0.25, weight_decay x 4'),
-     ("params['head']", 'fan-in x 4: learning_rate x 0.25, weight_decay x 4')]
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> def init(n):
+        ...     shapes = {"embed": (100, n), "query": (n, n // 16, 16), "bias": (n,), "head": (n, 100)}
+        ...     return {name: jnp.zeros(shape) for name, shape in shapes.items()}
+        >>> base, wide = (jax.eval_shape(lambda: init(n)) for n in (64, 256))
+        >>> opt = adamx.adamw(1e-3, weight_decay=0.1, groups=adamx.mup_groups(wide, base))
+        >>> [(leaf.path, leaf.group) for leaf in adamx.explain(opt, wide) if leaf.group]
+        [("params['query']", 'fan-in x 4: learning_rate x 0.25, weight_decay x 4'),
+         ("params['head']", 'fan-in x 4: learning_rate x 0.25, weight_decay x 4')]
     """
     leaves, found = _leaves.flatten(params, "params"), dict[Fraction, set[str]]()
     for path, p, base in zip(

@@ -19,23 +19,29 @@ from ._annotations import Above, Array, Interval, Scalar, Schedule
 from ._math import log_beta
 from ._rule import refuse_traced, validate_value
 
+__all__ = ["ademamix_alpha", "ademamix_b3", "decayed_beta", "inverse_sqrt", "live", "relative_step"]
+
 
 def inverse_sqrt(alpha: float, every: int = 1) -> Schedule:
     r"""$\alpha/\sqrt{t}$, the step size of the paper's regret bound and of its logistic regression.
 
     Args:
-        alpha: the first step size.
+        alpha: the first step size, $\alpha$.
         every: steps that share one `t`: 1 for a decay per step, the steps per epoch for one per epoch.
+
+    Returns:
+        A schedule: a function from the number of finished steps, from 0, to the step size.
 
     Raises:
         ValueError: `alpha` negative, or `every` not a positive whole number.
 
     Reference: Kingma & Ba, arXiv:1412.6980, section 4 and section 6.1.
 
-    >>> import adamx
-    >>> lr = adamx.schedules.inverse_sqrt(0.5, every=10)
-    >>> float(lr(0)), float(lr(9)), float(lr(30))
-    (0.5, 0.5, 0.25)
+    Examples:
+        >>> import adamx
+        >>> lr = adamx.schedules.inverse_sqrt(0.5, every=10)
+        >>> float(lr(0)), float(lr(9)), float(lr(30))
+        (0.5, 0.5, 0.25)
     """
     validate_value("alpha", alpha, Interval(0.0, float("inf")))
     _check_steps("every", every)
@@ -54,15 +60,19 @@ def decayed_beta(b1: float, decay: float) -> Schedule:
         b1: the first decay rate, $\beta_1$.
         decay: $\lambda$, in (0, 1]; the paper suggests 1 - 1e-8.
 
+    Returns:
+        A schedule: a function from the number of finished steps, from 0, to the decay rate.
+
     Raises:
         ValueError: `b1` outside [0, 1), or `decay` outside (0, 1].
 
     Reference: Kingma & Ba, arXiv:1412.6980, section 4.
 
-    >>> import adamx
-    >>> opt = adamx.adam(1e-3, b1=adamx.schedules.decayed_beta(0.9, decay=0.5))
-    >>> round(float(adamx.schedules.decayed_beta(0.8, decay=0.5)(1)), 6)
-    0.4
+    Examples:
+        >>> import adamx
+        >>> opt = adamx.adam(1e-3, b1=adamx.schedules.decayed_beta(0.9, decay=0.5))
+        >>> round(float(adamx.schedules.decayed_beta(0.8, decay=0.5)(1)), 6)
+        0.4
     """
     refuse_traced("b1", b1)
     refuse_traced("b1_decay", decay)
@@ -81,16 +91,20 @@ def relative_step(largest: float = 1e-2) -> Schedule:
     r"""$\min(\rho, 1/\sqrt t)$, Adafactor's step size in units of the weights.
 
     Args:
-        largest: $\rho$.
+        largest: $\rho$, the largest step size.
+
+    Returns:
+        A schedule: a function from the number of finished steps, from 0, to the step size.
 
     Raises:
         ValueError: `largest` negative.
 
     Reference: Shazeer & Stern, arXiv:1804.04235, Algorithm 4.
 
-    >>> import adamx
-    >>> float(adamx.schedules.relative_step(0.5)(15))
-    0.25
+    Examples:
+        >>> import adamx
+        >>> float(adamx.schedules.relative_step(0.5)(15))
+        0.25
     """
     validate_value("largest", largest, Interval(0.0, float("inf")))
     decaying = inverse_sqrt(1.0)
@@ -104,14 +118,18 @@ def ademamix_alpha(alpha: float, steps: int) -> Schedule:
         alpha: the final weight.
         steps: $T$, the length of the warm-up; the whole run in the paper.
 
+    Returns:
+        A schedule: a function from the number of finished steps, from 0, to the weight.
+
     Raises:
         ValueError: `alpha` negative, or `steps` not a positive whole number.
 
     Reference: Pagliardini, Ablin & Grangier, arXiv:2409.03137, section 3.
 
-    >>> import adamx
-    >>> float(adamx.schedules.ademamix_alpha(8.0, steps=4)(1))
-    4.0
+    Examples:
+        >>> import adamx
+        >>> float(adamx.schedules.ademamix_alpha(8.0, steps=4)(1))
+        4.0
     """
     validate_value("alpha", alpha, Interval(0.0, float("inf")))
     _check_steps("steps", steps)
@@ -128,14 +146,18 @@ def ademamix_b3(b3: float, b1: float, steps: int) -> Schedule:
         b1: the decay rate to start from.
         steps: $T$, the length of the warm-up; the whole run in the paper.
 
+    Returns:
+        A schedule: a function from the number of finished steps, from 0, to the decay rate.
+
     Raises:
         ValueError: a decay rate outside (0, 1), or `steps` not a positive whole number.
 
     Reference: Pagliardini, Ablin & Grangier, arXiv:2409.03137, section 3.
 
-    >>> import adamx
-    >>> round(float(adamx.schedules.ademamix_b3(0.9999, b1=0.9, steps=1000)(999)), 6)
-    0.9999
+    Examples:
+        >>> import adamx
+        >>> round(float(adamx.schedules.ademamix_b3(0.9999, b1=0.9, steps=1000)(999)), 6)
+        0.9999
     """
     for name, b in (("b3", b3), ("b1", b1)):
         validate_value(name, b, Above(0.0, 1.0))
@@ -232,24 +254,28 @@ def live(name: str, value: Scalar) -> Schedule:
 
     Args:
         name: its name in the state. Two of one name are one number.
-        value: the first value.
+        value: the first value; a number, or an array of shape ().
+
+    Returns:
+        A schedule that reads the number: give it wherever a hyperparameter may follow a schedule.
 
     Raises:
         TypeError: `value` is not a number.
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> opt = adamx.adamw(adamx.live("learning_rate", 0.5), weight_decay=adamx.live("weight_decay", 0.0))
-    >>> params = jnp.array([1.0, 2.0])
-    >>> state = adamx.set_hyperparameters(opt.init(params), learning_rate=0.25)
-    >>> jax.jit(opt.step)(params, state, params)[0]
-    Array([0.75, 1.75], dtype=float32)
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> opt = adamx.adamw(adamx.live("learning_rate", 0.5), weight_decay=adamx.live("weight_decay", 0.0))
+        >>> params = jnp.array([1.0, 2.0])
+        >>> state = adamx.set_hyperparameters(opt.init(params), learning_rate=0.25)
+        >>> jax.jit(opt.step)(params, state, params)[0]
+        Array([0.75, 1.75], dtype=float32)
 
-    With a warm-up:
+        With a warm-up:
 
-    >>> rate = adamx.live("learning_rate", 1e-3)
-    >>> opt = adamx.adam(lambda count: rate(count) * jnp.minimum(1.0, (count + 1) / 100))
-    >>> float(adamx.hyperparameters(opt, opt.init(params))["learning_rate"])
-    1.0000000656873453e-05
+        >>> rate = adamx.live("learning_rate", 1e-3)
+        >>> opt = adamx.adam(lambda count: rate(count) * jnp.minimum(1.0, (count + 1) / 100))
+        >>> float(adamx.hyperparameters(opt, opt.init(params))["learning_rate"])
+        1.0000000656873453e-05
     """
     if not isinstance(name, str):
         raise TypeError(f"name = {name!r} should be the number's name in the state, such as 'learning_rate'")

@@ -63,14 +63,15 @@ def state_shardings(
             mesh does not have, has more axes than the leaf, or does not divide it; groups of a coded slot that several
             devices would share; a `zero` that cuts nothing.
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> from jax.sharding import AxisType, PartitionSpec as P
-    >>> mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
-    >>> opt, params = adamx.adam(1e-3, moments="int8"), {"w": jax.ShapeDtypeStruct((64, 256), jnp.float32)}
-    >>> with jax.set_mesh(mesh):
-    ...     shardings = adamx.state_shardings(opt, params, P("data"))
-    >>> jax.tree.map(lambda x: x.spec, shardings.slots.nu["w"])
-    LogCode(code=P('data',), low=P('data',), high=P('data',))
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> from jax.sharding import AxisType, PartitionSpec as P
+        >>> mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+        >>> opt, params = adamx.adam(1e-3, moments="int8"), {"w": jax.ShapeDtypeStruct((64, 256), jnp.float32)}
+        >>> with jax.set_mesh(mesh):
+        ...     shardings = adamx.state_shardings(opt, params, P("data"))
+        >>> jax.tree.map(lambda x: x.spec, shardings.slots.nu["w"])
+        LogCode(code=P('data',), low=P('data',), high=P('data',))
     """
     mesh, _, parts, tree = placement(opt, params, shardings, zero)
     for part in parts:
@@ -222,9 +223,9 @@ def _spec(mesh: Any, cuts: Cuts) -> PartitionSpec:
 
 
 def in_shard_map(opt: Optimizer, specs: Any) -> Optimizer:
-    """The optimizer for use inside `jax.shard_map`, where it sees parts of leaves: its random bits are of whole ones.
+    """The optimizer for use inside `jax.shard_map`, where it sees parts of leaves, with the random bits of whole ones.
 
-    They are then those of one device, and of the optimizer under plain `jax.jit`, however leaves are cut. Without
+    These are those of one device, and of the optimizer under plain `jax.jit`, however leaves are cut. Without
     random bits, in float32 with weights="nearest", it changes nothing.
 
     Args:
@@ -232,21 +233,25 @@ def in_shard_map(opt: Optimizer, specs: Any) -> Optimizer:
         specs: how the parameters are cut, as in the `in_specs` of `jax.shard_map`: a tree of `PartitionSpec`s, or the
             top of one.
 
+    Returns:
+        An `Optimizer` whose `update` and `step` are called inside `jax.shard_map`; its state is the one of `opt`.
+
     Raises:
         TypeError: `opt` is not an adamx optimizer, or is one that wraps another.
         ValueError: a leaf without a spec; a spec of more axes than the leaf, or by which devices would share groups of
             a coded slot, or other than the leaf is cut, as far as `jax.shard_map` knows (`check_vma`); outside of
             `jax.shard_map`; its `init`: make the state outside.
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> from jax.sharding import AxisType, PartitionSpec as P
-    >>> mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
-    >>> opt = adamx.in_shard_map(adamx.adam(1e-3, moments="int8"), P("data"))
-    >>> params = {"w": jnp.ones((64, 256))}
-    >>> state = adamx.adam(1e-3, moments="int8").init(params)
-    >>> specs = jax.tree.map(lambda x: P("data") if x.ndim else P(), state)
-    >>> step = jax.shard_map(opt.step, mesh=mesh, in_specs=(P("data"), specs, P("data")), out_specs=(P("data"), specs))
-    >>> params, state = step(params, state, params)
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> from jax.sharding import AxisType, PartitionSpec as P
+        >>> mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+        >>> opt = adamx.in_shard_map(adamx.adam(1e-3, moments="int8"), P("data"))
+        >>> params = {"w": jnp.ones((64, 256))}
+        >>> state = adamx.adam(1e-3, moments="int8").init(params)
+        >>> specs = jax.tree.map(lambda x: P("data") if x.ndim else P(), state)
+        >>> specs = {"in_specs": (P("data"), specs, P("data")), "out_specs": (P("data"), specs)}
+        >>> params, state = jax.shard_map(opt.step, mesh=mesh, **specs)(params, state, params)
     """
     pairs = jax.tree_util.tree_flatten_with_path(specs, is_leaf=lambda x: isinstance(x, PartitionSpec))[0]
 

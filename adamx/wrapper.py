@@ -1,6 +1,7 @@
 """An optimizer around another that keeps its `step`."""
 
 import dataclasses
+import functools
 import inspect
 from typing import Any, ClassVar, TypeAlias
 
@@ -9,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ._annotations import Params
+from ._annotations import Array, Params
 from ._engine import Engine
 from ._leaves import Leaves
 from ._names import refuse_step_words
+from ._state import State
 from ._transform import Optimizer, engine_of, owner_of
 
 
@@ -20,17 +22,39 @@ from ._transform import Optimizer, engine_of, owner_of
 class Wrapper:
     """An optimizer around another: the object whose methods are `init` and `update`, and `step`, of an `Optimizer`.
 
-    `step` names the keywords that it reads, and passes all others on to that of `opt`.
+    `step` names the keywords that it reads, and passes all others on to that of `opt`. The state is any tree that holds
+    that of `opt`. Tools for states learn from `init` what else is in it, so arrays of leaves should have `None` for
+    those that are `frozen`: `adamx.regroup` takes them off and begins them as `init` does.
 
     Attributes:
         opt: what it wraps: an adamx optimizer, or any Optax transformation, which has no `step`.
         exchanges: what devices exchange for it in a step, beside the all-reduces that `opt` needs; "" if nothing.
+        skips: whether a call may take no step of `opt`: other wrappers then look whether its counts have changed.
         own_gradients: whether `opt` steps by other gradients than those given, whose norm `grad_norm` is not.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> class Ascent(adamx.Wrapper):
+        ...     def init(self, params):
+        ...         return self.opt.init(params)
+        ...     def update(self, updates, state, params=None, **extra_args):
+        ...         return self.opt.update(-updates, state, params, **extra_args)
+        ...     def step(self, grads, state, params, **options):
+        ...         return self.opt.step(-grads, state, params, **options)
+        >>> opt, params = Ascent(adamx.adam(0.5)).optimizer(), jnp.array([1.0])
+        >>> opt.step(params, opt.init(params), params)[0]
+        Array([1.5], dtype=float32)
     """
 
     opt: Any
     exchanges: ClassVar[str] = ""
+    skips: ClassVar[bool] = True
     own_gradients: ClassVar[bool] = False
+
+    @property
+    def inner(self) -> list[Any]:
+        """The optimizers directly in it."""
+        return [self.opt]
 
     @property
     def engine(self) -> Any:
@@ -50,15 +74,33 @@ class Wrapper:
         return patterns_in(self.opt, leaves)
 
     def init(self, params: Params) -> Any:
-        """The state before the first step."""
+        """The state before the first step.
+
+        Args:
+            params: the parameters.
+        """
         raise NotImplementedError
 
     def update(self, updates: Params, state: Any, params: Params = None, **extra_args: Any) -> tuple[Params, Any]:
-        """The updates to add to the parameters, and the next state."""
+        """The updates to add to the parameters, and the next state.
+
+        Args:
+            updates: the gradients, or what comes before in a chain.
+            state: from `init` or the step before.
+            params: the parameters.
+            **extra_args: keywords of this wrapper, and of `opt`.
+        """
         raise NotImplementedError
 
     def step(self, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:
-        """The next parameters and the next state."""
+        """The next parameters and the next state.
+
+        Args:
+            grads: the gradients.
+            state: from `init` or the step before.
+            params: the parameters.
+            **options: those of `Optimizer.step` that are given, and keywords of this wrapper.
+        """
         raise NotImplementedError
 
     def optimizer(self) -> Any:
@@ -73,6 +115,36 @@ class Wrapper:
             )
         kind = Optimizer if isinstance(self.opt, Optimizer) else optax.GradientTransformationExtraArgs
         return kind(self.init, self.update)
+
+
+def is_state(x: Any) -> bool:
+    """Whether `x` is the state of an adamx optimizer."""
+    return isinstance(x, State)
+
+
+def states_in(tree: Any) -> list[State]:
+    """Every adamx state in `tree`."""
+    return [x for x in jax.tree.leaves(tree, is_leaf=is_state) if is_state(x)]
+
+
+def may_skip(opt: Any) -> bool:
+    """Whether a wrapper in an optimizer may take no step of what is in it."""
+    owner = owner_of(opt)
+    return isinstance(owner, Wrapper) and (owner.skips or any(map(may_skip, owner.inner)))
+
+
+def has_moved(before: Any, after: Any) -> Array | bool:
+    """Whether an optimizer took a step between two of its states: `True` if no adamx state in them could say."""
+    pairs = zip(states_in(before), states_in(after), strict=True)
+    changed = [jnp.asarray(was.count) != now.count for was, now in pairs]
+    return functools.reduce(jnp.logical_or, changed) if changed else True
+
+
+def has_own_gradients(opt: Any) -> bool:
+    """Whether what is in an optimizer steps by other gradients than those given."""
+    while isinstance(owner := owner_of(opt), Wrapper) and not owner.own_gradients:
+        opt = owner.opt
+    return isinstance(owner, Wrapper)
 
 
 def added(params: Params, updates: Params) -> Params:

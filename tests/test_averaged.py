@@ -17,7 +17,7 @@ import adamx
 import adamx.flax
 from adamx.trajectories.posthoc import WIDEST, coefficients, exponent_of
 from adamx.wrappers.averaged import AveragedState
-from tests.helpers import jitted_in_float64, needs_native
+from tests.helpers import jitted_in_float64, needs_host_memory, needs_native
 
 SHAPES = {"w": (64, 100), "b": (5,)}
 STEPS = 12
@@ -201,6 +201,18 @@ def test_averages_do_not_move_where_the_weights_do_not():
     assert (state.moves, state.inner[0].count) == (3, 3)
     wanted = np.mean([x["w"] for x in path[1::2]], 0)
     np.testing.assert_allclose(adamx.averaged_params(state)["w"], wanted, atol=2**-20)
+
+
+def test_the_average_of_a_leaf_without_a_gradient_stays_in_one_pass_or_two():
+    opt, params = adamx.adam(0.1, kernel="xla"), tree(0)
+    for given in (opt, around(opt)):
+        averaged = adamx.averaged(given, 0.5, debias=False)
+        new, state = averaged.step(tree(1), averaged.init(params), params)
+        new, state = averaged.step(tree(2), state, new)
+        for _, after in (f(tree(3) | {"b": None}, state, new) for f in (averaged.step, averaged.update)):
+            (was,), (now,) = state.averages, after.averages
+            np.testing.assert_array_equal(now.average["b"], was.average["b"])
+            assert (now.average["w"] != was.average["w"]).all()
 
 
 @pytest.mark.usefixtures("loose")  # Optax's need it
@@ -395,6 +407,7 @@ def test_a_train_state_is_evaluated_at_its_average():
     np.testing.assert_allclose(evaluated.params["w"], np.mean(path, 0), atol=2**-20)
 
 
+@needs_host_memory
 @pytest.mark.devices
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 def test_averages_are_cut_as_their_weights_and_may_be_in_host_memory(kind):

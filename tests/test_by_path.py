@@ -229,6 +229,25 @@ def test_masters_and_formats_are_read_and_changed_part_by_part():
     assert dtypes(frozen) == dtypes(thawed.init(PARAMS))
 
 
+def test_averages_of_all_optimizers_are_read_as_one_tree():
+    of = lambda opt, **kwargs: adamx.averaged(opt, (0.5, None), **kwargs)  # noqa: E731
+    opt = adamx.guard(both(of(adamx.lion(0.1)), of(adamx.adam(0.2), moments="bfloat16")))
+    params, state = stepped(opt, PARAMS, GRADS, steps=3)
+    for index in (0, 1):
+        whole = adamx.averaged_params(state, params, index=index)
+        for name in NAMES:
+            equal(part(whole, name), part(adamx.averaged_params(state.inner.parts[name], params, index=index), name))
+    some = both(adamx.averaged(adamx.lion(0.1)), optax.sgd(0.1))
+    params, state = stepped(some, PARAMS, GRADS)
+    message = (
+        r"by_path has 1 averages of 'embed\|bias', and 0 of \.\*: wrap all alike, or .*state\.parts\['embed\|bias'\]"
+    )
+    for given in ((), (params,)):
+        with pytest.raises(ValueError, match=message):
+            adamx.averaged_params(state, *given)
+    equal(adamx.averaged_params(state.parts[NAMES[0]], params)["dense"]["kernel"], params["dense"]["kernel"])
+
+
 def test_explain_tells_who_steps_each_leaf():
     some = adamx.adamw(1e-2, groups=[adamx.Group("bias", b2=0.9)], kernel="xla")
     plan = {leaf.path: leaf for leaf in adamx.explain(adamx.guard(both(some, optax.sgd(0.1))), PARAMS)}

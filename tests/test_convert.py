@@ -128,6 +128,30 @@ def test_variables_stay_around_what_they_hold():
     assert jax.tree.structure(back) == jax.tree.structure(optimizer.opt_state)
 
 
+@pytest.mark.usefixtures("loose")
+@pytest.mark.parametrize("in_variables", [False, True], ids=["arrays", "nnx"])
+def test_what_wrappers_keep_is_stored_as_the_new_ones_store_it(in_variables):
+    def make(average, sums):
+        opt = adamx.averaged(adamx.adam(1e-2, kernel="xla"), 0.5, moments=average)
+        return adamx.guard(adamx.accumulate(opt, 2, sums))
+
+    exact, small = make("float32", jnp.float32), make(adamx.Int8(32), jnp.bfloat16)
+    params = nnx.state(nnx.Linear(64, 128, rngs=nnx.Rngs(0)), nnx.Param)
+    params = params if in_variables else jax.tree.map(jnp.asarray, dict(nnx.as_pure(params)))
+    state = exact.init(params)
+    state = state._replace(inner=state.inner._replace(sums=jax.tree.map(lambda p: p + 1, params)))
+    new = adamx.convert_state(state, exact, small, params)
+    forms = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
+    assert forms(new) == forms(small.init(params))
+    back = adamx.convert_state(new, small, exact, params)
+    assert forms(back) == forms(state)
+    averages, sums = back.inner.inner.averages[0].average, back.inner.sums
+    for a, b in zip(jax.tree.leaves((averages, sums)), jax.tree.leaves((params, state.inner.sums)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2**-7, atol=0.02 * np.abs(b).max())
+    with pytest.raises(ValueError, match=r"state/averages/1/average/.* is in one of the two states only"):
+        adamx.convert_state(state.inner.inner, exact, adamx.averaged(adamx.adam(1e-2), (0.5, None)), params)
+
+
 def test_shapes_of_the_parameters_are_enough():
     shapes, give = jax.eval_shape(lambda: WIDE), state_of(EXACT)
     got = jitted_in_float64(lambda state: adamx.convert_state(state, EXACT, INT64, shapes))(give)

@@ -39,6 +39,18 @@ def test_sizes_are_those_of_the_second_moment_without_its_bias():
         assert "present 1e-10" in found.reason
 
 
+def test_each_group_has_its_own_numbers():
+    """Or the decay rate of others would correct its second moment, and the ε of others dominate it."""
+    groups = [adamx.Group("head", b2=0.5, eps=1e-3), adamx.Group(lambda path, _: path == "still", frozen=True)]
+    opt, sizes = adamx.adam(1e-3, eps=1e-20, groups=groups), jnp.asarray([1e-6, 1e-5, 1e-4, 1e-2])
+    grads = {"body": sizes, "head": sizes, "still": sizes}
+    _, state = opt.step(grads, opt.init(grads), grads)
+    told, wanted = suggest_eps(state, opt, params=grads), suggest_eps([sizes, sizes])
+    assert told.quantiles == pytest.approx(wanted.quantiles, rel=1e-4)
+    assert "present 1e-20 and 1e-03 dominates 37.5 %" in told.reason
+    assert "present 1e-20 and 1e-03 dominates" in suggest_eps(grads, opt).reason
+
+
 @pytest.mark.parametrize("moments", ["bfloat16", "int8"])
 def test_coded_moments_are_decoded(moments):
     params = {"w": jnp.zeros((64, 128))}

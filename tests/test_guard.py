@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 import adamx
 import adamx.flax
 from adamx.wrappers.guard import FLOOR
-from tests.helpers import as_users_do, collectives, dtypes
+from tests.helpers import as_users_do, collectives, dtypes, needs_host_memory
 
 SHAPES = {"w": (64, 128), "b": (7,)}
 
@@ -163,6 +163,7 @@ def test_last_norm_is_after_grad_scale_and_found_in_any_state():
         adamx.guard_report(state.inner.inner)
 
 
+@needs_host_memory
 @pytest.mark.parametrize("platform", ["default", "tpu"])
 def test_state_in_host_memory_is_left_there_by_a_skipped_step(platform, monkeypatch):
     """On TPUs no branch may carry it, and the step itself chooses: here that is what the CPU runs, too."""
@@ -208,7 +209,8 @@ def test_flax_takes_the_loss():
     jax.tree.map(np.testing.assert_array_equal, nnx.to_pure_dict(nnx.state(model)), before)
     step(model, optimizer, jnp.float32(1.0))
     assert model.kernel[0, 0] != before["kernel"][0, 0]
-    assert adamx.guard_report(nnx.as_pure(optimizer.opt_state))[:2] == (1, 0)
+    assert adamx.guard_report(optimizer.opt_state)[:2] == (1, 0)
+    assert isinstance(adamx.last_norm(optimizer.opt_state), jax.Array)
 
 
 def test_gradients_of_frozen_leaves_are_not_read_and_a_norm_that_is_given_is_taken():
@@ -279,6 +281,8 @@ def test_under_shard_map_devices_decide_alike_or_are_refused():
         (ValueError, "warm_up = 9 numbers are never in a window of 8", {"window": 8, "warm_up": 9}),
         (TypeError, "max_in_a_row = 2.5", {"max_in_a_row": 2.5}),
         (ValueError, "sigmas", {"sigmas": 0.0}),
+        (ValueError, "sigmas = 6.0 is of a window", {"window": None, "sigmas": 6.0}),
+        (ValueError, "warm_up = 8 is of a window", {"window": None, "warm_up": 8}),
     ],
 )
 def test_what_makes_no_guard_is_refused(error, what, kwargs):

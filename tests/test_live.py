@@ -127,6 +127,28 @@ def test_all_numbers_of_the_next_step_are_read():
     assert adamx.diagnostics.read(state)["kernel/step_mean"] == pytest.approx(1, rel=1e-3)
 
 
+@pytest.mark.parametrize("name", ["rmsprop", "adafactor"])
+def test_a_step_size_inside_a_momentum_is_the_learning_rate_to_all(name):
+    """Also one of 1, to which nothing else is equal: set in a step, by a group, read, monitored, searched."""
+    make = lambda rate, **kwargs: getattr(adamx, name)(rate, momentum=0.5, **kwargs)  # noqa: E731
+    scaled = adamx.Group("bias", learning_rate_scale=0.5)
+    opt = adamx.monitor(make(1.0, groups=[scaled]))
+    numbers = adamx.hyperparameters(opt, opt.init(PARAMS))
+    assert numbers["learning_rate"] == 1 and numbers["bias/learning_rate"] == 0.5
+    assert not [name for name in numbers if "step_size" in name]
+    assert {leaf.group for leaf in adamx.explain(opt, PARAMS)} == {"", "bias: learning_rate x 0.5"}
+    rates = np.array([0.25, 0.5], np.float32)
+    apart, (given, wanted) = make(lambda count: rates[int(count)]), (PARAMS, PARAMS)
+    state, own = opt.init(given), apart.init(wanted)
+    for rate, grads in zip(rates, GRADS[:2], strict=True):
+        given, state = opt.step(grads, state, given, learning_rate=rate)
+        wanted, own = apart.step(grads, own, wanted)
+    np.testing.assert_array_equal(given["kernel"], wanted["kernel"])
+    one, half = (adamx.monitor(make(rate)) for rate in (1.0, 0.5))
+    read = [adamx.diagnostics.read(x.step(GRADS[0], x.init(PARAMS), PARAMS)[1]) for x in (one, half)]
+    np.testing.assert_allclose(read[0]["all/step_mean"], read[1]["all/step_mean"], rtol=1e-6)
+
+
 def test_the_numbers_of_several_optimizers_are_named_by_their_patterns():
     rate = adamx.live("learning_rate", 0.5)
     opt = adamx.guard(adamx.by_path({"bias": adamx.adam(rate), ".*": adamx.lion(0.25)}))

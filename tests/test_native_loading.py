@@ -57,6 +57,24 @@ def test_asked_before_jax_has_begun_it_is_there_and_jax_works(asked):
     assert weights == "[0.999 0.999 0.999]"
 
 
+TRACED = """
+import adamx, jax, jax.numpy as jnp
+opt = adamx.adam(1e-3)
+print(jax._src.xla_bridge.backends_are_initialized(), end=" ")
+params = jnp.ones((64, 128))
+state, step = opt.init(params), jax.jit(opt.step)
+for _ in range(2):
+    params, state = step(params, state, params)
+print(step._cache_size())
+"""
+
+
+@pytest.mark.skipif(jax.__version_info__ < (0, 12), reason="older JAX does not trace again what it imported for")
+def test_a_first_step_is_traced_once():
+    """And JAX has not begun when the optimizer is made: processes may still be told of each other."""
+    assert told(TRACED) == "False 1\n"
+
+
 @pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
 def test_a_library_for_a_younger_jax_is_left_out_and_jax_works(tmp_path):
     source, library = tmp_path / "younger.cc", tmp_path / "younger.so"

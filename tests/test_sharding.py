@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 import adamx
 from adamx.kernels import offload
-from tests.helpers import OPTIMIZERS, some
+from tests.helpers import OPTIMIZERS, needs_host_memory, some
 
 pytestmark = pytest.mark.devices
 AUTO, EXPLICIT = (
@@ -229,7 +229,7 @@ def test_elements_are_stepped_as_on_one_device_to_the_bit(entry):
     jax.tree.map(np.testing.assert_array_equal, (got, state), (wanted, state_alone))
 
 
-@pytest.mark.skipif(jax.__version_info__ < (0, 10), reason="before JAX 0.10 XLA does not partition such a program")
+@needs_host_memory
 def test_on_an_explicit_mesh_zero_in_host_memory_steps_as_one_device_does():
     """With the same codes; the only collectives are the gathers of the two weights that are whole along x."""
     cut = {"w": P(None, "y"), "b": P(None)}

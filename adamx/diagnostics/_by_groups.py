@@ -12,7 +12,7 @@ from .._engine import Engine
 from .._leaf import SharedInputs
 from .._state import State
 from ..shared import last_numbers, last_step, shared_inputs
-from ._hats import Numbers, step_size_of
+from ._hats import Numbers, numbers_in, step_size_of
 from ._sums import LeafRecord, Sums, table
 
 
@@ -37,8 +37,9 @@ def rows(
     found = jnp.zeros((len(records), len(Sums._fields)), jnp.float32)
     for group in {id(x): x for x in shared}.values():
         places = np.asarray([i for i, x in enumerate(shared) if x is group], int)
-        mine = None if numbers is None else _numbers(group)
-        units = _units(numbers, mine, *(_rate(engine, x) for x in (last_step(engine.rule, state), group)))
+        mine = None if numbers is None else numbers_in(engine, group)
+        rates = (step_size_of(x.rule_as_given) for x in (last_step(engine.rule, state), group))
+        units = _units(numbers, mine, *(1.0 if x is None else x for x in rates))
         found = found.at[places].set(table([records[i] for i in places], mine, *options) * units)
     return found
 
@@ -49,16 +50,6 @@ def of_leaves(engine: Engine | None, leaves: _leaves.Leaves, state: Any) -> list
         return None
     of_leaves = [*zip(leaves.paths, engine.members_of(leaves), strict=True)]
     return shared_inputs(engine.rule, engine.members, of_leaves, state, last_numbers(engine.rule, state))
-
-
-def _numbers(group: SharedInputs) -> Numbers | None:
-    t = group.t(np.dtype(np.float32))
-    estimates = group.rule(np.dtype(np.float32)).moment_estimates(t)
-    return None if estimates is None else Numbers.of(estimates, t)
-
-
-def _rate(engine: Engine, group: SharedInputs) -> Any:
-    return 1.0 if step_size_of(engine) is None else group.rule_as_given.learning_rate
 
 
 def _units(numbers: Numbers | None, mine: Numbers | None, rate: Any, own: Any) -> Array:

@@ -10,6 +10,7 @@ import optax
 from .._annotations import Array, ScalarOrSchedule
 from .._descent import Descent
 from .._engine import Engine
+from .._leaf import SharedInputs
 from .._rule import Rule
 from .._state import State
 from ..estimates import MomentEstimates
@@ -51,18 +52,18 @@ class Numbers(NamedTuple):
         return cls(*arrays, not estimates.is_root, estimates.mean, estimates.square)
 
 
-def moment_estimates(engine: Engine, state: State, t: Array | None = None) -> MomentEstimates | None:
-    """What the rule declares of its moments after the step that led to `state`; `None` if that is unknown.
+def moment_estimates(engine: Engine, now: SharedInputs, t: Array | None = None) -> MomentEstimates | None:
+    """What the rule declares of its moments after a step; `None` if that is unknown.
 
     Args:
         engine: of an adamx optimizer.
-        state: its state.
-        t: the number of the step; `None` for the last that is finished.
+        now: what the leaves share in the step.
+        t: the number of the step; `None` for that of `now`.
 
     Raises:
         ValueError: the rule names a slot that it does not have.
     """
-    now, real = last_step(engine.rule, state), np.dtype(np.float32)
+    real = np.dtype(np.float32)
     estimates = now.rule(real).moment_estimates(now.t(real) if t is None else t)
     for name in () if estimates is None else (estimates.mean, estimates.square):
         if name not in (slots := engine.layout.names):
@@ -73,22 +74,24 @@ def moment_estimates(engine: Engine, state: State, t: Array | None = None) -> Mo
 
 
 def numbers_of(engine: Engine, state: State) -> Numbers | None:
-    """The numbers of the step that led to `state`; `None` where the rule does not declare how its moments are read."""
-    estimates = moment_estimates(engine, state)
-    return None if estimates is None else Numbers.of(estimates, jnp.maximum(jnp.asarray(state.count, jnp.float32), 1))
+    """Those of the step that led to `state`, of leaves of no group."""
+    return numbers_in(engine, last_step(engine.rule, state))
 
 
-def step_size_of(engine: Engine | None) -> ScalarOrSchedule | None:
-    """The step size of an adamx optimizer; `None` if it is not one number for all elements."""
-    rule: Rule[Any] | None = None if engine is None else engine.rule
-    if not isinstance(rule, Descent):
-        return None
-    inner: Any = rule.rule
-    while isinstance(inner, Rule):
-        if hasattr(inner, "learning_rate"):
+def numbers_in(engine: Engine, now: SharedInputs) -> Numbers | None:
+    """The numbers of a step; `None` where the rule does not declare how its moments are read."""
+    estimates = moment_estimates(engine, now)
+    return None if estimates is None else Numbers.of(estimates, now.t(np.dtype(np.float32)))
+
+
+def step_size_of(rule: Any) -> ScalarOrSchedule | None:
+    """The step size of an optimizer's rule; `None` if it is not one number for all elements."""
+    found = rule.learning_rate if isinstance(rule, Descent) else None
+    while found is not None and isinstance(rule := getattr(rule, "rule", None), Rule):
+        if hasattr(rule, "learning_rate"):
             return None
-        inner = getattr(inner, "rule", None)
-    return rule.learning_rate
+        found = found if (inside := getattr(rule, "step_size", None)) is None else inside
+    return found
 
 
 def injected_step_size(state: Any) -> Any:

@@ -10,23 +10,32 @@ from . import _page
 class History:
     """Metrics by name and step: those that `read` returns and any others of a training loop.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.diagnostics.monitor(adamx.adam(0.1))
-    >>> params, history = {"w": jnp.array([1.0, -2.0])}, adamx.diagnostics.History()
-    >>> state = opt.init(params)
-    >>> for step in range(1, 4):
-    ...     params, state = opt.step(params, state, params)
-    ...     history.add(step, adamx.diagnostics.read(state), loss=float(jnp.sum(params["w"] ** 2)))
-    >>> steps, values = history.series["all/step_max"]
-    >>> steps, [round(x, 2) for x in values]
-    ([1, 2, 3], [1.0, 1.0, 1.0])
+    Attributes:
+        series: for each metric its steps and its values, two lists of equal length.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.diagnostics.monitor(adamx.adam(0.1))
+        >>> params, history = {"w": jnp.array([1.0, -2.0])}, adamx.diagnostics.History()
+        >>> state = opt.init(params)
+        >>> for step in range(1, 4):
+        ...     params, state = opt.step(params, state, params)
+        ...     history.add(step, adamx.diagnostics.read(state), loss=float(jnp.sum(params["w"] ** 2)))
+        >>> steps, values = history.series["all/step_max"]
+        >>> steps, [round(x, 2) for x in values]
+        ([1, 2, 3], [1.0, 1.0, 1.0])
     """
 
     def __init__(self) -> None:
         self.series: dict[str, tuple[list[int], list[float]]] = {}
 
     def add(self, step: int, values: Mapping[str, Any] | None = None, **more: Any) -> None:
-        """Add the values of one step, by name; any kind of scalar. A name may be missing at some steps.
+        """Add the values of one step. A name may be missing at some steps.
+
+        Args:
+            step: the number of the step; not less than at the last call.
+            values: by name; any kind of scalar.
+            **more: further ones.
 
         Raises:
             ValueError: a value is not one number; steps go back.
@@ -54,6 +63,9 @@ class History:
 
     def to_tensorboard(self, directory: Path | str) -> None:
         """Write scalars that TensorBoard shows; needs tensorboardX.
+
+        Args:
+            directory: the folder of the event file.
 
         Raises:
             ModuleNotFoundError: it is not installed.

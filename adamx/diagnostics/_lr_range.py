@@ -12,7 +12,7 @@ import optax
 
 from .._annotations import Above, Array, Params
 from .._descent import Descent
-from .._rule import replace, validate_value
+from .._rule import innermost, replace, validate_value
 from .._transform import Optimizer, engine_of
 from .drawing import axes, line, save
 
@@ -48,7 +48,11 @@ class LRRange(NamedTuple):
         return f"lr = {self.lr:.1e}: {self.reason}"
 
     def plot(self, path: Path | str) -> None:
-        """Plot losses over step sizes, the advice marked; the suffix of `path` is the format. Needs matplotlib."""
+        """Plot losses over step sizes, the advice marked; needs matplotlib.
+
+        Args:
+            path: the picture's file; its suffix is the format.
+        """
         figure, ax = axes("Loss while the step size grows", "step size α (log scale)", "training loss")
         ax.plot(self.steps, self.losses, color="#999999", linewidth=0.8, label="loss of a batch")
         ax.plot(self.steps, self.smoothed, **line(0), label="smoothed")
@@ -90,21 +94,25 @@ def lr_range_test(
         opt: an adamx optimizer, whose step size is replaced; or a function from a step size to an optimizer, such as
             `adamx.adam` or `optax.sgd`.
         low: the first step size.
-        high: the last.
+        high: the last step size.
         steps: the number of steps.
-        smoothing: decay rate of the average of losses.
+        smoothing: decay rate of the average of losses, in (0, 1).
+
+    Returns:
+        An `LRRange`: the step sizes tried, the losses, and the advice; it prints as text and has a `plot`.
 
     Raises:
         ValueError: `low` and `high` are not 0 < low < high, fewer than 10 steps; the first losses are not finite.
         TypeError: the step size of `opt` cannot be replaced.
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> x = jax.random.normal(jax.random.key(0), (8, 32, 4))          # 8 batches of 32
-    >>> y = x @ jnp.array([1.0, -2.0, 3.0, 0.5])
-    >>> loss = lambda w, batch: jnp.mean((batch[0] @ w - batch[1]) ** 2)
-    >>> found = adamx.diagnostics.lr_range_test(loss, jnp.zeros(4), (x, y), adamx.adam, high=100.0)
-    >>> 0.01 < found.lr < 1
-    True
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> x = jax.random.normal(jax.random.key(0), (8, 32, 4))          # 8 batches of 32
+        >>> y = x @ jnp.array([1.0, -2.0, 3.0, 0.5])
+        >>> loss = lambda w, batch: jnp.mean((batch[0] @ w - batch[1]) ** 2)
+        >>> found = adamx.diagnostics.lr_range_test(loss, jnp.zeros(4), (x, y), adamx.adam, high=100.0)
+        >>> 0.01 < found.lr < 1
+        True
 
     Reference: Smith, arXiv:1506.01186, section 3.3 (there linear in $\alpha$).
     """
@@ -128,7 +136,7 @@ def _maker(opt: Any) -> Callable[[Any], Any]:
             raise TypeError("this optimizer has no step size to replace: give what makes one from a step size")
 
         def replaced(rate: Any) -> Optimizer:
-            rule = replace(engine.rule, {"learning_rate": rate})
+            rule = replace(engine.rule, {str(innermost(engine.rule, "learning_rate")): rate})
             at_rate = dataclasses.replace(engine, rule=rule)
             return Optimizer(at_rate.init, at_rate.update)
 

@@ -101,19 +101,22 @@ def monitor(
             optimizer, or from the state of `optax.inject_hyperparams`.
 
     Returns:
-        An `Optimizer` with a `step` if `opt` is one; else a transformation. Its `update` needs the parameters.
+        An `Optimizer` with a `step` if `opt` is one; else a transformation. Its `update` needs the parameters, its
+        state is a `MonitorState`.
 
     Raises:
         TypeError: `opt` is not a gradient transformation.
         ValueError: `every` is not at least 1; an update without parameters.
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> opt = adamx.diagnostics.monitor(adamx.adam(1e-3), groups=lambda path: "matrices" if "kernel" in path else None)
-    >>> params = {"dense": {"kernel": jnp.ones((4, 4)), "bias": jnp.zeros(4)}}
-    >>> params, state = jax.jit(opt.step)(params, opt.init(params), params)
-    >>> {name: round(x, 3) for name, x in adamx.diagnostics.read(state).items() if name.startswith("matrices/s")}
-    {'matrices/sign_agreement': 1.0, 'matrices/snr': 1.0, 'matrices/stalled': 0.0,
-     'matrices/step_max': 1.0, 'matrices/step_mean': 1.0}
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> groups = lambda path: "matrices" if "kernel" in path else None
+        >>> opt = adamx.diagnostics.monitor(adamx.adam(1e-3), groups=groups)
+        >>> params = {"dense": {"kernel": jnp.ones((4, 4)), "bias": jnp.zeros(4)}}
+        >>> params, state = jax.jit(opt.step)(params, opt.init(params), params)
+        >>> {name: round(x, 3) for name, x in adamx.diagnostics.read(state).items() if name.startswith("matrices/s")}
+        {'matrices/sign_agreement': 1.0, 'matrices/snr': 1.0, 'matrices/stalled': 0.0,
+         'matrices/step_max': 1.0, 'matrices/step_mean': 1.0}
 
     Reference: the quantities are those of Kingma & Ba, arXiv:1412.6980, sections 2.1 and 6.3.
     """
@@ -132,6 +135,7 @@ class Monitor(Wrapper):
     groups: Groups
     every: int
     learning_rate: ScalarOrSchedule | None
+    skips = False
     exchanges = "an all-reduce of what the monitor sums up"
 
     @property
@@ -150,6 +154,8 @@ class Monitor(Wrapper):
         values = jnp.zeros((len(grouped.groups), len(names)), jnp.float32)
         groups, told = (dict.fromkeys(sorted(x), ()) for x in (grouped.groups, names))
         start = MonitorState(inner, jnp.zeros([], jnp.int32), values, groups, told, _spikes.start(grouped.leaves))
+        if not leaves.arrays:  # `optax.tree.map_params` does not know the names of leaves that are in the tree
+            return start._replace(groups=start.count, spikes=start.count)
         return kernels.beside(leaves.arrays, start)
 
     def update(
@@ -231,7 +237,7 @@ class Monitor(Wrapper):
         r"""$\alpha$ of the step between two states of the optimizer, after `count` finished steps."""
         if self.learning_rate is not None:
             found = value_at(self.learning_rate, count)
-        elif (found := step_size_of(self.engine)) is not None:
+        elif (found := step_size_of(self.engine and self.engine.rule)) is not None:
             with reading((own := find_state(before)).live):
                 found = value_at(found, own.count)
         elif not isinstance(self.opt, Optimizer):  # one of `adamx.by_path` is not for all

@@ -7,6 +7,7 @@ import numpy as np
 from jax.core import Tracer
 
 from .._annotations import Array, Scalar
+from .._variables import without_variables
 from ..wrappers.guard import guards_in
 from ._monitor import MonitorState
 from ._spikes import LEAST, Row
@@ -20,8 +21,7 @@ def read(state: Any) -> dict[str, Scalar]:
 
     Args:
         state: the monitor's state, or one that contains it, such as the state of a chain, of `optax.MultiSteps` or
-            Flax's train state; for an `nnx.Optimizer` give `nnx.as_pure(optimizer.opt_state)` (`nnx.pure` before Flax
-            0.12.7).
+            Flax's train state, or the `opt_state` of an `nnx.Optimizer`.
 
     Returns:
         Python floats; zeros before the first step.
@@ -29,13 +29,14 @@ def read(state: Any) -> dict[str, Scalar]:
     Raises:
         ValueError: there is no monitor in `state`, or there are several.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.diagnostics.monitor(adamx.adam(1e-3))
-    >>> params = {"w": jnp.full(3, 2.0), "b": jnp.zeros(2)}
-    >>> params, state = opt.step(params, opt.init(params), params)
-    >>> values = adamx.diagnostics.read(state)
-    >>> round(values["w/step_mean"], 3), values["b/update_norm"], round(values["all/gradient_norm"], 3)
-    (1.0, 0.0, 3.464)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.diagnostics.monitor(adamx.adam(1e-3))
+        >>> params = {"w": jnp.full(3, 2.0), "b": jnp.zeros(2)}
+        >>> params, state = opt.step(params, opt.init(params), params)
+        >>> values = adamx.diagnostics.read(state)
+        >>> round(values["w/step_mean"], 3), values["b/update_norm"], round(values["all/gradient_norm"], 3)
+        (1.0, 0.0, 3.464)
     """
     found = find(state)
     values = found.values if isinstance(found.values, Tracer) else np.asarray(found.values)
@@ -62,15 +63,16 @@ def last_norm(state: Any) -> Array:
     Raises:
         ValueError: there is neither in `state`, or there are several.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt, params = adamx.guard(adamx.adam(0.5)), jnp.array([1.0, 2.0])
-    >>> params, state = opt.step(jnp.array([3.0, 4.0]), opt.init(params), params, clip_norm=1.0)
-    >>> adamx.last_norm(state)
-    Array(5., dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt, params = adamx.guard(adamx.adam(0.5)), jnp.array([1.0, 2.0])
+        >>> params, state = opt.step(jnp.array([3.0, 4.0]), opt.init(params), params, clip_norm=1.0)
+        >>> adamx.last_norm(state)
+        Array(5., dtype=float32)
     """
     guards = guards_in(state)
     if len(guards) == 1:
-        return guards[0].norm
+        return without_variables(guards[0].norm)
     if guards:
         raise ValueError(f"the state holds {len(guards)} guards: give the part of it that is meant")
     found = find(state)
@@ -104,18 +106,22 @@ def spikes(state: Any, least: float = LEAST) -> list[Spike]:
         state: the monitor's state, or one that contains it.
         least: the smallest `z` to report.
 
+    Returns:
+        `Spike`s of falling `z`, each with its leaf and step.
+
     Raises:
         ValueError: there is no monitor in `state`, or there are several.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> params = {"w": jnp.ones(3), "b": jnp.ones(2)}
-    >>> opt = adamx.diagnostics.monitor(adamx.adam(1e-3))
-    >>> state = opt.init(params)
-    >>> for t in range(40):
-    ...     grads = {"w": jnp.full(3, 0.1), "b": jnp.full(2, 50.0 if t == 30 else 0.1)}
-    ...     params, state = opt.step(grads, state, params)
-    >>> [(spike.leaf, spike.step) for spike in adamx.diagnostics.spikes(state)]
-    [("['b']", 31)]
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> params = {"w": jnp.ones(3), "b": jnp.ones(2)}
+        >>> opt = adamx.diagnostics.monitor(adamx.adam(1e-3))
+        >>> state = opt.init(params)
+        >>> for t in range(40):
+        ...     grads = {"w": jnp.full(3, 0.1), "b": jnp.full(2, 50.0 if t == 30 else 0.1)}
+        ...     params, state = opt.step(grads, state, params)
+        >>> [(spike.leaf, spike.step) for spike in adamx.diagnostics.spikes(state)]
+        [("['b']", 31)]
     """
     found = find(state).spikes
     row = Row(*np.asarray(found.table))
@@ -130,12 +136,12 @@ def spikes(state: Any, least: float = LEAST) -> list[Spike]:
 
 
 def find(state: Any) -> MonitorState:
-    """The state of the only monitor in `state`."""
+    """The state of the only monitor in `state`, without what it wraps and without NNX's variables."""
     found = [x for x in jax.tree.leaves(state, is_leaf=_is_monitor) if _is_monitor(x)]
     if len(found) != 1:
         cure = "give the part of it that is meant" if found else "wrap the optimizer, `adamx.monitor(opt)`"
         raise ValueError(f"the state holds {len(found)} monitors: {cure}")
-    return found[0]
+    return without_variables(found[0]._replace(inner=()))
 
 
 def _is_monitor(x: Any) -> bool:

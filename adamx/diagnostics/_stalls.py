@@ -29,7 +29,12 @@ class Stalled(NamedTuple):
 
 
 class Stalls(NamedTuple):
-    """The result for each slot, by name, and for the weights."""
+    """What `stalls` found.
+
+    Attributes:
+        slots: the moments, by the name of their slot.
+        weights: the weights.
+    """
 
     slots: dict[str, Stalled]
     weights: Stalled
@@ -50,16 +55,18 @@ def stalls(opt: Optimizer, state: Any, grads: Params, params: Params) -> Stalls:
         params: the parameters before the step; only those that the state belongs to are counted.
 
     Returns:
-        Shares over all leaves together; NaN where nothing should have moved. Works under `jit`.
+        `Stalls`: for each slot and the weights a `Stalled` of all leaves together; NaN where nothing should have moved.
+        Works under `jit`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> params = jnp.ones((64, 64), jnp.bfloat16)
-    >>> for weights in ("nearest", "stochastic"):
-    ...     opt = adamx.adam(1e-3, weights=weights)
-    ...     found = adamx.diagnostics.stalls(opt, opt.init(params), params, params).weights
-    ...     print(weights, found.share.round(1), found.progress.round(1))
-    nearest 1.0 0.0
-    stochastic 0.7 1.0
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> params = jnp.ones((64, 64), jnp.bfloat16)
+        >>> for weights in ("nearest", "stochastic"):
+        ...     opt = adamx.adam(1e-3, weights=weights)
+        ...     found = adamx.diagnostics.stalls(opt, opt.init(params), params, params).weights
+        ...     print(weights, found.share.round(1), found.progress.round(1))
+        nearest 1.0 0.0
+        stochastic 0.7 1.0
     """
     parts = steppers(parts_of(opt, *map(without_variables, (params, grads))))
     found: dict[str, list[_Change]] = {}

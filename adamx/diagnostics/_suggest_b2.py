@@ -40,13 +40,17 @@ def suggest_b2(batch: float, tokens: float, b1: float = 0.9) -> B2Advice:
         tokens: the half-life of the second moment, in the same units.
         b1: $\beta_1$; the advice warns where the pair makes steps unbounded.
 
+    Returns:
+        A `B2Advice`: the decay rate, its half-life and window in steps, and the reason; it prints as text.
+
     Raises:
         ValueError: a number is not positive, or `b1` not a decay rate.
 
-    >>> import adamx
-    >>> tokens = adamx.diagnostics.half_life(0.95, batch=512 * 1024)
-    >>> print(adamx.diagnostics.suggest_b2(1024, tokens))
-    b2 = 0.9999: a half-life of 7.08492e+06 tokens is 6919 steps of 1024; the window 1/(1-b2) is 9982 steps
+    Examples:
+        >>> import adamx
+        >>> tokens = adamx.diagnostics.half_life(0.95, batch=512 * 1024)
+        >>> print(adamx.diagnostics.suggest_b2(1024, tokens))
+        b2 = 0.9999: a half-life of 7.08492e+06 tokens is 6919 steps of 1024; the window 1/(1-b2) is 9982 steps
 
     Reference: Marek et al., arXiv:2507.07101 (the half-life in tokens held fixed across batch sizes).
     """
@@ -72,9 +76,13 @@ def half_life(b2: float, batch: float) -> float:
         b2: $\beta_2$, in (0, 1).
         batch: tokens in a step.
 
-    >>> import adamx
-    >>> round(adamx.diagnostics.half_life(0.999, batch=1))
-    693
+    Returns:
+        The number of tokens after which a squared gradient weighs half.
+
+    Examples:
+        >>> import adamx
+        >>> round(adamx.diagnostics.half_life(0.999, batch=1))
+        693
     """
     validate_value("b2", b2, Above(0.0, 1.0))
     validate_value("batch", batch, Above(0.0, math.inf))

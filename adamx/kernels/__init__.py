@@ -40,6 +40,8 @@ from .placement import keeping_types
 from .placement import refuse_shared_groups as refuse_shared_groups
 from .sums import Reference, summed
 
+__all__ = ["Kernel", "available"]
+
 BACKENDS: tuple[Backend, ...] = (cpu.BACKEND, pallas.GPU, pallas.TPU, xla.BACKEND)
 """In order of preference; the last supports every step on every platform."""
 
@@ -64,9 +66,13 @@ class Choice(NamedTuple):
 def available() -> dict[str, str]:
     """For each backend "yes" if it is available, otherwise the reason why not.
 
-    >>> import adamx
-    >>> adamx.kernels.available()["xla"]
-    'yes'
+    Returns:
+        A dictionary from the names of backends, those of `kernel=`, to "yes" or a reason.
+
+    Examples:
+        >>> import adamx
+        >>> adamx.kernels.available()["xla"]
+        'yes'
     """
     missing: dict[str, list[str]] = {}
     for backend in reversed(BACKENDS):  # some have one name, for different platforms

@@ -18,7 +18,8 @@ class Cautious(Modifier):
 
     Attributes:
         rule: the rule.
-        normalisation: "mean" (the second form, the current official code) or "count" (the first, of its first version).
+        normalisation: "mean", dividing by the share of elements that are kept (the second form, the current official
+            code), or "count" (the first form, of its first version).
 
     Reference: Liang et al., arXiv:2411.16085, Algorithm 1.
     """
@@ -36,7 +37,7 @@ class Cautious(Modifier):
         return masked / jnp.maximum(kept / max(size, 1), 1e-3), s
 
 
-@named
+@named(Cautious, Adam)
 def cadamw(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = Adam.b1,
@@ -61,14 +62,12 @@ def cadamw(
     It is `Cautious(Adam(...))`; hyperparameters are those of `adamx.Adam`, `normalisation` is `adamx.Cautious`'s, the
     rest is described by `adamx.optimizer`.
 
-    Raises:
-        ValueError: a number out of range, an unknown `normalisation`.
-
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.cadamw(0.5, weight_decay=0.0)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([1.5], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.cadamw(0.5, weight_decay=0.0)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([1.5], dtype=float32)
     """
     rule = Cautious(Adam(b1, b2, eps, eps_root), normalisation)
     decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)

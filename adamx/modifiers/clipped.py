@@ -13,9 +13,16 @@ class ClippedByRMS(Modifier):
 
     Attributes:
         rule: the rule.
-        threshold: $d$.
+        threshold: $d$, the largest root mean square.
 
     Reference: Shazeer & Stern, arXiv:1804.04235, section 6.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.optimizer(adamx.ClippedByRMS(adamx.Adam(), threshold=0.5), learning_rate=1.0)
+        >>> params = jnp.array([2.0, -2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([ 1.5, -1.5], dtype=float32)
     """
 
     threshold: Positive = 1.0

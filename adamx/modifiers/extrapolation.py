@@ -33,8 +33,8 @@ class MARS(Modifier):
     Attributes:
         rule: the rule.
         b1: decay rate of the rule's mean.
-        gamma: $\gamma$; 1 is full variance reduction.
-        clip: whether $c_t$ is shortened to length 1.
+        gamma: $\gamma$, the share of the change; 1 is full variance reduction.
+        clip: whether the corrected gradient $c_t$ of a leaf is shortened to length 1.
 
     Reference: Yuan et al., arXiv:2411.10438, Algorithm 1; its approximate form, with the last minibatch's gradient.
     """
@@ -71,6 +71,10 @@ class Nesterov(Modifier):
         b1: decay rate of the rule's mean.
 
     Reference: the reformulation of Nesterov momentum in Xie et al., arXiv:2208.06677, section 3.1.
+
+    Examples:
+        >>> import adamx
+        >>> opt = adamx.optimizer(adamx.Nesterov(adamx.AdaMax(b1=0.95), b1=0.95), learning_rate=1e-3)
     """
 
     b1: Beta = 0.9
@@ -85,7 +89,7 @@ class Nesterov(Modifier):
         return u, WithPrevious(inner, g)
 
 
-@named
+@named(MARS, Adam)
 def mars_adamw(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = MARS.b1,
@@ -110,11 +114,12 @@ def mars_adamw(
     It is `MARS(Adam(...))`; hyperparameters are those of `adamx.Adam` and `adamx.MARS`, the rest is described by
     `adamx.optimizer`. The paper leaves vectors to plain AdamW: use `optax.partition`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.mars_adamw(0.5)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([1.5], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.mars_adamw(0.5)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([1.5], dtype=float32)
     """
     rule = MARS(Adam(b1, b2, eps, eps_root), b1, gamma, clip)
     decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)

@@ -27,7 +27,7 @@ class Grams(Modifier):
         return sign(g) * jnp.abs(u), s
 
 
-@named
+@named(Grams, Adam)
 def grams(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = Adam.b1,
@@ -49,11 +49,12 @@ def grams(
     It is `Grams(Adam(..., eps_hat=True))`; hyperparameters are those of `adamx.Adam`, the rest is described by
     `adamx.optimizer`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.grams(0.5)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([1.500008], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.grams(0.5)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([1.500008], dtype=float32)
     """
     rule = Grams(Adam(b1, b2, eps, eps_hat=True))
     decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)

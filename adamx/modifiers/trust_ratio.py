@@ -15,7 +15,7 @@ class Decayed(Modifier):
 
     Attributes:
         rule: the rule.
-        weight_decay: λ.
+        weight_decay: its strength $\lambda$.
     """
 
     weight_decay: NonNegative = 0.0
@@ -47,7 +47,7 @@ class TrustRatio(Modifier):
         return u * jnp.where(plain, 1, weight / jnp.where(plain, 1, length)), s
 
 
-@named
+@named(Decayed, Adam)
 def lamb(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = Adam.b1,
@@ -68,11 +68,12 @@ def lamb(
     It is `TrustRatio(Decayed(Adam(...), weight_decay))`; hyperparameters are those of `adamx.Adam`, the rest is
     described by `adamx.optimizer`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.lamb(0.5)
-    >>> params = jnp.array([3.0, 4.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([1.232233, 2.232233], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.lamb(0.5)
+        >>> params = jnp.array([3.0, 4.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([1.232233, 2.232233], dtype=float32)
     """
     rule = TrustRatio(Decayed(Adam(b1, b2, eps, eps_root), weight_decay))
     return optimizer(rule, learning_rate, mask=mask, **common(moments, weights, seed, kernel, groups))

@@ -46,11 +46,12 @@ class Int8:
     Raises:
         ValueError: a group of another size.
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> params = jax.ShapeDtypeStruct((4096, 4096), jnp.float32)
-    >>> sizes = [adamx.state_bytes(adamx.adam(1e-3, moments=adamx.Int8(n)), params) for n in (128, 64, 32)]
-    >>> [round(size.per_parameter, 4) for size in sizes]
-    [2.0313, 2.0625, 2.125]
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> params = jax.ShapeDtypeStruct((4096, 4096), jnp.float32)
+        >>> sizes = [adamx.state_bytes(adamx.adam(1e-3, moments=adamx.Int8(n)), params) for n in (128, 64, 32)]
+        >>> [round(size.per_parameter, 4) for size in sizes]
+        [2.0313, 2.0625, 2.125]
     """
 
     group: int = GROUPS[0]

@@ -11,6 +11,7 @@ from typing import Any
 from .._names import validate_choice
 from .._transform import Optimizer
 from .._weights import Weights
+from ..described import SHARED, described
 from ..groups import Groups
 from ..kernels import Kernel
 from ..moments import MomentFormats
@@ -19,6 +20,8 @@ from ._preset import REQUIRED as REQUIRED
 from ._preset import Preset as Preset
 from ._preset import Recipe as Recipe
 from ._words import bias_corrections, decay_coupling, eps_place
+
+__all__ = ["PRESETS", "Preset", "preset", "table"]
 
 
 def _by_framework(*modules: ModuleType) -> Mapping[str, Mapping[str, Preset]]:
@@ -31,6 +34,7 @@ PRESETS = _by_framework(pytorch, keras, optax, mlx, paddle, tensorflow, mxnet, h
 """Every preset, by framework and optimizer."""
 
 
+@described(SHARED)
 def preset(
     framework: str,
     optimizer: str,
@@ -49,19 +53,13 @@ def preset(
     Presets reproduce the place of ε, the bias corrections, the coupling of weight decay, AMSGrad's variant, NAdam's
     momentum schedule and the framework's defaults; `table` lists them. PyTorch's treat a complex number as two real
     ones. Arguments that do not change the update (`fused`, `name`) are not accepted, nor those that are separate
-    transformations: chain
-    `optax.clip_by_global_norm` for Keras's `global_clipnorm`, `adamx.averaging(ema_momentum, debias=False)` for its
-    `use_ema`.
+    transformations: chain `optax.clip_by_global_norm` for Keras's `global_clipnorm`, and
+    `adamx.averaging(ema_momentum, debias=False)` for its `use_ema`.
 
     Args:
         framework: "pytorch", "keras" (3), "optax", "mlx", "paddle", "tf1", "bert", "mxnet", "lasagne", "blocks",
             "caffe", "torch7" or "chainer".
         optimizer: its name in lower case: "adam", "adamw", "rmsprop" ...
-        mask: which leaves decay; see `adamx.optimizer`.
-        moments: how slots are stored; for this and the next three see `adamx.optimizer`.
-        weights: how parameters narrower than float32 are rounded.
-        seed: seed of the random bits of both.
-        kernel: the backend of `Optimizer.step`.
         groups: settings of some leaves, see `adamx.Group`, by adamx's names. A `learning_rate_scale` leaves the decay
             alone where the framework's enters the momentum's sum or the decay is constant.
         **overrides: the framework's arguments under its own names (PyTorch's `lr`, `betas`; Keras's `learning_rate`,
@@ -75,18 +73,19 @@ def preset(
         ValueError: an unknown framework, optimizer or argument (the message suggests the nearest); a missing argument
             that the framework has no default for; a number out of range.
 
-    >>> import jax.numpy as jnp
-    >>> from adamx.presets import preset
-    >>> grads, params = jnp.array([1e-6, 1.0]), jnp.zeros(2)
-    >>> for framework in ("pytorch", "keras"):  # a small gradient shows the place of ε
-    ...     opt = preset(framework, "adam")
-    ...     print(opt.update(grads, opt.init(params), params)[0])
-    [-0.0009901 -0.001    ]
-    [-0.00024025 -0.001     ]
-    >>> preset("keras", "adam", eps=1e-8)
-    Traceback (most recent call last):
-        ...
-    ValueError: argument of keras adam = 'eps': did you mean 'epsilon'? ...
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from adamx.presets import preset
+        >>> grads, params = jnp.array([1e-6, 1.0]), jnp.zeros(2)
+        >>> for framework in ("pytorch", "keras"):  # a small gradient shows the place of ε
+        ...     opt = preset(framework, "adam")
+        ...     print(opt.update(grads, opt.init(params), params)[0])
+        [-0.0009901 -0.001    ]
+        [-0.00024025 -0.001     ]
+        >>> preset("keras", "adam", eps=1e-8)
+        Traceback (most recent call last):
+            ...
+        ValueError: argument of keras adam = 'eps': did you mean 'epsilon'? ...
     """
     validate_choice("framework", framework, PRESETS)
     validate_choice(f"optimizer of {framework}", optimizer, PRESETS[framework])
@@ -106,14 +105,18 @@ def table(framework: str | None = None) -> str:
     Args:
         framework: the framework to list; `None` for all.
 
+    Returns:
+        The table's Markdown, a row for each `Preset`.
+
     Raises:
         ValueError: an unknown framework.
 
-    >>> from adamx.presets import table
-    >>> print(table("bert"))  # doctest: +ELLIPSIS
-    | framework | optimizer | defaults | ε | bias corrections | weight decay | notes |
-    |---|---|---|---|---|---|---|
-    | bert | adamw | learning_rate=?, weight_decay_rate=0.01, ... epsilon=1e-06 | √v + ε | none | αλp | ... |
+    Examples:
+        >>> from adamx.presets import table
+        >>> print(table("bert"))  # doctest: +ELLIPSIS
+        | framework | optimizer | defaults | ε | bias corrections | weight decay | notes |
+        |---|---|---|---|---|---|---|
+        | bert | adamw | learning_rate=?, weight_decay_rate=0.01, ... epsilon=1e-06 | √v + ε | none | αλp | ... |
     """
     if framework is not None:
         validate_choice("framework", framework, PRESETS)

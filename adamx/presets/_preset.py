@@ -77,6 +77,12 @@ class Preset:
     def recipe(self, **overrides: Any) -> Recipe:
         """The optimizer with some arguments changed.
 
+        Args:
+            **overrides: the framework's arguments, under its names.
+
+        Returns:
+            A `Recipe`: rule, step size and decay.
+
         Raises:
             ValueError: an argument that the framework does not have; a missing required one; a tuple of another
                 length than the default.

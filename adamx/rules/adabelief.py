@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
-from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, described, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema, nesterov_mean
 from .._rule import Moments, Rule, Slot, StepContext, static
 from ..estimates import MomentEstimates
@@ -49,7 +49,7 @@ class AdaBelief(Rule[Moments]):
         return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t), self.eps)
 
 
-@named
+@named(AdaBelief)
 def adabelief(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = AdaBelief.b1,
@@ -68,16 +68,18 @@ def adabelief(
 
     Hyperparameters are those of `adamx.AdaBelief`; the rest is described by `adamx.optimizer`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.adabelief(0.9)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([1.], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.adabelief(0.9)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([1.], dtype=float32)
     """
     rule = AdaBelief(b1, b2, eps, eps_root, nesterov)
     return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel, groups))
 
 
+@described(AdaBelief, scale_by)
 def scale_by_belief(
     b1: ScalarOrSchedule = AdaBelief.b1,
     b2: ScalarOrSchedule = AdaBelief.b2,
@@ -88,5 +90,13 @@ def scale_by_belief(
     moments: MomentFormats = "float32",
     seed: int = 0,
 ) -> Optimizer:
-    """AdaBelief's direction; see `adamx.AdaBelief`."""
+    """AdaBelief's direction, without step size and sign; see `adamx.AdaBelief`.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> tx = adamx.scale_by_belief()
+        >>> grads = jnp.array([3.0, -0.2])
+        >>> tx.update(grads, tx.init(grads))[0].round(4)  # the gradient is b1 g from its mean
+        Array([ 1.1111, -1.1111], dtype=float32)
+    """
     return scale_by(AdaBelief(b1, b2, eps, eps_root, nesterov), moments=moments, seed=seed)

@@ -5,7 +5,19 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
-from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer, scale_by
+from .._factory import (
+    Groups,
+    Kernel,
+    MomentFormats,
+    Optimizer,
+    Weights,
+    common,
+    decaying,
+    described,
+    named,
+    optimizer,
+    scale_by,
+)
 from .._math import abs_sq, div_no_nan, ema
 from .._rule import Rule, Slot, StepContext
 
@@ -26,7 +38,7 @@ class AdaDelta(Rule[Accumulators]):
 
     Attributes:
         rho: decay rate of both averages.
-        eps: in units of the squared gradient, and of the squared weight.
+        eps: $\varepsilon$, in units of the squared gradient, and of the squared weight.
 
     Reference: Zeiler, arXiv:1212.5701, Algorithm 1 (no step size there: 1).
     """
@@ -46,7 +58,7 @@ class AdaDelta(Rule[Accumulators]):
         return u, Accumulators(nu, ema(s.nu_delta, abs_sq(u), self.rho))
 
 
-@named
+@named(AdaDelta)
 def adadelta(
     learning_rate: ScalarOrSchedule = 1.0,
     rho: ScalarOrSchedule = AdaDelta.rho,
@@ -60,18 +72,23 @@ def adadelta(
     kernel: Kernel = "auto",
     groups: Groups = (),
 ) -> Optimizer:
-    """AdaDelta (arXiv:1212.5701): the gradient in units of its root mean square, times that of the updates.
+    r"""AdaDelta (arXiv:1212.5701): the gradient in units of its root mean square, times that of the updates.
 
     Hyperparameters are those of `adamx.AdaDelta`; the rest is described by `adamx.optimizer`.
 
-    Decay is added to the gradient, as in Optax and PyTorch. `learning_rate` is 1 if left out, the paper's: Optax's
-    `None` leaves out the sign together with the factor, and climbs.
+    `learning_rate` is 1 if left out, the paper's: Optax's `None` leaves out the sign together with the factor, and
+    climbs.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.adadelta(1.0, rho=0.75, eps=1.0)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([0.585786], dtype=float32)
+    Args:
+        weight_decay: its strength $\lambda$; $\lambda p$ is added to the gradient, as in Optax and PyTorch.
+        weight_decay_mask: which leaves decay, `mask` of `adamx.optimizer`.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.adadelta(1.0, rho=0.75, eps=1.0)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([0.585786], dtype=float32)
     """
     rule = AdaDelta(rho, eps)
     decays, shared = (
@@ -81,6 +98,7 @@ def adadelta(
     return optimizer(rule, learning_rate, **decays, **shared)
 
 
+@described(AdaDelta, scale_by)
 def scale_by_adadelta(
     rho: ScalarOrSchedule = AdaDelta.rho,
     eps: ScalarOrSchedule = AdaDelta.eps,
@@ -88,5 +106,13 @@ def scale_by_adadelta(
     moments: MomentFormats = "float32",
     seed: int = 0,
 ) -> Optimizer:
-    """AdaDelta's direction; see `adamx.AdaDelta`."""
+    """AdaDelta's direction, without step size and sign; see `adamx.AdaDelta`.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> tx = adamx.scale_by_adadelta(eps=1.0)
+        >>> grads = jnp.array([3.0, -0.2])
+        >>> tx.update(grads, tx.init(grads))[0].round(4)
+        Array([ 2.1764, -0.1996], dtype=float32)
+    """
     return scale_by(AdaDelta(rho, eps), moments=moments, seed=seed)

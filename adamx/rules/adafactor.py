@@ -28,19 +28,20 @@ class Adafactor(Rule[AdafactorMoments]):
       u_t = \max(\varepsilon_2, \mathrm{RMS}(p))\, U_t / \max(1, \mathrm{RMS}(U_t)/d)$$
 
     Attributes:
-        decay_rate: $c$.
+        decay_rate: the power $c$ of the step's number in $\beta_{2,t}$.
         decay_offset: steps that are not counted in $\beta_{2,t}$, which stays 0 for so long.
-        clipping_threshold: $d$, or `None`.
-        momentum: decay rate of an average of the steps, or `None`.
+        clipping_threshold: the largest root mean square $d$ of $U_t$ in a leaf; `None` for no limit.
+        momentum: decay rate of an average of the steps; `None` for none.
         eps: $\varepsilon$, in units of the squared gradient; if `clamped`, of the gradient. `None` for the machine
             epsilon of the dtype that the leaf is computed in.
         eps_scale: $\varepsilon_2$, the least scale of the weights.
         multiply_by_parameter_scale: whether the step is in units of the weights.
-        min_dim_size_to_factor: leaves whose two axes are not this long keep the whole moment.
-        factored: whether any is factored.
+        min_dim_size_to_factor: the least length of the two axes of a leaf that is factored; others keep all of it.
+        factored: whether large leaves are factored.
         last_axes: factor the last two axes (PyTorch, Keras) instead of the two largest (Optax).
         clamped: bound mean(R) and the root from below by `eps` instead of adding it to the square (PyTorch).
-        step_size: $\alpha_t$ inside the momentum, for a step size that changes (Optax, MLX).
+        step_size: $\alpha_t$ inside the momentum, for a step size that changes (Optax, MLX). Where it is given, it is
+            the optimizer's `learning_rate` to groups, `step`, `hyperparameters`.
 
     Reference: Shazeer & Stern, arXiv:1804.04235, Algorithms 4 and 5 (step size min(.01, 1/sqrt(t))).
     """
@@ -56,7 +57,7 @@ class Adafactor(Rule[AdafactorMoments]):
     factored: bool = static(default=True)
     last_axes: bool = static(default=False)
     clamped: bool = static(default=False)
-    step_size: NonNegative = 1.0
+    step_size: NonNegative | None = None
     elementwise = False
     eps_place = property(lambda self: "max(√v, ε)" if self.clamped else "g² + ε")
     corrected_averages = "none"
@@ -82,7 +83,9 @@ class Adafactor(Rule[AdafactorMoments]):
             u = u / jnp.maximum(1, at.rms(u) / self.clipping_threshold)
         if self.multiply_by_parameter_scale:
             u = u * jnp.maximum(at.rms(at.p), self.eps_scale)
-        u, mu = self.step_size * u, s.mu
+        mu = s.mu
+        if self.step_size is not None:
+            u = self.step_size * u
         if self.momentum is not None:
             u = mu = ema(s.mu, u, self.momentum)
         return u, AdafactorMoments(nu, mu)
@@ -91,7 +94,7 @@ class Adafactor(Rule[AdafactorMoments]):
         return factored_axes(shape, self.min_dim_size_to_factor, self.last_axes) if self.factored else None
 
 
-@named
+@named(Adafactor)
 def adafactor(
     learning_rate: ScalarOrSchedule | None = None,
     min_dim_size_to_factor: int = Adafactor.min_dim_size_to_factor,
@@ -116,15 +119,21 @@ def adafactor(
 
     Hyperparameters are those of `adamx.Adafactor`; the rest is described by `adamx.optimizer`.
 
-    `learning_rate=None` is 1; the paper's is min(.01, 1/sqrt(t)), `schedules.relative_step()`. `weight_decay_rate` is
-    taken of the weights at every step, whatever the step size, as in Optax. `dtype_momentum=None` is at least float32:
-    Optax's default, float32, would narrow the momentum of float64 weights.
+    Args:
+        learning_rate: the step size, in units of the weights' root mean square; `None` for 1. The paper's is
+            min(.01, 1/sqrt(t)), `schedules.relative_step()`.
+        dtype_momentum: the storage dtype of the momentum; `None` for at least float32. Optax's default for
+            `dtype_momentum`, float32, would narrow the momentum of float64 weights.
+        weight_decay_rate: the share of the weights that is taken off at every step, whatever the step size, as in
+            Optax; `None` for 0.
+        weight_decay_mask: which leaves decay, `mask` of `adamx.optimizer`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> params = jnp.ones((512, 256))
-    >>> nu = adamx.adafactor().init(params).slots.nu
-    >>> nu.row.shape, nu.col.shape
-    ((256,), (512,))
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> params = jnp.ones((512, 256))
+        >>> nu = adamx.adafactor().init(params).slots.nu
+        >>> nu.row.shape, nu.col.shape
+        ((256,), (512,))
     """
     rule = Adafactor(
         decay_rate=decay_rate,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._annotations import Array, Initial, NonNegative, ScalarOrSchedule
-from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, described, named, optimizer, scale_by
 from .._math import abs_sq, div_no_nan
 from .._rule import Rule, Slot, StepContext, static
 
@@ -23,8 +23,9 @@ class AdaGrad(Rule[SecondMoment]):
     $$S_t = S_{t-1} + g_t^2 \qquad u_t = g_t / \sqrt{S_t + \varepsilon}$$
 
     Attributes:
-        initial_accumulator_value: $S_0$; .1 in Optax, Keras and TensorFlow, 0 in PyTorch.
-        eps: in units of the squared gradient.
+        initial_accumulator_value: $S_0$, in units of the squared gradient; .1 in Optax, Keras and TensorFlow, 0 in
+            PyTorch.
+        eps: $\varepsilon$, in units of the squared gradient.
         eps_in_sqrt: whether `eps` stands inside the root, as in Optax and Keras; outside, as in PyTorch, it is in units
             of the gradient.
 
@@ -52,7 +53,7 @@ class AdaGrad(Rule[SecondMoment]):
         return div_no_nan(g, root), SecondMoment(nu)
 
 
-@named
+@named(AdaGrad)
 def adagrad(
     learning_rate: ScalarOrSchedule,
     initial_accumulator_value: ScalarOrSchedule = AdaGrad.initial_accumulator_value,
@@ -69,16 +70,18 @@ def adagrad(
 
     Hyperparameters are those of `adamx.AdaGrad`; the rest is described by `adamx.optimizer`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.adagrad(0.5, initial_accumulator_value=0.0)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([1.5], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.adagrad(0.5, initial_accumulator_value=0.0)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([1.5], dtype=float32)
     """
     rule = AdaGrad(initial_accumulator_value, eps, eps_in_sqrt)
     return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel, groups))
 
 
+@described(AdaGrad, scale_by)
 def scale_by_rss(
     initial_accumulator_value: ScalarOrSchedule = AdaGrad.initial_accumulator_value,
     eps: ScalarOrSchedule = AdaGrad.eps,
@@ -87,5 +90,13 @@ def scale_by_rss(
     moments: MomentFormats = "float32",
     seed: int = 0,
 ) -> Optimizer:
-    """AdaGrad's direction; see `adamx.AdaGrad`."""
+    """AdaGrad's direction, without step size and sign; see `adamx.AdaGrad`.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> tx = adamx.scale_by_rss(initial_accumulator_value=0.0)
+        >>> grads = jnp.array([3.0, -0.2])
+        >>> tx.update(grads, tx.init(grads))[0].round(4)
+        Array([ 1., -1.], dtype=float32)
+    """
     return scale_by(AdaGrad(initial_accumulator_value, eps, eps_in_sqrt), moments=moments, seed=seed)

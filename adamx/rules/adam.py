@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
-from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, named
+from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, described, named
 from .._math import abs_sq, adam_ratio, bias_correction, biased, debias, ema, eps_beside_hat, nesterov_mean
 from .._optimizer import optimizer
 from .._rule import Moments, Rule, Slot, StepContext, static
@@ -23,8 +23,10 @@ class Adam(Rule[Moments]):
     Attributes:
         b1: decay rate of the mean, $\beta_1$.
         b2: decay rate of the mean square, $\beta_2$.
-        eps: $\varepsilon$, in units of the gradient; 0 is allowed, a zero gradient then still gives a zero step.
-        eps_root: $\bar\varepsilon$ inside the root; positive values make the step differentiable at zero gradients.
+        eps: $\varepsilon$ beside the root, in units of the gradient; 0 is allowed, a zero gradient then still gives a
+            zero step.
+        eps_root: $\bar\varepsilon$ inside the root, in units of the squared gradient; positive values make the step
+            differentiable at zero gradients.
         nesterov: look one step ahead, $\hat m_t = \beta_1 m_t/(1-\beta_1^{t+1}) + (1-\beta_1) g_t/(1-\beta_1^t)$.
         bias_correction: whether the hats are taken; if not, $u_t = m_t/(\sqrt{v_t + \bar\varepsilon}+\varepsilon)$.
         eps_hat: read `eps` and `eps_root` as those of the paper's efficient form (end of section 2), constant beside
@@ -67,7 +69,7 @@ class Adam(Rule[Moments]):
     eps_place = property(lambda self: ("√v̂ + ε", "√v + ε̂")[self.eps_hat] if self.bias_correction else "√v + ε")
 
 
-@named
+@named(Adam)
 def adam(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = Adam.b1,
@@ -87,38 +89,27 @@ def adam(
     r"""Adam (arXiv:1412.6980): the mean of the gradient, in units of the root of its mean square.
 
     Unlike `optax.adam`, the state is at least float32 whatever the parameters are, and the bias correction is exact
-    to rounding. `adamx.Adam` has the equations, `adamx.optimizer` describes the other arguments.
+    to rounding.
+
+    Hyperparameters are those of `adamx.Adam`; the rest is described by `adamx.optimizer`.
 
     Args:
-        learning_rate: the step size $\alpha$, the paper's being .001; like every number here a Python number, a traced
+        learning_rate: the step size $\alpha$, .001 in the paper; like every number here a Python number, a traced
             scalar or a schedule of the finished steps.
-        b1: decay rate of the mean, in [0, 1).
-        b2: decay rate of the mean square, in [0, 1).
-        eps: added to the root, in units of the gradient.
-        eps_root: added inside the root.
-        mu_dtype: dtype that `mu` is stored in; `None` for at least float32.
-        nesterov: look one step ahead with the mean.
-        eps_hat: read `eps` as the paper's ε̂, which stands beside the uncorrected root (TensorFlow 1, Keras).
 
-    Returns:
-        An `Optimizer`; its state is two arrays for each leaf.
-
-    Raises:
-        ValueError: a number out of range.
-        TypeError: a number that arrives in too few digits; integer leaves.
-
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.adam(learning_rate=0.1)
-    >>> params = jnp.array([1.0, 2.0])
-    >>> updates, state = opt.update(jnp.array([5.0, -1e-4]), opt.init(params), params)
-    >>> updates
-    Array([-0.1    ,  0.09999], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.adam(learning_rate=0.1)
+        >>> params = jnp.array([1.0, 2.0])
+        >>> updates, state = opt.update(jnp.array([5.0, -1e-4]), opt.init(params), params)
+        >>> updates
+        Array([-0.1    ,  0.09999], dtype=float32)
     """
     rule = Adam(b1, b2, eps, eps_root, nesterov, eps_hat=eps_hat)
     return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **common(moments, weights, seed, kernel, groups))
 
 
-@named
+@named(Adam)
 def adamw(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = Adam.b1,
@@ -141,31 +132,26 @@ def adamw(
 ) -> Optimizer:
     r"""AdamW (arXiv:1711.05101): Adam with decoupled weight decay.
 
-    Hyperparameters are those of `adamx.adam`; `adamx.optimizer` describes the other arguments.
+    Hyperparameters are those of `adamx.Adam`; the rest is described by `adamx.optimizer`.
 
     Args:
-        learning_rate: the step size $\alpha$, also of the decay; a number or a schedule.
-        weight_decay: $\lambda$; PyTorch's default is 1e-2, Optax's and ours 1e-4. A number or a schedule.
-        mask: which leaves decay.
-        decay: the kind of decay.
-        lr_max: the largest step size, for "independent".
+        weight_decay: its strength $\lambda$; a number, a traced scalar or a schedule. The default is Optax's; PyTorch's
+            is 1e-2.
 
-    Raises:
-        ValueError: a number out of range, an unknown `decay`, a mask that covers nothing or misses a leaf.
-        TypeError: a number that arrives in too few digits; integer leaves.
-
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
-    >>> opt = adamx.adamw(0.1, weight_decay=1.0, mask={"kernel": True, "bias": False})
-    >>> params, state = opt.step(jax.tree.map(jnp.zeros_like, params), opt.init(params), params)
-    >>> params["kernel"][0], params["bias"]
-    (Array([0.9, 0.9], dtype=float32), Array([1., 1.], dtype=float32))
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+        >>> opt = adamx.adamw(0.1, weight_decay=1.0, mask={"kernel": True, "bias": False})
+        >>> params, state = opt.step(jax.tree.map(jnp.zeros_like, params), opt.init(params), params)
+        >>> params["kernel"][0], params["bias"]
+        (Array([0.9, 0.9], dtype=float32), Array([1., 1.], dtype=float32))
     """
     rule = Adam(b1, b2, eps, eps_root, nesterov, eps_hat=eps_hat)
     decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **decays, **shared)
 
 
+@described(Adam, scale_by)
 def scale_by_adam(
     b1: ScalarOrSchedule = Adam.b1,
     b2: ScalarOrSchedule = Adam.b2,
@@ -185,15 +171,16 @@ def scale_by_adam(
 
     The paper's efficient form, with a constant ε̂ (arXiv:1412.6980, end of section 2), corrects the step size instead:
 
-    >>> import adamx, jax.numpy as jnp, optax
-    >>> by_hand = optax.chain(
-    ...     adamx.scale_by_adam(b1=0.9, b2=0.99, bias_correction=False),
-    ...     adamx.scale_by(adamx.BiasCorrection(b1=0.9, b2=0.99)),
-    ...     optax.scale_by_learning_rate(0.5),
-    ... )
-    >>> params = jnp.array([3.0, -4.0])
-    >>> by_hand.update(params, by_hand.init(params), params)[0].round(6)
-    Array([-0.5,  0.5], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp, optax
+        >>> by_hand = optax.chain(
+        ...     adamx.scale_by_adam(b1=0.9, b2=0.99, bias_correction=False),
+        ...     adamx.scale_by(adamx.BiasCorrection(b1=0.9, b2=0.99)),
+        ...     optax.scale_by_learning_rate(0.5),
+        ... )
+        >>> params = jnp.array([3.0, -4.0])
+        >>> by_hand.update(params, by_hand.init(params), params)[0].round(6)
+        Array([-0.5,  0.5], dtype=float32)
     """
     rule = Adam(b1, b2, eps, eps_root, nesterov, bias_correction, eps_hat)
     return scale_by(rule, mu_dtype=mu_dtype, moments=moments, seed=seed)

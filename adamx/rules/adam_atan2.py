@@ -47,7 +47,7 @@ class AdamAtan2(Rule[Moments]):
         return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t))
 
 
-@named
+@named(AdamAtan2)
 def adam_atan2(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = AdamAtan2.b1,
@@ -69,11 +69,12 @@ def adam_atan2(
 
     Hyperparameters are those of `adamx.AdamAtan2`; the rest is described by `adamx.optimizer`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.adam_atan2(0.5, a=4.0)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([0.429204], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.adam_atan2(0.5, a=4.0)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([0.429204], dtype=float32)
     """
     rule = AdamAtan2(b1, b2, a, b)
     decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)

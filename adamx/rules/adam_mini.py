@@ -65,7 +65,7 @@ class AdamMini(Rule[Moments]):
         return jnp.zeros_like(p, dtype=dtype).sum(self._averaged(p.ndim), keepdims=True)
 
 
-@named
+@named(AdamMini)
 def adam_mini(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = AdamMini.b1,
@@ -87,10 +87,11 @@ def adam_mini(
 
     Hyperparameters are those of `adamx.AdamMini`; the rest is described by `adamx.optimizer`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> params = jnp.ones((512, 64))
-    >>> adamx.adam_mini(1e-3).init(params).slots.nu.shape
-    (1, 64)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> params = jnp.ones((512, 64))
+        >>> adamx.adam_mini(1e-3).init(params).slots.nu.shape
+        (1, 64)
     """
     rule = AdamMini(b1, b2, eps, keep)
     decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)

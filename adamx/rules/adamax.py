@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
-from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, named
+from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, described, named
 from .._math import bias_correction, biased, debias, div_no_nan, ema
 from .._optimizer import optimizer
 from .._rule import Moments, Rule, Slot, StepContext, static
@@ -56,7 +56,7 @@ class AdaMax(Rule[Moments]):
         return MomentEstimates(bias_correction(self.b1, t) if self.bias_correction else 1.0, is_root=True)
 
 
-@named
+@named(AdaMax)
 def adamax(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = AdaMax.b1,
@@ -71,32 +71,24 @@ def adamax(
 ) -> Optimizer:
     r"""AdaMax (arXiv:1412.6980): Adam with the largest gradient in place of the mean square.
 
-    `adamx.AdaMax` has the equations, `adamx.optimizer` describes the other arguments.
+    Hyperparameters are those of `adamx.AdaMax`; the rest is described by `adamx.optimizer`.
 
     Args:
-        learning_rate: the step size $\alpha$, the paper's being .002; a number or a schedule.
-        b1: decay rate of the mean, in [0, 1).
-        b2: decay rate of the maximum, in [0, 1).
-        eps: added to $|g|$; 0 for the paper's formula, with zero steps where it divides 0 by 0.
+        learning_rate: the step size $\alpha$, .002 in the paper; a number, a traced scalar or a schedule of the
+            finished steps.
 
-    Returns:
-        An `Optimizer`; its state is two arrays for each leaf.
-
-    Raises:
-        ValueError: a number out of range.
-        TypeError: a number that arrives in too few digits; integer leaves.
-
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.adamax(learning_rate=0.25, eps=0.0)
-    >>> params = jnp.array([1.0, 2.0])
-    >>> opt.step(jnp.array([0.0, -1e-9]), opt.init(params), params)[0]
-    Array([1.  , 2.25], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.adamax(learning_rate=0.25, eps=0.0)
+        >>> params = jnp.array([1.0, 2.0])
+        >>> opt.step(jnp.array([0.0, -1e-9]), opt.init(params), params)[0]
+        Array([1.  , 2.25], dtype=float32)
     """
     rule = AdaMax(b1, b2, eps)
     return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel, groups))
 
 
-@named
+@named(AdaMax)
 def adamaxw(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = AdaMax.b1,
@@ -115,30 +107,21 @@ def adamaxw(
 ) -> Optimizer:
     r"""AdaMaxW (arXiv:1711.05101): AdaMax with decoupled weight decay.
 
-    Hyperparameters are those of `adamx.adamax`; `adamx.optimizer` describes the other arguments.
+    Hyperparameters are those of `adamx.AdaMax`; the rest is described by `adamx.optimizer`.
 
-    Args:
-        learning_rate: the step size $\alpha$, also of the decay; a number or a schedule.
-        weight_decay: $\lambda$; a number or a schedule.
-        mask: which leaves decay.
-        decay: the kind of decay.
-        lr_max: the largest step size, for "independent".
-
-    Raises:
-        ValueError: a number out of range, an unknown `decay`, a mask that covers nothing or misses a leaf.
-        TypeError: a number that arrives in too few digits; integer leaves.
-
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.adamaxw(learning_rate=0.5, weight_decay=0.5, decay="cautious")
-    >>> params = jnp.array([1.0, 1.0])
-    >>> opt.step(jnp.array([1.0, -1.0]), opt.init(params), params)[0]
-    Array([0.25, 1.5 ], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.adamaxw(learning_rate=0.5, weight_decay=0.5, decay="cautious")
+        >>> params = jnp.array([1.0, 1.0])
+        >>> opt.step(jnp.array([1.0, -1.0]), opt.init(params), params)[0]
+        Array([0.25, 1.5 ], dtype=float32)
     """
     rule = AdaMax(b1, b2, eps)
     decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, **decays, **shared)
 
 
+@described(AdaMax, scale_by)
 def scale_by_adamax(
     b1: ScalarOrSchedule = AdaMax.b1,
     b2: ScalarOrSchedule = AdaMax.b2,
@@ -151,10 +134,11 @@ def scale_by_adamax(
 
     Hyperparameters are those of `adamx.AdaMax`; `adamx.scale_by` describes the other arguments.
 
-    >>> import adamx, jax.numpy as jnp, optax
-    >>> opt = optax.chain(optax.clip_by_global_norm(1.0), adamx.scale_by_adamax(), optax.scale(-0.002))
-    >>> params = jnp.array([3.0, -4.0])
-    >>> opt.update(params, opt.init(params), params)[0]
-    Array([-0.002,  0.002], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp, optax
+        >>> opt = optax.chain(optax.clip_by_global_norm(1.0), adamx.scale_by_adamax(), optax.scale(-0.002))
+        >>> params = jnp.array([3.0, -4.0])
+        >>> opt.update(params, opt.init(params), params)[0]
+        Array([-0.002,  0.002], dtype=float32)
     """
     return scale_by(AdaMax(b1, b2, eps), moments=moments, seed=seed)

@@ -61,7 +61,7 @@ class AdamX(Rule[RepairedMoments]):
         return MomentEstimates(eps=self.eps, square="nu_max")
 
 
-@named
+@named(AdamX)
 def adamx(
     learning_rate: ScalarOrSchedule,
     b1: float = AdamX.b1,
@@ -77,24 +77,20 @@ def adamx(
 ) -> Optimizer:
     r"""AdamX (arXiv:1904.03590): AMSGrad repaired for momentum that fades.
 
-    An algorithm that happens to bear this library's name. `adamx.AdamX` has the equations, `adamx.optimizer` describes
-    the other arguments.
+    An algorithm that happens to bear this library's name. Hyperparameters are those of `adamx.AdamX`; the rest is
+    described by `adamx.optimizer`.
 
     Args:
         learning_rate: the step size; $\alpha/\sqrt t$ in the paper, `schedules.inverse_sqrt`.
         b1: first decay rate of the mean, in [0, 1).
-        b2: decay rate of the mean square, in [0, 1).
-        eps: added to the root, in units of the gradient.
         b1_decay: $\lambda$, in (0, 1]; 1 - 1e-8 is what Adam's paper suggests for it, 1 makes it AMSGrad.
 
-    Raises:
-        ValueError: a number out of range.
-
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.adamx(adamx.schedules.inverse_sqrt(0.5))
-    >>> params = jnp.array([1.0])
-    >>> opt.step(params, opt.init(params), params)[0] < params
-    Array([ True], dtype=bool)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.adamx(adamx.schedules.inverse_sqrt(0.5))
+        >>> params = jnp.array([1.0])
+        >>> opt.step(params, opt.init(params), params)[0] < params
+        Array([ True], dtype=bool)
     """
     rule = AdamX(decayed_beta(b1, b1_decay), b2, eps)
     return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel, groups))

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
-from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, named
+from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, described, named
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
 from .._optimizer import optimizer
 from .._rule import Rule, Slot, StepContext
@@ -35,7 +35,7 @@ class Adan(Rule[AdanMoments]):
         b2: decay rate of the change, and how far to look ahead. Optax looks ahead by 1 - b2 instead (optax#1715).
         b3: decay rate of the mean square.
         eps: added to the root, in units of the gradient.
-        eps_root: added inside the root (the paper's place for eps).
+        eps_root: added inside the root (the paper's place for eps), in units of the squared gradient.
 
     Reference: Xie et al., arXiv:2208.06677, Algorithm 1, and the official code (sail-sg/Adan).
     """
@@ -69,7 +69,7 @@ class Adan(Rule[AdanMoments]):
         return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b3, t), self.eps)
 
 
-@named
+@named(Adan)
 def adan(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = Adan.b1,
@@ -96,17 +96,19 @@ def adan(
     with 1 - b2 for b2 (optax#1715), `eps_root=1e-8` and decoupled decay. The official code has no `eps_root`, and so it
     is 0 here, as in `optax.scale_by_adan`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.adan(0.5)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([1.5], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.adan(0.5)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([1.5], dtype=float32)
     """
     rule = Adan(b1, b2, b3, eps, eps_root)
     decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, **decays, **shared)
 
 
+@described(Adan, scale_by)
 def scale_by_adan(
     b1: ScalarOrSchedule = Adan.b1,
     b2: ScalarOrSchedule = Adan.b2,
@@ -117,5 +119,13 @@ def scale_by_adan(
     moments: MomentFormats = "float32",
     seed: int = 0,
 ) -> Optimizer:
-    """Adan's direction; see `adamx.Adan`."""
+    """Adan's direction, without step size and sign; see `adamx.Adan`.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> tx = adamx.scale_by_adan()
+        >>> grads = jnp.array([3.0, -0.2])
+        >>> tx.update(grads, tx.init(grads))[0].round(4)
+        Array([ 1., -1.], dtype=float32)
+    """
     return scale_by(Adan(b1, b2, b3, eps, eps_root), moments=moments, seed=seed)

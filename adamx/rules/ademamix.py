@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
-from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, named
+from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, described, named
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
 from .._optimizer import optimizer
 from .._rule import Rule, Slot, StepContext
@@ -36,7 +36,7 @@ class AdEMAMix(Rule[MixedMoments]):
         b3: decay rate of the slow mean.
         alpha: weight of the slow mean; 2 to 10 (8 in the readme of the official code).
         eps: added to the root, in units of the gradient.
-        eps_root: added inside the root.
+        eps_root: added inside the root, in units of the squared gradient.
 
     Reference: Pagliardini, Ablin & Grangier, arXiv:2409.03137, Algorithm 1.
     """
@@ -66,7 +66,7 @@ class AdEMAMix(Rule[MixedMoments]):
         return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t), self.eps)
 
 
-@named
+@named(AdEMAMix)
 def ademamix(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = AdEMAMix.b1,
@@ -93,17 +93,19 @@ def ademamix(
 
     Warm the slow mean up with `schedules.ademamix_alpha` and `schedules.ademamix_b3`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.ademamix(0.5, alpha=0.0)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([1.5], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.ademamix(0.5, alpha=0.0)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([1.5], dtype=float32)
     """
     rule = AdEMAMix(b1, b2, b3, alpha, eps, eps_root)
     decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **decays, **shared)
 
 
+@described(AdEMAMix, scale_by)
 def scale_by_ademamix(
     b1: ScalarOrSchedule = AdEMAMix.b1,
     b2: ScalarOrSchedule = AdEMAMix.b2,
@@ -116,8 +118,16 @@ def scale_by_ademamix(
     moments: MomentFormats = "float32",
     seed: int = 0,
 ) -> Optimizer:
-    """AdEMAMix's direction; see `adamx.AdEMAMix`.
+    """AdEMAMix's direction, without step size and sign; see `adamx.AdEMAMix`.
 
     `alpha` is 5, as in `ademamix` here and in Optax, whose `scale_by_ademamix` has 6.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> alpha = adamx.schedules.ademamix_alpha(5.0, steps=1000)
+        >>> tx = adamx.scale_by_ademamix(alpha=alpha)
+        >>> tx.init(jnp.zeros(2)).slots
+        MixedMoments(mu=Array([0., 0.], dtype=float32), mu_slow=Array([0., 0.], dtype=float32),
+                     nu=Array([0., 0.], dtype=float32))
     """
     return scale_by(AdEMAMix(b1, b2, b3, alpha, eps, eps_root), mu_dtype=mu_dtype, moments=moments, seed=seed)

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
-from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, described, named, optimizer, scale_by
 from .._math import abs_sq, div_no_nan, ema, sign
 from .._rule import Moments, Rule, Slot, StepContext, static
 
@@ -27,7 +27,7 @@ class ADOPT(Rule[Moments]):
         b1: decay rate of the momentum.
         b2: decay rate of the mean square.
         eps: the least root, in units of the gradient.
-        weight_decay: λ, decoupled; here and not outside, because the first call does not decay either.
+        weight_decay: strength $\lambda$ of decoupled decay; part of the rule, as the first call does not decay either.
         nesterov: look one step ahead with the momentum.
         use_clipping: whether the rescaled gradient is clipped.
         clip_value_fn: $c_t$, as a schedule of the finished steps or a number.
@@ -59,7 +59,7 @@ class ADOPT(Rule[Moments]):
         return jnp.where(first, 0 * g, u + at.decay(self.weight_decay)), Moments(mu, nu)
 
 
-@named
+@named(ADOPT)
 def adopt(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = ADOPT.b1,
@@ -83,11 +83,12 @@ def adopt(
     Hyperparameters are those of `adamx.ADOPT`; the rest is described by `adamx.optimizer`. `clip_value_fn` is a
     function of the finished steps, as in Optax, or a number.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.adopt(0.5)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([2.], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.adopt(0.5)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([2.], dtype=float32)
     """
     rule = ADOPT(b1, b2, eps, weight_decay, nesterov, use_clipping, clip_value_fn)
     return optimizer(
@@ -95,6 +96,7 @@ def adopt(
     )
 
 
+@described(ADOPT, scale_by)
 def scale_by_adopt(
     b1: ScalarOrSchedule = ADOPT.b1,
     b2: ScalarOrSchedule = ADOPT.b2,
@@ -107,6 +109,15 @@ def scale_by_adopt(
     moments: MomentFormats = "float32",
     seed: int = 0,
 ) -> Optimizer:
-    """ADOPT's direction; see `adamx.ADOPT`."""
+    """ADOPT's direction, without step size and sign; see `adamx.ADOPT`.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> tx = adamx.scale_by_adopt()
+        >>> grads = jnp.array([3.0, -0.2])
+        >>> direction, state = tx.update(grads, tx.init(grads))
+        >>> direction, state.slots.nu  # the first call only measures
+        (Array([ 0., -0.], dtype=float32), Array([9.  , 0.04], dtype=float32))
+    """
     rule = ADOPT(b1, b2, eps, nesterov=nesterov, use_clipping=use_clipping, clip_value_fn=clip_value_fn)
     return scale_by(rule, mu_dtype=mu_dtype, moments=moments, seed=seed)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, Scalar, ScalarOrSchedule
-from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, described, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, bias_correction, biased, debias, ema, eps_beside_hat
 from .._rule import Rule, Slot, StepContext, static
 from ..estimates import MomentEstimates
@@ -33,7 +33,7 @@ class AMSGrad(Rule[MaxMoments]):
         b1: decay rate of the mean.
         b2: decay rate of the mean square.
         eps: added to the root, in units of the gradient.
-        eps_root: added inside the root.
+        eps_root: added inside the root, in units of the squared gradient.
         bias_correction_mu: whether the mean is corrected.
         bias_correction_nu: whether the second moment is corrected.
         max_of: "corrected" or "raw": of which second moment the maximum is kept.
@@ -95,7 +95,7 @@ class AMSGrad(Rule[MaxMoments]):
         return eps_beside_hat(self.eps, self.b2, t) if self.eps_hat else self.eps
 
 
-@named
+@named(AMSGrad)
 def amsgrad(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = AMSGrad.b1,
@@ -116,33 +116,20 @@ def amsgrad(
 ) -> Optimizer:
     """AMSGrad (arXiv:1904.09237): Adam whose second moment never shrinks, in its three forms.
 
-    `adamx.AMSGrad` has the forms, `adamx.optimizer` describes the other arguments.
+    Hyperparameters are those of `adamx.AMSGrad`, which describes the forms; the rest is described by `adamx.optimizer`.
 
-    Args:
-        learning_rate: the step size.
-        b1: decay rate of the mean, in [0, 1).
-        b2: decay rate of the mean square, in [0, 1).
-        eps: added to the root, in units of the gradient.
-        eps_root: added inside the root.
-        mu_dtype: dtype that `mu` is stored in; `None` for at least float32.
-        bias_correction_mu: whether the mean is corrected; not so in the paper.
-        bias_correction_nu: whether the second moment is corrected; not so in the paper.
-        max_of: "corrected" (Optax) or "raw" (PyTorch, the paper): of which second moment the maximum is kept.
-        eps_hat: read `eps` as ε̂ (Keras).
-
-    Raises:
-        ValueError: a number out of range, an unknown `max_of`.
-
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.amsgrad(learning_rate=0.5, max_of="raw")
-    >>> params = jnp.array([1.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([0.5], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.amsgrad(learning_rate=0.5, max_of="raw")
+        >>> params = jnp.array([1.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([0.5], dtype=float32)
     """
     rule = AMSGrad(b1, b2, eps, eps_root, bias_correction_mu, bias_correction_nu, max_of, eps_hat)
     return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **common(moments, weights, seed, kernel, groups))
 
 
+@described(AMSGrad, scale_by)
 def scale_by_amsgrad(
     b1: ScalarOrSchedule = AMSGrad.b1,
     b2: ScalarOrSchedule = AMSGrad.b2,
@@ -157,7 +144,17 @@ def scale_by_amsgrad(
     moments: MomentFormats = "float32",
     seed: int = 0,
 ) -> Optimizer:
-    """AMSGrad's direction; see `adamx.AMSGrad`."""
+    """AMSGrad's direction, without step size and sign; see `adamx.AMSGrad`.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> tx = adamx.scale_by_amsgrad(b1=0.0)
+        >>> state = tx.init(jnp.zeros(1))
+        >>> for g in (4.0, 1.0):  # the second step is still in units of the first gradient
+        ...     direction, state = tx.update(jnp.array([g]), state)
+        >>> direction.round(4)
+        Array([0.25], dtype=float32)
+    """
     return scale_by(
         AMSGrad(b1, b2, eps, eps_root, bias_correction_mu, bias_correction_nu, max_of, eps_hat),
         mu_dtype=mu_dtype,

@@ -32,10 +32,10 @@ class CAME(Rule[CAMEMoments]):
         b1: decay rate of the momentum.
         b2: decay rate of the mean square.
         b3: decay rate of the instability.
-        eps: added to the squared gradient.
-        eps_instability: $\varepsilon_2$.
-        clipping_threshold: the largest root mean square of $U_t$.
-        min_dim_size_to_factor: leaves whose last two axes are not this long are not factored.
+        eps: $\varepsilon$, added to the squared gradient, in its units.
+        eps_instability: $\varepsilon_2$, added to the squared distance between step and momentum.
+        clipping_threshold: the largest root mean square of $U_t$ in a leaf.
+        min_dim_size_to_factor: the least length of the last two axes of a leaf that is factored.
 
     Reference: Luo et al., arXiv:2307.02047, Algorithm 2, and the official code.
     """
@@ -72,7 +72,7 @@ class CAME(Rule[CAMEMoments]):
         return factored_axes(shape, self.min_dim_size_to_factor, last=True)
 
 
-@named
+@named(CAME)
 def came(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = CAME.b1,
@@ -97,11 +97,12 @@ def came(
 
     Hyperparameters are those of `adamx.CAME`; the rest is described by `adamx.optimizer`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.came(0.5, b1=0.5)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([1.75], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.came(0.5, b1=0.5)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([1.75], dtype=float32)
     """
     rule = CAME(b1, b2, b3, eps, eps_instability, clipping_threshold, min_dim_size_to_factor)
     decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)

@@ -42,7 +42,7 @@ class LaProp(Rule[Moments]):
         return debias(mu, self.b1, at.t), Moments(mu, nu)
 
 
-@named
+@named(LaProp)
 def laprop(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = LaProp.b1,
@@ -63,11 +63,12 @@ def laprop(
 
     Hyperparameters are those of `adamx.LaProp`; the rest is described by `adamx.optimizer`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.laprop(0.5)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([1.5], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.laprop(0.5)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([1.5], dtype=float32)
     """
     rule = LaProp(b1, b2, eps)
     decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, Scalar, ScalarOrSchedule
-from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, named
+from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, described, named
 from .._math import ema, sign
 from .._optimizer import optimizer
 from .._rule import Rule, Slot, StepContext, static
@@ -71,7 +71,7 @@ class Lion(Rule[Momentum]):
         return SIGNS[self.mode](ema(s.mu, g, self.b1), self.smooth_beta), Momentum(ema(s.mu, g, self.b2))
 
 
-@named
+@named(Lion)
 def lion(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = Lion.b1,
@@ -95,17 +95,19 @@ def lion(
     Hyperparameters are those of `adamx.Lion`; the rest is described by `adamx.optimizer`. `mode` and `smooth_beta` are
     those of `optax.scale_by_lion`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.lion(0.5, weight_decay=0.0)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([1.5], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.lion(0.5, weight_decay=0.0)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([1.5], dtype=float32)
     """
     rule = Lion(b1, b2, mode, smooth_beta)
     decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **decays, **shared)
 
 
+@described(Lion, scale_by)
 def scale_by_lion(
     b1: ScalarOrSchedule = Lion.b1,
     b2: ScalarOrSchedule = Lion.b2,
@@ -116,5 +118,13 @@ def scale_by_lion(
     moments: MomentFormats = "float32",
     seed: int = 0,
 ) -> Optimizer:
-    """Lion's direction; see `adamx.Lion`, also for `mode`."""
+    """Lion's direction, without step size and sign; see `adamx.Lion`.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> tx = adamx.scale_by_lion()
+        >>> grads = jnp.array([3.0, -0.2])
+        >>> tx.update(grads, tx.init(grads))[0]
+        Array([ 1., -1.], dtype=float32)
+    """
     return scale_by(Lion(b1, b2, mode, smooth_beta), mu_dtype=mu_dtype, moments=moments, seed=seed)

@@ -62,7 +62,7 @@ class NAdam(Rule[ScheduledMoments]):
         return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t), self.eps)
 
 
-@named
+@named(NAdam, Adam)
 def nadam(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = Adam.b1,
@@ -82,26 +82,22 @@ def nadam(
     r"""NAdam (Dozat, ICLR 2016 workshop): Adam with Nesterov momentum, constant or with Dozat's schedule.
 
     Without `momentum_decay` it is Optax's form, `adam(nesterov=True)`; with it PyTorch's and Keras's, `adamx.NAdam`,
-    which has no `eps_root` and looks ahead always. `adamx.optimizer` describes the other arguments.
+    which has no `eps_root` and looks ahead always. Hyperparameters are those of both;
+    the rest is described by `adamx.optimizer`.
 
     Args:
         learning_rate: the step size; PyTorch's is .002.
-        b1: decay rate of the mean, in [0, 1).
-        b2: decay rate of the mean square, in [0, 1).
-        eps: added to the root, in units of the gradient.
-        eps_root: added inside the root.
-        mu_dtype: dtype that `mu` is stored in; `None` for at least float32.
-        nesterov: look one step ahead with the mean.
         momentum_decay: how slowly the momentum warms up: 4e-3 in PyTorch, 1 in Keras; `None` for a constant one.
 
     Raises:
-        ValueError: a number out of range; `momentum_decay` together with `eps_root` or without `nesterov`.
+        ValueError: `momentum_decay` together with `eps_root` or without `nesterov`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.nadam(learning_rate=0.5, momentum_decay=4e-3)
-    >>> params = jnp.array([1.0])
-    >>> opt.step(params, opt.init(params), params)[0]
-    Array([0.4717741], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.nadam(learning_rate=0.5, momentum_decay=4e-3)
+        >>> params = jnp.array([1.0])
+        >>> opt.step(params, opt.init(params), params)[0]
+        Array([0.4717741], dtype=float32)
     """
     shared = common(moments, weights, seed, kernel, groups)
     if momentum_decay is None:
@@ -111,7 +107,7 @@ def nadam(
     return optimizer(NAdam(b1, b2, eps, momentum_decay), learning_rate, mu_dtype=mu_dtype, **shared)
 
 
-@named
+@named(Adam)
 def nadamw(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = Adam.b1,
@@ -133,13 +129,14 @@ def nadamw(
 ) -> Optimizer:
     """NAdamW (Dozat, ICLR 2016 workshop): AdamW with Nesterov momentum, `adamw(nesterov=True)`.
 
-    The arguments are those of `adamx.adamw`.
+    Hyperparameters are those of `adamx.Adam`; the rest is described by `adamx.optimizer`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.nadamw(learning_rate=0.5, weight_decay=0.1)
-    >>> params = jnp.array([1.0])
-    >>> opt.step(jnp.zeros(1), opt.init(params), params)[0]
-    Array([0.95], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.nadamw(learning_rate=0.5, weight_decay=0.1)
+        >>> params = jnp.array([1.0])
+        >>> opt.step(jnp.zeros(1), opt.init(params), params)[0]
+        Array([0.95], dtype=float32)
     """
     rule = Adam(b1, b2, eps, eps_root, nesterov)
     decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
-from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, described, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, ema
 from .._rule import Moments, Rule, Slot, StepContext
 
@@ -20,8 +20,8 @@ class NovoGrad(Rule[Moments]):
         b1: decay rate of the momentum.
         b2: decay rate of the squared length.
         eps: added to the root, in units of the gradient's length.
-        eps_root: added inside the root.
-        weight_decay: λ; in the momentum, as the paper has it.
+        eps_root: added inside the root, in units of the squared length.
+        weight_decay: strength $\lambda$ of the decay, which enters the momentum, as the paper has it.
 
     Reference: Ginsburg et al., arXiv:1905.11286, Algorithm 1 (b1=.95, b2=.98).
     """
@@ -45,7 +45,7 @@ class NovoGrad(Rule[Moments]):
         return mu, Moments(mu, nu)
 
 
-@named
+@named(NovoGrad)
 def novograd(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = NovoGrad.b1,
@@ -64,16 +64,18 @@ def novograd(
 
     Hyperparameters are those of `adamx.NovoGrad`; the rest is described by `adamx.optimizer`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.novograd(5.0)
-    >>> params = jnp.array([3.0, 4.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(5)
-    Array([0., 0.], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.novograd(5.0)
+        >>> params = jnp.array([3.0, 4.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(5)
+        Array([0., 0.], dtype=float32)
     """
     rule = NovoGrad(b1, b2, eps, eps_root, weight_decay)
     return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel, groups))
 
 
+@described(NovoGrad, scale_by)
 def scale_by_novograd(
     b1: ScalarOrSchedule = NovoGrad.b1,
     b2: ScalarOrSchedule = NovoGrad.b2,
@@ -85,8 +87,15 @@ def scale_by_novograd(
     moments: MomentFormats = "float32",
     seed: int = 0,
 ) -> Optimizer:
-    """NovoGrad's direction; see `adamx.NovoGrad`.
+    """NovoGrad's direction, without step size and sign; see `adamx.NovoGrad`.
 
     `eps` is 1e-6, as in `novograd` here and in Optax, whose `scale_by_novograd` has 1e-8.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> tx = adamx.scale_by_novograd(eps=0.0)
+        >>> grads = jnp.array([3.0, -4.0])
+        >>> tx.update(grads, tx.init(grads))[0]  # of length 1
+        Array([ 0.6, -0.8], dtype=float32)
     """
     return scale_by(NovoGrad(b1, b2, eps, eps_root, weight_decay), mu_dtype=mu_dtype, moments=moments, seed=seed)

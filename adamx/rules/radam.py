@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, Scalar, ScalarOrSchedule
-from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, described, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema, eps_beside_hat, log_beta, nesterov_mean
 from .._rule import Moments, Rule, Slot, StepContext, static
 from ..estimates import MomentEstimates
@@ -22,7 +22,7 @@ class RAdam(Rule[Moments]):
         b1: decay rate of the mean.
         b2: decay rate of the mean square.
         eps: added to the root, in units of the gradient.
-        eps_root: added inside the root.
+        eps_root: added inside the root, in units of the squared gradient.
         threshold: the length $\rho_t$ of the average from which on steps are rectified.
         nesterov: look one step ahead with the mean, as `Adam` does.
         unrectified: before that, "sgd" steps by $\hat m_t$ (PyTorch, Optax); "skip" does not step (the official code).
@@ -89,7 +89,7 @@ def _psi(y: Array) -> Array:
     return jnp.where(y < 0.5, series, far / 2 / jnp.tanh(far / 2) - 1)
 
 
-@named
+@named(RAdam)
 def radam(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = RAdam.b1,
@@ -111,19 +111,18 @@ def radam(
 
     Hyperparameters are those of `adamx.RAdam`; the rest is described by `adamx.optimizer`.
 
-    Raises:
-        ValueError: a number out of range, an unknown `unrectified`.
-
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.radam(0.25)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([1.5], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.radam(0.25)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([1.5], dtype=float32)
     """
     rule = RAdam(b1, b2, eps, eps_root, threshold, nesterov, unrectified, eps_hat)
     return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel, groups))
 
 
+@described(RAdam, scale_by)
 def scale_by_radam(
     b1: ScalarOrSchedule = RAdam.b1,
     b2: ScalarOrSchedule = RAdam.b2,
@@ -137,5 +136,13 @@ def scale_by_radam(
     moments: MomentFormats = "float32",
     seed: int = 0,
 ) -> Optimizer:
-    """RAdam's direction; see `adamx.RAdam`."""
+    """RAdam's direction, without step size and sign; see `adamx.RAdam`.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> tx = adamx.scale_by_radam()
+        >>> grads = jnp.array([3.0, -0.25])
+        >>> tx.update(grads, tx.init(grads))[0].round(4)  # the mean alone at first
+        Array([ 3.  , -0.25], dtype=float32)
+    """
     return scale_by(RAdam(b1, b2, eps, eps_root, threshold, nesterov, unrectified, eps_hat), moments=moments, seed=seed)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, Initial, NonNegative, ScalarOrSchedule
-from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, described, named, optimizer, scale_by
 from .._math import abs_sq, biased, debias, div_no_nan, ema
 from .._rule import Rule, Slot, StepContext, static
 
@@ -29,17 +29,18 @@ class RMSProp(Rule[RMSMoments]):
     the direction. Momentum acts on the *rescaled* gradient; Adam rescales the momentum.
 
     Attributes:
-        decay: $\beta$.
-        eps: in units of the squared gradient, or of the gradient if outside the root.
-        initial_scale: $v_0$; 1 in TensorFlow 1.
+        decay: decay rate $\beta$ of the averages.
+        eps: $\varepsilon$, in units of the squared gradient, or of the gradient if outside the root.
+        initial_scale: $v_0$, in units of the squared gradient; 1 in TensorFlow 1.
         eps_in_sqrt: whether `eps` stands inside the root (Optax, Keras, TensorFlow) or is added to it (PyTorch).
         centered: whether the mean is subtracted.
-        momentum: $\mu$, or `None`.
+        momentum: decay rate $\mu$ of a momentum; `None` for no momentum.
         nesterov: whether the momentum looks ahead, $u_t + \mu b_t$.
         bias_correction: whether the averages are corrected; then, with `eps` outside, it is Adam with b1=0. Not with
             `centered`: the corrected variance of the first gradient is 0, and the first step rounding over `eps`.
         step_size: $\alpha_t$ inside the momentum, $b_t = \mu b_{t-1} + \alpha_t u_t$, for a step size that changes:
-            Optax, Keras and TensorFlow 1 gather steps where PyTorch gathers directions.
+            Optax, Keras and TensorFlow 1 gather steps where PyTorch gathers directions. Where it is given, it is the
+            optimizer's `learning_rate` to groups, `step`, `hyperparameters`.
 
     Reference: Tieleman & Hinton, Coursera lecture 6.5, 2012; centred: Graves, arXiv:1308.0850.
     """
@@ -52,7 +53,7 @@ class RMSProp(Rule[RMSMoments]):
     centered: bool = static(default=False)
     nesterov: bool = static(default=False)
     bias_correction: bool = static(default=False)
-    step_size: NonNegative = 1.0
+    step_size: NonNegative | None = None
     elementwise = True
 
     def _slots(self) -> RMSMoments:
@@ -78,7 +79,9 @@ class RMSProp(Rule[RMSMoments]):
             mu, nu = s.mu, ema(s.nu, abs_sq(g), self.decay)
             v_hat = hat(nu, self.decay, at.t)
         root = jnp.sqrt(v_hat + self.eps) if self.eps_in_sqrt else jnp.sqrt(v_hat) + self.eps
-        u, trace = self.step_size * div_no_nan(g, root), s.trace
+        u, trace = div_no_nan(g, root), s.trace
+        if self.step_size is not None:
+            u = self.step_size * u
         if self.momentum is not None:
             trace = self.momentum * s.trace + u
             u = u + self.momentum * trace if self.nesterov else trace
@@ -110,7 +113,7 @@ class RMSProp(Rule[RMSMoments]):
     corrected_averages = property(_corrected_averages)
 
 
-@named
+@named(RMSProp)
 def rmsprop(
     learning_rate: ScalarOrSchedule,
     decay: ScalarOrSchedule = RMSProp.decay,
@@ -134,11 +137,12 @@ def rmsprop(
 
     The momentum adds up scaled steps, as in Optax; PyTorch's adds up directions (`adamx.preset`).
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.rmsprop(0.5, decay=0.75)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([1.], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.rmsprop(0.5, decay=0.75)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([1.], dtype=float32)
     """
     rule = RMSProp(decay, eps, initial_scale, momentum, eps_in_sqrt, centered, nesterov, bias_correction)
     rate = learning_rate
@@ -147,6 +151,7 @@ def rmsprop(
     return optimizer(rule, rate, **common(moments, weights, seed, kernel, groups))
 
 
+@described(RMSProp, scale_by)
 def scale_by_rms(
     decay: ScalarOrSchedule = RMSProp.decay,
     eps: ScalarOrSchedule = RMSProp.eps,
@@ -157,14 +162,20 @@ def scale_by_rms(
     moments: MomentFormats = "float32",
     seed: int = 0,
 ) -> Optimizer:
-    """RMSProp's direction; see `adamx.RMSProp`."""
-    return scale_by(
-        RMSProp(decay, eps, initial_scale, eps_in_sqrt=eps_in_sqrt, bias_correction=bias_correction),
-        moments=moments,
-        seed=seed,
-    )
+    """RMSProp's direction, without step size and sign; see `adamx.RMSProp`.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> tx = adamx.scale_by_rms(decay=0.75)
+        >>> grads = jnp.array([3.0, -0.2])
+        >>> tx.update(grads, tx.init(grads))[0].round(4)
+        Array([ 2., -2.], dtype=float32)
+    """
+    rule = RMSProp(decay, eps, initial_scale, eps_in_sqrt=eps_in_sqrt, bias_correction=bias_correction)
+    return scale_by(rule, moments=moments, seed=seed)
 
 
+@described(RMSProp, scale_by)
 def scale_by_stddev(
     decay: ScalarOrSchedule = RMSProp.decay,
     eps: ScalarOrSchedule = RMSProp.eps,
@@ -175,9 +186,12 @@ def scale_by_stddev(
     moments: MomentFormats = "float32",
     seed: int = 0,
 ) -> Optimizer:
-    """The direction of centred RMSProp; see `adamx.RMSProp`."""
-    return scale_by(
-        RMSProp(decay, eps, initial_scale, eps_in_sqrt=eps_in_sqrt, centered=True, bias_correction=bias_correction),
-        moments=moments,
-        seed=seed,
-    )
+    """The direction of centred RMSProp, without step size and sign; see `adamx.RMSProp`.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> adamx.scale_by_stddev().init(jnp.zeros(2)).slots.mu  # the mean, which is subtracted
+        Array([0., 0.], dtype=float32)
+    """
+    rule = RMSProp(decay, eps, initial_scale, None, eps_in_sqrt, centered=True, bias_correction=bias_correction)
+    return scale_by(rule, moments=moments, seed=seed)

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
-from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, named
+from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, described, named
 from .._math import abs_sq, adam_ratio, debias, ema
 from .._optimizer import optimizer
 from .._rule import Moments, Rule, Slot, StepContext
@@ -24,7 +24,7 @@ class SimplifiedAdEMAMix(Rule[Moments]):
         b2: decay rate of the mean square.
         alpha: weight of the gradient; larger for small batches.
         eps: added to the root, in units of the gradient.
-        eps_root: added inside the root.
+        eps_root: added inside the root, in units of the squared gradient.
 
     Reference: Morwani et al., arXiv:2502.02431.
     """
@@ -47,7 +47,7 @@ class SimplifiedAdEMAMix(Rule[Moments]):
         return u, Moments(mu, nu)
 
 
-@named
+@named(SimplifiedAdEMAMix)
 def simplified_ademamix(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = SimplifiedAdEMAMix.b1,
@@ -70,17 +70,19 @@ def simplified_ademamix(
 
     Hyperparameters are those of `adamx.SimplifiedAdEMAMix`; the rest is described by `adamx.optimizer`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.simplified_ademamix(0.5)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([1.5], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.simplified_ademamix(0.5)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([1.5], dtype=float32)
     """
     rule = SimplifiedAdEMAMix(b1, b2, alpha, eps, eps_root)
     decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, **decays, **shared)
 
 
+@described(SimplifiedAdEMAMix, scale_by)
 def scale_by_simplified_ademamix(
     b1: ScalarOrSchedule = SimplifiedAdEMAMix.b1,
     b2: ScalarOrSchedule = SimplifiedAdEMAMix.b2,
@@ -91,5 +93,13 @@ def scale_by_simplified_ademamix(
     moments: MomentFormats = "float32",
     seed: int = 0,
 ) -> Optimizer:
-    """Simplified AdEMAMix's direction; see `adamx.SimplifiedAdEMAMix`."""
+    """Simplified AdEMAMix's direction, without step size and sign; see `adamx.SimplifiedAdEMAMix`.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> tx = adamx.scale_by_simplified_ademamix(alpha=1.0)
+        >>> grads = jnp.array([3.0, -0.2])
+        >>> tx.update(grads, tx.init(grads))[0].round(4)  # the momentum, and the gradient
+        Array([ 2., -2.], dtype=float32)
+    """
     return scale_by(SimplifiedAdEMAMix(b1, b2, alpha, eps, eps_root), moments=moments, seed=seed)

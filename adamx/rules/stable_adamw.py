@@ -21,7 +21,7 @@ class StableAdamW(Rule[Moments]):
         b1: decay rate of the mean.
         b2: decay rate of the mean square.
         eps: added to the root, in units of the gradient.
-        weight_decay: λ; here and not outside, because it is shortened, too.
+        weight_decay: strength $\lambda$ of the decay; part of the rule, because it is shortened, too.
 
     Reference: Wortsman et al., arXiv:2304.13013, Algorithm 2.
     """
@@ -47,7 +47,7 @@ class StableAdamW(Rule[Moments]):
         return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t), self.eps, (self.b1, self.b2))
 
 
-@named
+@named(StableAdamW)
 def stable_adamw(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = StableAdamW.b1,
@@ -66,11 +66,12 @@ def stable_adamw(
 
     Hyperparameters are those of `adamx.StableAdamW`; the rest is described by `adamx.optimizer`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.stable_adamw(0.5, weight_decay=0.0)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([1.5], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.stable_adamw(0.5, weight_decay=0.0)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([1.5], dtype=float32)
     """
     rule = StableAdamW(b1, b2, eps, weight_decay)
     return optimizer(rule, learning_rate, mask=mask, **common(moments, weights, seed, kernel, groups))

@@ -5,7 +5,7 @@ import functools
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, Initial, NonNegative, ScalarOrSchedule
-from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, named, optimizer, scale_by
+from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, described, named, optimizer, scale_by
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
 from .._rule import Moments, Rule, Slot, StepContext
 from ..estimates import MomentEstimates
@@ -21,8 +21,9 @@ class Yogi(Rule[Moments]):
         b1: decay rate of the mean.
         b2: decay rate of the second moment.
         eps: added to the root, in units of the gradient.
-        eps_root: added inside the root.
-        initial_accumulator_value: $v_0$. Optax starts the mean there, too, which pushes every weight at first.
+        eps_root: added inside the root, in units of the squared gradient.
+        initial_accumulator_value: $v_0$, in units of the squared gradient. Optax starts the mean there, too, which
+            pushes every weight at first.
 
     The correction for bias is Optax's; the paper has none.
 
@@ -56,7 +57,7 @@ class Yogi(Rule[Moments]):
         return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t), self.eps)
 
 
-@named
+@named(Yogi)
 def yogi(
     learning_rate: ScalarOrSchedule,
     b1: ScalarOrSchedule = Yogi.b1,
@@ -77,16 +78,18 @@ def yogi(
 
     The mean starts at 0; Optax starts it at 1e-6, with the second moment.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.yogi(0.5, eps=0.0, initial_accumulator_value=0.0)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([1.5], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.yogi(0.5, eps=0.0, initial_accumulator_value=0.0)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([1.5], dtype=float32)
     """
     rule = Yogi(b1, b2, eps, eps_root, initial_accumulator_value)
     return optimizer(rule, learning_rate, **common(moments, weights, seed, kernel, groups))
 
 
+@described(Yogi, scale_by)
 def scale_by_yogi(
     b1: ScalarOrSchedule = Yogi.b1,
     b2: ScalarOrSchedule = Yogi.b2,
@@ -97,5 +100,12 @@ def scale_by_yogi(
     moments: MomentFormats = "float32",
     seed: int = 0,
 ) -> Optimizer:
-    """Yogi's direction; see `adamx.Yogi`."""
+    """Yogi's direction, without step size and sign; see `adamx.Yogi`.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> tx = adamx.scale_by_yogi(initial_accumulator_value=0.25)
+        >>> tx.init(jnp.zeros(2)).slots.nu
+        Array([0.25, 0.25], dtype=float32)
+    """
     return scale_by(Yogi(b1, b2, eps, eps_root, initial_accumulator_value), moments=moments, seed=seed)

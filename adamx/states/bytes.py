@@ -6,7 +6,8 @@ import jax
 
 from .._annotations import Params
 from ..moments import format_name, is_code
-from .parts import is_state
+from ..wrapper import is_state
+from .kept import kept_of_leaves
 
 
 class StateBytes(NamedTuple):
@@ -15,13 +16,15 @@ class StateBytes(NamedTuple):
     Attributes:
         slots: bytes of each slot, by name.
         residuals: bytes kept beside weights.
-        total: bytes in all, the count and whatever wraps the state included.
+        wrappers: bytes of what wrappers keep of leaves, by where it stands, as in "averages.0.average" or "sums".
+        total: bytes in all, the count and whatever else wraps the state included.
         per_parameter: `total` divided by the number of parameters.
         formats: bytes of all slots together, by the name of the format that they are stored in, as in `explain`.
     """
 
     slots: dict[str, int]
     residuals: int
+    wrappers: dict[str, int]
     total: int
     per_parameter: float
     formats: dict[str, int]
@@ -34,13 +37,18 @@ def state_bytes(opt: Any, params: Params) -> StateBytes:
         opt: an optimizer, or any Optax transformation that contains an adamx optimizer.
         params: arrays or `jax.ShapeDtypeStruct`s.
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> params = jax.ShapeDtypeStruct((4096, 4096), jnp.bfloat16)
-    >>> size = adamx.state_bytes(adamx.adam(1e-3, moments="int8", weights="split8"), params)
-    >>> size.slots["mu"], size.residuals, round(size.per_parameter, 3)
-    (17039360, 16777216, 3.031)
-    >>> size.formats
-    {'int8': 34078720}
+    Returns:
+        A `StateBytes`: bytes of each slot, of the residuals and in all, bytes for each parameter, and bytes by storage
+        format.
+
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> params = jax.ShapeDtypeStruct((4096, 4096), jnp.bfloat16)
+        >>> size = adamx.state_bytes(adamx.adam(1e-3, moments="int8", weights="split8"), params)
+        >>> size.slots["mu"], size.residuals, round(size.per_parameter, 3)
+        (17039360, 16777216, 3.031)
+        >>> size.formats
+        {'int8': 34078720}
     """
     state = jax.eval_shape(opt.init, params)
     slots: dict[str, int] = {}
@@ -53,9 +61,12 @@ def state_bytes(opt: Any, params: Params) -> StateBytes:
                 slots[name] = slots.get(name, 0) + _bytes(column)
             for x in jax.tree.leaves(part.slots, is_leaf=is_code):
                 formats[format_name(x)] = formats.get(format_name(x), 0) + _bytes(x)
+    wrappers: dict[str, int] = {}
+    for kept in kept_of_leaves(state, params):
+        wrappers[kept.name] = wrappers.get(kept.name, 0) + kept.bytes
     total = _bytes(state)
     parameters = sum(x.size for x in jax.tree.leaves(params))
-    return StateBytes(slots, residuals, total, total / max(parameters, 1), formats)
+    return StateBytes(slots, residuals, wrappers, total, total / max(parameters, 1), formats)
 
 
 def _bytes(tree: Any) -> int:

@@ -19,6 +19,7 @@ from ..groups import Member
 from ..moments import stored_shape
 from ..moments.noise import Noise
 from ..wrapper import parts_of
+from .kept import follow
 from .parts import map_states, select_part, steppers
 
 
@@ -31,25 +32,30 @@ def convert_state(state: Any, from_: Optimizer, to: Optimizer, params: Params) -
 
     Args:
         state: a state of `from_`, or a tree in which all adamx states are its: a chain's, of `optax.MultiSteps`, a
-            monitor's. What else is in it is left alone, and variables of NNX stay around what they hold.
+            monitor's. What wrappers in `to` keep, averages and sums of gradients, becomes as they store it; what else
+            is in it is left alone, and variables of NNX stay around what they hold.
         from_: the optimizer that made the state; of a chain or partition the part that is adamx's.
         to: the optimizer that will go on with it.
         params: the parameters, or `jax.ShapeDtypeStruct`s like them if both have the same `weights`. Residuals of
             other `weights` are made anew from the master weights, which lose what the new ones cannot hold: without
             any, all that rounding took. To make parameters narrow or wide, take `from_master` and `master_params`.
 
+    Returns:
+        The tree of `state`, in which each adamx state is one of `to`, after as many steps.
+
     Raises:
         ValueError: a leaf of the state is not as `from_` stores it, or of other parameters; `to` is of
-            another rule, or keeps other slots.
+            another rule, or keeps other slots; the state is not of the wrappers of `to`.
         TypeError: one of the two is not an adamx optimizer.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> exact, small = adamx.adam(1e-3), adamx.adam(1e-3, moments=adamx.Int8(group=64))
-    >>> params = jnp.ones((64, 64))
-    >>> params, state = exact.step(params, exact.init(params), params)
-    >>> params, state = small.step(params, adamx.convert_state(state, exact, small, params), params)
-    >>> adamx.convert_state(state, small, exact, params).slots.nu.dtype
-    dtype('float32')
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> exact, small = adamx.adam(1e-3), adamx.adam(1e-3, moments=adamx.Int8(group=64))
+        >>> params = jnp.ones((64, 64))
+        >>> params, state = exact.step(params, exact.init(params), params)
+        >>> params, state = small.step(params, adamx.convert_state(state, exact, small, params), params)
+        >>> adamx.convert_state(state, small, exact, params).slots.nu.dtype
+        dtype('float32')
     """
     ways = [steppers(parts_of(opt, without_variables(params))) for opt in (from_, to)]
     shares = [[jax.tree.structure(share) for _, share in way] for way in ways]
@@ -85,7 +91,8 @@ def convert_state(state: Any, from_: Optimizer, to: Optimizer, params: Params) -
         kept = [*trees, leaves.tree][0].unflatten(residuals) if jax.tree.leaves(residuals) else ()
         return part._replace(slots=new.layout.tree.unflatten(slots), residuals=kept)
 
-    return map_states(of, state, [(old, new, share) for (old, share), (new, _) in zip(*ways, strict=True)])
+    pairs = [(old, new, share) for (old, share), (new, _) in zip(*ways, strict=True)]
+    return follow(to, map_states(of, state, pairs), without_variables(params))
 
 
 def _innermost(rule: Rule[Any]) -> type:

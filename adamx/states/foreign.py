@@ -13,9 +13,10 @@ from .._layout import real_dtype
 from .._state import State
 from .._transform import Optimizer
 from .._variables import without_variables
+from ..wrapper import states_in
 from .filling import Found, Kept, filled, kept_by, spread, translated
 from .packing import unpack_state
-from .parts import Place, begin, children, copied, nodes, states_in, walk
+from .parts import Place, begin, children, copied, nodes, walk
 
 COUNTERS = {"count": 0, "count_m2": 0, "t": 0, "step_count": 1}
 """Fields in which Optax counts steps, and where each begins."""
@@ -50,14 +51,15 @@ def from_optax(opt: Any, optax_state: Any, params: Params, *, count: Any = None)
         ValueError: an array has another shape than `opt` has a slot for, or no place in it; the state is of another
             optimizer or another wrapper; the count is missing. The message names the leaf.
 
-    >>> import adamx, jax.numpy as jnp, optax
-    >>> params = {"w": jnp.array([1.0, -2.0])}
-    >>> tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.5))
-    >>> saved = optax.tree.set(tx.init(params), count=jnp.asarray(100), mu={"w": jnp.array([0.3, 0.4])})
-    >>> opt = optax.chain(optax.clip_by_global_norm(1.0), adamx.adamw(0.5))
-    >>> _, state = adamx.from_optax(opt, saved, params)
-    >>> int(state.count), state.slots.mu
-    (100, {'w': Array([0.3, 0.4], dtype=float32)})
+    Examples:
+        >>> import adamx, jax.numpy as jnp, optax
+        >>> params = {"w": jnp.array([1.0, -2.0])}
+        >>> tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.5))
+        >>> saved = optax.tree.set(tx.init(params), count=jnp.asarray(100), mu={"w": jnp.array([0.3, 0.4])})
+        >>> opt = optax.chain(optax.clip_by_global_norm(1.0), adamx.adamw(0.5))
+        >>> _, state = adamx.from_optax(opt, saved, params)
+        >>> int(state.count), state.slots.mu
+        (100, {'w': Array([0.3, 0.4], dtype=float32)})
     """
     begun, places, structure = begin(opt, params)
     place_of = dict(zip(map(id, states_in(begun)), places, strict=True))
@@ -87,12 +89,13 @@ def to_optax(opt: Any, state: Any, tx: Any, params: Params) -> Any:
     Raises:
         ValueError: `tx` keeps an array that `opt` does not, or the other way round.
 
-    >>> import adamx, jax.numpy as jnp, optax
-    >>> params = {"w": jnp.array([1.0, -2.0])}
-    >>> opt, tx = adamx.adam(0.5), optax.adam(0.5)
-    >>> params, state = opt.step(params, opt.init(params), params)
-    >>> adamx.to_optax(opt, state, tx, params)[0].mu
-    {'w': Array([ 0.1, -0.2], dtype=float32)}
+    Examples:
+        >>> import adamx, jax.numpy as jnp, optax
+        >>> params = {"w": jnp.array([1.0, -2.0])}
+        >>> opt, tx = adamx.adam(0.5), optax.adam(0.5)
+        >>> params, state = opt.step(params, opt.init(params), params)
+        >>> adamx.to_optax(opt, state, tx, params)[0].mu
+        {'w': Array([ 0.1, -0.2], dtype=float32)}
     """
     _, places, _ = begin(opt, params)
     own, theirs = without_variables(state), tx.init(params)

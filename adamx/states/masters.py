@@ -13,9 +13,9 @@ from .._state import State
 from .._transform import Optimizer, owner_of
 from .._variables import without_variables
 from .._weights import is_narrow, nearest
-from ..wrapper import parts_of
+from ..wrapper import is_state, parts_of
 from .packing import packed
-from .parts import find_states, is_state, merge_part, select_part, steppers
+from .parts import find_states, merge_part, select_part, steppers
 
 
 def master_params(opt: Optimizer, state: Any, params: Params) -> Params:
@@ -29,22 +29,26 @@ def master_params(opt: Optimizer, state: Any, params: Params) -> Params:
         params: the parameters. They, as the state, may be in NNX's variables: `nnx.state(model, nnx.Param)` with
             `optimizer.opt_state`; what is returned is in those of the parameters.
 
+    Returns:
+        A tree like `params`, of at least float32.
+
     Raises:
         TypeError: `opt` is not an adamx optimizer.
         ValueError: not one adamx state in `state`, or one of another optimizer.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.adam(1e-3, weights="split16")
-    >>> params, state = adamx.from_master(jnp.full(2, 0.1), opt)
-    >>> params, adamx.master_params(opt, state, params)
-    (Array([0.100098, 0.100098], dtype=bfloat16), Array([0.1, 0.1], dtype=float32))
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.adam(1e-3, weights="split16")
+        >>> params, state = adamx.from_master(jnp.full(2, 0.1), opt)
+        >>> params, adamx.master_params(opt, state, params)
+        (Array([0.100098, 0.100098], dtype=bfloat16), Array([0.1, 0.1], dtype=float32))
 
-    In a chain:
+        In a chain:
 
-    >>> import optax
-    >>> tx = optax.chain(optax.clip(1.0), opt)
-    >>> adamx.master_params(opt, tx.init(params), params).dtype
-    dtype('float32')
+        >>> import optax
+        >>> tx = optax.chain(optax.clip(1.0), opt)
+        >>> adamx.master_params(opt, tx.init(params), params).dtype
+        dtype('float32')
     """
     masters, parts = params, steppers(parts_of(opt, without_variables(params)))
     for own, (engine, part) in zip(find_states(state, parts), parts, strict=True):
@@ -87,14 +91,15 @@ def from_master(
     Returns:
         The parameters in `dtype`, rounded to nearest, and the state for `opt`, with what rounding took.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> exact, small = adamx.adamw(1e-3), adamx.adamw(1e-3, moments="int8", weights="split8")
-    >>> params = jnp.ones((64, 64))
-    >>> params, state = exact.step(params, exact.init(params), params)
-    >>> params, state = adamx.from_master(params, small, state=state)
-    >>> params, state = small.step(params, state, params)
-    >>> params.dtype, int(state.count)
-    (dtype(bfloat16), 2)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> exact, small = adamx.adamw(1e-3), adamx.adamw(1e-3, moments="int8", weights="split8")
+        >>> params = jnp.ones((64, 64))
+        >>> params, state = exact.step(params, exact.init(params), params)
+        >>> params, state = adamx.from_master(params, small, state=state)
+        >>> params, state = small.step(params, state, params)
+        >>> params.dtype, int(state.count)
+        (dtype(bfloat16), 2)
     """
     if not (jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits == 16):
         raise TypeError(f"dtype = {dtype!r} should be bfloat16 or float16")

@@ -9,15 +9,15 @@ from jax.core import Tracer
 
 from .._annotations import Interval, Scalar
 from .._names import validate_choice
+from .._rule import Hyperparameter, Rule, innermost, validate_value
 from .._rule import hyperparameters as fields
-from .._rule import validate_value
 from .._state import scheduled
 from .._transform import Optimizer, engine_of, owner_of
 from .._variables import without_variables
 from ..schedules import reading
-from ..wrapper import Wrapper
+from ..wrapper import Wrapper, is_state, states_in
 from ..wrappers.by_path import ByPath, ByPathState
-from .parts import find_state, is_state, states_in
+from .parts import find_state
 
 
 def hyperparameters(opt: Optimizer, state: Any) -> dict[str, Scalar]:
@@ -36,11 +36,12 @@ def hyperparameters(opt: Optimizer, state: Any) -> dict[str, Scalar]:
         TypeError: `opt` is not an adamx optimizer.
         ValueError: not one adamx state in `state`.
 
-    >>> import adamx, jax.numpy as jnp, optax
-    >>> opt = adamx.adamw(optax.linear_schedule(0.1, 0.0, 10), groups=[adamx.Group("bias", weight_decay=0.0)])
-    >>> state = opt.init({"kernel": jnp.ones(2), "bias": jnp.ones(2)})
-    >>> adamx.hyperparameters(opt, state)["b2"], adamx.hyperparameters(opt, state)["bias/weight_decay"]
-    (0.999, 0.0)
+    Examples:
+        >>> import adamx, jax.numpy as jnp, optax
+        >>> opt = adamx.adamw(optax.linear_schedule(0.1, 0.0, 10), groups=[adamx.Group("bias", weight_decay=0.0)])
+        >>> state = opt.init({"kernel": jnp.ones(2), "bias": jnp.ones(2)})
+        >>> adamx.hyperparameters(opt, state)["b2"], adamx.hyperparameters(opt, state)["bias/weight_decay"]
+        (0.999, 0.0)
     """
     owner = owner_of(opt)
     while isinstance(owner, Wrapper) and not isinstance(owner, ByPath):
@@ -54,10 +55,10 @@ def hyperparameters(opt: Optimizer, state: Any) -> dict[str, Scalar]:
     values, _ = scheduled(engine.rule, own)
     with reading(own.live):
         groups = {member.name: member.own(engine.rule, values, own.count) for member in engine.members}
-    numbers = {h.path: values.get(h.path, h.value) for h in fields(engine.rule)}
-    last = [path.rpartition(".")[2] for path in numbers]
-    names = {path: name if last.count(name) == 1 else path for path, name in zip(numbers, last, strict=True)}
-    told = {names[path]: x for path, x in numbers.items()}
+    found = [h for h in fields(engine.rule) if not _is_mere_factor(h, engine.rule)]
+    last = [h.name for h in found]
+    names = {h.path: h.name if last.count(h.name) == 1 else h.path for h in found}
+    told = {names[h.path]: values.get(h.path, h.value) for h in found}
     return told | {f"{group}/{names[path]}": x for group, found in groups.items() for path, x in found.items()}
 
 
@@ -69,16 +70,20 @@ def set_hyperparameters(state: Any, **values: Scalar) -> Any:
         **values: numbers or arrays of shape (), by name. The state does not know their ranges: a jitted step takes
             what is there.
 
+    Returns:
+        A state like `state`, with the new values in float32.
+
     Raises:
         ValueError: no such number lives in the state, or it is infinite or NaN.
         TypeError: a value is not a number.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.adam(adamx.live("learning_rate", 0.5))
-    >>> params = jnp.array([1.0])
-    >>> state = adamx.set_hyperparameters(opt.init(params), learning_rate=0.25)
-    >>> opt.step(params, state, params)[0]
-    Array([0.75], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.adam(adamx.live("learning_rate", 0.5))
+        >>> params = jnp.array([1.0])
+        >>> state = adamx.set_hyperparameters(opt.init(params), learning_rate=0.25)
+        >>> opt.step(params, state, params)[0]
+        Array([0.75], dtype=float32)
     """
     known = dict.fromkeys(name for own in states_in(state) for name in own.live or ())
     for name, value in values.items():
@@ -94,6 +99,12 @@ def set_hyperparameters(state: Any, **values: Scalar) -> Any:
         return own._replace(live=new)
 
     return jax.tree.map(put, state, is_leaf=is_state)
+
+
+def _is_mere_factor(h: Hyperparameter, rule: Rule[Any]) -> bool:
+    """Whether it is the 1.0 that an optimizer has for a step size whose momentum has taken in the step size."""
+    inside = str(innermost(rule, "learning_rate")).endswith("step_size")
+    return inside and h.path == "learning_rate" and isinstance(h.value, float) and h.value == 1
 
 
 def _is_by_path(x: Any) -> bool:

@@ -28,6 +28,15 @@ def unpack_state(opt: Optimizer, state: Any, params: Params) -> Any:
         opt: the optimizer whose state it is.
         state: its state, or one that holds it.
         params: the parameters, or `jax.ShapeDtypeStruct`s like them.
+
+    Returns:
+        A state like `state`, whose slots are trees of arrays of at least float32.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt, params = adamx.adam(1e-3, moments="int8"), jnp.ones((64, 64))
+        >>> adamx.unpack_state(opt, opt.init(params), params).slots.nu.dtype
+        dtype('float32')
     """
 
     def decode(layout: Layout, row: list[Any], forms: list[Any], wide: Any, noise: Any) -> list[Any]:
@@ -51,20 +60,24 @@ def pack_state(opt: Optimizer, state: Any, params: Params) -> Any:
         state: a state of the same rule in which slots are dense, or one that holds it.
         params: the parameters.
 
+    Returns:
+        A state of `opt`, after as many steps.
+
     Raises:
         TypeError: slots are packed already.
         ValueError: `opt` keeps residuals of narrow weights and the state has none: `from_master(params, opt,
             state=state)` packs both.
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> exact, small = adamx.adam(1e-3), adamx.adam(1e-3, moments="int8")
-    >>> params = jnp.ones((64, 64))
-    >>> _, state = exact.step(params, exact.init(params), params)
-    >>> packed = adamx.pack_state(small, state, params)
-    >>> packed.slots.nu.code.dtype
-    dtype('uint8')
-    >>> bool(abs(adamx.unpack_state(small, packed, params).slots.mu - 0.1).max() < 0.002)
-    True
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> exact, small = adamx.adam(1e-3), adamx.adam(1e-3, moments="int8")
+        >>> params = jnp.ones((64, 64))
+        >>> _, state = exact.step(params, exact.init(params), params)
+        >>> packed = adamx.pack_state(small, state, params)
+        >>> packed.slots.nu.code.dtype
+        dtype('uint8')
+        >>> bool(abs(adamx.unpack_state(small, packed, params).slots.mu - 0.1).max() < 0.002)
+        True
     """
     find_states(state, parts := steppers(parts_of(opt, params)))
     return map_states(packed, state, parts)
@@ -96,17 +109,21 @@ def map_slots(f: Callable[..., Any], opt: Optimizer, state: Any, *trees: Any) ->
             after another, `state.inner_states[label]`. Variables of NNX stay around what they hold.
         *trees: trees like the parameters, such as these or their shardings.
 
+    Returns:
+        A tree like `state`, with what `f` returned in place of the arrays of slots and residuals.
+
     Raises:
         TypeError: `opt` is not an adamx optimizer.
         ValueError: no adamx state in `state`, or one of another rule.
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> from jax.sharding import PartitionSpec as P
-    >>> opt, params = adamx.adam(1e-3, moments="int8"), {"w": jnp.ones((64, 256))}
-    >>> state = jax.eval_shape(opt.init, params)
-    >>> specs = adamx.map_slots(lambda x, spec: spec, opt, state, {"w": P("data")})
-    >>> specs.slots.nu["w"]
-    LogCode(code=P('data',), low=P('data',), high=P('data',))
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> from jax.sharding import PartitionSpec as P
+        >>> opt, params = adamx.adam(1e-3, moments="int8"), {"w": jnp.ones((64, 256))}
+        >>> state = jax.eval_shape(opt.init, params)
+        >>> specs = adamx.map_slots(lambda x, spec: spec, opt, state, {"w": P("data")})
+        >>> specs.slots.nu["w"]
+        LogCode(code=P('data',), low=P('data',), high=P('data',))
     """
     trees = tuple(map(without_variables, trees))
 

@@ -14,7 +14,7 @@ from .._check import validate_state
 from .._engine import Engine
 from .._state import State
 from .._variables import is_variable, without_variables
-from ..wrapper import Parts
+from ..wrapper import Parts, is_state, states_in
 
 
 def find_state(state: Any) -> State:
@@ -33,11 +33,6 @@ def find_state(state: Any) -> State:
         )
         raise ValueError(f"there are {len(found)} adamx states in it: give the one that is meant; {cure}")
     return found[0]
-
-
-def states_in(tree: Any) -> list[State]:
-    """Every adamx state in `tree`."""
-    return [x for x in jax.tree.leaves(tree, is_leaf=is_state) if is_state(x)]
 
 
 def map_states(f: Callable[..., State], state: Any, parts: Parts) -> Any:
@@ -70,11 +65,6 @@ def find_states(state: Any, parts: Parts) -> list[State]:
 def steppers(parts: Parts) -> Parts:
     """The parts that adamx optimizers have."""
     return [part for part in parts if part[0] is not None]
-
-
-def is_state(x: Any) -> bool:
-    """Whether `x` is the state of an adamx optimizer."""
-    return isinstance(x, State)
 
 
 def select_part(tree: Params, engine: Engine, state: State) -> Params:

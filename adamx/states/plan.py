@@ -3,7 +3,6 @@
 import collections
 import functools
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +19,7 @@ from ..kernels.manual import size
 from ..moments import format_name
 from ..sharding import placement
 from ..wrapper import Wrapper, parts_of, patterns_in
+from .kept import kept_of_leaves
 
 
 class LeafPlan(NamedTuple):
@@ -29,9 +29,9 @@ class LeafPlan(NamedTuple):
         path: where it stands.
         kernel: the name of the backend; "none" where one was asked for by name and cannot take it: `step` raises;
             "frozen" where there is no step; "optax" where an Optax transformation takes it.
-        formats: how each slot is stored, by name.
+        formats: how each slot is stored, by name, and what wrappers keep, by where it stands in the state.
         weights: how the parameter takes the step.
-        bytes: read and written by one pass over gradient, parameter, slots and residual.
+        bytes: read and written by one pass over gradient, parameter, slots, residual and what wrappers keep.
         size: the number of its elements.
         why: why the backends before this one do not take it; "" if there are none.
         order_matters: whether some of its slots are stored like its parameter. Donated, they are copied if a jitted
@@ -134,17 +134,20 @@ def explain(
         zero: a mesh axis that slots are cut along, too; see there.
 
     Returns:
-        A tuple of `LeafPlan`s, largest leaf first, that prints as a table. Nothing is computed or allocated.
+        A tuple of `LeafPlan`s, largest leaf first, that prints as a table: of each the `path`, the `kernel` and `why`
+        no better one, the `formats` of its slots, `weights`, `bytes`, `size`. Nothing is computed or allocated.
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> params = {"w": jax.ShapeDtypeStruct((512, 512), jnp.float32), "b": jax.ShapeDtypeStruct((512,), jnp.float32)}
-    >>> print(adamx.explain(adamx.adamw(1e-3, moments="int8", kernel="xla"), params))
-    leaf         kernel  slots             weights  bytes/parameter
-    params['w']  xla     mu:int8 nu:int8   nearest  16.06
-    params['b']  xla     mu:float32 nu:float32  nearest  28.00
-    2 leaves, 4,225,024 bytes read and written by a step in one pass
-    XLA steps 2 of them: kernel='xla' was asked for
-    donate the parameters before the state: in the other order 1 leaf is copied
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> shapes = {"w": (512, 512), "b": (512,)}
+        >>> params = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+        >>> print(adamx.explain(adamx.adamw(1e-3, moments="int8", kernel="xla"), params))
+        leaf         kernel  slots             weights  bytes/parameter
+        params['w']  xla     mu:int8 nu:int8   nearest  16.06
+        params['b']  xla     mu:float32 nu:float32  nearest  28.00
+        2 leaves, 4,225,024 bytes read and written by a step in one pass
+        XLA steps 2 of them: kernel='xla' was asked for
+        donate the parameters before the state: in the other order 1 leaf is copied
     """
     platform = jax.default_backend() if platform is None else platform
     plans: list[LeafPlan] = []
@@ -173,7 +176,6 @@ def explain(
             where = _leaves.show("params", path)
             if step is None:
                 if member.frozen and p is not None:
-                    where = _leaves.show("params", path)
                     plans.append(
                         LeafPlan(
                             where, "frozen", {}, "", 0, jnp.size(p), "", False, 0, "", patterns[where], str(member)
@@ -211,7 +213,14 @@ def explain(
         for part in parts_of(opt, params, grads):
             of_part(*part)
 
-    jax.eval_shape(trace, bare(params), bare(params if grads is None else grads))
+    shapes = bare(params)
+    jax.eval_shape(trace, shapes, shapes if grads is None else bare(grads))
+    places = {plan.path: i for i, plan in enumerate(plans)}
+    paths = _paths(params)
+    for kept in kept_of_leaves(jax.eval_shape(opt.init, shapes), shapes):
+        if (i := places.get(paths[kept.leaf])) is not None and (was := plans[i]).kernel != "frozen":
+            formats = was.formats | {kept.name: kept.format}
+            plans[i] = was._replace(formats=formats, bytes=was.bytes + 2 * kept.bytes)
     plan = Plan(sorted(plans, key=lambda plan: -plan.size))
     plan.spread = spread
     return plan
@@ -225,7 +234,7 @@ def _spread(
     And whether XLA cuts the step's arrays, which on axes of `AxisType.Explicit` their types do.
     """
     mesh, weights, parts, _ = placement(opt, params, shardings, zero)
-    paths = [_leaves.show("params", path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    paths = _paths(params)
     found: dict[str, tuple[int, str]] = dict.fromkeys(paths, (0, ""))
     whole = here = 0
     for part in parts:
@@ -248,6 +257,10 @@ def _spread(
     return Spread(mesh.size, whole, here, "; ".join(said) or "none"), found, is_cut
 
 
+def _paths(params: Params) -> list[str]:
+    return [_leaves.show("params", path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+
+
 def _collectives(engine: Engine | None) -> str:
     """What devices exchange in the steps of leaves that are cut."""
     if engine is None:
@@ -264,5 +277,4 @@ def _exchanges(opt: Any) -> list[str]:
     owner = owner_of(opt)
     if not isinstance(owner, Wrapper):
         return []
-    inner = owner.opt.values() if isinstance(owner.opt, Mapping) else [owner.opt]
-    return [*filter(None, [owner.exchanges]), *(text for each in inner for text in _exchanges(each))]
+    return [*filter(None, [owner.exchanges]), *(text for each in owner.inner for text in _exchanges(each))]

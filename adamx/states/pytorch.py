@@ -10,8 +10,9 @@ from .. import _leaves
 from .._annotations import Params
 from .._state import State
 from ..moments import stored_shape
+from ..wrapper import is_state
 from .filling import Found, filled, kept_by
-from .parts import Place, begin, is_state
+from .parts import Place, begin
 
 Names = Sequence[Any] | Mapping[str, Any] | Callable[[str], Any]
 
@@ -40,15 +41,16 @@ def from_torch(opt: Any, state_dict: Mapping[str, Any], params: Params, names: N
             array of another shape, or without a place; the state of another optimizer; leaves that PyTorch has stepped
             a different number of times. The message names the leaf.
 
-    >>> import adamx, jax.numpy as jnp, numpy as np
-    >>> weight = {"step": np.float32(7), "exp_avg": np.ones((3, 2)), "exp_avg_sq": np.ones((3, 2))}
-    >>> bias = {"step": np.float32(7), "exp_avg": np.ones(3), "exp_avg_sq": np.ones(3)}
-    >>> saved = {"state": {0: weight, 1: bias}, "param_groups": [{"lr": 1e-3, "params": [0, 1]}]}
-    >>> opt = adamx.preset("pytorch", "adamw", lr=1e-3)
-    >>> params = {"dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}}
-    >>> state = adamx.from_torch(opt, saved, params, [("dense.kernel", np.transpose), "dense.bias"])
-    >>> int(state.count), state.slots.nu["dense"]["kernel"].shape
-    (7, (2, 3))
+    Examples:
+        >>> import adamx, jax.numpy as jnp, numpy as np
+        >>> weight = {"step": np.float32(7), "exp_avg": np.ones((3, 2)), "exp_avg_sq": np.ones((3, 2))}
+        >>> bias = {"step": np.float32(7), "exp_avg": np.ones(3), "exp_avg_sq": np.ones(3)}
+        >>> saved = {"state": {0: weight, 1: bias}, "param_groups": [{"lr": 1e-3, "params": [0, 1]}]}
+        >>> opt = adamx.preset("pytorch", "adamw", lr=1e-3)
+        >>> params = {"dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}}
+        >>> state = adamx.from_torch(opt, saved, params, [("dense.kernel", np.transpose), "dense.bias"])
+        >>> int(state.count), state.slots.nu["dense"]["kernel"].shape
+        (7, (2, 3))
     """
     begun, places, structure = begin(opt, params)
     claimed: set[Any] = set()

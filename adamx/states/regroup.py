@@ -18,6 +18,7 @@ from ..groups import Member
 from ..moments import format_stored, is_code, stored_shape
 from ..shared import Begun
 from ..wrapper import parts_of
+from .kept import follow
 from .parts import map_states, select_part
 
 
@@ -27,25 +28,31 @@ def regroup(opt: Optimizer, state: Any, params: Params) -> Any:
     Only what freezes, thaws, or is stored otherwise needs it; a state goes with any other groups as it is. The slots of
     a leaf that becomes frozen are dropped. Those of one that is thawed begin as by `init`; its bias correction, and
     whatever else its rule counts steps for, counts from here on as that of an optimizer that begins now, while
-    schedules go on. Slots of other formats are decoded and encoded.
+    schedules go on. Slots of other formats are decoded and encoded. What wrappers keep of leaves goes with these: the
+    average of a leaf that is thawed begins with its weight, its sum of gradients at 0.
 
     Args:
-        opt: the optimizer that goes on; of a chain or partition the part that is adamx's.
-        state: the state, or one that holds it; variables of NNX stay around what they hold.
+        opt: the optimizer that goes on, with its wrappers; of a chain or partition the part that is adamx's.
+        state: the state, or one that holds it. Slots lose the variables of NNX: give it as `opt_state` of a new
+            `adamx.flax.Optimizer`, which puts them on.
         params: the parameters.
+
+    Returns:
+        A state of `opt`, after as many steps.
 
     Raises:
         ValueError: the state is of another rule or of other parameters; a leaf is thawed whose rule sums over all
-            leaves, as Prodigy's, and would begin with another estimate than theirs.
+            leaves, as Prodigy's, and would begin with another estimate than theirs; it is not of the wrappers of `opt`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> params = {"head": jnp.ones(2), "trunk": jnp.ones(2)}
-    >>> frozen = adamx.adam(0.1, groups=[adamx.Group("trunk", frozen=True)])
-    >>> params, state = frozen.step(params, frozen.init(params), params)
-    >>> opt = adamx.adam(0.1)
-    >>> state = adamx.regroup(opt, state, params)
-    >>> opt.step({"head": jnp.zeros(2), "trunk": jnp.ones(2)}, state, params)[0]["trunk"].round(4)
-    Array([0.9, 0.9], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> params = {"head": jnp.ones(2), "trunk": jnp.ones(2)}
+        >>> frozen = adamx.adam(0.1, groups=[adamx.Group("trunk", frozen=True)])
+        >>> params, state = frozen.step(params, frozen.init(params), params)
+        >>> opt = adamx.adam(0.1)
+        >>> state = adamx.regroup(opt, state, params)
+        >>> opt.step({"head": jnp.zeros(2), "trunk": jnp.ones(2)}, state, params)[0]["trunk"].round(4)
+        Array([0.9, 0.9], dtype=float32)
     """
 
     def of(part: Any, engine: Engine, params: Params) -> Any:
@@ -83,10 +90,10 @@ def regroup(opt: Optimizer, state: Any, params: Params) -> Any:
                 Begun(own.count + 0, jax.tree.map(lambda x: x + 0, own.log_products), dict.fromkeys(thawed, ()))
             )
         kept = leaves.rebuild(residuals) if jax.tree.leaves(residuals) else ()
-        new = own._replace(slots=engine.slots(leaves, rows), residuals=kept, begun=tuple(begun))
-        return new
+        return own._replace(slots=engine.slots(leaves, rows), residuals=kept, begun=tuple(begun))
 
-    return map_states(of, state, parts_of(opt, without_variables(params)))
+    bare = without_variables(params)
+    return follow(opt, map_states(of, state, parts_of(opt, bare)), bare)
 
 
 def _without(leaves: dict[str, tuple[()]], names: set[str]) -> dict[str, tuple[()]]:

@@ -43,15 +43,19 @@ def bias_curves(b1: float, b2: float, steps: int) -> BiasCurves:
         b2: decay rate of the mean square, in [0, 1).
         steps: the number of steps.
 
+    Returns:
+        `BiasCurves` over the steps 1 to `steps`.
+
     Raises:
         ValueError: a decay rate outside [0, 1), or `steps` not a positive whole number.
 
     Reference: Kingma & Ba, arXiv:1412.6980, section 3.
 
-    >>> from adamx import theory
-    >>> curves = theory.bias_curves(0.9, 0.999, steps=1000)
-    >>> curves.uncorrected_step[[0, 999]].round(2), curves.worst[0]
-    (array([3.16, 1.26]), 12)
+    Examples:
+        >>> from adamx import theory
+        >>> curves = theory.bias_curves(0.9, 0.999, steps=1000)
+        >>> curves.uncorrected_step[[0, 999]].round(2), curves.worst[0]
+        (array([3.16, 1.26]), 12)
     """
     validate_value("b1", b1, Interval(0.0, 1.0))
     validate_value("b2", b2, Interval(0.0, 1.0))

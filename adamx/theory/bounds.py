@@ -44,11 +44,12 @@ def update_bound(b1: float, b2: float, t: Any = math.inf) -> Any:
 
     Reference: Cauchy-Schwarz for the claim of Kingma & Ba, arXiv:1412.6980, section 2.1, which `paper_bound` gives.
 
-    >>> from adamx import theory
-    >>> round(theory.update_bound(0.9, 0.999), 3), round(theory.update_bound(0.9, 0.999, t=100), 3)
-    (7.27, 2.243)
-    >>> theory.update_bound(0.95, 0.9)
-    inf
+    Examples:
+        >>> from adamx import theory
+        >>> round(theory.update_bound(0.9, 0.999), 3), round(theory.update_bound(0.9, 0.999, t=100), 3)
+        (7.27, 2.243)
+        >>> theory.update_bound(0.95, 0.9)
+        inf
     """
     _check(b1, b2)
     xp, t = _steps(t)
@@ -67,15 +68,19 @@ def paper_bound(b1: float, b2: float) -> float:
         b1: decay rate of the mean, in [0, 1).
         b2: decay rate of the mean square, in [0, 1).
 
+    Returns:
+        The bound, in units of the step size.
+
     Raises:
         ValueError: a decay rate outside [0, 1).
 
     Reference: Kingma & Ba, arXiv:1412.6980, section 2.1.
 
-    >>> from adamx import theory
-    >>> b1, b2 = 0.9, 0.999
-    >>> round(theory.paper_bound(b1, b2), 3), round(theory.update_bound(b1, b2) / theory.paper_bound(b1, b2), 2)
-    (3.162, 2.3)
+    Examples:
+        >>> from adamx import theory
+        >>> b1, b2 = 0.9, 0.999
+        >>> round(theory.paper_bound(b1, b2), 3), round(theory.update_bound(b1, b2) / theory.paper_bound(b1, b2), 2)
+        (3.162, 2.3)
     """
     _check(b1, b2)
     return max(1.0, (1 - b1) / math.sqrt(1 - b2))
@@ -99,9 +104,10 @@ def worst_case_gradients(b1: float, b2: float, t: int) -> np.ndarray:
 
     Reference: equality in the Cauchy-Schwarz inequality behind `update_bound`.
 
-    >>> from adamx import theory
-    >>> theory.worst_case_gradients(0.5, 0.8, t=3)
-    array([0.390625, 0.625   , 1.      ])
+    Examples:
+        >>> from adamx import theory
+        >>> theory.worst_case_gradients(0.5, 0.8, t=3)
+        array([0.390625, 0.625   , 1.      ])
     """
     _check_attained(b1, b2, t)
     if b1 == 0:
@@ -124,15 +130,19 @@ def adamax_update_bound(b1: float, b2: float, t: Any = math.inf) -> Any:
         b2: decay rate of the maximum, in [0, 1).
         t: the number of the step, from 1; `math.inf` for the supremum over all steps; or an array of them.
 
+    Returns:
+        A float, or an array of `t`'s shape and library.
+
     Raises:
         ValueError: a decay rate outside [0, 1), or `t` below 1.
         TypeError: a decay rate that is a JAX array.
 
     Reference: Hölder's inequality for the claim of Kingma & Ba, arXiv:1412.6980, section 7.1.
 
-    >>> from adamx import theory
-    >>> round(theory.adamax_update_bound(0.9, 0.999), 5)
-    1.00909
+    Examples:
+        >>> from adamx import theory
+        >>> round(theory.adamax_update_bound(0.9, 0.999), 5)
+        1.00909
     """
     _check(b1, b2)
     xp, t = _steps(t)
@@ -157,9 +167,10 @@ def adamax_worst_case_gradients(b1: float, b2: float, t: int) -> np.ndarray:
 
     Reference: equality in the Hölder inequality behind `adamax_update_bound`.
 
-    >>> from adamx import theory
-    >>> theory.adamax_worst_case_gradients(0.5, 0.75, t=3)
-    array([1.    , 0.75  , 0.5625])
+    Examples:
+        >>> from adamx import theory
+        >>> theory.adamax_worst_case_gradients(0.5, 0.75, t=3)
+        array([1.    , 0.75  , 0.5625])
     """
     _check_attained(b1, b2, t)
     return np.ones(t) if b2 == 0 else np.exp(np.arange(t) * _log(b2))

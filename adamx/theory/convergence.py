@@ -70,21 +70,25 @@ def theorem_4_1(
         diameter_inf: $D_\infty$, the largest distance in one coordinate; by default `diameter`.
         g_inf: $G_\infty$, a bound on every component of a gradient; by default the largest of the rounds so far.
 
+    Returns:
+        A `RegretBound`: the bound after each round, and the conditions that are not met.
+
     Raises:
         ValueError: a number is out of range, or `grads` has another shape.
 
     Reference: Kingma & Ba, arXiv:1412.6980, Theorem 4.1; refuted by Reddi, Kale & Kumar, arXiv:1904.09237, Theorem 1.
 
-    >>> import adamx
-    >>> from adamx import theory
-    >>> problem = theory.reddi_a(5)
-    >>> opt = adamx.adam(adamx.schedules.inverse_sqrt(0.5), b1=problem.b1, b2=problem.b2)
-    >>> game = theory.play(problem, opt, steps=1999)
-    >>> promised = theory.theorem_4_1(game.grads, 0.5, problem.b1, problem.b2, decay=0.9, diameter=2)
-    >>> promised.bound[-1].round(1), promised.violated(game.regret) is not None
-    (np.float64(3180.8), True)
-    >>> theory.theorem_4_1(game.grads, 0.5, b1=0.99, b2=0.9, decay=0.9, diameter=2).unmet
-    ('gamma = b1**2 / sqrt(b2) = 1.0331 is not below 1',)
+    Examples:
+        >>> import adamx
+        >>> from adamx import theory
+        >>> problem = theory.reddi_a(5)
+        >>> opt = adamx.adam(adamx.schedules.inverse_sqrt(0.5), b1=problem.b1, b2=problem.b2)
+        >>> game = theory.play(problem, opt, steps=1999)
+        >>> promised = theory.theorem_4_1(game.grads, 0.5, problem.b1, problem.b2, decay=0.9, diameter=2)
+        >>> promised.bound[-1].round(1), promised.violated(game.regret) is not None
+        (np.float64(3180.8), True)
+        >>> theory.theorem_4_1(game.grads, 0.5, b1=0.99, b2=0.9, decay=0.9, diameter=2).unmet
+        ('gamma = b1**2 / sqrt(b2) = 1.0331 is not below 1',)
     """
     g = _gradients(grads)
     _check(alpha, b1, b2, diameter)
@@ -124,18 +128,22 @@ def amsgrad_regret_bound(
         diameter_inf: $D_\infty$, the largest distance of two points in one coordinate.
         decay: $\lambda$, in (0, 1]; 1 for a constant $\beta_1$; the second term then grows like $T^{3/2}$.
 
+    Returns:
+        A `RegretBound`: the bound after each round, and the conditions that are not met.
+
     Raises:
         ValueError: a number is out of range, or `grads` has another shape.
 
     Reference: Reddi, Kale & Kumar, arXiv:1904.09237, Theorem 4.
 
-    >>> import adamx
-    >>> from adamx import theory
-    >>> problem, rate = theory.reddi_a(5), adamx.schedules.inverse_sqrt(0.5)
-    >>> like_the_paper = {"eps": 0.0, "bias_correction_mu": False, "bias_correction_nu": False}
-    >>> opt = adamx.amsgrad(rate, problem.b1, problem.b2, **like_the_paper)
-    >>> game = theory.play(problem, opt, steps=2000)
-    >>> theory.amsgrad_regret_bound(game.grads, 0.5, problem.b1, problem.b2, diameter_inf=2).violated(game.regret)
+    Examples:
+        >>> import adamx
+        >>> from adamx import theory
+        >>> problem, rate = theory.reddi_a(5), adamx.schedules.inverse_sqrt(0.5)
+        >>> like_the_paper = {"eps": 0.0, "bias_correction_mu": False, "bias_correction_nu": False}
+        >>> opt = adamx.amsgrad(rate, problem.b1, problem.b2, **like_the_paper)
+        >>> game = theory.play(problem, opt, steps=2000)
+        >>> theory.amsgrad_regret_bound(game.grads, 0.5, problem.b1, problem.b2, diameter_inf=2).violated(game.regret)
     """
     g = _gradients(grads)
     _check(alpha, b1, b2, diameter_inf)

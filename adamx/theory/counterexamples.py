@@ -44,15 +44,38 @@ class Problem:
         return self.low if self.mean_slope > 0 else self.high
 
     def loss(self, x: Array, t: Array) -> Array:
-        """The loss of `x` in round `t`."""
+        """The loss in a round.
+
+        Args:
+            x: the point played, of any shape.
+            t: the number of the round, from 1.
+
+        Returns:
+            An array like `x`.
+        """
         return self.slope(t) * x
 
     def grad(self, x: Array, t: Array) -> Array:
-        """The slope of round `t`, of `x`'s shape and dtype."""
+        """The slope in a round.
+
+        Args:
+            x: the point played, of any shape.
+            t: the number of the round, from 1.
+
+        Returns:
+            An array of `x`'s shape and dtype.
+        """
         return jnp.broadcast_to(self.slope(t), x.shape).astype(x.dtype)
 
     def project(self, x: Array) -> Array:
-        """The nearest point of the interval."""
+        """The nearest point of the interval.
+
+        Args:
+            x: a point, of any shape.
+
+        Returns:
+            An array like `x`.
+        """
         return jnp.clip(x, self.low, self.high)
 
 
@@ -78,17 +101,21 @@ def reddi_a(c: float = 5.0) -> Problem:
     Args:
         c: the rare slope, above 2.
 
+    Returns:
+        A `Problem`, to be given to `play`.
+
     Raises:
         ValueError: `c` is not above 2; -1 is then not the best point.
 
     Reference: Reddi, Kale & Kumar, arXiv:1904.09237, Theorem 1.
 
-    >>> import adamx
-    >>> from adamx import theory
-    >>> problem = theory.reddi_a()
-    >>> opt = adamx.adam(adamx.schedules.inverse_sqrt(0.5), b1=problem.b1, b2=problem.b2)
-    >>> problem.optimum, bool(theory.play(problem, opt, steps=10_000).points[-1] > 0.98)
-    (-1.0, True)
+    Examples:
+        >>> import adamx
+        >>> from adamx import theory
+        >>> problem = theory.reddi_a()
+        >>> opt = adamx.adam(adamx.schedules.inverse_sqrt(0.5), b1=problem.b1, b2=problem.b2)
+        >>> problem.optimum, bool(theory.play(problem, opt, steps=10_000).points[-1] > 0.98)
+        (-1.0, True)
     """
     if not c > 2:
         raise ValueError(f"c = {c} should exceed 2, or the sum of the losses does not slope upwards")
@@ -102,11 +129,15 @@ def reddi_b() -> Problem:
 
     With $\alpha_t = .5/\sqrt t$ Adam is at +1 within $3 \cdot 10^5$ rounds; smaller step sizes take longer.
 
+    Returns:
+        A `Problem`, to be given to `play`.
+
     Reference: Reddi, Kale & Kumar, arXiv:1904.09237, section 5.
 
-    >>> from adamx import theory
-    >>> theory.reddi_b().optimum
-    -1.0
+    Examples:
+        >>> from adamx import theory
+        >>> theory.reddi_b().optimum
+        -1.0
     """
     return Problem("Reddi et al., online", lambda t: jnp.where(t % 101 == 1, 1010.0, -10.0), 10 / 101, 0.9, 0.99)
 
@@ -120,11 +151,15 @@ def reddi_c(seed: int = 0) -> Problem:
     Args:
         seed: of the draws, the same in float32 and float64.
 
+    Returns:
+        A `Problem`, to be given to `play`.
+
     Reference: Reddi, Kale & Kumar, arXiv:1904.09237, section 5.
 
-    >>> from adamx import theory
-    >>> round(theory.reddi_c().mean_slope, 3)
-    0.2
+    Examples:
+        >>> from adamx import theory
+        >>> round(theory.reddi_c().mean_slope, 3)
+        0.2
     """
 
     def slope(t: Array) -> Array:
@@ -144,16 +179,17 @@ def play(problem: Problem, opt: optax.GradientTransformation, steps: int, start:
         start: the first point.
 
     Returns:
-        The points, slopes and regret of all rounds, in JAX's default floating dtype.
+        A `Game`: the points, slopes and regret of all rounds, in JAX's default floating dtype.
 
     Raises:
         ValueError: `steps` is not positive, or `start` outside the interval.
 
-    >>> import adamx
-    >>> from adamx import theory
-    >>> game = theory.play(theory.reddi_a(), adamx.optimizer(adamx.SGD(), 0.5), steps=3)
-    >>> game.points, game.regret
-    (Array([ 0. , -1. , -0.5,  0. ], dtype=float32), Array([5. , 5. , 4.5], dtype=float32))
+    Examples:
+        >>> import adamx
+        >>> from adamx import theory
+        >>> game = theory.play(theory.reddi_a(), adamx.optimizer(adamx.SGD(), 0.5), steps=3)
+        >>> game.points, game.regret
+        (Array([ 0. , -1. , -0.5,  0. ], dtype=float32), Array([5. , 5. , 4.5], dtype=float32))
     """
     if steps < 1:
         raise ValueError(f"steps = {steps} should be a positive number of rounds")

@@ -37,12 +37,13 @@ def adam_as_adagrad(learning_rate: float, eps: float = 0.0, b2: float | None = N
 
     Reference: Kingma & Ba, arXiv:1412.6980, section 5; $1 - 1/t$: AdamNC, arXiv:1904.09237, section 4.
 
-    >>> import jax.numpy as jnp
-    >>> from adamx import theory
-    >>> opt, params = theory.adam_as_adagrad(0.5), jnp.array([1.0])
-    >>> params, state = opt.step(jnp.array([3.0]), opt.init(params), params)
-    >>> opt.step(jnp.array([4.0]), state, params)[0].round(6)           # .5 - .5 * 4 / 5
-    Array([0.1], dtype=float32)
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from adamx import theory
+        >>> opt, params = theory.adam_as_adagrad(0.5), jnp.array([1.0])
+        >>> params, state = opt.step(jnp.array([3.0]), opt.init(params), params)
+        >>> opt.step(jnp.array([4.0]), state, params)[0].round(6)           # .5 - .5 * 4 / 5
+        Array([0.1], dtype=float32)
     """
     validate_value("eps", eps, Interval(0.0, math.inf))
 
@@ -72,11 +73,12 @@ def adam_as_rmsprop(learning_rate: float, decay: float = 0.9, eps: float = 1e-8)
 
     Reference: Kingma & Ba, arXiv:1412.6980, section 5.
 
-    >>> import jax.numpy as jnp
-    >>> from adamx import theory
-    >>> opt, params = theory.adam_as_rmsprop(0.5, decay=0.75), jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)          # 2 - .5 * 2 / sqrt(.25 * 4)
-    Array([1.], dtype=float32)
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from adamx import theory
+        >>> opt, params = theory.adam_as_rmsprop(0.5, decay=0.75), jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)          # 2 - .5 * 2 / sqrt(.25 * 4)
+        Array([1.], dtype=float32)
     """
     validate_value("learning_rate", learning_rate, Interval(0.0, math.inf))
     validate_value("decay", decay, Interval(0.0, 1.0))
@@ -107,11 +109,12 @@ def adam_as_sgd(learning_rate: float, momentum: float = 0.0, eps: float = 1e12) 
 
     Reference: Choi et al., arXiv:1910.05446, who show that Adam includes momentum in this limit.
 
-    >>> import jax.numpy as jnp
-    >>> from adamx import theory
-    >>> opt, params = theory.adam_as_sgd(0.25), jnp.array([2.0, -8.0])
-    >>> opt.step(params, opt.init(params), params)[0]
-    Array([ 1.5, -6. ], dtype=float32)
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from adamx import theory
+        >>> opt, params = theory.adam_as_sgd(0.25), jnp.array([2.0, -8.0])
+        >>> opt.step(params, opt.init(params), params)[0]
+        Array([ 1.5, -6. ], dtype=float32)
     """
     validate_value("learning_rate", learning_rate, Interval(0.0, math.inf))
     validate_value("momentum", momentum, Interval(0.0, 1.0))

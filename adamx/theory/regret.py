@@ -71,21 +71,25 @@ def regret(comparator: Params) -> RegretMeter:
     Args:
         comparator: $\theta^*$, a tree like the parameters.
 
+    Returns:
+        A `RegretMeter`.
+
     Reference: Zinkevich 2003, as in Kingma & Ba, arXiv:1412.6980, section 4.
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> from adamx import theory
-    >>> opt, meter = adamx.adam(adamx.schedules.inverse_sqrt(0.5)), theory.regret(jnp.array(3.0))
-    >>> loss = lambda x: (x - 3.0) ** 2
-    >>> def round_(carry, t):
-    ...     params, state, sums = carry
-    ...     sums, so_far = meter.update(sums, loss, params)
-    ...     params, state = opt.step(jax.grad(loss)(params), state, params)
-    ...     return (params, state, sums), so_far
-    >>> start = jnp.array(0.0)
-    >>> _, so_far = jax.lax.scan(round_, (start, opt.init(start), meter.init(start)), jnp.arange(500))
-    >>> so_far[0], bool(so_far[-1] / 500 < 0.2)
-    (Array(9., dtype=float32), True)
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> from adamx import theory
+        >>> opt, meter = adamx.adam(adamx.schedules.inverse_sqrt(0.5)), theory.regret(jnp.array(3.0))
+        >>> loss = lambda x: (x - 3.0) ** 2
+        >>> def round_(carry, t):
+        ...     params, state, sums = carry
+        ...     sums, so_far = meter.update(sums, loss, params)
+        ...     params, state = opt.step(jax.grad(loss)(params), state, params)
+        ...     return (params, state, sums), so_far
+        >>> start = jnp.array(0.0)
+        >>> _, so_far = jax.lax.scan(round_, (start, opt.init(start), meter.init(start)), jnp.arange(500))
+        >>> so_far[0], bool(so_far[-1] / 500 < 0.2)
+        (Array(9., dtype=float32), True)
     """
 
     def init(params: Params) -> Sum:
@@ -114,17 +118,21 @@ def regret_in_hindsight(low: float, high: float) -> RegretMeter:
         low: the lower limit of each coordinate; -inf only if every coordinate meets a quadratic loss.
         high: the upper limit; likewise.
 
+    Returns:
+        A `RegretMeter`.
+
     Raises:
         ValueError: `low` is not below `high`.
 
     Reference: Zinkevich 2003, as in Kingma & Ba, arXiv:1412.6980, section 4.
 
-    >>> import jax.numpy as jnp
-    >>> from adamx import theory
-    >>> meter = theory.regret_in_hindsight(-1, 1)
-    >>> state, so_far = meter.update(meter.init(jnp.array(0.0)), jnp.array(0.0), jnp.array(5.0))
-    >>> meter.update(state, jnp.array(1.0), jnp.array(-1.0))[1]     # paid 0 and -1; at -1: -5 and 1
-    Array(3., dtype=float32)
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from adamx import theory
+        >>> meter = theory.regret_in_hindsight(-1, 1)
+        >>> state, so_far = meter.update(meter.init(jnp.array(0.0)), jnp.array(0.0), jnp.array(5.0))
+        >>> meter.update(state, jnp.array(1.0), jnp.array(-1.0))[1]     # paid 0 and -1; at -1: -5 and 1
+        Array(3., dtype=float32)
     """
     if not low < high:
         raise ValueError(f"low = {low} should be below high = {high}")

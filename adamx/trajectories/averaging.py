@@ -2,18 +2,13 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
-from .. import _leaves
-from .._annotations import Array, Beta, Params, ScalarOrSchedule
-from .._layout import wide_dtype
-from .._math import bias_correction, dtype_of, one_minus_exp
+from .._annotations import Array, Beta, ScalarOrSchedule
+from .._math import bias_correction, one_minus_exp
 from .._rule import Modifier, Rule, Slot, StepContext, static
 from .._transform import Optimizer, scale_by
-from .._variables import outside, without_variables
-from ..moments import MomentFormats, format_stored
+from ..moments import MomentFormats
 
 DECAY = 0.999
 """How much of an exponential average a step keeps if nothing is said."""
@@ -114,7 +109,7 @@ class ExponentialAverage(Rule[Iterates]):
     Without the correction it starts there, $\bar\theta_1 = \theta_1$, and not at 0.
 
     Attributes:
-        decay: $\beta$; as it goes to 1 the corrected average becomes `PolyakAverage`.
+        decay: decay rate $\beta$; as it goes to 1 the corrected average becomes `PolyakAverage`.
         debias: whether it is corrected: otherwise $\theta_1$ keeps the weight $\beta^{t-1}$ in it.
 
     Reference: Kingma & Ba, arXiv:1412.6980, section 7.2.
@@ -157,71 +152,25 @@ def averaging(decay: ScalarOrSchedule | None = ExponentialAverage.decay, *, debi
             with `ema_momentum=decay`, in which it weighs decay^(t-1).
 
     Returns:
-        An `Optimizer` that passes updates through; its `update` needs the parameters.
+        An `Optimizer` that passes updates through, of the rule `adamx.ExponentialAverage`, or of `adamx.PolyakAverage`
+        for the plain mean; its `update` needs the parameters.
 
     Raises:
         ValueError: `decay` outside [0, 1), or `None` with `debias=False`; an update without parameters.
 
-    >>> import adamx, jax.numpy as jnp, optax
-    >>> opt = optax.chain(optax.sgd(0.5), adamx.averaging(decay=None))
-    >>> params = jnp.array([0.0])
-    >>> state = opt.init(params)
-    >>> for _ in range(3):
-    ...     updates, state = opt.update(jnp.array([-2.0]), state, params)
-    ...     params = optax.apply_updates(params, updates)
-    >>> params, adamx.averaged_params(state)
-    (Array([3.], dtype=float32), Array([2.], dtype=float32))
+    Examples:
+        >>> import adamx, jax.numpy as jnp, optax
+        >>> opt = optax.chain(optax.sgd(0.5), adamx.averaging(decay=None))
+        >>> params = jnp.array([0.0])
+        >>> state = opt.init(params)
+        >>> for _ in range(3):
+        ...     updates, state = opt.update(jnp.array([-2.0]), state, params)
+        ...     params = optax.apply_updates(params, updates)
+        >>> params, adamx.averaged_params(state)
+        (Array([3.], dtype=float32), Array([2.], dtype=float32))
     """
     if decay is not None:
         return scale_by(ExponentialAverage(decay, debias))
     if not debias:
         raise ValueError("debias=False is of an exponential average: give its decay")
     return scale_by(PolyakAverage())
-
-
-def averaged_params(state: Any, params: Params = None, *, index: int | None = None) -> Params:
-    """The averaged weights that `averaged` or `averaging` keeps somewhere in `state`; the weights before any step.
-
-    To evaluate a model of Flax at them, and go on training the one that there is:
-
-    - Linen: `model.apply({"params": adamx.averaged_params(state.opt_state, state.params)}, ...)`
-    - NNX: `graph, params, rest = nnx.split(model, nnx.Param, ...)`, and then
-      `nnx.merge(graph, adamx.averaged_params(optimizer.opt_state, params), rest)` is a model of its own;
-      `nnx.update(model, adamx.averaged_params(optimizer.opt_state))` puts the average into this one for good
-
-    Args:
-        state: the state.
-        params: the weights, whose dtypes the averages get. Leaves without an average, which are frozen, are theirs.
-        index: which average, if there are several: in the order of `decay`, then of `sigma_rel`.
-
-    Returns:
-        A tree like the parameters, of at least float32 if these are not given.
-
-    Raises:
-        ValueError: `state` holds no average, or several and no `index`; a leaf has none, and no `params` are given.
-    """
-    found = [x.average for x in jax.tree.leaves(state, is_leaf=_is_iterates) if _is_iterates(x)]
-    if len(found) != 1 if index is None else index not in range(len(found)):
-        cure = f"give index=, from 0 to {len(found) - 1}"
-        cure = cure if found else "wrap the optimizer in adamx.averaged, or chain adamx.averaging(...) last"
-        raise ValueError(f"the state holds {len(found)} averages of iterates: {cure}")
-    averages = without_variables(outside(found[index or 0]))
-
-    def decoded(x: Any, dtype: Any = None) -> Any:
-        x = format_stored(x, "float32", np.dtype(np.float32)).decode(x, None)
-        return x.astype(wide_dtype(x) if dtype is None else dtype)
-
-    if params is None:
-        if any(x is None for x in jax.tree.leaves(averages, is_leaf=_leaves.is_stored)):
-            raise ValueError(
-                "leaves without an average, such as frozen ones: give params, averaged_params(state, params)"
-            )
-        return jax.tree.map(decoded, averages, is_leaf=_leaves.is_stored)
-    leaves = _leaves.flatten(without_variables(params), "params")
-    pairs = zip(leaves.arrays, _leaves.match(leaves, averages, "averages"), strict=True)
-    values = [p if x is None else decoded(x, dtype_of(p)) for p, x in pairs]
-    return jax.tree.structure(params, is_leaf=_leaves.is_none).unflatten(values)
-
-
-def _is_iterates(x: Any) -> bool:
-    return isinstance(x, Iterates)

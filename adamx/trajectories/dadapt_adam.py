@@ -34,14 +34,14 @@ class DAdaptAdam(Rule[DAdaptSlots]):
     Every leaf takes part in the estimate, and should have a gradient at every step.
 
     Attributes:
-        learning_rate: $\alpha$; leave it at 1, or give a schedule around 1.
+        learning_rate: the factor $\alpha$ of the estimated step size; leave it at 1, or give a schedule around 1.
         b1: decay rate of the mean.
         b2: decay rate of the mean square.
         eps: added to the root, in units of the gradient.
-        d0: the first estimate.
+        d0: the first estimate, in units of the weights.
         growth_rate: the most that $d$ grows by in a step, as a factor; `None` for no limit.
-        weight_decay: $\lambda$.
-        bias_correction: off in the official code, on in Optax.
+        weight_decay: strength $\lambda$ of the decay.
+        bias_correction: whether the step size has Adam's bias correction: off in the official code, on in Optax.
 
     Reference: Defazio & Mishchenko, arXiv:2301.07733, Algorithm 5, and the official code.
     """
@@ -92,7 +92,7 @@ class DAdaptAdam(Rule[DAdaptSlots]):
         return ema(s.grad_sum, self._step_size(s, at) * g, self.b2**0.5)
 
 
-@named
+@named(DAdaptAdam)
 def dadapt_adamw(
     learning_rate: ScalarOrSchedule = DAdaptAdam.learning_rate,
     betas: tuple[Any, Any] = (DAdaptAdam.b1, DAdaptAdam.b2),
@@ -111,14 +111,19 @@ def dadapt_adamw(
 ) -> Optimizer:
     """D-Adapt Adam (arXiv:2301.07733): Adam that estimates its step size from below.
 
-    Hyperparameters are those of `adamx.DAdaptAdam`, under Optax's names: `estim_lr0` is d0. Optax always corrects the
-    bias; the official code, and so the default here, does not.
+    Hyperparameters are those of `adamx.DAdaptAdam`, under Optax's names; the rest is described by `adamx.optimizer`.
+    Optax always corrects the bias; the official code, and so the default here, does not.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.dadapt_adamw(estim_lr0=0.5)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([0.418861], dtype=float32)
+    Args:
+        betas: `b1` and `b2`, the decay rates of the mean and of the mean square.
+        estim_lr0: `d0`, the first estimate of the distance to the solution, in units of the weights.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.dadapt_adamw(estim_lr0=0.5)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([0.418861], dtype=float32)
     """
     rule = DAdaptAdam(learning_rate, *betas, eps, estim_lr0, growth_rate, weight_decay, bias_correction)
     return optimizer(rule, 1.0, mask=mask, **common(moments, weights, seed, kernel, groups))

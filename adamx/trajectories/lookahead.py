@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from .. import _leaves
 from .._annotations import Array, NonNegative, Params, ScalarOrSchedule
 from .._names import refuse_step_words
 from .._rule import Rule, Slot, StepContext, refuse_traced, static
 from .._state import State
 from .._transform import Optimizer, scale_by
 from .._weights import keeps_residuals
-from ..wrapper import Wrapper, parts_of
+from ..wrapper import Wrapper, has_moved, may_skip, parts_of
 
 
 class SlowWeights(NamedTuple):
@@ -31,8 +32,8 @@ class Lookahead(Rule[SlowWeights]):
     A rule to chain after an optimizer: it passes updates through, except in synchronising steps.
 
     Attributes:
-        sync_period: $k$; 5 in the paper.
-        slow_step_size: $\alpha$.
+        sync_period: $k$, the steps between synchronisations; 5 in the paper.
+        slow_step_size: $\alpha$, how far the slow weights follow, 0 to 1.
 
     Reference: Zhang et al., arXiv:1907.08610, Algorithm 1.
     """
@@ -54,7 +55,7 @@ class LookaheadState(NamedTuple):
 
     Attributes:
         fast_state: the optimizer's own.
-        steps: the number of finished steps; int32, shape ().
+        steps: how many steps the optimizer has taken; int32, shape ().
         slow_weights: a tree like the parameters, of at least float32.
     """
 
@@ -76,6 +77,7 @@ class Ahead(Wrapper):
     sync: Optimizer
     sync_period: int
     reset_state: bool
+    skips = False
 
     def init(self, params: Params) -> LookaheadState:
         """The state before the first step."""
@@ -87,21 +89,37 @@ class Ahead(Wrapper):
         refuse_step_words("update", extra_args)
         _check_params(params)
         fast = optax.with_extra_args_support(self.opt)
-        updates, fast_state = fast.update(updates, state.fast_state, params, **extra_args)
-        updates, sync = self.sync.update(updates, _sync_state(state), params)
-        return updates, self._after(fast_state, sync, lambda: optax.apply_updates(params, updates))
+        given, fast_state = fast.update(updates, state.fast_state, params, **extra_args)
+        moved, taken = self._moved(state, fast_state), self._moving(given, params)
+        ahead, sync = _if(moved, self.sync.update(taken, _sync_state(state), params), (taken, _sync_state(state)))
+        new = jax.tree.map(lambda u, g: g if u is None else u, ahead, given, is_leaf=_leaves.is_none)
+        return new, self._after(fast_state, sync, moved, lambda: optax.apply_updates(params, new))
 
     def step(self, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:
         """The fast optimizer's weights, except in synchronising steps."""
         _check_params(params)
-        params, fast_state = self.opt.step(grads, state.fast_state, params, **options)
-        params, sync = self.sync.step(jax.tree.map(jnp.zeros_like, params), _sync_state(state), params)
-        return params, self._after(fast_state, sync, lambda: params)
+        fast, fast_state = self.opt.step(grads, state.fast_state, params, **options)
+        moved, taken = self._moved(state, fast_state), self._moving(grads, fast)
+        still = jax.tree.map(
+            lambda g, p: None if g is None else jnp.zeros_like(p), taken, fast, is_leaf=_leaves.is_none
+        )
+        new, sync = _if(moved, self.sync.step(still, _sync_state(state), fast), (fast, _sync_state(state)))
+        return new, self._after(fast_state, sync, moved, lambda: new)
 
-    def _after(self, fast_state: Any, sync: State, params: Callable[[], Params]) -> LookaheadState:
+    def _moved(self, state: LookaheadState, fast_state: Any) -> Any:
+        """Whether the fast optimizer has taken a step."""
+        return not may_skip(self.opt) or has_moved(state.fast_state, fast_state)
+
+    def _moving(self, grads: Params, params: Params) -> Params:
+        """`grads`, or updates, with `None` for leaves that are frozen, whose weights are left alone."""
+        leaves = _leaves.flatten(params, "params")
+        given = zip(_leaves.match(leaves, grads, "gradients"), self.frozen(leaves), strict=True)
+        return leaves.rebuild([None if frozen else g for g, frozen in given])
+
+    def _after(self, fast_state: Any, sync: State, moved: Any, params: Callable[[], Params]) -> LookaheadState:
         """The next state; in synchronising steps the fast optimizer's state is reset at the new parameters."""
         if self.reset_state:
-            now = sync.count % self.sync_period == 0
+            now = moved & (sync.count % self.sync_period == 0)
             anew = self.opt.init(params())
             fast_state = jax.tree.map(lambda new, old: jnp.where(now, new, old).astype(old.dtype), anew, fast_state)
         return self._state(fast_state, sync)
@@ -109,6 +127,11 @@ class Ahead(Wrapper):
     def _state(self, fast_state: Any, sync: State) -> LookaheadState:
         """Both states in one; the fast optimizer's is the only `State` in it, which tools for states look for."""
         return LookaheadState(fast_state, sync.count, sync.slots)
+
+
+def _if(moved: Any, new: Any, old: Any) -> Any:
+    """`new` where `moved`, else `old`."""
+    return new if moved is True else jax.tree.map(lambda x, was: jnp.where(moved, x, was), new, old)
 
 
 def _sync_state(state: LookaheadState) -> State:
@@ -132,32 +155,36 @@ def lookahead(
     """Lookahead (arXiv:1907.08610): slow weights that follow fast ones, around an optimizer or chained after it.
 
     The arguments are Optax's. The parameters stay one tree, that of the fast weights, where Optax wants
-    `LookaheadParams`: the slow ones are in the state, `optax.tree.get(state, "slow")`.
+    `LookaheadParams`: the slow ones are in the state, `optax.tree.get(state, "slow")`. Leaves that are frozen or have
+    `None` for a gradient are left alone.
 
     Args:
         fast_optimizer: the optimizer of the fast weights, any of Optax's or adamx's; `None` for a transformation to be
             chained after one.
-        sync_period: steps between synchronisations.
+        sync_period: steps between synchronisations; of a fast optimizer that may take none, by `adamx.guard` or
+            `adamx.accumulate`, those that it takes.
         slow_step_size: how far the slow weights follow, 0 to 1.
         reset_state: whether the fast optimizer begins anew after each synchronisation, at the weights it is given
             then (in Optax at those before it: the same for moments, but not for a state that holds weights).
 
     Returns:
-        An `Optimizer` with a `step` if `fast_optimizer` is one or `None`; else a transformation.
+        An `Optimizer` with a `step` if `fast_optimizer` is one or `None`, else a transformation; around or of the rule
+        `adamx.Lookahead`.
 
     Raises:
         ValueError: `sync_period` not a positive whole number, a negative `slow_step_size`, `reset_state` without a
             `fast_optimizer`, one that keeps residuals beside weights, which a synchronisation would make wrong.
         TypeError: `fast_optimizer` is no transformation; parameters that are `optax.LookaheadParams`.
 
-    >>> import adamx, jax.numpy as jnp, optax
-    >>> params = jnp.array([2.0])
-    >>> opt = adamx.lookahead(adamx.adam(0.5), sync_period=1, slow_step_size=0.5)
-    >>> opt.update(params, opt.init(params), params)[0]
-    Array([-0.25], dtype=float32)
-    >>> opt = optax.chain(adamx.adam(0.5), adamx.lookahead(sync_period=1, slow_step_size=0.5))
-    >>> opt.update(params, opt.init(params), params)[0]
-    Array([-0.25], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp, optax
+        >>> params = jnp.array([2.0])
+        >>> opt = adamx.lookahead(adamx.adam(0.5), sync_period=1, slow_step_size=0.5)
+        >>> opt.update(params, opt.init(params), params)[0]
+        Array([-0.25], dtype=float32)
+        >>> opt = optax.chain(adamx.adam(0.5), adamx.lookahead(sync_period=1, slow_step_size=0.5))
+        >>> opt.update(params, opt.init(params), params)[0]
+        Array([-0.25], dtype=float32)
     """
     functions = [getattr(fast_optimizer, name, None) for name in ("init", "update")]
     if fast_optimizer is not None and not all(map(callable, functions)):

@@ -20,8 +20,9 @@ def exponent_of(sigma_rel: float) -> float:
     Raises:
         ValueError: it is not above 0 and at most 12^-0.5.
 
-    >>> round(exponent_of(0.1), 3), round(exponent_of(0.05), 3)
-    (6.937, 16.972)
+    Examples:
+        >>> round(exponent_of(0.1), 3), round(exponent_of(0.05), 3)
+        (6.937, 16.972)
     """
     if isinstance(sigma_rel, bool) or not isinstance(sigma_rel, (int, float)) or not 0 < sigma_rel <= WIDEST:
         raise ValueError(
@@ -65,17 +66,18 @@ def posthoc_params(snapshots: Sequence[Snapshot], sigma_rel: float, moves: int |
     Raises:
         ValueError: fewer than two snapshots, two of one width after as many moves, or a width out of range.
 
-    >>> import adamx, jax, jax.numpy as jnp
-    >>> opt = adamx.averaged(adamx.optimizer(adamx.SGD(), 1.0), sigma_rel=(0.05, 0.1))
-    >>> params, snapshots, step = jnp.zeros(()), [], jax.jit(opt.step)
-    >>> state = opt.init(params)
-    >>> for t in range(1, 65):  # the weight is t
-    ...     params, state = step(-jnp.ones(()), state, params)
-    ...     if t % 8 == 0:
-    ...         for i, width in enumerate((0.05, 0.1)):
-    ...             snapshots.append(adamx.Snapshot(adamx.averaged_params(state, index=i), t, width))
-    >>> [int(adamx.posthoc_params(snapshots, width).round()) for width in (0.03, 0.05, 0.07, 0.1, 0.15)]
-    [63, 61, 60, 57, 53]
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> opt = adamx.averaged(adamx.optimizer(adamx.SGD(), 1.0), sigma_rel=(0.05, 0.1))
+        >>> params, snapshots, step = jnp.zeros(()), [], jax.jit(opt.step)
+        >>> state = opt.init(params)
+        >>> for t in range(1, 65):  # the weight is t
+        ...     params, state = step(-jnp.ones(()), state, params)
+        ...     if t % 8 == 0:
+        ...         for i, width in enumerate((0.05, 0.1)):
+        ...             snapshots.append(adamx.Snapshot(adamx.averaged_params(state, index=i), t, width))
+        >>> [int(adamx.posthoc_params(snapshots, width).round()) for width in (0.03, 0.05, 0.07, 0.1, 0.15)]
+        [63, 61, 60, 57, 53]
 
     Reference: Karras et al., arXiv:2312.02696, section 3.2 and appendix C.
     """

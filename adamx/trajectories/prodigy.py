@@ -37,15 +37,15 @@ class Prodigy(Rule[ProdigySlots]):
     move by the first estimate's steps of 1e-6, and the estimate then never grows: train float32 weights.
 
     Attributes:
-        learning_rate: $\alpha$; leave it at 1, or give a schedule around 1.
+        learning_rate: the factor $\alpha$ of the estimated step size; leave it at 1, or give a schedule around 1.
         b1: decay rate of the mean.
         b2: decay rate of the mean square.
         b3: decay rate of the estimate; `None` for the root of b2.
         eps: added to the root, in units of the gradient.
-        d0: the first estimate.
-        d_coef: $c$.
-        weight_decay: $\lambda$.
-        bias_correction: off in the official code, on in Optax.
+        d0: the first estimate, in units of the weights.
+        d_coef: $c$, a factor of the estimate.
+        weight_decay: strength $\lambda$ of the decay.
+        bias_correction: whether the step size has Adam's bias correction: off in the official code, on in Optax.
         safeguard_warmup: keep the step size out of the sum that $d$ is divided by, so that a warm-up does not make $d$
             too large.
 
@@ -104,7 +104,7 @@ class Prodigy(Rule[ProdigySlots]):
         return self._b3 * s.grad_sum + s.d / self.d0 * weight * g
 
 
-@named
+@named(Prodigy)
 def prodigy(
     learning_rate: ScalarOrSchedule = Prodigy.learning_rate,
     betas: tuple[Any, Any] = (Prodigy.b1, Prodigy.b2),
@@ -125,15 +125,23 @@ def prodigy(
 ) -> Optimizer:
     """Prodigy (arXiv:2306.06101): Adam that estimates its step size.
 
-    Hyperparameters are those of `adamx.Prodigy`, under Optax's names: `estim_lr0` is d0, `estim_lr_coef` d_coef. With a
-    `learning_rate` that warms up take `safeguard_warmup`.
-    Optax always corrects the bias; the official code, and so the default here, does not.
+    Hyperparameters are those of `adamx.Prodigy`, under Optax's names; the rest is described by `adamx.optimizer`. Optax
+    always corrects the bias; the official code, and so the default here, does not.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.prodigy(estim_lr0=0.5)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([0.418861], dtype=float32)
+    Args:
+        betas: `b1` and `b2`, the decay rates of the mean and of the mean square.
+        beta3: `b3`, the decay rate of the estimate; `None` for the root of `b2`.
+        estim_lr0: `d0`, the first estimate of the distance to the solution, in units of the weights.
+        estim_lr_coef: `d_coef`, a factor of the estimate.
+        safeguard_warmup: keep the step size out of the sum that the estimate is divided by; for a `learning_rate` that
+            warms up.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.prodigy(estim_lr0=0.5)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([0.418861], dtype=float32)
     """
     rule = Prodigy(
         learning_rate, *betas, beta3, eps, estim_lr0, estim_lr_coef, weight_decay, bias_correction, safeguard_warmup

@@ -42,9 +42,9 @@ class ScheduleFree(Modifier):
         rule: the rule, without a momentum of its own.
         learning_rate: $\alpha_t$, warmed up by a schedule.
         b1: how near the average gradients are taken; a constant above 0.
-        weight_decay: $\lambda$, acting at $y$.
+        weight_decay: strength $\lambda$ of the decay, acting at $y$.
         r: power of the step's number in its weight.
-        weight_lr_power: $q$.
+        weight_lr_power: power $q$ of the largest step size so far in the same weight.
         state_dtype: what $z$ of a real leaf is kept in, and rounded to at every step; `None` for at least float32.
 
     Reference: Defazio et al., arXiv:2405.15682, Algorithm 1, and the official code.
@@ -108,19 +108,19 @@ def schedule_free_eval_params(state: Any, params: Params) -> Params:
         params: the parameters y that were trained.
 
     Returns:
-        A tree like `params`, in their dtypes; `params` themselves before the first step.
-
-    Leaves that no schedule-free optimizer in `state` trains (under `optax.masked` or `optax.partition`) stay.
+        A tree like `params`, in their dtypes; `params` themselves before the first step. Leaves that no schedule-free
+        optimizer in `state` trains (under `optax.masked` or `optax.partition`) stay.
 
     Raises:
         ValueError: `state` holds no schedule-free optimizer.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.schedule_free_sgd(learning_rate=0.5, b1=0.5)
-    >>> y = jnp.array([1.0])
-    >>> y, state = opt.step(jnp.array([1.0]), opt.init(y), y)
-    >>> adamx.schedule_free_eval_params(state, y)
-    Array([0.5], dtype=float32)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.schedule_free_sgd(learning_rate=0.5, b1=0.5)
+        >>> y = jnp.array([1.0])
+        >>> y, state = opt.step(jnp.array([1.0]), opt.init(y), y)
+        >>> adamx.schedule_free_eval_params(state, y)
+        Array([0.5], dtype=float32)
     """
     found = [x for x in jax.tree.leaves(state, is_leaf=_is_slots) if _is_slots(x)]
     if not found:
@@ -147,7 +147,7 @@ def _is_slots(x: Any) -> bool:
     return isinstance(x, ScheduleFreeSlots)
 
 
-@named
+@named(ScheduleFree, Adam)
 def schedule_free_adamw(
     learning_rate: ScalarOrSchedule = 0.0025,
     warmup_steps: int | None = None,
@@ -166,19 +166,26 @@ def schedule_free_adamw(
     kernel: Kernel = "auto",
     groups: Groups = (),
 ) -> Optimizer:
-    """Schedule-free AdamW (arXiv:2405.15682): averages as it steps, so that no schedule has to end.
+    r"""Schedule-free AdamW (arXiv:2405.15682): averages as it steps, so that no schedule has to end.
 
     Evaluate at `schedule_free_eval_params`.
 
-    Hyperparameters are those of `adamx.ScheduleFree` and `adamx.Adam`, whose mean it does without. `warmup_steps`
-    raises the step size linearly at first; in Optax the step lags one behind the weights of the average meanwhile.
-    `state_dtype` is what z is kept in, in bfloat16 two bytes a number less.
+    Hyperparameters are those of `adamx.ScheduleFree` and `adamx.Adam`, whose mean it does without; the rest is
+    described by `adamx.optimizer`. While the step size warms up in Optax, the step lags one behind the weights of the
+    average.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.schedule_free_adamw(0.5)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([1.5], dtype=float32)
+    Args:
+        learning_rate: the step size $\alpha$; with `warmup_steps` not a schedule.
+        warmup_steps: the steps in which the step size rises linearly to `learning_rate`; `None` for a constant one.
+        b1: how near the average gradients are taken; a constant in (0, 1).
+        state_dtype: the dtype that $z$ is kept in; `None` for at least float32, bfloat16 takes two bytes a number less.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.schedule_free_adamw(0.5)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([1.5], dtype=float32)
     """
     inner = RMSProp(decay=b2, eps=eps, eps_in_sqrt=False, bias_correction=True)  # Adam without a mean
     rate = _warmed_up(learning_rate, warmup_steps)
@@ -186,7 +193,7 @@ def schedule_free_adamw(
     return optimizer(rule, 1.0, mask=mask, **common(moments, weights, seed, kernel, groups))
 
 
-@named
+@named(ScheduleFree)
 def schedule_free_sgd(
     learning_rate: ScalarOrSchedule = 1.0,
     warmup_steps: int | None = None,
@@ -203,18 +210,23 @@ def schedule_free_sgd(
     kernel: Kernel = "auto",
     groups: Groups = (),
 ) -> Optimizer:
-    """Schedule-free SGD (arXiv:2405.15682): averages as it steps, so that no schedule has to end.
+    r"""Schedule-free SGD (arXiv:2405.15682): averages as it steps, so that no schedule has to end.
 
     Evaluate at `schedule_free_eval_params`.
 
-    Hyperparameters are those of `adamx.ScheduleFree`; `warmup_steps` raises the step size linearly at first,
-    `state_dtype` is what z is kept in.
+    Hyperparameters are those of `adamx.ScheduleFree`; the rest is described by `adamx.optimizer`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.schedule_free_sgd(0.5)
-    >>> params = jnp.array([2.0])
-    >>> opt.step(params, opt.init(params), params)[0].round(6)
-    Array([1.], dtype=float32)
+    Args:
+        learning_rate: the step size $\alpha$; with `warmup_steps` not a schedule.
+        warmup_steps: the steps in which the step size rises linearly to `learning_rate`; `None` for a constant one.
+        weight_decay: its strength $\lambda$, acting at $y$; `None` for 0.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.schedule_free_sgd(0.5)
+        >>> params = jnp.array([2.0])
+        >>> opt.step(params, opt.init(params), params)[0].round(6)
+        Array([1.], dtype=float32)
     """
     rate, strength = _warmed_up(learning_rate, warmup_steps), 0.0 if weight_decay is None else weight_decay
     rule = ScheduleFree(SGD(), rate, b1, strength, r, weight_lr_power, state_dtype)

@@ -14,13 +14,12 @@ from jax.core import Tracer
 from .. import _leaves, kernels
 from .._annotations import Array, Interval, Params, Scalar
 from .._engine import Engine
-from .._layout import real_dtype, wide_dtype
+from .._layout import wide_dtype
 from .._names import refuse_step_words
 from .._rule import Slot, validate_value
-from .._state import State
 from ..moments import Format, format_of, format_stored
 from ..moments.noise import noise
-from ..wrapper import Wrapper
+from ..wrapper import Wrapper, states_in
 from .when import when
 
 
@@ -52,7 +51,9 @@ def accumulate(
     reading them; their updates are 0.
 
     What else `step` is given is for the mean, and read in the last call: `clip_norm` is of its norm, `grad_scale`
-    multiplies it. `grad_norm` is not: it is the norm of one call's gradients.
+    multiplies it. `grad_norm` is refused: it is the norm of one call's gradients.
+
+    The buffer, too, may be in host memory, see `adamx.state_shardings`: each call fetches it and sends it back.
 
     Without a buffer, where all parts of a batch are at hand in one program: `jax.lax.scan` over them, see
     `docs/training.md`.
@@ -70,21 +71,22 @@ def accumulate(
 
     Raises:
         TypeError: `opt` is no transformation; `every` is not a whole number; an `every` that follows a schedule or a
-            bfloat16 buffer around what keeps no adamx state, which counts the moves.
+            bfloat16 buffer around what keeps no adamx state, which counts the moves; a step given `grad_norm`.
         ValueError: `every` below 1, another `dtype`; a `weight` that is no scalar, or negative.
 
     A window whose weights are all 0 makes no move: nothing was learned in it, and the next one begins. A gradient that
     is not finite stays so in the sum, whatever its weight: see `adamx.guard`.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.accumulate(adamx.adam(0.5), every=2)
-    >>> params = jnp.array([1.0, 2.0])
-    >>> state = opt.init(params)
-    >>> for grads in (jnp.array([3.0, 1.0]), jnp.array([1.0, -5.0])):
-    ...     params, state = opt.step(grads, state, params)
-    ...     print(params, state.inner.count)
-    [1. 2.] 0
-    [0.5 2.5] 1
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.accumulate(adamx.adam(0.5), every=2)
+        >>> params = jnp.array([1.0, 2.0])
+        >>> state = opt.init(params)
+        >>> for grads in (jnp.array([3.0, 1.0]), jnp.array([1.0, -5.0])):
+        ...     params, state = opt.step(grads, state, params)
+        ...     print(params, state.inner.count)
+        [1. 2.] 0
+        [0.5 2.5] 1
     """
     if not callable(every) and (isinstance(every, bool) or every != int(every)):
         raise TypeError(f"every = {every!r} should be a whole number of calls, or a schedule of the finished moves")
@@ -127,9 +129,7 @@ class Accumulate(Wrapper):
         inner = optax.with_extra_args_support(self.opt)
 
         def move(carry: tuple[Params, Any], sums: Params) -> tuple[Params, Any]:
-            mean = jax.tree.map(
-                lambda x: jnp.asarray(x, wide_dtype(x)) / after.weight.astype(real_dtype(wide_dtype(x))), sums
-            )
+            mean = jax.tree.map(lambda x: jnp.asarray(x, wide_dtype(x)) / after.weight.astype(wide_dtype(x)), sums)
             new, state = inner.update(mean, carry[1], params, **extra_args)
             as_still = lambda x, still: still if x is None else x.astype(still.dtype)  # noqa: E731
             return jax.tree.map(as_still, new, carry[0], is_leaf=_leaves.is_none), state
@@ -151,7 +151,11 @@ class Accumulate(Wrapper):
         **options: Any,
     ) -> tuple[Params, Any]:
         """The step of the optimizer in the last of `every` calls, else what is given."""
-        del grad_norm
+        if grad_norm is not None:
+            raise TypeError(
+                "grad_norm is the norm of this call's gradients, and steps are taken by the mean of several: leave it "
+                "out, and clip_norm computes the mean's"
+            )
         moves, sums, after = self._added(grads, state, params, weight)
         scale = jnp.asarray(1.0 if grad_scale is None else grad_scale, float) / after.weight
 
@@ -171,7 +175,8 @@ class Accumulate(Wrapper):
             validate_value("weight", weight, Interval(0.0, float("inf")))
         leaves = _leaves.flatten(grads, "grads")
         like = leaves if params is None else leaves._replace(arrays=_leaves.match(leaves, params, "params"))
-        first, sums = state.position == 0, _leaves.match(leaves, state.sums, "sums")
+        first, stored = state.position == 0, _leaves.match(leaves, state.sums, "sums")
+        sums = kernels.on_device(stored)
         total = jnp.where(first, 0, state.weight) + jnp.asarray(1 if weight is None else weight, float)
         read: list[Array | None] = []
         for i, (path, g, frozen) in enumerate(zip(leaves.paths, leaves.arrays, self.frozen(like), strict=True)):
@@ -182,14 +187,16 @@ class Accumulate(Wrapper):
                 continue
             if (old := sums[i]) is None:
                 raise ValueError(
-                    f"{_leaves.show('grads', path)} has no sum in the state, as it was frozen when that was made: put "
-                    "zeros of its shape there, `state._replace(sums=...)`"
+                    f"{_leaves.show('grads', path)} has no sum in the state, as it was frozen when that was made: take "
+                    "`adamx.regroup(opt, state, params)`"
                 )
             sums[i] = self._sum(path, old, g, first, weight, state)
             read.append(sums[i])
         every = self.every(_moves(state.inner)) if callable(self.every) else self.every
         full = (state.position + 1).astype(jnp.float32) >= jnp.asarray(every, jnp.float32)
         position = jnp.where(full, 0, state.position + 1)
+        sent = lambda x, was: jax.device_put(x, kernels.HOST) if kernels.is_in_host_memory(was) else x  # noqa: E731
+        sums = [x if was is None else sent(x, was) for x, was in zip(sums, stored, strict=True)]
         after = AccumulateState(state.inner, leaves.rebuild(sums), position, total)
         return full & (total != 0), leaves.rebuild(read), after
 
@@ -199,7 +206,7 @@ class Accumulate(Wrapper):
         """The sum of a leaf with one more gradient."""
         form, wide = format_stored(old, "bfloat16", old.dtype), wide_dtype(old, g)
         g = kernels.cut_as(jnp.asarray(g, wide), old)
-        g = g if weight is None else g * jnp.asarray(weight, real_dtype(wide))
+        g = g if weight is None else g * jnp.asarray(weight, wide)
         new = jnp.where(first, 0, jnp.asarray(old, wide)) + g
         if old.dtype != jnp.bfloat16:
             return new.astype(old.dtype)
@@ -223,8 +230,7 @@ class Accumulate(Wrapper):
 
 def _moves(inner: Any) -> Array:
     """How many moves are finished."""
-    parts = jax.tree.leaves(inner, is_leaf=lambda x: isinstance(x, State))
-    if not (states := [x for x in parts if isinstance(x, State)]):
+    if not (states := states_in(inner)):
         raise TypeError(
             "a schedule in `every`, and a bfloat16 buffer's dither, count moves by the state of an adamx optimizer; "
             f"{type(inner).__name__} has none: give a number and dtype=jnp.float32"

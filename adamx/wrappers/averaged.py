@@ -21,9 +21,10 @@ from .._rule import validate_value
 from .._state import State
 from .._transform import Optimizer, engine_of, owner_of
 from ..moments import Int8, MomentFormat
+from ..shared import increment
 from ..trajectories.averaging import DECAY, Iterates, Profile, Trailed, trail
 from ..trajectories.posthoc import exponent_of
-from ..wrapper import Wrapper, added, take_step
+from ..wrapper import Wrapper, added, has_moved, states_in, take_step
 
 Decays = float | None | Sequence[float | None]
 
@@ -57,6 +58,7 @@ class Averaged(Wrapper):
     profiles: tuple[Profile, ...]
     start: int
     trail: Engine
+    skips = False
 
     def init(self, params: Params) -> AveragedState:
         """The state before the first step."""
@@ -71,15 +73,15 @@ class Averaged(Wrapper):
         _check(state)
         refuse_step_words("update", extra_args)
         updates, inner = optax.with_extra_args_support(self.opt).update(updates, state.inner, params, **extra_args)
-        return updates, self._after(state, inner, added(params, updates))
+        return updates, self._after(state, inner, added(params, updates), updates)
 
     def step(self, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:
         """The step of the optimizer, which averages follow."""
         _check(state)
         if not isinstance(engine := owner_of(self.opt), Engine):
             new, inner = take_step(self.opt, grads, state.inner, params, **options)
-            return new, self._after(state, inner, new)
-        moves = _increment(state.moves)
+            return new, self._after(state, inner, new, grads)
+        moves = increment(state.moves)
         trail, leaves = self._trail(moves), _leaves.flatten(grads, "grads")
         rows, _ = trail.rows(leaves, _trailed(state))
 
@@ -116,14 +118,14 @@ class Averaged(Wrapper):
         layouts = {member.layout: cast(Any, (*member.layout.formats, *kept)) for member in self.engine.members}
         return {x: Layout.of(rule, formats, x.mu_dtype, x.apart) for x, formats in layouts.items()}
 
-    def _after(self, state: AveragedState, inner: Any, params: Params) -> AveragedState:
-        """The next state, after the optimizer's step to these parameters."""
-        pairs = zip(_states_in(state.inner), _states_in(inner), strict=True)
-        changed = [jnp.asarray(before.count) != after.count for before, after in pairs]
-        moved = functools.reduce(jnp.logical_or, changed, jnp.asarray(not changed))
-        moves = jnp.where(moved, _increment(state.moves), state.moves)
+    def _after(self, state: AveragedState, inner: Any, params: Params, given: Params) -> AveragedState:
+        """The next state, after the optimizer's step to these parameters; averages of leaves given `None` stay."""
+        moved = jnp.asarray(has_moved(state.inner, inner))
+        moves = jnp.where(moved, increment(state.moves), state.moves)
         masters = self._masters(inner, params)
-        still = jax.tree.map(jnp.zeros_like, masters)
+        still = jax.tree.map(
+            lambda p, g: None if p is None or g is None else jnp.zeros_like(p), masters, given, is_leaf=_leaves.is_none
+        )
         _, after = self._trail(moves, moved).update(still, _trailed(state), masters)
         return AveragedState(inner, moves, after.slots.averages)
 
@@ -139,23 +141,23 @@ class Averaged(Wrapper):
     def _masters(self, inner: Any, params: Params) -> Params:
         """The weights that are averaged, in at least float32, with what rounding took; `None` for frozen ones."""
         leaves = _leaves.flatten(params, "params")
-        residuals = [state.residuals for state in _states_in(inner) if jax.tree.leaves(state.residuals)]
-        try:
-            members = [member for member, _ in engine_of(self.opt).settings(leaves)]
-        except TypeError:
-            if residuals:
+        kept: list[Any] = [None] * len(leaves.arrays)
+        members: list[Any] = kept
+        if residuals := [state.residuals for state in states_in(inner) if jax.tree.leaves(state.residuals)]:
+            try:
+                members = engine_of(self.opt).members_of(leaves)
+            except TypeError:
                 raise ValueError(
                     "what rounding took of narrow weights is kept by several optimizers: average within each of them"
                 ) from None
-            return jax.tree.map(lambda p: jnp.asarray(p, wide_dtype(p)), params)
-        kept = _leaves.match(leaves, residuals[0], "residuals") if residuals else [None] * len(members)
+            kept = _leaves.match(leaves, residuals[0], "residuals")
 
-        def master(member: Any, p: Any, residual: Any) -> Any:
-            if p is None or member.frozen:
+        def master(frozen: bool, p: Any, member: Any, residual: Any) -> Any:
+            if p is None or frozen:
                 return None
             return jnp.asarray(p, wide_dtype(p)) if residual is None else member.rounding.master(p, residual)
 
-        return leaves.rebuild(list(map(master, members, leaves.arrays, kept)))
+        return leaves.rebuild(list(map(master, self.frozen(leaves), leaves.arrays, members, kept)))
 
 
 @overload
@@ -207,8 +209,10 @@ def averaged(
     Weights and the optimizer's state are, bit for bit, those without averages. An adamx optimizer moves all of them in
     one pass over memory; around another wrapper averages follow in a second one: put `averaged` inside of `guard`,
     `accumulate` and `monitor`. Averages move when weights do: not where no adamx optimizer in `opt` has counted a step.
-    They are of narrow weights with what rounding took of these; frozen leaves have none. On CPUs the C++ step moves up
-    to two; with more, XLA takes it, which rounds weights otherwise.
+    Where a leaf's gradient is `None` its average stays as its weight does. They are of narrow weights with what
+    rounding took of these; frozen leaves have none, and that of one that `adamx.regroup` thaws begins with its weight
+    then, as if it had always been that. On CPUs the C++ step moves up to two; with more, XLA takes it, which rounds
+    weights otherwise.
 
     Args:
         opt: an adamx optimizer, or any Optax transformation whose updates are added to the weights.
@@ -226,14 +230,15 @@ def averaged(
         ValueError: a number out of range, no average; an update without parameters.
         TypeError: `opt` is not a gradient transformation; a `decay` that is not a number.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.averaged(adamx.optimizer(adamx.SGD(), 0.5), decay=None)
-    >>> params = jnp.array([0.0])
-    >>> state = opt.init(params)
-    >>> for _ in range(3):
-    ...     params, state = opt.step(jnp.array([-2.0]), state, params)
-    >>> params, adamx.averaged_params(state)
-    (Array([3.], dtype=float32), Array([2.], dtype=float32))
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.averaged(adamx.optimizer(adamx.SGD(), 0.5), decay=None)
+        >>> params = jnp.array([0.0])
+        >>> state = opt.init(params)
+        >>> for _ in range(3):
+        ...     params, state = opt.step(jnp.array([-2.0]), state, params)
+        >>> params, adamx.averaged_params(state)
+        (Array([3.], dtype=float32), Array([2.], dtype=float32))
 
     References: Kingma & Ba, arXiv:1412.6980, section 7.2; Karras et al., arXiv:2312.02696, section 3 (post-hoc EMA),
     eqs. 121, 126 and 127.
@@ -257,15 +262,6 @@ def averaged(
 
 def _trailed(state: AveragedState) -> State:
     return State(state.moves, Trailed((), state.averages), {})
-
-
-def _states_in(tree: Any) -> list[State]:
-    is_state = lambda x: isinstance(x, State)  # noqa: E731
-    return [x for x in jax.tree.leaves(tree, is_leaf=is_state) if is_state(x)]
-
-
-def _increment(count: Any) -> Array:
-    return jnp.asarray(optax.safe_increment(jnp.asarray(count)))
 
 
 def _check(state: Any) -> None:

@@ -10,13 +10,13 @@ import optax
 
 from .. import _leaves, kernels
 from .._annotations import Array, Params
-from .._layout import real_dtype, wide_dtype
+from .._layout import wide_dtype
 from .._leaves import Leaves
 from .._math import dtype_of
 from .._names import refuse_step_words, validate_choice
-from .._transform import Optimizer, owner_of
+from .._transform import Optimizer
 from ..groups import Group, Match, assigned
-from ..wrapper import Parts, Wrapper, frozen_in, parts_of, take_step
+from ..wrapper import Parts, Wrapper, frozen_in, has_own_gradients, parts_of, take_step
 
 
 class ByPathState(NamedTuple):
@@ -57,14 +57,15 @@ def by_path(optimizers: Mapping[Match, Any]) -> Optimizer:
             `learning_rate` for a pattern that there is not; `clip_norm` with `adamx.accumulate` around a part: it
             belongs around all.
 
-    >>> import adamx, jax.numpy as jnp, optax
-    >>> opt = adamx.by_path({"bias|norm": adamx.adam(0.1), ".*": optax.sgd(1.0)})
-    >>> params = {"dense": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}}
-    >>> new, state = opt.step(params, opt.init(params), params, grad_scale=0.5)
-    >>> new["dense"]["kernel"], new["dense"]["bias"]
-    (Array([0.5, 0.5], dtype=float32), Array([0.9, 0.9], dtype=float32))
-    >>> state.parts["bias|norm"].slots.nu["dense"]["kernel"] is None
-    True
+    Examples:
+        >>> import adamx, jax.numpy as jnp, optax
+        >>> opt = adamx.by_path({"bias|norm": adamx.adam(0.1), ".*": optax.sgd(1.0)})
+        >>> params = {"dense": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}}
+        >>> new, state = opt.step(params, opt.init(params), params, grad_scale=0.5)
+        >>> new["dense"]["kernel"], new["dense"]["bias"]
+        (Array([0.5, 0.5], dtype=float32), Array([0.9, 0.9], dtype=float32))
+        >>> state.parts["bias|norm"].slots.nu["dense"]["kernel"] is None
+        True
     """
     if not isinstance(optimizers, Mapping) or not optimizers:
         raise TypeError(f'optimizers = {optimizers!r} should map patterns to optimizers: {{"bias": ..., ".*": ...}}')
@@ -84,6 +85,12 @@ class ByPath(Wrapper):
     """The object whose methods are those of the optimizer; see `by_path`. In `opt` is that of each pattern's name."""
 
     groups: tuple[Group, ...]
+    skips = False
+
+    @property
+    def inner(self) -> list[Any]:
+        """The optimizers of all patterns."""
+        return [*self.opt.values()]
 
     @property
     def engine(self) -> NoReturn:
@@ -153,7 +160,7 @@ class ByPath(Wrapper):
         """The steps of all, and the next state."""
         if params is None:
             raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")
-        if "clip_norm" in options and (within := [name for name, opt in self.opt.items() if _has_own_gradients(opt)]):
+        if "clip_norm" in options and (within := [name for name, opt in self.opt.items() if has_own_gradients(opt)]):
             raise ValueError(
                 f"clip_norm: the optimizer of {within[0]!r} accumulates, and the norm of all mean gradients is not "
                 "known there: put adamx.accumulate around adamx.by_path"
@@ -207,12 +214,6 @@ class ByPath(Wrapper):
         ]
 
 
-def _has_own_gradients(opt: Any) -> bool:
-    while isinstance(owner := owner_of(opt), Wrapper) and not owner.own_gradients:
-        opt = owner.opt
-    return isinstance(owner, Wrapper)
-
-
 def _step(opt: Any, grads: Params, state: Any, params: Params, options: dict[str, Any]) -> tuple[Params, Any]:
     """`take_step`, of gradients that are scaled and clipped where there is no `step`."""
     if not isinstance(opt, Optimizer):
@@ -232,4 +233,4 @@ def _step(opt: Any, grads: Params, state: Any, params: Params, options: dict[str
 def _scaled(g: Any, factor: Array) -> Array:
     """The gradient times a number, rounded once."""
     wide = wide_dtype(g)
-    return (jnp.asarray(g, wide) * factor.astype(real_dtype(wide))).astype(dtype_of(g))
+    return (jnp.asarray(g, wide) * factor.astype(wide)).astype(dtype_of(g))

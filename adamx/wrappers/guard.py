@@ -14,7 +14,7 @@ from .._math import varying
 from .._names import refuse_step_words
 from .._rule import validate_value
 from .._variables import without_variables
-from ..wrapper import Wrapper
+from ..wrapper import Wrapper, has_own_gradients
 from .offloaded import step_if
 
 REASONS = ("", "gradients not finite", "loss not finite", "norm stands out", "loss stands out")
@@ -48,7 +48,12 @@ class GuardState(NamedTuple):
 
 
 def guard(
-    opt: Any, *, window: int | None = 128, sigmas: float = 6.0, warm_up: int | None = None, max_in_a_row: int = 10
+    opt: Any,
+    *,
+    window: int | None = 128,
+    sigmas: float | None = None,
+    warm_up: int | None = None,
+    max_in_a_row: int = 10,
 ) -> Any:
     r"""Skip steps whose gradients are not finite, or whose gradient norm or loss stands out of those before.
 
@@ -66,7 +71,7 @@ def guard(
     Args:
         opt: the optimizer, an adamx optimizer or any Optax transformation.
         window: how many steps $\mu$ and $\sigma$ are of; `None` to skip what is not finite only.
-        sigmas: $k$.
+        sigmas: $k$, how many standard deviations above the mean a number may be; `None` for 6.
         warm_up: how many numbers have to be in the window before one can stand out; `None` for half of `window`.
         max_in_a_row: after so many skipped steps in a row `too_many` is set in the state, and stays so. Steps are
             skipped all the same: stop, or go back to a checkpoint.
@@ -76,19 +81,20 @@ def guard(
 
     Raises:
         TypeError: `opt` is no transformation; a number that is none.
-        ValueError: `window` or `warm_up` below 2, a longer `warm_up` than `window`, `sigmas` not positive,
-            `max_in_a_row` below 1; a `loss` that is no scalar; under `jax.shard_map`, a loss that differs between
-            devices, or gradients that are cut along axes that `axis_name` does not name.
+        ValueError: `window` or `warm_up` below 2, a longer `warm_up` than `window`, `sigmas` not positive, one of these
+            without a `window`, `max_in_a_row` below 1; a `loss` that is no scalar; under `jax.shard_map`, a loss that
+            differs between devices, or gradients that are cut along axes that `axis_name` does not name.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.guard(adamx.adam(0.5))
-    >>> params = {"w": jnp.array([1.0, 2.0])}
-    >>> state = opt.init(params)
-    >>> for grads in (jnp.array([3.0, jnp.nan]), jnp.array([3.0, -4.0])):
-    ...     params, state = opt.step({"w": grads}, state, params)
-    ...     print(params["w"], adamx.guard_report(state).in_a_row)
-    [1. 2.] 1
-    [0.5 2.5] 0
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.guard(adamx.adam(0.5))
+        >>> params = {"w": jnp.array([1.0, 2.0])}
+        >>> state = opt.init(params)
+        >>> for grads in (jnp.array([3.0, jnp.nan]), jnp.array([3.0, -4.0])):
+        ...     params, state = opt.step({"w": grads}, state, params)
+        ...     print(params["w"], adamx.guard_report(state).in_a_row)
+        [1. 2.] 1
+        [0.5 2.5] 0
 
     Reference: the rule is that of OLMo-core's `SkipStepOptimizer` and MaxText's `skip_step_on_spikes`, with their
     defaults. There a number that is not finite enters the window (MaxText) or may (OLMo-core, by version), where one
@@ -97,10 +103,12 @@ def guard(
     """
     if window is not None:
         _check("window", window, 2)
+    elif given := [f"{name} = {x}" for name, x in {"sigmas": sigmas, "warm_up": warm_up}.items() if x is not None]:
+        raise ValueError(f"{given[0]} is of a window, and window = None skips what is not finite only")
     warm_up = max(2, (window or 0) // 2) if warm_up is None else _check("warm_up", warm_up, 2)
     if window is not None and warm_up > window:
         raise ValueError(f"warm_up = {warm_up} numbers are never in a window of {window}")
-    validate_value("sigmas", sigmas, Above(0.0, float("inf")))
+    validate_value("sigmas", sigmas := 6.0 if sigmas is None else sigmas, Above(0.0, float("inf")))
     return Guard(opt, window, sigmas, warm_up, _check("max_in_a_row", max_in_a_row, 1)).optimizer()
 
 
@@ -148,7 +156,7 @@ class Guard(Wrapper):
     ) -> tuple[Params, Any]:
         """The step of the optimizer, or what is given."""
         norm, after = self._judged(grads, state, params, loss, options, grad_norm)
-        if "clip_norm" in options:
+        if "clip_norm" in options and not has_own_gradients(self.opt):
             options["grad_norm"] = norm
 
         def taken(now: tuple[Params, Any], grads: Params, **ok: Array) -> tuple[Params, Any]:
@@ -176,20 +184,15 @@ class Guard(Wrapper):
             like = leaves if params is None else leaves._replace(arrays=_leaves.match(leaves, params, "params"))
             read = [None if frozen else g for g, frozen in zip(leaves.arrays, self.frozen(like), strict=True)]
             norm = kernels.global_norm(read, kernels.named_axes(options.get("axis_name")))
-        watched = (
-            jnp.asarray(norm),
-            jnp.asarray(options.get("grad_scale", 1.0)),
-            jnp.asarray(0.0 if loss is None else loss),
-        )
-        size, scale, level = jax.lax.stop_gradient(watched)
+        watched = (norm, options.get("grad_scale", 1.0), 0.0 if loss is None else loss)
+        size, scale, level = (jax.lax.stop_gradient(jnp.asarray(x, float)) for x in watched)
         if over := varying([size, scale, level]):
             raise ValueError(
                 f"the gradients' norm or the loss differs along {', '.join(sorted(over))}, where devices would decide "
                 "differently: name the axes that leaves are cut along in axis_name=, and give jax.lax.pmean of the loss"
             )
-        size = size.astype(jnp.promote_types(size.dtype, jnp.float32))
         finite = jnp.stack([jnp.isfinite(size) & jnp.isfinite(scale), jnp.isfinite(level)])
-        now = jnp.stack([_narrowed(size * jnp.abs(scale).astype(size.dtype)), _narrowed(level)])
+        now = jnp.stack([_narrowed(size * jnp.abs(scale)), _narrowed(level)])
         given, known = jnp.array([True, loss is not None]), jnp.zeros(2, bool)
         recent, limits = state.recent, now
         if self.window is not None:
@@ -248,15 +251,20 @@ def guard_report(state: Any) -> GuardReport:
     Args:
         state: the guard's state, or one that contains it, such as the `opt_state` of an `nnx.Optimizer`.
 
+    Returns:
+        A `GuardReport`: how many steps were skipped, in all and in a row, whether these are too many, the reason of the
+        last step that was, and the norm of the last gradients.
+
     Raises:
         ValueError: there is no guard in `state`, or there are several.
 
-    >>> import adamx, jax.numpy as jnp
-    >>> opt = adamx.guard(adamx.adam(0.5))
-    >>> params = jnp.array([1.0, 2.0])
-    >>> params, state = opt.step(jnp.array([3.0, 4.0]), opt.init(params), params, loss=jnp.inf)
-    >>> adamx.guard_report(state)
-    GuardReport(skipped=1, in_a_row=1, too_many=False, reason='loss not finite', norm=5.0)
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.guard(adamx.adam(0.5))
+        >>> params = jnp.array([1.0, 2.0])
+        >>> params, state = opt.step(jnp.array([3.0, 4.0]), opt.init(params), params, loss=jnp.inf)
+        >>> adamx.guard_report(state)
+        GuardReport(skipped=1, in_a_row=1, too_many=False, reason='loss not finite', norm=5.0)
     """
     found = guards_in(state)
     if len(found) != 1:
@@ -274,8 +282,7 @@ def guards_in(state: Any) -> list[GuardState]:
 
 def _narrowed(x: Array) -> Array:
     """In float32, finite if `x` is."""
-    most = np.finfo(np.float32).max
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    most = float(np.finfo(np.float32).max)
     return jnp.where(jnp.isfinite(x), jnp.clip(x, -most, most), x).astype(jnp.float32)
 
 

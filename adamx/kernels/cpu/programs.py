@@ -63,7 +63,8 @@ def _lion(rule: Lion, t: Array) -> Program:
 
 def _rmsprop(rule: RMSProp, t: Array) -> Program:
     inside, outside = (rule.eps, 0.0) if rule.eps_in_sqrt else (0.0, rule.eps)
-    scalars = _average("second", rule.decay) | {"eps_root": inside, "eps": outside, "step_size": rule.step_size}
+    scalars = _average("second", rule.decay) | {"eps_root": inside, "eps": outside}
+    scalars["step_size"] = 1.0 if rule.step_size is None else rule.step_size
     if rule.bias_correction:
         scalars["second_correction"] = bias_correction(rule.decay, t)
     if rule.momentum is None:

@@ -1,0 +1,134 @@
+"""What wrappers keep beside the states of the optimizers in them, as the `init` of another would have it."""
+
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jax.sharding import NamedSharding
+
+from .. import _leaves
+from .._annotations import Array, Params
+from .._layout import wide_dtype
+from .._transform import owner_of
+from .._variables import inside, outside, without_variables
+from ..moments import format_name, format_stored, group_largest, is_code, stored_shape
+from ..moments.noise import noise
+from ..sharding import state_shardings
+from ..wrapper import Wrapper, is_state, parts_of, states_in
+from .parts import is_masked, is_place, select_part, steppers
+
+
+def follow(opt: Any, state: Any, params: Params) -> Any:
+    """`state`, whose adamx states are those of `opt`, with what its wrappers keep as `opt.init(params)` has it.
+
+    What that has no array for, as for a frozen leaf, is dropped; what only that has, as for a thawed one, begins so;
+    what it stores in another format is decoded and encoded. All else stays, with its variables of NNX. Nothing is known
+    here of any wrapper.
+
+    Args:
+        opt: the optimizer that goes on.
+        state: the state, or one that holds it.
+        params: the parameters; `jax.ShapeDtypeStruct`s do where nothing is thawed.
+
+    Raises:
+        ValueError: the state is not of these wrappers.
+    """
+    if not isinstance(owner_of(opt), Wrapper) or is_state(like := jax.eval_shape(opt.init, params)):
+        return state
+    directly = lambda x: jax.tree.structure(x, is_leaf=lambda y: y is not x)  # noqa: E731
+    is_whole = lambda x: type(x) is type(like) and directly(x) == directly(like)  # noqa: E731
+    if not any(map(is_whole, jax.tree.leaves(state, is_leaf=is_whole))):
+        raise ValueError(
+            f"there is no {type(like).__name__} in the {type(state).__name__}: give the optimizer with the wrappers "
+            "that the state is of"
+        )
+    return jax.tree.map(lambda x: _followed(opt, x, params) if is_whole(x) else x, state, is_leaf=is_whole)
+
+
+class Kept(NamedTuple):
+    """What a wrapper keeps of a leaf.
+
+    Attributes:
+        leaf: the place of the leaf among all.
+        name: where it stands in the state, as in "averages.0.average".
+        format: how it is stored.
+        bytes: its size.
+    """
+
+    leaf: int
+    name: str
+    format: str
+    bytes: int
+
+
+def kept_of_leaves(state: Any, params: Params) -> list[Kept]:
+    """What is of leaves in a state but not in adamx's own ones: path and shape tell."""
+    pairs = jax.tree_util.tree_flatten_with_path(without_variables(params))[0]
+    places = {path: i for i, (path, _) in enumerate(pairs)}
+    state = jax.tree.map(lambda x: None if is_state(x) else x, without_variables(state), is_leaf=is_state)
+    found: list[Kept] = []
+    for path, x in jax.tree_util.tree_flatten_with_path(state, is_leaf=is_code)[0]:
+        for start in range(len(path) + 1):
+            i = places.get(path[start:])
+            if i is not None and jnp.shape(pairs[i][1]) == stored_shape(x):
+                name = jax.tree_util.keystr(path[:start], simple=True, separator=".")
+                n = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(x))
+                found.append(Kept(i, name, format_name(x), n))
+                break
+    return found
+
+
+def _followed(opt: Any, state: Any, params: Params) -> Any:
+    """`follow`, of the state of `opt` itself."""
+    parts = itertools.cycle(steppers(parts_of(opt, params)))
+    for own, (engine, _) in zip(states_in(state), parts, strict=False):
+        params = select_part(params, engine, without_variables(own))
+    state = outside(state)
+    old, new = _places(without_variables(state)), _places(jax.eval_shape(opt.init, params))
+    for name in old.keys() ^ new.keys():
+        raise ValueError(f"state/{name} is in one of the two states only: wrap both optimizers alike")
+    thawed = [name for name, x in old.items() if x is None and new[name] is not None]
+    begun = dict(zip(thawed, _begun(opt, params, thawed) if thawed else [], strict=True))
+
+    def kept(name: str, x: Any, like: Any, boxed: Any) -> Any:
+        if like is None or is_state(x) or is_masked(x):
+            return boxed if like is not None else None
+        if x is None:
+            return begun[name]
+        if stored_shape(x) != stored_shape(like):
+            raise ValueError(f"state/{name} has shape {stored_shape(x)}, and would have {stored_shape(like)}")
+        if format_name(x) == format_name(like):
+            return boxed
+        return jax.tree.structure(boxed, is_leaf=_leaves.is_stored).unflatten([_stored_as(name, x, like)])
+
+    boxes, tree = jax.tree.flatten(state, is_leaf=_is_place)
+    return inside(tree.unflatten(map(kept, old, old.values(), new.values(), boxes)))
+
+
+def _begun(opt: Any, params: Params, names: list[str]) -> list[Any]:
+    """What `init` makes in these places, and nothing else of it, cut over the mesh that the parameters are on."""
+    on_mesh = lambda p: not isinstance(p, Tracer) and isinstance(getattr(p, "sharding", None), NamedSharding)  # noqa: E731
+    found = _places(state_shardings(opt, params)) if all(map(on_mesh, jax.tree.leaves(params))) else {}
+    begin = lambda params: [_places(opt.init(params))[name] for name in names]  # noqa: E731
+    return jax.jit(begin, out_shardings=[found[name] for name in names] if found else None)(params)
+
+
+def _places(state: Any) -> dict[str, Any]:
+    """What stands in a state, absent leaves too, by its path."""
+    pairs = jax.tree_util.tree_flatten_with_path(state, is_leaf=_is_place)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in pairs}
+
+
+def _is_place(x: Any) -> bool:
+    return is_state(x) or is_place(x)
+
+
+def _stored_as(name: str, x: Any, like: Any) -> Array:
+    """What is stored as `x`, as `like` is."""
+    old, new = (format_stored(y, "bfloat16", getattr(y, "dtype", jnp.float32)) for y in (x, like))
+    value = old.decode(x, None)
+    value = value.astype(wide_dtype(value))
+    (largest,) = group_largest([new], [value], [None])
+    return new.encode(value, None, noise(0, name, jnp.zeros([], jnp.int32)), largest)
