@@ -121,8 +121,9 @@ def _words(texts: text.Texts, l2: float, dropout: float, grids: dict[str, tuple[
     # Evenly from all: IMDB's come class by class.
     step = max(1, len(texts.train_labels) // length.texts) if length.texts else 1
     train = Examples(texts.train_bags[::step], texts.train_labels[::step])
+    share = f"{dropout:.0%}" if dropout else "no"
     return Panel(
-        f"{texts.name}, {len(train.labels)} texts, {dropout:.0%} dropout, L2 {l2:g}",
+        f"{texts.name}, {len(train.labels)} texts, {share} dropout, L2 {l2:g}",
         Problem(model, train, Examples(texts.test_bags, texts.test_labels), l2),
         _contenders(grids),
         Settings(length.word_epochs, BATCH_SIZE),

@@ -45,8 +45,9 @@ def judge(comparisons: Sequence[Comparison], command: str) -> list[Claim]:
             "On sparse words with dropout AdaGrad is far ahead of SGD with Nesterov momentum",
             least(_under(ahead, weak), "holds" if _far_ahead(strong, ONCE) else "holds with a correction"),
             _reached(weak),
-            f"AdaGrad is far ahead, at SGD's end in half of the epochs, {_told(ahead)}; under a penalty of "
-            f"{strong_penalty(strong)} it takes {strong.reached(ONCE, SGD)}.{single and f'{single}images.'}",
+            f"AdaGrad is far ahead, at SGD's end in half of the epochs, {_told(ahead)}; with constant α under a "
+            f"penalty of {strong_penalty(strong)} it is there {strong.reached(ONCE, SGD)}."
+            f"{single and f'{single}images.'}",
         ),
         claim(
             "On sparse words with dropout Adam converges as fast as AdaGrad",
