@@ -70,9 +70,9 @@ def order_claims(
             "The second moment vanishes after a few epochs and ε dominates it",
             late.below_eps > 0.5,
             f"√v̂ < ε = 1e-8 for {late.below_eps:.1%} of the weights, median √v̂ = {late.median:.2g} ε",
-            f"After {early} epochs {soon.below_eps:.1%} and {soon.median:.2g} ε: it does not vanish"
+            f"After {early} epochs {soon.below_eps:.1%} and {soon.median:.2g} ε: it does not vanish."
             if late.below_eps <= 0.5
-            else f"After {early} epochs {soon.below_eps:.1%} and {soon.median:.2g} ε",
+            else f"After {early} epochs {soon.below_eps:.1%} and {soon.median:.2g} ε.",
         ),
     ]
     if math.isfinite(late.span):
