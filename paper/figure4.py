@@ -85,8 +85,9 @@ def judged(content: dict[str, Any]) -> list[Claim]:
 def outcome_of(content: dict[str, Any]) -> Outcome:
     """The losses, from the content of `figure4.json`."""
     about = content["settings"]
-    given: dict[str, Any] = {field.name: about[field.name] for field in fields(Settings) if field.name in about}
-    settings = Settings(**{name: tuple(x) if isinstance(x, list) else x for name, x in given.items()})
+    given = {field.name: about[field.name] for field in fields(Settings) if field.name in about}
+    tuples: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in given.items()}
+    settings = Settings(**tuples)
     shape = (2, len(settings.seeds), len(settings.checkpoints), *settings.shape)
     losses = np.ma.masked_all(shape)
     for run in content["runs"]:
