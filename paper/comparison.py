@@ -39,6 +39,11 @@ class Line:
         return self.search.contender.name
 
     @property
+    def at_edge(self) -> bool:
+        """Whether the best step size is at the edge of a grid, so that one outside may be better still."""
+        return self.search.at_edge and len(self.search.contender.grid) > 1
+
+    @property
     def costs(self) -> np.ndarray:
         """Training costs `(seeds, epochs + 1)`."""
         return np.array([run.losses for run in self.runs])
@@ -149,7 +154,7 @@ def compare(
 
 def table(comparison: Comparison) -> Table:
     """A row for each optimizer; a star marks a best step size at the edge of its grid."""
-    edge = any(line.search.at_edge for line in comparison.lines)
+    edge = any(line.at_edge for line in comparison.lines)
     caption = "* at the edge of the grid: a step size outside it may be better still" if edge else None
     result = Table(title=comparison.title, caption=caption)
     result.add_column("optimizer")
@@ -167,7 +172,7 @@ def table(comparison: Comparison) -> Table:
         epochs = line.epochs_to(slowest)
         result.add_row(
             line.name,
-            f"{line.search.best.learning_rate:g}{'*' if line.search.at_edge else ''}",
+            f"{line.search.best.learning_rate:g}{'*' if line.at_edge else ''}",
             f"{line.final:.4g}" if isfinite(line.final) else "diverged",
             f"{line.finals.min():.4g} to {line.finals.max():.4g}" if isfinite(line.final) else "–",
             "–" if epochs is None else str(epochs),
@@ -186,7 +191,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
             {
                 "name": line.name,
                 "best_step_size": line.search.best.learning_rate,
-                "at_edge_of_grid": line.search.at_edge,
+                "at_edge_of_grid": line.at_edge,
                 "grid": {f"{run.learning_rate:g}": six_digits(run.final_loss) for run in line.search.runs},
                 "ended": {
                     f"{run.learning_rate:g}": {
