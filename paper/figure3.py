@@ -174,7 +174,7 @@ def draw(plain: Comparison, dropped: Comparison, early: int, title: str) -> Figu
         ]
         axes.set_title(f"the first {stop} epochs" if stop == early else f"{stop} epochs", loc="left", fontsize=10)
         whole_epochs(axes)
-        axes.set(xlabel="epoch", ylabel="training cost (cross-entropy, nats)")
+        axes.set(xlabel=f"epoch of {plain.steps} steps", ylabel="training cost (cross-entropy, nats)")
         drawing.style(axes)
     right.set_yscale("log")
     figure.suptitle(f"{title}; mean and range of {seeds} seeds", x=0.01, ha="left", fontsize=12)
