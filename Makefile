@@ -56,7 +56,10 @@ test-accelerators: .venv-accelerators/accelerators  ## bytes, kernels, memory of
 	JAX_PLATFORMS=cpu ALLOW_MULTIPLE_LIBTPU_LOAD=1 JAX_ENABLE_COMPILATION_CACHE=false \
 	    .venv-accelerators/bin/python -m pytest $(PYTEST_ARGS) -W default tests/test_accelerators.py
 
-.PHONY: dist
+.PHONY: bench dist
+bench: .venv/dev  ## every benchmark's short form, which is printed and not kept
+	$(BIN)/python -m benchmarks
+
 dist: .venv-dist/dist  ## the sdist, and from it this machine's wheel, tried without a compiler under three Pythons and JAXs
 	rm -rf dist build/dist
 	.venv-dist/bin/python -m build --outdir build/dist .
