@@ -3,7 +3,7 @@ BIN := .venv/bin
 # Reproducible versions. `make test CONSTRAINTS=` takes the newest that pyproject.toml allows.
 CONSTRAINTS ?= constraints-newest.txt
 # Under other JAX versions than this Python's newest, what depends on JAX and not on the platform.
-WRAPPERS := $(patsubst %,tests/test_%.py,leaf_groups live guard accumulate averaged by_path backward)
+WRAPPERS := $(patsubst %,tests/test_%.py,leaf_groups live guard accumulate averaged by_path backward contracts_around)
 CONTRACTS := $(WRAPPERS) tests/test_contracts.py tests/test_alike.py tests/test_flax.py tests/test_kernels.py tests/test_sums.py tests/test_backends.py tests/test_pallas.py tests/test_native_loading.py tests/test_partitioned.py tests/test_meshes.py tests/test_sharding.py tests/test_collectives.py
 # Pythons of some versions, one of each: on the path or pyenv's.
 pythons = $(shell for v in $(1); do { command -v python$$v; \

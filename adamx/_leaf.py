@@ -128,7 +128,7 @@ class Step:
     def g(self) -> Array:
         """The gradient."""
         g = jnp.asarray(self.leaf.g, self.wide)
-        return g if self.shared.grad_scale is None else g * self.shared.grad_scale.astype(real_dtype(self.wide))
+        return g if self.shared.grad_scale is None else g * self.shared.grad_scale.astype(self.wide)
 
     @functools.cached_property
     def slots(self) -> Any:

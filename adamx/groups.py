@@ -228,7 +228,7 @@ def assigned(groups: Groups, leaves: _leaves.Leaves, absent: bool = True) -> lis
     Raises:
         ValueError: a group has no leaf; the message lists the paths that there are.
     """
-    if not groups:
+    if not (groups and leaves.arrays):  # `optax.tree.map_params` makes a state of no leaf
         return [0] * len(leaves.arrays)
     bare = without_variables(leaves.rebuild(leaves.arrays))  # whose paths are those of a step's gradients
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(bare, is_leaf=_leaves.is_none)[0]]

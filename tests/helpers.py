@@ -14,6 +14,7 @@ import pytest
 import adamx
 from adamx._factory import FACTORIES
 from adamx._weights import ROUNDINGS
+from adamx.wrapper import parts_of
 from tests.compiling import AS_USERS_DO, UNOPTIMIZED
 
 MISSING = adamx.kernels.cpu.calls.missing()
@@ -71,7 +72,50 @@ OPTIMIZERS = [
     Entry("users_rule", _with(lambda learning_rate: adamx.optimizer(SoftSign(), learning_rate))),
 ]
 
-LEAFWISE = {entry.name for entry in OPTIMIZERS if not entry.make(1e-2).engine.rule.elementwise}
+SOME = "bias|scalar"
+"""A pattern of some leaves, but not all, of every tree that a contract is tried on."""
+
+
+def _around(make, *wraps):
+    """What an optimizer is with these wrappers around it, the innermost first."""
+    return lambda *args, **kwargs: functools.reduce(lambda opt, wrap: wrap(opt), wraps, make(*args, **kwargs))
+
+
+def _by_path(some, others):
+    return lambda *args, **kwargs: adamx.by_path({SOME: some(*args, **kwargs), ".*": others(*args, **kwargs)})
+
+
+_accumulate = functools.partial(adamx.accumulate, every=2)
+_averaged = functools.partial(adamx.averaged, decay=(0.9, None))
+_groups = [adamx.Group(SOME, frozen=True), adamx.Group(".*", b2=0.95, learning_rate_scale=0.5, weight_decay_scale=2.0)]
+_grouped = _with(adamx.adamw, weight_decay=0.01, groups=_groups)
+_live = {name: adamx.live(name, x) for name, x in {"b1": 0.9, "weight_decay": 0.01}.items()}
+_both = _by_path(adamx.prodigy, adamx.schedule_free_adamw)
+
+NESTED = [
+    Entry("guard_accumulate_averaged", _around(_with(_grouped, **_live), _averaged, _accumulate, adamx.guard)),
+    Entry("monitor_guard_by_path", _around(_both, adamx.guard, adamx.monitor)),
+]
+"""Wrappers around each other: of each all there is, around groups of live numbers, and what averages iterates."""
+
+WRAPPED = [
+    *NESTED,
+    Entry("groups", _grouped),
+    Entry("live", _with(adamx.adamw, **_live)),
+    Entry("guard", _around(adamx.adamw, adamx.guard)),
+    Entry("accumulate", _around(adamx.adamw, _accumulate)),
+    Entry("averaged", _around(adamx.adamw, _averaged)),
+    Entry("by_path", _by_path(adamx.lion, adamx.adamw)),
+    Entry("wrapped_schedule_free", _around(adamx.schedule_free_adamw, _averaged, _accumulate, adamx.guard)),
+    Entry("wrapped_prodigy", _around(adamx.prodigy, _averaged, _accumulate, adamx.guard)),
+]
+"""Groups, live numbers and wrappers."""
+
+LEAFWISE = {
+    entry.name
+    for entry in (*OPTIMIZERS, *WRAPPED)
+    if not all(part[0].rule.elementwise for part in parts_of(entry.make(1e-2)))
+}
 """Those that mix the elements of a leaf, or of all leaves."""
 
 SHAPES: dict[str, Any] = {"matrix": (3, 4), "layer": {"bias": (5,), "scalar": ()}, "empty": (0, 2)}
@@ -114,6 +158,11 @@ def of_all_kinds(of_parameters: bool, seed: int = 0) -> Any:
 def some(cases: Iterable[tuple[Any, ...]], stands: Callable[..., bool]) -> list[Any]:
     """Cases of which those that `stands` picks stand for the others, which are left to `make test-all`."""
     return [pytest.param(*case, marks=() if stands(*case) else product) for case in cases]
+
+
+def wrapped() -> list[Any]:
+    """Wrappers around each other stand for each by itself, which is left to `make test-all`."""
+    return some([(entry,) for entry in WRAPPED], lambda entry: entry in NESTED)
 
 
 @functools.cache

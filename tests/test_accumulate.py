@@ -134,6 +134,11 @@ def test_updates_have_the_dtype_of_the_gradients_and_transformations_of_optax_ac
     assert not hasattr(adamx.accumulate(optax.sgd(0.5), 2), "step")
 
 
+def test_complex_gradients_are_weighted():
+    opt, params = adamx.accumulate(adamx.optimizer(adamx.SGD(), 0.5), 1), jnp.array([1 + 2j])
+    np.testing.assert_allclose(opt.step(params, opt.init(params), params, weight=3.0)[0], 0.5 * params, rtol=1e-6)
+
+
 def test_frozen_leaves_have_no_sum():
     frozen = adamx.adam(0.1, groups=[adamx.Group("b", frozen=True)])
     opt, params = adamx.accumulate(frozen, 1), tree()

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import adamx
-from tests.helpers import OPTIMIZERS, represented
+from tests.helpers import OPTIMIZERS, represented, wrapped
 
 PARAMS = {"w": jnp.ones((64, 128)), "b": jnp.ones(3)}
 ADAM, INT8 = adamx.adam(1e-3), adamx.adam(1e-3, moments="int8")
@@ -100,7 +100,7 @@ def test_the_float32_state_of_weights_that_become_float64_is_taken(x64):
 
 
 @pytest.mark.devices
-@pytest.mark.parametrize("entry", represented(OPTIMIZERS), ids=str)
+@pytest.mark.parametrize("entry", [*represented(OPTIMIZERS), *wrapped()], ids=str)
 def test_on_an_explicit_mesh_the_state_keeps_its_types(entry):
     """So that a loop of steps is one: leaves cut along first, last, both and no axes."""
     mesh = jax.make_mesh((2, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)

@@ -14,15 +14,15 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import adamx
-from tests.helpers import OPTIMIZERS, some
+from tests.helpers import OPTIMIZERS, WRAPPED, some
 
 pytestmark = [pytest.mark.devices, pytest.mark.usefixtures("cut")]
 KINDS = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}
 SPECS = {
-    "auto": {"w": P("x", "y"), "t": P(None, "x"), "b": P()},
-    "explicit": {"w": P("x", "y"), "t": P(None, "x", None), "b": P(None)},
+    "auto": {"w": P("x", "y"), "t": P(None, "x"), "bias": P()},
+    "explicit": {"w": P("x", "y"), "t": P(None, "x", None), "bias": P(None)},
 }
-SHAPES = {"w": (32, 256), "t": (3, 8, 4), "b": (6,)}
+SHAPES = {"w": (32, 256), "t": (3, 8, 4), "bias": (6,)}
 
 
 @pytest.fixture(params=KINDS)
@@ -54,8 +54,10 @@ STAND = ("adam_scheduled_betas", "adafactor_factored", "lamb", "novograd", "sche
 @pytest.mark.parametrize(
     ("entry", "moments"),
     some(
-        itertools.product([x for x in OPTIMIZERS if x.name != "users_rule"], ["float32", "int8"]),
-        lambda entry, moments: entry.name == "adam" if moments == "int8" else entry.name in STAND,
+        itertools.product([x for x in (*OPTIMIZERS, *WRAPPED) if x.name != "users_rule"], ["float32", "int8"]),
+        lambda entry, moments: (
+            entry.name in ("adam", "guard_accumulate_averaged") if moments == "int8" else entry.name in STAND
+        ),
     ),
     ids=str,
 )

@@ -154,6 +154,8 @@ class Monitor(Wrapper):
         values = jnp.zeros((len(grouped.groups), len(names)), jnp.float32)
         groups, told = (dict.fromkeys(sorted(x), ()) for x in (grouped.groups, names))
         start = MonitorState(inner, jnp.zeros([], jnp.int32), values, groups, told, _spikes.start(grouped.leaves))
+        if not leaves.arrays:  # `optax.tree.map_params` does not know the names of leaves that are in the tree
+            return start._replace(groups=start.count, spikes=start.count)
         return kernels.beside(leaves.arrays, start)
 
     def update(

@@ -155,6 +155,22 @@ def with_shared_code(functions: Sequence[Traced]) -> list[Traced]:
     return done
 
 
+def text(traced: Traced) -> Hashable:
+    """A key that is equal for functions that compute the same of arrays of other shapes, elementwise as they are."""
+    jaxpr = traced.inside.jaxpr
+    primitives, numbers = (eqn.primitive for eqn in jaxpr.eqns), map(_bits, _literals(jaxpr))
+    return traced.structure, *primitives, *numbers, _form(traced.outside, numbers=True)
+
+
+def in_other_shapes(one: Traced, first: Traced, functions: Sequence[Traced]) -> list[Traced]:
+    """What `with_shared_code` made of `first` and others, with arrays of the shapes of `one`, which has its text."""
+    shared, own = functions[0].inside.jaxpr, len(first.inside.jaxpr.invars)
+    operands = {v: i for i, v in enumerate(shared.invars[own:])}
+    pairs = zip(_read(first.inside.jaxpr), _read(shared), strict=True)
+    inside = _reading(one.inside, [operands.get(v) if v is not x else None for x, v in pairs if _is_literal(x)])
+    return [traced._replace(inside=inside) for traced in functions]
+
+
 @functools.lru_cache(1024)
 def _number(dtype: np.dtype, bits: bytes) -> np.ndarray:
     return np.frombuffer(bits, dtype).reshape(())
@@ -162,10 +178,17 @@ def _number(dtype: np.dtype, bits: bytes) -> np.ndarray:
 
 def _literals(jaxpr: Any) -> Iterator[Any]:
     """The numbers in the text of a traced function, in order."""
+    return filter(_is_literal, _read(jaxpr))
+
+
+def _read(jaxpr: Any) -> list[Any]:
+    return [*(v for eqn in jaxpr.eqns for v in eqn.invars), *jaxpr.outvars]
+
+
+def _is_literal(v: Any) -> bool:
     from jax.extend.core import Literal  # `jax.extend` imports Pallas
 
-    read = (*(v for eqn in jaxpr.eqns for v in eqn.invars), *jaxpr.outvars)
-    return (v for v in read if isinstance(v, Literal))
+    return isinstance(v, Literal)
 
 
 def _bits(literal: Any) -> tuple[np.dtype, bytes]:
@@ -192,12 +215,17 @@ def _form(closed: Any, numbers: bool = False) -> Hashable:
     return (*types, *map(id, getattr(closed, "consts", ())), *equations, *map(place, jaxpr.outvars))
 
 
+@functools.lru_cache(64)
+def _whole_form(closed: Any) -> Hashable:
+    return _form(closed, numbers=True)
+
+
 def _settings(equation: Any) -> Hashable:
     """The parameters of an equation."""
 
     def setting(x: Any) -> Hashable:
         if hasattr(x, "eqns"):
-            return _form(x, numbers=True)
+            return _whole_form(x)
         if isinstance(x, (tuple, list)):
             return tuple(map(setting, x))
         return x if isinstance(x, Hashable) else id(x)

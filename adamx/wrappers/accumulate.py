@@ -14,7 +14,7 @@ from jax.core import Tracer
 from .. import _leaves, kernels
 from .._annotations import Array, Interval, Params, Scalar
 from .._engine import Engine
-from .._layout import real_dtype, wide_dtype
+from .._layout import wide_dtype
 from .._names import refuse_step_words
 from .._rule import Slot, validate_value
 from ..moments import Format, format_of, format_stored
@@ -129,9 +129,7 @@ class Accumulate(Wrapper):
         inner = optax.with_extra_args_support(self.opt)
 
         def move(carry: tuple[Params, Any], sums: Params) -> tuple[Params, Any]:
-            mean = jax.tree.map(
-                lambda x: jnp.asarray(x, wide_dtype(x)) / after.weight.astype(real_dtype(wide_dtype(x))), sums
-            )
+            mean = jax.tree.map(lambda x: jnp.asarray(x, wide_dtype(x)) / after.weight.astype(wide_dtype(x)), sums)
             new, state = inner.update(mean, carry[1], params, **extra_args)
             as_still = lambda x, still: still if x is None else x.astype(still.dtype)  # noqa: E731
             return jax.tree.map(as_still, new, carry[0], is_leaf=_leaves.is_none), state
@@ -208,7 +206,7 @@ class Accumulate(Wrapper):
         """The sum of a leaf with one more gradient."""
         form, wide = format_stored(old, "bfloat16", old.dtype), wide_dtype(old, g)
         g = kernels.cut_as(jnp.asarray(g, wide), old)
-        g = g if weight is None else g * jnp.asarray(weight, real_dtype(wide))
+        g = g if weight is None else g * jnp.asarray(weight, wide)
         new = jnp.where(first, 0, jnp.asarray(old, wide)) + g
         if old.dtype != jnp.bfloat16:
             return new.astype(old.dtype)

@@ -10,7 +10,7 @@ import optax
 
 from .. import _leaves, kernels
 from .._annotations import Array, Params
-from .._layout import real_dtype, wide_dtype
+from .._layout import wide_dtype
 from .._leaves import Leaves
 from .._math import dtype_of
 from .._names import refuse_step_words, validate_choice
@@ -233,4 +233,4 @@ def _step(opt: Any, grads: Params, state: Any, params: Params, options: dict[str
 def _scaled(g: Any, factor: Array) -> Array:
     """The gradient times a number, rounded once."""
     wide = wide_dtype(g)
-    return (jnp.asarray(g, wide) * factor.astype(real_dtype(wide))).astype(dtype_of(g))
+    return (jnp.asarray(g, wide) * factor.astype(wide)).astype(dtype_of(g))

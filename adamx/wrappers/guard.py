@@ -184,20 +184,15 @@ class Guard(Wrapper):
             like = leaves if params is None else leaves._replace(arrays=_leaves.match(leaves, params, "params"))
             read = [None if frozen else g for g, frozen in zip(leaves.arrays, self.frozen(like), strict=True)]
             norm = kernels.global_norm(read, kernels.named_axes(options.get("axis_name")))
-        watched = (
-            jnp.asarray(norm),
-            jnp.asarray(options.get("grad_scale", 1.0)),
-            jnp.asarray(0.0 if loss is None else loss),
-        )
-        size, scale, level = jax.lax.stop_gradient(watched)
+        watched = (norm, options.get("grad_scale", 1.0), 0.0 if loss is None else loss)
+        size, scale, level = (jax.lax.stop_gradient(jnp.asarray(x, float)) for x in watched)
         if over := varying([size, scale, level]):
             raise ValueError(
                 f"the gradients' norm or the loss differs along {', '.join(sorted(over))}, where devices would decide "
                 "differently: name the axes that leaves are cut along in axis_name=, and give jax.lax.pmean of the loss"
             )
-        size = size.astype(jnp.promote_types(size.dtype, jnp.float32))
         finite = jnp.stack([jnp.isfinite(size) & jnp.isfinite(scale), jnp.isfinite(level)])
-        now = jnp.stack([_narrowed(size * jnp.abs(scale).astype(size.dtype)), _narrowed(level)])
+        now = jnp.stack([_narrowed(size * jnp.abs(scale)), _narrowed(level)])
         given, known = jnp.array([True, loss is not None]), jnp.zeros(2, bool)
         recent, limits = state.recent, now
         if self.window is not None:
@@ -287,8 +282,7 @@ def guards_in(state: Any) -> list[GuardState]:
 
 def _narrowed(x: Array) -> Array:
     """In float32, finite if `x` is."""
-    most = np.finfo(np.float32).max
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    most = float(np.finfo(np.float32).max)
     return jnp.where(jnp.isfinite(x), jnp.clip(x, -most, most), x).astype(jnp.float32)
 
 

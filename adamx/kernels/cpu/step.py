@@ -20,7 +20,8 @@ from ...moments.int8 import Log, Ratio
 from ..manual import is_manual, varying, varying_alike
 from ..operands import axes_of
 from .calls import MAX_SHARED_SIZE, STEP, together
-from .interface import MAX_TRAILS, PROGRAMS, SCALARS, VERSION, Decay, Format, Program, Rounding, Unit
+from .interface import MAX_TRAILS, PROGRAMS, SCALARS, VERSION, Decay, Format, Rounding, Unit
+from .numbers import table
 
 _ROUNDINGS = {id(rounding): Rounding[name.upper()] for name, rounding in ROUNDINGS.items()}
 _FORMATS = MappingProxyType(
@@ -70,7 +71,7 @@ def apply(steps: Sequence[Step], total: Any) -> list[StepResult]:
     del total
     done: list[StepResult | None] = [None] * len(steps)
     groups = {id(step.shared): step for step in steps}
-    scalars, rows = _matrix([_resolved_once(step)[1] for step in groups.values()]), list(groups)
+    scalars, rows = _table([*groups.values()]), list(groups)
     for call in _calls(steps):
         of_call = [steps[i] for i in call]
         landed = _call(of_call, scalars, [rows.index(id(step.shared)) for step in of_call])
@@ -129,7 +130,7 @@ def _in_place(step: Step) -> list[Array]:
 
 def _attributes(step: Step) -> dict[str, Any]:
     """The static attributes of a call: the rule, weight decay, rounding, and the storage of slots."""
-    leaf, program, trails = step.leaf, _resolved_once(step)[0], step.layout.trails
+    leaf, program, trails = step.leaf, step.shared.once("native", lambda: None), step.layout.trails
     slots = [i for i, x in enumerate(leaf.stored) if x is not None]
     purposes = [i + step.layout.slots[i].trails for i in slots]
     return {
@@ -189,24 +190,16 @@ def _decay(step: Step) -> Decay:
     return Decay[kind.upper()] if kind in ("l2", "cautious", "proximal") else Decay.SHRINK
 
 
-def _resolved_once(step: Step) -> tuple[Program, list[Any]]:
-    return step.shared.once("native", lambda: _resolved(step))
+def _table(steps: Sequence[Step]) -> Array:
+    """The numbers of the group of each step, float32, (groups, numbers); after it each knows its program."""
+    given = [(step, _own(step), step.shared.t(np.dtype(np.float32))) for step in steps]
+    return table(lambda: [_resolved(*one) for one in given])
 
 
-def _matrix(numbers: Sequence[Sequence[Any]]) -> Array:
-    """The numbers of each group, float32, (groups, numbers); one that several have is there only once to compile."""
-    name = lambda x: x if isinstance(x, (int, float)) else id(x)  # noqa: E731
-    told = {name(x): x for row in numbers for x in row}
-    places = {key: i for i, key in enumerate(told)}
-    taken = np.asarray([[places[name(x)] for x in row] for row in numbers])
-    array = jnp.stack([jnp.asarray(x, jnp.float32) for x in told.values()])
-    return array.at[taken].get(mode="promise_in_bounds")
-
-
-def _resolved(step: Step) -> tuple[Program, list[Any]]:
-    """The program of the rule and its numbers, in the order of `SCALARS`, which all leaves of a group share."""
-    descent, t = _own(step), step.shared.t(np.dtype(np.float32))
+def _resolved(step: Step, descent: Descent, t: Array) -> list[Any]:
+    """The numbers of a rule, in the order of `SCALARS`, which all leaves of a group share."""
     program = PROGRAMS[type(descent.rule)].program(descent.rule, t)
+    step.shared.once("native", lambda: program._replace(scalars={}))
     rate, decay = descent.learning_rate, descent.weight_decay
     shrink: Any = rate
     if descent.decay == "independent":
@@ -221,4 +214,4 @@ def _resolved(step: Step) -> tuple[Program, list[Any]]:
     numbers |= {"grad_scale": scale, "learning_rate": rate, "shrink": shrink, "weight_decay": decay}
     if step.layout.trails:
         numbers |= zip(("first_share", "second_share"), step.rule.shares, strict=False)
-    return program, [numbers[name] for name in SCALARS]
+    return [numbers[name] for name in SCALARS]

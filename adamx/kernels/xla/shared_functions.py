@@ -15,7 +15,18 @@ from jax.core import Tracer
 
 from ..._annotations import Array
 from ..._leaf import SharedInputs, Step, StepResult
-from ..traced import Brought, Traced, as_function, brought, kind, trace, with_brought, with_shared_code
+from ..traced import (
+    Brought,
+    Traced,
+    as_function,
+    brought,
+    in_other_shapes,
+    kind,
+    text,
+    trace,
+    with_brought,
+    with_shared_code,
+)
 
 Take: TypeAlias = Callable[[Step, Any], StepResult]
 """`Step.apply` or `Step.update`; the second argument is the rule's measure over all leaves."""
@@ -42,7 +53,8 @@ def taken(steps: Sequence[Step | None], take: Take, total: Any) -> list[StepResu
         elif (step := steps[places[0]]) is not None:
             done[places[0]] = take(step, total)
     alike = [[step for i in places if (step := steps[i])] for places in together]
-    functions = [_of_groups(leaves, take, total) for leaves in alike]
+    traced: dict[Hashable, tuple[Traced, list[Traced]]] = {}
+    functions = [_of_groups(leaves, take, total, traced) for leaves in alike]
     keys, scalars = _opaque(alike, functions)
     for places, leaves, of_groups, read in zip(together, alike, functions, scalars, strict=True):
         calls = {id(x.inside): _call(x.inside, kept_apart) for x in of_groups.values()}
@@ -68,10 +80,29 @@ def of_one_kind(first: Step, take: Take, total: Any) -> Traced:
     return trace(step, brought(first), first.shared, total)
 
 
-def _of_groups(alike: Sequence[Step], take: Take, total: Any) -> dict[int, Traced]:
-    """The function of leaves of one kind, for each of their groups."""
+def _of_groups(
+    alike: Sequence[Step], take: Take, total: Any, known: dict[Hashable, tuple[Traced, list[Traced]]]
+) -> dict[int, Traced]:
+    """The function of leaves of one kind, for each of their groups.
+
+    Args:
+        alike: the leaves.
+        take: what the function computes.
+        total: the rule's measure over all leaves.
+        known: by groups and text, the function of the first group of other shapes, and those of all; added to.
+    """
     groups = {id(step.shared): step for step in alike}
-    return dict(zip(groups, with_shared_code([of_one_kind(x, take, total) for x in groups.values()]), strict=True))
+    first, *others = groups.values()
+    one = of_one_kind(first, take, total)
+    if not others:
+        return dict.fromkeys(groups, one)
+    if (told := (*groups, text(one))) in known:
+        functions = in_other_shapes(one, *known[told])
+    else:
+        functions = with_shared_code([one, *(of_one_kind(x, take, total) for x in others)])
+        if first.rule.elementwise and len({id(x.inside) for x in functions}) == 1:
+            known[told] = one, functions
+    return dict(zip(groups, functions, strict=True))
 
 
 def _call(inside: Any, kept_apart: bool) -> Callable[..., list[Array]]:
@@ -108,7 +139,9 @@ def _opaque(
     if random and not any(isinstance(key, Tracer) for key in keys):
         told = {("key", i): key for i, key in enumerate(keys)}
     known: dict[Hashable, Any] = {}
-    scalars = [{i: function.scalars(known=known) for i, function in of_groups.items()} for of_groups in functions]
+    outsides = {id(function.outside): function for of_groups in functions for function in of_groups.values()}
+    made = {i: function.scalars(known=known) for i, function in outsides.items()}
+    scalars = [{i: made[id(function.outside)] for i, function in of_groups.items()} for of_groups in functions]
     name = lambda i, x: (i, id(x) if isinstance(x, Tracer) else (x.dtype, np.asarray(x).tobytes()))  # noqa: E731
     several = [read for read in scalars if len(read) > 1]
     told |= {name(i, x): x for read in several for mine in read.values() for i, x in enumerate(mine)}
