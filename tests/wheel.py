@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 JAX = ("jax", "jax==0.10.*", "jax==0.8.0")
 """The newest that a Python gets, and the oldest that pyproject.toml admits."""
+PYTHONS = ("3.11", "3.12", "3.13")
 LIMIT = 2_000_000
 IGNORED = re.compile("/$|^[^/]*[.]dist-info/")
 LEFT_OUT = {"CC", "CXX", "PYTHONPATH", "XLA_FLAGS"}
@@ -99,11 +100,16 @@ def main() -> None:
         return
     wheel, *pythons = sys.argv[1:]
     print(look_into(Path(wheel)))
-    if not pythons:
-        raise SystemExit("no Python to try it with")
+    said: list[str] = []
     with ThreadPoolExecutor() as pool:
-        for said in pool.map(lambda python: in_empty_environments(Path(wheel).resolve(), python), pythons):
-            print(*said, sep="\n", flush=True)
+        for lines in pool.map(lambda python: in_empty_environments(Path(wheel).resolve(), python), pythons):
+            print(*lines, sep="\n", flush=True)
+            said += lines
+    absent = [python for python in PYTHONS if not any(line.startswith(f"Python {python}.") for line in said)]
+    if absent:
+        print(f"not found, and so not tried: Python {', '.join(absent)}")
+    if not said:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
