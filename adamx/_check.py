@@ -23,7 +23,7 @@ _AS_SAVED = "leave the state out of casts, and restore checkpoints in the dtypes
 def validate_state(state: Any, layout: Layout, varying: set[str], rule: Any) -> None:
     """Raise unless count, slots and products of the `varying` decay rates are those of this optimizer."""
     if not all(hasattr(state, name) for name in ("count", "slots", "log_products", "residuals", "begun")):
-        raise TypeError(f"{type(state).__name__} is not a state from `init(params)`: call update(grads, state, params)")
+        raise TypeError(f"{type(state).__name__} is not a state from `init(params)`: order is (grads, state, params)")
     _check_count(state.count)
     validate_slots(state, layout, rule)
     if set(state.log_products or ()) != varying:

@@ -65,14 +65,14 @@ class Engine:
     """
 
     rule: Rule[Any]
-    layout: Layout
+    layout: Layout = dataclasses.field(repr=False)
     weights: str
     seed: Any
     decay_mask: Any
     kernel: str
     groups: Groups
-    members: tuple[Member, ...]
-    part: Callable[[_leaves.Path, Array, Sequence[Any]], Part] | None = None
+    members: tuple[Member, ...] = dataclasses.field(repr=False)
+    part: Callable[[_leaves.Path, Array, Sequence[Any]], Part] | None = dataclasses.field(default=None, repr=False)
 
     @functools.cached_property
     def varying(self) -> set[str]:
@@ -140,7 +140,7 @@ class Engine:
         **unread: Any,
     ) -> tuple[Params, Any]:
         """The next parameters and state; `take` takes all steps; if `ok` is false, what is in host memory stays."""
-        refuse_unknown("step", unread, (*STEP_WORDS, "learning_rate", "axis_name"))
+        refuse_unknown("step", unread, (*STEP_WORDS, "learning_rate", "axis_name", "loss", "weight"))
         if params is None:
             raise ValueError("`step` moves the parameters: call `step(grads, state, params)`")
         leaves, names = _leaves.flatten(grads, "grads"), kernels.named_axes(axis_name)

@@ -13,6 +13,10 @@ from .moments import is_code
 
 Path = tuple[Any, ...]
 
+LIKE = (
+    "pass gradients of the same parameters that the state was made from by `init`, and None for those of frozen leaves"
+)
+
 
 class Leaves(NamedTuple):
     """The leaves of a tree in order, `None` included, with their paths and the tree's structure."""
@@ -47,8 +51,8 @@ def flatten(tree: Params, name: str) -> Leaves:
     return Leaves([leaf for _, leaf in pairs], [path for path, _ in pairs], treedef)
 
 
-def match(grads: Leaves, tree: Params, name: str) -> list[Array | None]:
-    """The leaves of `tree`, one for each gradient.
+def match(grads: Leaves, tree: Params, name: str, own: str = "gradients", cure: str = LIKE) -> list[Array | None]:
+    """The leaves of `tree`, one for each gradient, or for each leaf of what else is called `own` in the error.
 
     Raises:
         ValueError: the trees differ; the message names the first leaf that only one of them has.
@@ -56,16 +60,13 @@ def match(grads: Leaves, tree: Params, name: str) -> list[Array | None]:
     pairs, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_stored)
     if treedef != grads.tree:
         paths = [path for path, _ in pairs]
-        for here, there, path_list in (("gradients", name, grads.paths), (name, "gradients", paths)):
+        for here, there, path_list in ((own, name, grads.paths), (name, own, paths)):
             other = paths if path_list is grads.paths else grads.paths
             for path in path_list:
                 if path not in other:
-                    raise ValueError(
-                        f"{show(here, path)} has no counterpart in the {there}: pass gradients of the same parameters "
-                        "that the state was made from by `init`"
-                    )
+                    raise ValueError(f"{show(here, path)} has no counterpart in the {there}: {cure}")
         raise ValueError(
-            f"the gradients and the {name} have the same leaves in different containers: {grads.tree} and {treedef}"
+            f"the {own} and the {name} have the same leaves in different containers: {grads.tree} and {treedef}"
         )
     return [leaf for _, leaf in pairs]
 

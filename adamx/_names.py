@@ -6,6 +6,9 @@ from collections.abc import Iterable
 STEP_WORDS = ("clip_norm", "grad_scale", "grad_norm")
 """Keywords of `Optimizer.step` that no `update` reads."""
 
+ELSEWHERE = {"loss": "wrap it in adamx.guard", "weight": "wrap it in adamx.accumulate", "max_norm": "give clip_norm"}
+"""Keywords that an optimizer by itself does not read, and the cure."""
+
 
 def validate_choice(what: str, name: object, options: Iterable[str]) -> str:
     """`name`, if it is one of `options`.
@@ -37,6 +40,8 @@ def refuse_unknown(where: str, given: Iterable[str], options: Iterable[str]) -> 
         TypeError: one was given; the message lists what `where` reads, and the nearest if one is near.
     """
     for name in given:
+        if name in ELSEWHERE:
+            raise TypeError(f"{where} of the optimizer does not read {name}: {ELSEWHERE[name]}")
         try:
             validate_choice(f"{where}: keyword", name, options)
         except ValueError as error:

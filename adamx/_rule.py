@@ -258,7 +258,8 @@ def validate_value(name: str, value: Scalar, interval: Interval) -> None:
     dtype = getattr(value, "dtype", None)
     is_array = dtype is not None and any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))
     if isinstance(value, bool) or not (is_array or isinstance(value, (int, float))):
-        raise TypeError(f"{name} = {value!r} should be a number, an array of shape () or a schedule")
+        others = ": it follows no schedule here" if callable(value) else ", an array of shape () or a schedule"
+        raise TypeError(f"{name} = {value!r} should be a number{others}")
     if not isinstance(value, (int, float)):
         if value.shape != ():
             raise ValueError(f"{name} should be one number, but has shape {value.shape}; vmap over several")
@@ -288,10 +289,8 @@ def validate_dtype(name: str, dtype: Any) -> None:
 def refuse_traced(name: str, value: Any) -> None:
     """Raise if `value`, which selects code, is an array."""
     if isinstance(value, jax.Array):
-        raise TypeError(
-            f"{name} selects code and cannot be an array: with optax.inject_hyperparams name it, "
-            f"static_args=({name!r},)"
-        )
+        call = f"optax.inject_hyperparams(..., static_args=({name!r},))"
+        raise TypeError(f"{name} selects code and cannot be an array: take {call}")
 
 
 def _interval(annotation: Any) -> Interval | None:

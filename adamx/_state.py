@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from ._annotations import Array, DecayRate, Interval, Scalar
-from ._math import Varying, compensated_add, log_beta
-from ._rule import Rule, hyperparameters, innermost, replace, validate_value
+from ._math import compensated_add, log_beta
+from ._rule import Rule, hyperparameters, innermost, validate_value
 from .schedules import reading
 
 
@@ -75,16 +75,3 @@ def scheduled_values(rule: Rule[Any], finished: Array) -> dict[str, Any]:
             validate_value(path.rpartition(".")[2], value, interval)
             values[path] = jnp.asarray(value, float) if isinstance(interval, DecayRate) else value
     return values
-
-
-def with_values(rule: Any, values: dict[str, Any], products: Any, count: Array, own: Any = None) -> Any:
-    """The rule with these values; each scheduled decay rate carries the product of its values up to step `count`.
-
-    The values of a group's `own` take the place of others.
-    """
-    varying = {
-        path: Varying(value, products[path].total, count.astype(float))
-        for path, value in values.items()
-        if path in products
-    }
-    return replace(rule, values | varying | (own or {}))

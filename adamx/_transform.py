@@ -43,6 +43,10 @@ class Optimizer(optax.GradientTransformationExtraArgs):
     init: Init  # pyright: ignore[reportIncompatibleVariableOverride]
     update: Update  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    def __repr__(self) -> str:
+        """`Optimizer(Engine(rule=Descent(rule=Adam(b1=0.9 ...`, with the numbers of all rules and wrappers."""
+        return f"Optimizer({owner_of(self)!r})"
+
     @property
     def engine(self) -> Engine:
         """The rule, the storage of its slots and the rounding of weights, as one object."""

@@ -5,6 +5,7 @@ leaf is stepped, and what is left to compute waits for that. Without the wait XL
 steps off: one seems to need three new arrays and to free one, as they do not know that it writes over the old ones.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,8 @@ from . import _leaves
 from ._annotations import Params
 from ._check import validate_state
 from ._engine import Engine
-from ._names import refuse_unknown
 from ._transform import owner_of
+from .wrapper import is_state
 
 
 def step_in_backward(opt: Any, loss_fn: Callable[..., Any], *, has_aux: bool = False) -> Callable[..., Any]:
@@ -31,7 +32,8 @@ def step_in_backward(opt: Any, loss_fn: Callable[..., Any], *, has_aux: bool = F
     Args:
         opt: an adamx optimizer. Not one that wraps another, as wrappers look at all gradients or weights, nor one
             whose rule measures all leaves before any is stepped, such as `adamx.prodigy`.
-        loss_fn: from `(params, *args)` to the loss, a real floating scalar; not jitted itself.
+        loss_fn: from `(params, *args)` to the loss, a real floating scalar; not jitted itself. The `params` of an NNX
+            model are those of `graph, params = nnx.split(model)`, and its loss is of `nnx.merge(graph, params)`.
         has_aux: whether it returns `(loss, aux)`.
 
     Returns:
@@ -40,7 +42,8 @@ def step_in_backward(opt: Any, loss_fn: Callable[..., Any], *, has_aux: bool = F
         no `clip_norm`, which needs the norm of all gradients before the first step.
 
     Raises:
-        TypeError: `opt` is no adamx optimizer, or wraps one; a jitted `loss_fn`; a keyword that is not read.
+        TypeError: `opt` is no adamx optimizer, or wraps one; a jitted `loss_fn`; a keyword that is not read, such as an
+            argument of `loss_fn`, or an NNX model in place of its parameters.
         ValueError: its rule measures all leaves; inside of `jax.shard_map`.
 
     Examples:
@@ -71,9 +74,18 @@ def step_in_backward(opt: Any, loss_fn: Callable[..., Any], *, has_aux: bool = F
     def step(params: Params, state: Any, *args: Any, **options: Any) -> Any:
         if "clip_norm" in options:
             raise TypeError("clip_norm needs the norm of all gradients before the first step: take `opt.step` for it")
-        refuse_unknown("step_in_backward", options, ("learning_rate", "grad_scale"))
+        if unread := options.keys() - {"learning_rate", "grad_scale"}:
+            raise TypeError(
+                f"step_in_backward reads learning_rate and grad_scale, not {', '.join(sorted(unread))}: what loss_fn "
+                "takes is given by position"
+            )
         if jax.sharding.get_abstract_mesh().manual_axes:
             raise ValueError("inside of jax.shard_map take `opt.step`, or spread the arrays under plain jax.jit")
+        if isinstance(params, getattr(sys.modules.get("flax.nnx"), "Module", ())):
+            raise TypeError("params is an NNX model: give nnx.split(model)[1], and nnx.merge it in loss_fn")
+        if not is_state(state):
+            found = type(state).__name__
+            raise TypeError(f"{found} is not a state from `init(params)`: the order is step(params, state, *args)")
         validate_state(state, engine.layout, engine.varying, engine.rule)
         derivative = jax.value_and_grad(loss_fn, has_aux=has_aux)
         traced, (result, grads) = jax.make_jaxpr(derivative, return_shape=True)(params, *args)

@@ -15,6 +15,7 @@ from flax import nnx
 from flax.training import train_state
 
 from ._annotations import AxisName, Params, Scalar
+from ._names import STEP_WORDS, refuse_unknown
 from ._transform import Optimizer as _Optimizer
 from ._variables import is_variable, without_variables
 from .axis_names import moved, with_names
@@ -105,7 +106,7 @@ class TrainState(train_state.TrainState):
             A state of the same type.
 
         Raises:
-            TypeError: one of these with a transformation that does not read it.
+            TypeError: one of these with a transformation that does not read it; what is neither.
         """
         own = {field.name for field in dataclasses.fields(self)}
         given = {"clip_norm": clip_norm, "grad_scale": grad_scale, "axis_name": axis_name}
@@ -116,6 +117,8 @@ class TrainState(train_state.TrainState):
         moving = _moving(self.params)
         if "loss" not in own and (loss := kwargs.pop("loss", None)) is not None:
             inside["loss"] = loss
+        words = (*sorted(own), *STEP_WORDS, "learning_rate", "axis_name", "weight", "loss")
+        refuse_unknown("apply_gradients", kwargs.keys() - own, words)
         bare = map(without_variables, (_moving(grads), self.opt_state, moving))
         params, opt_state = (
             jax.tree.unflatten(jax.tree.structure(was), jax.tree.leaves(new))

@@ -41,7 +41,9 @@ class Group:
         weight_decay_scale: the same of the weight decay.
         moments: how slots are stored, see `adamx.scale_by`.
         weights: how narrow parameters are rounded, see `adamx.optimizer`.
-        frozen: the leaves have no slots and are not moved; their gradients are not read and may be `None`.
+        frozen: the leaves have no slots and are not moved; their gradients are not read and may be `None`. They are
+            floating or complex, as all are: have `None` in place of integers, or mask them.
+        name: what it is called where numbers are read and told; `None` for the pattern, or the name of the function.
         **values: hyperparameters of the rule or `weight_decay`, by name: numbers, or schedules of the finished steps
             (a decay rate: numbers).
 
@@ -58,7 +60,9 @@ class Group:
         (Array(0.8, dtype=float32), Array(0.9, dtype=float32), Array(0.98, dtype=float32))
     """
 
-    __slots__ = ("frozen", "match", "moments", "scales", "values", "weights")
+    __slots__ = ("frozen", "match", "moments", "name", "scales", "values", "weights")
+    moments: MomentFormats | None
+    weights: Weights | None
 
     def __init__(
         self,
@@ -69,15 +73,20 @@ class Group:
         moments: MomentFormats | None = None,
         weights: Weights | None = None,
         frozen: bool = False,
+        name: str | None = None,
         **values: ScalarOrSchedule,
     ) -> None:
+        self.match, self.moments, self.weights, self.frozen = match, moments, weights, frozen
+        pattern = match if isinstance(match, str) else getattr(match, "__qualname__", repr(match))
+        self.name = pattern if name is None else name
         if not callable(match):
             try:
                 re.compile(match)
             except (TypeError, re.error) as error:
                 raise TypeError(f"Group({match!r}) has no regular expression: {error}") from None
+        if not isinstance(frozen, bool):
+            raise TypeError(f"Group({match!r}): frozen = {frozen!r} should be True or False")
         scales = {"learning_rate": learning_rate_scale, "weight_decay": weight_decay_scale}
-        self.match, self.moments, self.weights, self.frozen = match, moments, weights, frozen
         self.scales = MappingProxyType({name: x for name, x in scales.items() if x is not None})
         self.values = MappingProxyType(values)
         if frozen and (self.scales or values or moments is not None or weights is not None):
@@ -89,13 +98,10 @@ class Group:
             raise TypeError(f"{self!r} gives {both.pop()} and its scale: give one of them")
 
     def __repr__(self) -> str:
-        """`Group('bias')`."""
-        return f"Group({self.name!r})"
-
-    @property
-    def name(self) -> str:
-        """The pattern, or the name of the function."""
-        return self.match if isinstance(self.match, str) else getattr(self.match, "__qualname__", repr(self.match))
+        """`Group('bias')`, `Group('bias', name='no_decay')`."""
+        if callable(self.match) or self.name == self.match:
+            return f"Group({self.name!r})"
+        return f"Group({self.match!r}, name={self.name!r})"
 
 
 Groups: TypeAlias = Sequence[Group]
@@ -106,7 +112,7 @@ class Member(NamedTuple):
     """What the leaves of one group are stepped with.
 
     Attributes:
-        name: the group's pattern, or the name of its function; "" for the leaves of no group.
+        name: the group's; "" for the leaves of no group.
         frozen: whether they are not stepped.
         layout: the rule's slots, and how they store each.
         weights: how narrow ones are rounded.
@@ -186,6 +192,8 @@ def members(rule: Rule[Any], groups: Groups, weights: str, layout: Callable[[Any
         if isinstance(value, Live):
             validate_value(path.rpartition(".")[2], value.value, interval)
     found: list[Member] = []
+    if isinstance(groups, Group):
+        raise TypeError(f"groups = {groups!r} should be a list of groups: [{groups!r}]")
     for group in groups:
         if not isinstance(group, Group):
             raise TypeError(

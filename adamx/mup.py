@@ -9,22 +9,28 @@ import jax
 import jax.numpy as jnp
 
 from . import _leaves
-from ._annotations import Params
-from .groups import Group
+from ._annotations import Params, ScalarOrSchedule
+from ._variables import without_variables
+from .groups import Group, Groups, assigned
 
 FanIn: TypeAlias = Callable[[str, Any], Sequence[int] | None]
 """From a leaf's path and the leaf to the axes that a product with it sums over; `None` for those that are found."""
 
 
 def mup_groups(
-    params: Params, base_params: Params, *, keep_decay: bool = True, fan_in: FanIn | None = None
+    params: Params,
+    base_params: Params,
+    *,
+    groups: Groups = (),
+    keep_decay: bool = True,
+    fan_in: FanIn | None = None,
 ) -> list[Group]:
     r"""Groups with which a step size tuned on a narrow model is right for a wide one (arXiv:2203.03466, table 3, Adam).
 
     What grows with the width are the axes whose lengths differ between both trees. Where a matrix sums over such axes,
     $r$ times as long as in the base model, the step size is divided by $r$: hidden and output layers. Input layers,
     embeddings, biases and norms, which do not sum over the width, are in no group. The same holds of every rule whose
-    step's size does not depend on the gradient's: Adam's relatives, Lion.
+    step's size does not depend on the gradient's: Adam's relatives, Lion; not of SGD, which has a table of its own.
 
     Three things are the model's: initial weights of standard deviation $\propto 1/\sqrt{\text{fan-in}}$, as Flax's
     are, but $\propto 1/\text{fan-in}$ or 0 in the output layer; attention scores $q^\top k$ times a constant over the
@@ -34,13 +40,15 @@ def mup_groups(
     Args:
         params: the parameters of the model, arrays or `jax.ShapeDtypeStruct`s.
         base_params: those of the model that the step size was tuned on.
+        groups: your own. A leaf keeps what its group sets, and µP's factors multiply the step size and the weight decay
+            of that. In front of the result, groups would take their leaves out of µP.
         keep_decay: multiply the weight decay by $r$, so that its product with the step size is the base model's; not
             for decay="independent" or "constant", which do not have that product.
         fan_in: tells the axes that are summed over. By default those in front of the last, as of Flax's kernels; of
             three or more, as attention has them, those in front of where both sides grow alike.
 
     Returns:
-        Groups by exact path, for `groups=`; others may stand before or after them.
+        Groups by exact path, for `groups=`.
 
     Raises:
         ValueError: the trees differ in more than lengths of axes; which axes of a leaf are summed over is not clear.
@@ -56,9 +64,12 @@ def mup_groups(
         [("params['query']", 'fan-in x 4: learning_rate x 0.25, weight_decay x 4'),
          ("params['head']", 'fan-in x 4: learning_rate x 0.25, weight_decay x 4')]
     """
-    leaves, found = _leaves.flatten(params, "params"), dict[Fraction, set[str]]()
-    for path, p, base in zip(
-        leaves.paths, leaves.arrays, _leaves.match(leaves, base_params, "base_params"), strict=True
+    params, base_params = without_variables(params), without_variables(base_params)
+    leaves, found = _leaves.flatten(params, "params"), dict[tuple[Fraction, int], set[str]]()
+    bases = _leaves.match(leaves, base_params, "base_params", "params", "give those of one model in two widths")
+    chosen = [*groups, Group("", name="")]
+    for path, p, base, own in zip(
+        leaves.paths, leaves.arrays, bases, assigned(groups, leaves, absent=False), strict=True
     ):
         if p is None or base is None:
             continue
@@ -70,8 +81,10 @@ def mup_groups(
         if axes is None:  # Flax's attention has biases of two axes
             added = name.rpartition("/")[2] in ("bias", "scale")
             axes = () if added else _summed_over(growth, where, jnp.shape(p))
-        found.setdefault(math.prod((growth[axis] for axis in axes), start=Fraction(1)), set()).add(name)
-    return [_group(by, names, keep_decay) for by, names in sorted(found.items()) if by != 1]
+        by = Fraction(1) if chosen[own].frozen else math.prod((growth[axis] for axis in axes), start=Fraction(1))
+        found.setdefault((by, own), set()).add(name)
+    told = sorted(((by, own), names) for (by, own), names in found.items() if by != 1 or own < len(groups))
+    return [_scaled(chosen[own], by, names, keep_decay) for (by, own), names in told]
 
 
 def _summed_over(growth: Sequence[Fraction], where: str, shape: tuple[int, ...]) -> range:
@@ -88,10 +101,29 @@ def _summed_over(growth: Sequence[Fraction], where: str, shape: tuple[int, ...])
     return range([*alike, last][0])
 
 
-def _group(by: Fraction, names: set[str], keep_decay: bool) -> Group:
-    def match(path: str, leaf: Any) -> bool:
-        del leaf
-        return path in names
+def _scaled(group: Group, by: Fraction, names: set[str], keep_decay: bool) -> Group:
+    """The group for the leaves of these names, with the factors of a fan-in that is `by` times the base model's."""
+    factors = {
+        "learning_rate": float(1 / by),
+        "lr_max": float(1 / by),
+        "weight_decay": float(by) if keep_decay else 1.0,
+    }
 
-    match.__qualname__ = f"fan-in x {float(by):g}"
-    return Group(match, learning_rate_scale=float(1 / by), weight_decay_scale=float(by) if keep_decay else None)
+    def times(x: ScalarOrSchedule, name: str) -> ScalarOrSchedule:
+        factor = factors.get(name, 1.0)
+        return x if factor == 1 else (lambda finished: x(finished) * factor) if callable(x) else x * factor
+
+    scales = {
+        f"{name}_scale": times(group.scales.get(name, 1.0), name)
+        for name in ("learning_rate", "weight_decay")
+        if name in group.scales or (name not in group.values and factors[name] != 1)
+    }
+    return Group(
+        lambda path, leaf: path in names,
+        name=", ".join(filter(None, [group.name, f"fan-in x {float(by):g}" * (by != 1)])),
+        moments=group.moments,
+        weights=group.weights,
+        frozen=group.frozen,
+        **scales,
+        **{name: times(x, name) for name, x in group.values.items()},
+    )

@@ -190,7 +190,8 @@ class Live:
         read = _reader.get()
         if read is None:
             raise LookupError(
-                f"{self!r} has its value in an optimizer's state: read it with `adamx.hyperparameters(opt, state)`"
+                f"{self!r} has its value in an optimizer's state: read it with `adamx.hyperparameters(opt, state)`. "
+                "It is in place of optax.inject_hyperparams: leave that out"
             )
         return read(self)
 
@@ -211,7 +212,7 @@ def reading(numbers: Any) -> AbstractContextManager[None]:
 
     def read(number: Live) -> Array:
         if number.name not in numbers:
-            raise ValueError(f"the state keeps no {number!r}: it is of another optimizer; make one with `init(params)`")
+            raise ValueError(f"the state keeps no {number!r}: `adamx.regroup(opt, state, params)` puts it there")
         return numbers[number.name]
 
     return _read_by(read)
@@ -249,8 +250,8 @@ def live(name: str, value: Scalar) -> Schedule:
     """A hyperparameter that lives in the optimizer's state, where `adamx.set_hyperparameters` changes it.
 
     It is a float32 scalar there, whatever the weights are, and travels with checkpoints; a change compiles nothing
-    anew. It may stand wherever a schedule may, also inside one. A decay rate that lives in the state is corrected for
-    bias by the product of its values so far.
+    anew. It may stand wherever a schedule may, also inside one, but not within `optax.inject_hyperparams`, in whose
+    place it is. A decay rate that lives in the state is corrected for bias by the product of its values so far.
 
     Args:
         name: its name in the state. Two of one name are one number.

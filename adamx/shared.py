@@ -11,8 +11,9 @@ from . import _leaves
 from ._annotations import Array
 from ._layout import wide_dtype
 from ._leaf import SharedInputs
-from ._rule import Rule
-from ._state import LogProduct, State, scheduled_values, with_values
+from ._math import Varying
+from ._rule import Rule, replace
+from ._state import LogProduct, State, scheduled_values
 from .groups import Member, own_numbers
 from .schedules import reading
 
@@ -93,6 +94,19 @@ def shared_inputs(
             made[key] = SharedInputs(now, count, scale, (names, False), begun and begun.count)
         found.append(made[key])
     return found
+
+
+def with_values(rule: Any, values: dict[str, Any], products: Any, count: Array, own: Any = None) -> Any:
+    """The rule with these values; each scheduled decay rate carries the product of its values up to step `count`.
+
+    The values of a group's `own` take the place of others.
+    """
+    varying = {
+        path: Varying(value, products[path].total, count.astype(float))
+        for path, value in values.items()
+        if path in products
+    }
+    return replace(rule, values | varying | (own or {}))
 
 
 def _begun(state: State, path: _leaves.Path) -> Begun | None:

@@ -111,7 +111,8 @@ class Wrapper:
         """
         if not (callable(getattr(self.opt, "init", None)) and callable(getattr(self.opt, "update", None))):
             raise TypeError(
-                f"{self.opt!r} is not a gradient transformation: give an optimizer, such as adamx.adam(1e-3)"
+                f"{getattr(self.opt, '__name__', type(self.opt).__name__)} is not a gradient transformation: give an "
+                "optimizer, such as adamx.adam(1e-3)"
             )
         kind = Optimizer if isinstance(self.opt, Optimizer) else optax.GradientTransformationExtraArgs
         return kind(self.init, self.update)
@@ -145,6 +146,15 @@ def has_own_gradients(opt: Any) -> bool:
     while isinstance(owner := owner_of(opt), Wrapper) and not owner.own_gradients:
         opt = owner.opt
     return isinstance(owner, Wrapper)
+
+
+def refuse_other(state: Any, kind: type, name: str) -> None:
+    """Raise unless it is the state, of this kind, of the wrapper of this name."""
+    if not isinstance(state, kind):
+        raise TypeError(
+            f"{type(state).__name__} is not the state of adamx.{name}: order is (grads, state, params); make it with "
+            "`init(params)`, or around that of the optimizer in it with `adamx.regroup(opt, state, params)`"
+        )
 
 
 def added(params: Params, updates: Params) -> Params:

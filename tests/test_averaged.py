@@ -295,12 +295,19 @@ def test_mistakes_are_told():
         (
             lambda: adamx.averaged(adam).step(tree(0), adam.init(tree(0)), tree(0)),
             TypeError,
-            "is not the state of `avera",
+            "is not the state of adamx.averaged",
         ),
         (lambda: adamx.averaged(adam).update(tree(0), None), ValueError, "averages are of the parameters"),
     ]:
         with pytest.raises(error, match=match):
             wrong()
+
+
+def test_averages_that_are_read_outlive_the_state_that_is_donated():
+    state = adamx.averaged(adamx.adam(0.1)).init(jnp.ones(3))
+    averages = [adamx.averaged_params(state), adamx.averaged_params(state, jnp.ones(3))]
+    jax.tree.map(lambda x: x.delete(), state)  # what a donated step does
+    np.testing.assert_array_equal(averages, 1.0)
 
 
 def test_a_state_of_other_averages_is_refused():

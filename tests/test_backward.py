@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import adamx
 from tests.helpers import as_users_do
@@ -63,8 +64,11 @@ def test_what_needs_all_gradients_is_refused():
     loss = lambda params: params.sum()  # noqa: E731
     with pytest.raises(TypeError, match="clip_norm needs the norm of all gradients"):
         adamx.step_in_backward(opt, loss)(params, opt.init(params), clip_norm=1.0)
-    with pytest.raises(TypeError, match="leave out what it does not read"):
-        adamx.step_in_backward(opt, loss)(params, opt.init(params), grad_norm=1.0)
+    with pytest.raises(TypeError, match=r"not x: what loss_fn takes is given by position"):
+        adamx.step_in_backward(opt, loss)(params, opt.init(params), x=1.0)
+    model = nnx.Linear(1, 1, rngs=nnx.Rngs(0))
+    with pytest.raises(TypeError, match=r"params is an NNX model: give nnx\.split"):
+        adamx.step_in_backward(opt, loss)(model, opt.init(nnx.state(model)))
     with pytest.raises(ValueError, match="measures the gradients of all leaves"):
         adamx.step_in_backward(adamx.prodigy(), loss)
     with pytest.raises(TypeError, match="Accumulate is not an adamx optimizer, or wraps one"):

@@ -186,7 +186,7 @@ def test_what_a_part_does_not_read_and_states_of_others_are_refused():
         _ = opt.engine
     with pytest.raises(TypeError, match=r"ByPath wraps an optimizer: put it around adamx\.in_shard_map"):
         adamx.in_shard_map(opt, P())
-    with pytest.raises(ValueError, match=r"state\.parts\[pattern\]"):
+    with pytest.raises(TypeError, match=r"adamx\.by_path has 2 optimizers: give one of them alone"):
         adamx.diagnostics.suggest_eps(both(adamx.adam(1e-3), adamx.adam(1e-3)).init(PARAMS), opt)
 
 

@@ -197,8 +197,71 @@ def test_a_direction_of_another_shape_is_refused():
 
 def test_a_state_that_is_none_is_named():
     opt = adamx.adam(1e-3)
-    with pytest.raises(TypeError, match=r"dict is not a state from `init\(params\)`"):
+    with pytest.raises(TypeError, match=r"dict is not a state from `init\(params\)`: .* \(grads, state, params\)"):
         opt.update(PARAMS, PARAMS)
+    with pytest.raises(
+        TypeError, match=r"NoneType is not a state from `init\(params\)`: the order is step\(params, state"
+    ):
+        adamx.step_in_backward(opt, len)(PARAMS, None)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "word", "message"),
+    [
+        (lambda opt: opt, "weights", "did you mean 'weight'"),
+        (lambda opt: adamx.accumulate(opt, 2), "weights", "did you mean 'weight'"),
+        (lambda opt: opt, "weight", r"does not read weight: wrap it in adamx\.accumulate"),
+        (adamx.guard, "los", "did you mean 'loss'"),
+        (lambda opt: opt, "loss", r"does not read loss: wrap it in adamx\.guard"),
+        (adamx.guard, "max_norm", "does not read max_norm: give clip_norm"),
+    ],
+)
+def test_a_keyword_that_a_wrapper_would_read_is_told_which(wrap, word, message):
+    opt = wrap(adamx.adam(1e-3))
+    with pytest.raises(TypeError, match=message):
+        jax.eval_shape(lambda p: opt.step(p, opt.init(p), p, **{word: 1.0}), PARAMS)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda number: adamx.live("decay", number),
+        lambda number: adamx.averaged(adamx.adam(1e-3), decay=number),
+        lambda number: step_with(learning_rate=number),
+    ],
+)
+def test_a_schedule_where_none_is_followed_is_told_so(make):
+    for number in (optax.constant_schedule(0.5), adamx.live("decay", 0.5)):
+        with pytest.raises(TypeError, match="should be a number: it follows no schedule here"):
+            make(number)
+
+
+def test_live_numbers_are_in_place_of_injected_ones():
+    injected = optax.inject_hyperparams(adamx.adam)(adamx.live("learning_rate", 0.1))
+    with pytest.raises(LookupError, match=r"in place of optax\.inject_hyperparams: leave that out"):
+        injected.init(PARAMS)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: adamx.guard(adamx.adam(1e-3).init(PARAMS)),
+        lambda: adamx.guard(adamx.adamw),
+        lambda: adamx.by_path([("bias", adamx.adam(1e-3))]),
+        lambda: adamx.explain(PARAMS, adamx.adam(1e-3)),
+    ],
+)
+def test_what_is_in_the_place_of_an_optimizer_is_named_in_a_few_lines(make):
+    with pytest.raises(TypeError, match=r"State is not|adamw is not|Adam\(b1=0\.9|dict is not") as error:
+        make()
+    assert len(str(error.value)) < 500
+
+
+def test_an_optimizer_prints_its_numbers_and_wrappers():
+    opt = adamx.guard(adamx.averaged(adamx.adamw(adamx.live("rate", 0.1), b2=0.95, mask=PARAMS)))
+    told = repr(opt)
+    assert all(word in told for word in ("Guard(", "window=128", "Averaged(", "b2=0.95", "live('rate', 0.1)"))
+    assert len(told) < 1000
 
 
 def test_a_state_of_other_schedules_is_refused():
@@ -289,6 +352,7 @@ def test_integer_gradients_are_refused_by_path():
             r"grads\['layer'\]\['kernel'\] has shape \(2, 3\), its parameter \(2, 2\)",
         ),
         ({"layer": [jnp.ones(2), jnp.ones((2, 2))]}, r"gradients\['layer'\]\[0\] has no counterpart"),
+        ({}, "None for those of frozen leaves"),
     ],
 )
 def test_gradients_that_do_not_match_are_refused_by_path(grads, message):

@@ -138,7 +138,7 @@ def test_train_states_and_nnx_pass_on_what_wrappers_read():
     np.testing.assert_allclose(state.params["w"], 0.75, rtol=1e-6)
     np.testing.assert_allclose(adamx.averaged_params(state.opt_state, state.params)["w"], 0.75, rtol=1e-6)
     np.testing.assert_array_equal(state.params["bias"], 1.0)
-    with pytest.raises(TypeError, match="'wieght'"):
+    with pytest.raises(TypeError, match="'wieght': did you mean 'weight'"):
         state.apply_gradients(grads=params, wieght=1.0)
 
     model = nnx.Linear(1, 1, rngs=nnx.Rngs(0))

@@ -171,7 +171,7 @@ def test_prodigy_thaws_nothing():
         (lambda: adamx.adam(0.1, groups=[Group("e", b2=0.9), Group("^head", b1=0.5)]), "are of groups before it"),
         (
             lambda: adamx.lion(0.1, groups=[Group("head", eps=1.0)]),
-            r"of Lion: keyword = 'eps': choose from 'b1', .*'frozen'$",
+            r"of Lion: keyword = 'eps': choose from 'b1', .*'frozen', 'name'$",
         ),
         (
             lambda: adamx.adam(0.1, groups=[Group("head", learning_rate_scal=1.0)]),
@@ -188,6 +188,8 @@ def test_prodigy_thaws_nothing():
             r"against its largest value: give lr_max=",
         ),
         (lambda: adamx.adam(0.1, groups=["head"]), "should be adamx.Groups"),
+        (lambda: adamx.adam(0.1, groups=Group("head", b2=0.9)), r"should be a list of groups: \[Group\('head'\)\]"),
+        (lambda: Group("head", frozen="no"), r"Group\('head'\): frozen = 'no' should be True or False"),
         (lambda: adamx.optimizer(adamx.SGD(), 0.1, groups=[Group("head", moments="int8")]), "keeps none"),
         (
             lambda: adamx.adamw(
@@ -366,7 +368,43 @@ def test_what_mup_cannot_tell_is_asked_for():
     assert dict(group.scales) == {"learning_rate": 0.5}
     with pytest.raises(ValueError, match="other axes"):
         adamx.mup_groups(wide, {"w": jax.ShapeDtypeStruct((4, 4), jnp.float32)})
+    with pytest.raises(
+        ValueError, match=r"params\['w'\] has no counterpart in the base_params: give those of one model"
+    ):
+        adamx.mup_groups(wide, {})
     assert adamx.mup_groups(base, base) == []
+
+
+def test_mup_keeps_what_other_groups_set():
+    """Their step sizes are scaled, their own ones too; where nothing grows they are as they were."""
+    shapes = lambda n: {"attn": (n, n), "head": (n, 8), "out": (n, 4), "embed": (8, n), "norm": (n,)}  # noqa: E731
+    wide, base = ({name: jnp.ones(shape) for name, shape in shapes(n).items()} for n in (16, 4))
+    own = [
+        Group("attn|norm", b2=0.95, learning_rate_scale=0.5, name="trunk"),
+        Group("head", learning_rate=adamx.live("rate", 0.5), weight_decay=0.0),
+        Group("embed", frozen=True),
+    ]
+    opt = adamx.adamw(0.1, weight_decay=0.2, groups=adamx.mup_groups(wide, base, groups=own))
+    told = adamx.hyperparameters(opt, opt.init(wide))
+    assert {name: float(x) for name, x in told.items() if "/" in name} == pytest.approx(
+        {"trunk/b2": 0.95, "trunk/learning_rate": 0.05, "head, fan-in x 4/learning_rate": 0.125}
+        | {"head, fan-in x 4/weight_decay": 0.0, "fan-in x 4/learning_rate": 0.025, "fan-in x 4/weight_decay": 0.8}
+        | {
+            "trunk, fan-in x 4/b2": 0.95,
+            "trunk, fan-in x 4/learning_rate": 0.0125,
+            "trunk, fan-in x 4/weight_decay": 0.8,
+        }
+    )
+    with pytest.raises(ValueError, match=r"Group\('nrom', name='trunk'\) has no leaf"):
+        adamx.mup_groups(wide, base, groups=[Group("nrom", name="trunk")])
+
+
+def test_boxed_parameters_have_the_groups_of_bare_ones():
+    box = lambda n: {"dense": nn.Partitioned(jnp.ones((n, n)), (None, "m"))}  # noqa: E731
+    linear = lambda n: nnx.eval_shape(lambda: nnx.state(nnx.Linear(n, n, rngs=nnx.Rngs(0)), nnx.Param))  # noqa: E731
+    for make in (box, linear):
+        opt = adamx.adamw(0.1, groups=adamx.mup_groups(make(8), make(4)))
+        assert [leaf.group[:10] for leaf in adamx.explain(opt, make(8)) if leaf.group] == ["fan-in x 2"]
 
 
 def test_functions_of_one_name_are_told_apart():

@@ -1,5 +1,7 @@
 """Hyperparameters that live in the state: set without compiling, equal to numbers that are fixed, read by name."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -125,6 +127,19 @@ def test_all_numbers_of_the_next_step_are_read():
         | {"bias/weight_decay": 0, "bias/learning_rate": 0.1}
     )
     assert adamx.diagnostics.read(state)["kernel/step_mean"] == pytest.approx(1, rel=1e-3)
+
+
+def test_numbers_have_the_names_of_the_arguments_that_they_were_given_as():
+    """Also where the factory puts them into a rule within a rule; a number that changes nothing is not read."""
+    for name in adamx.list():
+        given = {"learning_rate": 0.01, "weight_decay": 0.1, "b1": 0.8}.items()
+        own = {key: x for key, x in given if key in inspect.signature(getattr(adamx, name)).parameters}
+        opt = getattr(adamx, name)(**own)
+        told = adamx.hyperparameters(opt, opt.init(jnp.ones(2)))
+        assert {key: told.get(key) for key in own} == own and not [key for key in told if "." in key], name
+    opt = adamx.optimizer(adamx.ScheduleFree(adamx.SGD(), 0.01), 0.5)
+    told = adamx.hyperparameters(opt, opt.init(jnp.ones(2)))
+    assert (told["rule.learning_rate"], told["learning_rate"], told["weight_decay"]) == (0.01, 0.5, 0.0)
 
 
 @pytest.mark.parametrize("name", ["rmsprop", "adafactor"])

@@ -145,10 +145,51 @@ def test_nnx_models_freeze_and_thaw_under_wrappers():
     np.testing.assert_array_equal(model.kernel[...], now)
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        adamx.lookahead,
+        adamx.monitor,
+        lambda opt: adamx.averaged(adamx.guard(opt)),
+        lambda opt: adamx.guard(adamx.accumulate(adamx.averaged(opt), 2)),
+    ],
+)
+def test_wrappers_are_put_around_a_running_state(wrap):
+    """They begin, what is within them goes on."""
+    bare = adamx.adam(0.1)
+    opt, state, params = wrap(bare), bare.init(PARAMS), PARAMS
+    with pytest.raises(TypeError, match=r"State is not the state of adamx\..*\(grads, state, params\).*adamx\.regroup"):
+        opt.step(GRADS, state, params)
+    new = adamx.regroup(opt, state, params)
+    forms = [jax.tree.map(lambda x: (x.shape, x.dtype), x) for x in (new, jax.eval_shape(opt.init, PARAMS))]
+    assert forms[0] == forms[1]
+    assert optax.tree.get(new, "mu")["a"] is state.slots.mu["a"]
+    jax.eval_shape(opt.step, GRADS, new, params)
+
+
+def test_live_numbers_and_wrappers_are_added_around_and_within_and_taken_away():
+    fixed, live = adamx.adamw(0.1), adamx.adamw(adamx.live("rate", 0.1))
+    guarded, opt = adamx.guard(fixed), adamx.accumulate(adamx.guard(live), 2)
+    state = guarded.init(PARAMS)._replace(norm=jnp.float32(3.0))
+    new = adamx.regroup(adamx.guard(adamx.averaged(fixed)), state, PARAMS)
+    assert new.norm is state.norm and new.inner.inner.count is state.inner.count
+    np.testing.assert_array_equal(adamx.averaged_params(new)["a"], PARAMS["a"])
+    new = adamx.regroup(opt, state, PARAMS)
+    assert new.inner.norm is state.norm and new.inner.inner.live == {"rate": np.float32(0.1)}
+    jax.eval_shape(opt.step, GRADS, new, PARAMS)
+    kept = adamx.regroup(opt, adamx.set_hyperparameters(new, rate=0.2), PARAMS)
+    assert kept.inner.inner.live == {"rate": np.float32(0.2)}
+    assert jax.tree.structure(adamx.regroup(fixed, new.inner.inner, PARAMS)) == jax.tree.structure(fixed.init(PARAMS))
+    with pytest.raises(ValueError, match=r"adamx\.regroup\(opt, state, params\)"):
+        live.step(GRADS, state.inner, PARAMS)
+
+
 def test_a_state_of_other_wrappers_is_refused():
     averaged, guarded = (wrap(adamx.adam(0.1)) for wrap in (adamx.averaged, adamx.guard))
-    with pytest.raises(ValueError, match="there is no AveragedState in the GuardState: give the optimizer with"):
+    with pytest.raises(ValueError, match="is in one of the two states only: wrap both"):
         adamx.regroup(averaged, guarded.init(PARAMS), PARAMS)
+    with pytest.raises(ValueError, match="there is no ByPathState in the State: give the optimizer with"):
+        adamx.regroup(adamx.by_path({".*": adamx.adam(0.1)}), adamx.adam(0.1).init(PARAMS), PARAMS)
     one = adamx.guard(adamx.adam(0.1), window=None)
     with pytest.raises(ValueError, match="state/recent is in one of the two states only: wrap both opt"):
         adamx.regroup(one, guarded.init(PARAMS), PARAMS)

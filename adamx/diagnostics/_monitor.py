@@ -15,7 +15,7 @@ from .._names import refuse_step_words
 from .._transform import Optimizer, engine_of
 from ..schedules import reading
 from ..states.parts import find_state, steppers
-from ..wrapper import Wrapper, added, parts_of
+from ..wrapper import Wrapper, added, parts_of, refuse_other
 from . import _spikes
 from ._by_groups import of_leaves
 from ._by_groups import rows as rows_of_groups
@@ -164,7 +164,7 @@ class Monitor(Wrapper):
         """The updates of the optimizer, measured."""
         if params is None:
             raise ValueError("a monitor measures updates by the weights: call `update(grads, state, params)`")
-        _check(state)
+        refuse_other(state, MonitorState, "monitor")
         refuse_step_words("update", extra_args)
         names = kernels.named_axes(axis_name)
         if names:
@@ -175,7 +175,7 @@ class Monitor(Wrapper):
 
     def step(self, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:
         """The step of the optimizer, measured: gradients after `grad_scale` and before `clip_norm`."""
-        _check(state)
+        refuse_other(state, MonitorState, "monitor")
         new, inner = self.opt.step(grads, state.inner, params, **options)
         steps = StepRecord(grads, params, new, None, options.get("grad_scale"), state.inner, inner)
         return new, self._after(state, steps, kernels.named_axes(options.get("axis_name")))
@@ -243,8 +243,3 @@ class Monitor(Wrapper):
         elif not isinstance(self.opt, Optimizer):  # one of `adamx.by_path` is not for all
             found = injected_step_size(after)
         return None if found is None else jnp.asarray(found, jnp.float32)
-
-
-def _check(state: Any) -> None:
-    if not isinstance(state, MonitorState):
-        raise TypeError(f"{type(state).__name__} is not the state of a monitor: make it with `init(params)`")

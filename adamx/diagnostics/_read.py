@@ -75,7 +75,7 @@ def last_norm(state: Any) -> Array:
         return without_variables(guards[0].norm)
     if guards:
         raise ValueError(f"the state holds {len(guards)} guards: give the part of it that is meant")
-    found = find(state)
+    found = find(state, "guard")
     return found.values[sorted(found.groups).index("all"), sorted(found.metrics).index("gradient_norm")]
 
 
@@ -135,12 +135,14 @@ def spikes(state: Any, least: float = LEAST) -> list[Spike]:
     return sorted((spike for spike in told if spike.z >= max(least, 1e-6)), key=lambda spike: -spike.z)
 
 
-def find(state: Any) -> MonitorState:
-    """The state of the only monitor in `state`, without what it wraps and without NNX's variables."""
+def find(state: Any, *others: str) -> MonitorState:
+    """The state of the only monitor in `state`, without what it wraps and NNX's variables; `others` would do too."""
     found = [x for x in jax.tree.leaves(state, is_leaf=_is_monitor) if _is_monitor(x)]
     if len(found) != 1:
-        cure = "give the part of it that is meant" if found else "wrap the optimizer, `adamx.monitor(opt)`"
-        raise ValueError(f"the state holds {len(found)} monitors: {cure}")
+        names = (*others, "monitor")
+        calls = " or ".join(f"`adamx.{name}(opt)`" for name in names)
+        cure = "give the part of it that is meant" if found else f"wrap the optimizer, {calls}"
+        raise ValueError(f"the state holds {len(found)} {'s or '.join(names)}s: {cure}")
     return without_variables(found[0]._replace(inner=()))
 
 

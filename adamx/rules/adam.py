@@ -167,7 +167,8 @@ def scale_by_adam(
 ) -> Optimizer:
     """Adam's direction, without step size and sign, to chain by hand.
 
-    Hyperparameters are those of `adamx.Adam`; `adamx.scale_by` describes the other arguments.
+    Hyperparameters are those of `adamx.Adam`; `adamx.scale_by` describes the other arguments, and
+    also takes `groups`: `adamx.scale_by(adamx.Adam(b1), groups=groups)`.
 
     The paper's efficient form, with a constant ε̂ (arXiv:1412.6980, end of section 2), corrects the step size instead:
 

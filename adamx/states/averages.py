@@ -28,11 +28,13 @@ def averaged_params(state: Any, params: Params = None, *, index: int | None = No
     Args:
         state: the state of an optimizer with averages, or one that holds it. Of `adamx.by_path` whose optimizers all
             keep averages, these are put together.
-        params: the weights, whose dtypes the averages get. Leaves without an average, which are frozen, are theirs.
+        params: the weights, whose dtypes the averages get. Leaves without an average, which are frozen, are these
+            arrays themselves.
         index: which average, if there are several: in the order of `decay`, then of `sigma_rel`.
 
     Returns:
-        A tree like the parameters, of at least float32 if these are not given.
+        A tree like the parameters, of at least float32 if these are not given; copies, which stay when the state is
+        donated.
 
     Raises:
         ValueError: `state` holds no average, or several and no `index`; a leaf has none, and no `params` are given;
@@ -54,9 +56,10 @@ def averaged_params(state: Any, params: Params = None, *, index: int | None = No
         raise ValueError(f"the state holds {len(found)} averages of iterates: {cure}")
     averages = found[index or 0]
 
-    def decoded(x: Any, dtype: Any = None) -> Any:
-        x = format_stored(x, "float32", np.dtype(np.float32)).decode(x, None)
-        return x.astype(wide_dtype(x) if dtype is None else dtype)
+    def decoded(stored: Any, dtype: Any = None) -> Any:
+        x = format_stored(stored, "float32", np.dtype(np.float32)).decode(stored, None)
+        x = x.astype(wide_dtype(x) if dtype is None else dtype)
+        return jax.device_put(x, may_alias=False) if x is stored else x
 
     if params is None:
         if any(x is None for x in jax.tree.leaves(averages, is_leaf=_leaves.is_stored)):

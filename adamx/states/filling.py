@@ -54,23 +54,30 @@ class Found(NamedTuple):
     at: str
 
 
-def spread(leaves: _leaves.Leaves, tree: Any, at: str) -> list[Found]:
-    """The array of `tree` for each leaf; one array by itself is every leaf's."""
-    pairs = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_leaves.is_none)[0]
-    if len(pairs) == 1 and not pairs[0][0]:
-        return [Found(jnp.array(tree), at) for _ in leaves.paths]  # buffers of their own: one cannot be donated twice
-    found = {_leaves.show("", path): x for path, x in pairs}
+def spread(leaves: _leaves.Leaves, trees: Sequence[tuple[Any, str]]) -> list[Found]:
+    """The array for each leaf, from trees with their paths; one array by itself is every leaf's."""
+    found: dict[str, Found] = {}
+    for tree, at in trees:
+        pairs = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_leaves.is_none)[0]
+        if len(pairs) == 1 and not pairs[0][0]:
+            return [
+                Found(jnp.array(tree), at) for _ in leaves.paths
+            ]  # buffers of their own: one can't be donated twice
+        found |= {name: Found(x, at + name) for path, x in pairs for name in [_leaves.show("", path)]}
     wanted = {_leaves.show("", path): x for path, x in zip(leaves.paths, leaves.arrays, strict=True)}
     for name in (*wanted, *found):
         if name not in found and wanted[name] is not None:
+            at = ", ".join(at for _, at in trees)
             raise ValueError(f"{at} has nothing for params{name}: give the parameters that the state is of")
         if name not in wanted:
-            raise ValueError(f"{at}{name} is of no parameter: give the parameters that the state is of")
-    return [Found(found.get(name), at + name) for name in wanted]
+            raise ValueError(f"{found[name].at} is of no parameter: give the parameters that the state is of")
+    return [found.get(name, Found(None, name)) for name in wanted]
 
 
-def filled(place: Place, kept: list[Kept | None], found: Sequence[Sequence[Found | None]], count: Any) -> State:
-    """The state of `place` with these arrays in its slots, each in its format."""
+def filled(
+    place: Place, kept: list[Kept | None], found: Sequence[Sequence[Found | None]], count: Any, live: Any = ()
+) -> State:
+    """The state of `place` with these arrays in its slots, each in its format, and these live numbers, by name."""
     engine = place.engine
     leaves = _leaves.flatten(place.params, "params")
     likes, residuals = engine.rows(leaves, place.like._replace(count=count))
@@ -85,7 +92,7 @@ def filled(place: Place, kept: list[Kept | None], found: Sequence[Sequence[Found
                 y = _fitted(found[i][j], stored_shape(x), layout.dtype(i, wide_dtype(p)), name)
                 # Optax's start of the weights may be the weights themselves, which are donated beside the state.
                 row[i] = jnp.array(y) if layout.slots[i].like_weights else y
-        if p is not None and not members[j].frozen:
+        if p is not None:
             row, noise = translated(place, [k and k.ours for k in kept], row), engine.noise(path, count)
             forms = layout.formats_of(jnp.shape(p), [None if x is None else x.shape for x in row], wide_dtype(p))
             if any(form.code for form in forms):
@@ -103,6 +110,7 @@ def filled(place: Place, kept: list[Kept | None], found: Sequence[Sequence[Found
     else:
         kept_beside = ()
     numbers = first_values(engine.schedules)
+    numbers = {name: jnp.asarray(dict(live).get(name, x), x.dtype) for name, x in dict(numbers).items()} or ()
     return State(count, engine.slots(leaves, rows), _products(place, count, numbers), kept_beside, numbers)
 
 

@@ -10,9 +10,11 @@ from jax.core import Tracer
 from .. import _leaves
 from .._annotations import Params
 from .._layout import real_dtype
+from .._rule import hyperparameters
 from .._state import State
 from .._transform import Optimizer
 from .._variables import without_variables
+from ..schedules import Live
 from ..wrapper import states_in
 from .filling import Found, Kept, filled, kept_by, spread, translated
 from .packing import unpack_state
@@ -35,7 +37,9 @@ def from_optax(opt: Any, optax_state: Any, params: Params, *, count: Any = None)
         opt: an adamx optimizer, or an Optax transformation with one or more in it. What wraps it (`optax.MultiSteps`,
             `inject_hyperparams`, `masked`, `partition`, `apply_if_finite` ...) takes over the state of the same
             wrapper; wrappers without a state may differ, and pieces that Optax chains may be one optimizer here.
-            `adamx.monitor` and `adamx.lookahead` begin anew.
+            One with groups takes over a `partition`; what is frozen may be masked there. Live numbers are those of
+            `inject_hyperparams`, and `accumulate` goes on from `MultiSteps` between two moves; other wrappers of adamx
+            begin anew.
         optax_state: the state from Optax, of arrays or NumPy arrays; from a checkpoint as it is restored into
             `tx.init(params)`.
         params: the parameters, as they are to be stepped. To make narrow weights of a run in float32, move it to the
@@ -124,11 +128,18 @@ def _adopted(place: Place, theirs: Any, at: str, count: Any) -> State:
     for i, slot in enumerate(kept):
         found.append([None] * len(likes))
         if any(row[i] is not None for row in likes):
-            _, tree, where = _field(place, i, slot, parts, at)
-            used |= {id(x) for x in jax.tree.leaves(tree)}
-            found[i] = spread(leaves, tree, where)
+            trees = _fields(place, i, slot, parts, at)
+            used |= {id(x) for tree, _ in trees for x in jax.tree.leaves(tree)}
+            found[i] = spread(leaves, trees)
+    for x, where in parts:
+        if "acc_grads" in x._fields and not isinstance(x.mini_step, Tracer):
+            if x.mini_step != 0:
+                raise ValueError(f"{where} has gradients of the mini_step {x.mini_step}: move it where that is 0")
+            used |= {id(old) for old in jax.tree.leaves(x.acc_grads)}
     _refuse_left_over(theirs, used, at)
-    return filled(place, kept, found, _counted(parts, at) if count is None else count)
+    told = {name: x for node, _ in parts for name, x in getattr(node, "hyperparams", {}).items()}
+    live = {own: told[name] for name, own in _live(place).items() if name in told}
+    return filled(place, kept, found, _counted(parts, at) if count is None else count, live)
 
 
 def _lent(place: Place, ours: State, theirs: Any, at: str) -> Any:
@@ -137,27 +148,34 @@ def _lent(place: Place, ours: State, theirs: Any, at: str) -> Any:
     leaves = _leaves.flatten(place.params, "params")
     dense = unpack_state(Optimizer(engine.init, engine.update), ours, place.params)
     rows = [translated(place, [k and k.theirs for k in kept], row) for row in engine.rows(leaves, dense)[0]]
-    new: dict[tuple[str, str], Any] = {
-        (type(x).__name__, name): jnp.asarray(ours.count) + first
-        for x, _ in parts
+    new: dict[str, Any] = {
+        f"{where}.{name}": jnp.asarray(ours.count) + first
+        for x, where in parts
         for name, first in COUNTERS.items()
         if name in x._fields
     }
+    for x, where in parts:
+        if told := getattr(x, "hyperparams", None):
+            live = {name: ours.live[own] for name, own in _live(place).items() if own in ours.live}
+            new[f"{where}.hyperparams"] = {name: jnp.asarray(live.get(name, x), x.dtype) for name, x in told.items()}
     used: set[int] = set()
     for i, slot in enumerate(kept):
         column = [row[i] for row in rows]
         if any(x is not None for x in column):
-            key, tree, where = _field(place, i, slot, parts, at)
-            used |= {id(x) for x in jax.tree.leaves(tree)}
-            new[key] = _cast(leaves, column, spread(leaves, tree, where), tree)
+            trees = _fields(place, i, slot, parts, at)
+            used |= {id(x) for tree, _ in trees for x in jax.tree.leaves(tree)}
+            new |= {where: _cast(leaves, column, spread(leaves, trees), tree) for tree, where in trees}
     _refuse_left_over(theirs, used, at)
-    return _replaced(theirs, new)
+    return _replaced(theirs, new, at)
 
 
-def _field(
-    place: Place, i: int, slot: Kept | None, parts: list[tuple[Any, str]], at: str
-) -> tuple[tuple[str, str], Any, str]:
-    """Where Optax keeps the slot of index `i`, a type and its field; what it keeps there; its path."""
+def _live(place: Place) -> dict[str, str]:
+    """The hyperparameters that live in the state, by name, and what they are called there."""
+    return {h.name: h.value.name for h in hyperparameters(place.engine.rule) if isinstance(h.value, Live)}
+
+
+def _fields(place: Place, i: int, slot: Kept | None, parts: list[tuple[Any, str]], at: str) -> list[tuple[Any, str]]:
+    """What Optax keeps as the slot of index `i`, and its path: several trees where it has parted the leaves."""
     name = place.engine.layout.names[i]
     if slot is None:
         raise ValueError(
@@ -165,13 +183,14 @@ def _field(
         )
     kind, field = slot.name.split(".")
     found = [(getattr(x, field), f"{where}.{field}") for x, where in parts if type(x).__name__ == kind]
-    if len(found) != 1:
+    paths = [path for tree, _ in found for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
+    if not found or len({*paths}) < len(paths):
         kinds = ", ".join(dict.fromkeys(type(x).__name__ for x, _ in parts if jax.tree.leaves(x))) or "nothing"
         raise ValueError(
             f"{name} is kept by Optax in a {kind}, of which {at} has {len(found)} (it has {kinds}): give the state "
             "of the same optimizer, in the types that `tx.init(params)` makes, and wrap several alike"
         )
-    return (kind, field), *found[0]
+    return found
 
 
 def _refuse_left_over(theirs: Any, used: set[int], at: str) -> None:
@@ -220,11 +239,11 @@ def _cast(leaves: _leaves.Leaves, column: list[Any], found: list[Found], tree: A
     return jax.tree_util.tree_map_with_path(lambda path, _: made[_leaves.show("", path)], tree, is_leaf=_leaves.is_none)
 
 
-def _replaced(x: Any, new: dict[tuple[str, str], Any]) -> Any:
-    """`x` with fields of its NamedTuples replaced, by type and name."""
+def _replaced(x: Any, new: dict[str, Any], at: str) -> Any:
+    """`x` with what stands at these paths replaced."""
+    if at in new:
+        return new[at]
     parts, structure = children(x)
     if parts.get("") is x:
         return x
-    x = structure.unflatten([_replaced(part, new) for part in parts.values()])
-    fields = {name: value for (kind, name), value in new.items() if kind == type(x).__name__}
-    return x._replace(**fields) if fields else x
+    return structure.unflatten([_replaced(part, new, at + key) for key, part in parts.items()])

@@ -1,6 +1,8 @@
 """What wrappers keep beside the states of the optimizers in them, as the `init` of another would have it."""
 
+import functools
 import itertools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +19,7 @@ from ..moments import format_name, format_stored, group_largest, is_code, stored
 from ..moments.noise import noise
 from ..sharding import state_shardings
 from ..wrapper import Wrapper, is_state, parts_of, states_in
-from .parts import is_masked, is_place, select_part, steppers
+from .parts import children, is_masked, is_place, select_part, steppers
 
 
 def follow(opt: Any, state: Any, params: Params) -> Any:
@@ -37,14 +39,35 @@ def follow(opt: Any, state: Any, params: Params) -> Any:
     """
     if not isinstance(owner_of(opt), Wrapper) or is_state(like := jax.eval_shape(opt.init, params)):
         return state
-    directly = lambda x: jax.tree.structure(x, is_leaf=lambda y: y is not x)  # noqa: E731
-    is_whole = lambda x: type(x) is type(like) and directly(x) == directly(like)  # noqa: E731
+    is_whole = functools.partial(_is_like, like)
     if not any(map(is_whole, jax.tree.leaves(state, is_leaf=is_whole))):
         raise ValueError(
             f"there is no {type(like).__name__} in the {type(state).__name__}: give the optimizer with the wrappers "
             "that the state is of"
         )
     return jax.tree.map(lambda x: _followed(opt, x, params) if is_whole(x) else x, state, is_leaf=is_whole)
+
+
+def begin_around(opt: Any, state: Any, params: Params) -> Any:
+    """`state` with what those wrappers of `opt` keep that it has not, around it and within, which begin."""
+    whole = _nested(opt, jax.eval_shape(opt.init, params), state)
+    is_shape = lambda x: any(isinstance(part, jax.ShapeDtypeStruct) for part in jax.tree.leaves(x))  # noqa: E731
+    missing = [name for name, x in _places(whole).items() if is_shape(x)]
+    begun = dict(zip(missing, _begun(opt, params, missing) if missing else [], strict=True))
+    boxes, tree = jax.tree.flatten(whole, is_leaf=_is_place)
+    return tree.unflatten([begun.get(name, x) for name, x in zip(_places(whole), boxes, strict=True)])
+
+
+def _nested(opt: Any, like: Any, state: Any) -> Any:
+    """`begin_around`, with shapes where something begins; `like` has those of `opt`."""
+    owner, is_whole = owner_of(opt), functools.partial(_is_like, like)
+    is_there = any(map(is_whole, jax.tree.leaves(state, is_leaf=is_whole)))
+    if not isinstance(owner, Wrapper) or isinstance(owner.opt, Mapping) or (is_there and not is_whole(state)):
+        return state
+    wanted, (parts, tree) = children(like)[0], children(state if is_there else like)
+    inner = next(key for key, x in wanted.items() if states_in(x))
+    parts[inner] = _nested(owner.opt, wanted[inner], parts[inner] if is_there else state)
+    return tree.unflatten(parts.values())
 
 
 class Kept(NamedTuple):
@@ -105,6 +128,11 @@ def _followed(opt: Any, state: Any, params: Params) -> Any:
 
     boxes, tree = jax.tree.flatten(state, is_leaf=_is_place)
     return inside(tree.unflatten(map(kept, old, old.values(), new.values(), boxes)))
+
+
+def _is_like(like: Any, x: Any) -> bool:
+    """Whether the same is directly in `x`."""
+    return type(x) is type(like) and children(x)[1] == children(like)[1]
 
 
 def _begun(opt: Any, params: Params, names: list[str]) -> list[Any]:

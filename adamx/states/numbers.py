@@ -9,7 +9,7 @@ from jax.core import Tracer
 
 from .._annotations import Interval, Scalar
 from .._names import validate_choice
-from .._rule import Hyperparameter, Rule, innermost, validate_value
+from .._rule import Hyperparameter, innermost, validate_value
 from .._rule import hyperparameters as fields
 from .._state import scheduled
 from .._transform import Optimizer, engine_of, owner_of
@@ -29,8 +29,8 @@ def hyperparameters(opt: Optimizer, state: Any) -> dict[str, Scalar]:
 
     Returns:
         By name, numbers as they were given or arrays of shape (). Of a group, those that differ, as "group/name". Of
-        two fields of one name, such as those of a rule within a rule, both have their path as their name, "rule.b1".
-        Of `adamx.by_path`, those of each optimizer as "pattern/name".
+        two different numbers of one name, of a rule and of one within it, both have their path as their name,
+        "rule.b1". Of `adamx.by_path`, those of each optimizer as "pattern/name".
 
     Raises:
         TypeError: `opt` is not an adamx optimizer.
@@ -55,7 +55,8 @@ def hyperparameters(opt: Optimizer, state: Any) -> dict[str, Scalar]:
     values, _ = scheduled(engine.rule, own)
     with reading(own.live):
         groups = {member.name: member.own(engine.rule, values, own.count) for member in engine.members}
-    found = [h for h in fields(engine.rule) if not _is_mere_factor(h, engine.rule)]
+    inner = {h.name: h for h in fields(engine.rule) if h.path == innermost(engine.rule, h.name)}
+    found = [h for h in fields(engine.rule) if not _says_nothing(h, inner[h.name])]
     last = [h.name for h in found]
     names = {h.path: h.name if last.count(h.name) == 1 else h.path for h in found}
     told = {names[h.path]: values.get(h.path, h.value) for h in found}
@@ -101,10 +102,10 @@ def set_hyperparameters(state: Any, **values: Scalar) -> Any:
     return jax.tree.map(put, state, is_leaf=is_state)
 
 
-def _is_mere_factor(h: Hyperparameter, rule: Rule[Any]) -> bool:
-    """Whether it is the 1.0 that an optimizer has for a step size whose momentum has taken in the step size."""
-    inside = str(innermost(rule, "learning_rate")).endswith("step_size")
-    return inside and h.path == "learning_rate" and isinstance(h.value, float) and h.value == 1
+def _says_nothing(h: Hyperparameter, inner: Hyperparameter) -> bool:
+    """Whether it repeats the innermost rule's number of its name, or is what changes nothing around that."""
+    neutral = {"learning_rate": 1.0, "weight_decay": 0.0}.get(h.name)
+    return h.path != inner.path and (h.value is inner.value or (isinstance(h.value, float) and h.value == neutral))
 
 
 def _is_by_path(x: Any) -> bool:

@@ -110,7 +110,7 @@ class Place(NamedTuple):
     Attributes:
         engine: of the optimizer that it is of.
         like: the state that its `init` makes, in `jax.ShapeDtypeStruct`s.
-        params: its part of the parameters.
+        params: its part of the parameters, without those that are frozen.
     """
 
     engine: Engine
@@ -134,7 +134,9 @@ def begin(opt: Any, params: Params) -> tuple[Any, list[Place], Any]:
             return x
         engine, share = next((engine, share) for engine, made, share in heard if made is x)
         like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), without_variables(x))
-        places.append(Place(engine, like, _selected(params, without_variables(share))))
+        leaves = _leaves.flatten(_selected(params, without_variables(share)), "params")
+        stepped = zip(leaves.arrays, engine.members_of(leaves), strict=True)
+        places.append(Place(engine, like, leaves.rebuild([None if one.frozen else p for p, one in stepped])))
         return State(x.count, (), {})
 
     def init(params: Params) -> Any:

@@ -149,6 +149,7 @@ def explain(
         XLA steps 2 of them: kernel='xla' was asked for
         donate the parameters before the state: in the other order 1 leaf is copied
     """
+    parts_of(opt)  # what is no optimizer is refused before its leaves are
     platform = jax.default_backend() if platform is None else platform
     plans: list[LeafPlan] = []
     patterns: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The state of an optimizer for other groups of it: leaves are frozen and thawed, slots take other formats."""
+"""The state of an optimizer for another form of it: leaves freeze and thaw, slots change formats, wrappers begin."""
 
 from typing import Any
 
@@ -16,20 +16,24 @@ from .._variables import without_variables
 from .._weights import ROUNDINGS, Rounding, is_narrow
 from ..groups import Member
 from ..moments import format_stored, is_code, stored_shape
+from ..schedules import first_values
 from ..shared import Begun
 from ..wrapper import parts_of
-from .kept import follow
+from .kept import begin_around, follow
 from .parts import map_states, select_part
 
 
 def regroup(opt: Optimizer, state: Any, params: Params) -> Any:
-    """The state with which `opt` goes on where the same optimizer with other groups, or none, stopped.
+    """The state with which `opt` goes on where the same optimizer with other groups, numbers or wrappers stopped.
 
-    Only what freezes, thaws, or is stored otherwise needs it; a state goes with any other groups as it is. The slots of
-    a leaf that becomes frozen are dropped. Those of one that is thawed begin as by `init`; its bias correction, and
-    whatever else its rule counts steps for, counts from here on as that of an optimizer that begins now, while
-    schedules go on. Slots of other formats are decoded and encoded. What wrappers keep of leaves goes with these: the
-    average of a leaf that is thawed begins with its weight, its sum of gradients at 0.
+    Of groups, only what freezes, thaws, or is stored otherwise needs it; a state goes with any others as it is. The
+    slots of a leaf that becomes frozen are dropped. Those of one that is thawed begin as by `init`; its bias
+    correction, and whatever else its rule counts steps for, counts from here on as that of an optimizer that begins
+    now, while schedules go on. Slots of other formats are decoded and encoded. What wrappers keep of leaves goes with
+    these: the average of a leaf that is thawed begins with its weight, its sum of gradients at 0.
+
+    Live numbers that the state has not, and wrappers that it is not of, begin as by `init`. What is within a wrapper's
+    state, such as `state.inner`, is that of the optimizer without it.
 
     Args:
         opt: the optimizer that goes on, with its wrappers; of a chain or partition the part that is adamx's.
@@ -42,7 +46,8 @@ def regroup(opt: Optimizer, state: Any, params: Params) -> Any:
 
     Raises:
         ValueError: the state is of another rule or of other parameters; a leaf is thawed whose rule sums over all
-            leaves, as Prodigy's, and would begin with another estimate than theirs; it is not of the wrappers of `opt`.
+            leaves, as Prodigy's, and would begin with another estimate than theirs; the state is of wrappers that `opt`
+            has not, or has in another order.
 
     Examples:
         >>> import adamx, jax.numpy as jnp
@@ -90,10 +95,11 @@ def regroup(opt: Optimizer, state: Any, params: Params) -> Any:
                 Begun(own.count + 0, jax.tree.map(lambda x: x + 0, own.log_products), dict.fromkeys(thawed, ()))
             )
         kept = leaves.rebuild(residuals) if jax.tree.leaves(residuals) else ()
-        return own._replace(slots=engine.slots(leaves, rows), residuals=kept, begun=tuple(begun))
+        live = {name: dict(own.live).get(name, x) for name, x in dict(first_values(engine.schedules)).items()} or ()
+        return own._replace(slots=engine.slots(leaves, rows), residuals=kept, begun=tuple(begun), live=live)
 
     bare = without_variables(params)
-    return follow(opt, map_states(of, state, parts_of(opt, bare)), bare)
+    return follow(opt, begin_around(opt, map_states(of, state, parts_of(opt, bare)), bare), bare)
 
 
 def _without(leaves: dict[str, tuple[()]], names: set[str]) -> dict[str, tuple[()]]:

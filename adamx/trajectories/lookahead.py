@@ -15,7 +15,7 @@ from .._rule import Rule, Slot, StepContext, refuse_traced, static
 from .._state import State
 from .._transform import Optimizer, scale_by
 from .._weights import keeps_residuals
-from ..wrapper import Wrapper, has_moved, may_skip, parts_of
+from ..wrapper import Wrapper, has_moved, may_skip, parts_of, refuse_other
 
 
 class SlowWeights(NamedTuple):
@@ -88,6 +88,7 @@ class Ahead(Wrapper):
         """The fast optimizer's updates, except in synchronising steps."""
         refuse_step_words("update", extra_args)
         _check_params(params)
+        refuse_other(state, LookaheadState, "lookahead")
         fast = optax.with_extra_args_support(self.opt)
         given, fast_state = fast.update(updates, state.fast_state, params, **extra_args)
         moved, taken = self._moved(state, fast_state), self._moving(given, params)
@@ -98,6 +99,7 @@ class Ahead(Wrapper):
     def step(self, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:
         """The fast optimizer's weights, except in synchronising steps."""
         _check_params(params)
+        refuse_other(state, LookaheadState, "lookahead")
         fast, fast_state = self.opt.step(grads, state.fast_state, params, **options)
         moved, taken = self._moved(state, fast_state), self._moving(grads, fast)
         still = jax.tree.map(

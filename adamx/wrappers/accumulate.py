@@ -19,7 +19,7 @@ from .._names import refuse_step_words
 from .._rule import Slot, validate_value
 from ..moments import Format, format_of, format_stored
 from ..moments.noise import noise
-from ..wrapper import Wrapper, states_in
+from ..wrapper import Wrapper, refuse_other, states_in
 from .when import when
 
 
@@ -30,7 +30,8 @@ class AccumulateState(NamedTuple):
         inner: the optimizer's own.
         sums: of the gradients since the last move, each times its weight; a tree like the parameters, `None` for frozen
             leaves.
-        position: how many gradients these are; int32, shape (). At 0 `sums` and `weight` are old and count no more.
+        position: how many gradients these are; int32, shape (). At 0, after the call that moved, `sums` and `weight`
+            are old and count no more.
         weight: the sum of their weights; float32, or float64 where that is JAX's default; shape ().
     """
 
@@ -50,8 +51,8 @@ def accumulate(
     see moves and not calls. The other calls leave parameters and the state of `opt` alone, bit for bit and without
     reading them; their updates are 0.
 
-    What else `step` is given is for the mean, and read in the last call: `clip_norm` is of its norm, `grad_scale`
-    multiplies it. `grad_norm` is refused: it is the norm of one call's gradients.
+    What else `step` is given is for the mean, and read in the last call, so give the same in every one: `clip_norm` is
+    of its norm, `grad_scale` multiplies it. `grad_norm` is refused: it is the norm of one call's gradients.
 
     The buffer, too, may be in host memory, see `adamx.state_shardings`: each call fetches it and sends it back.
 
@@ -169,8 +170,7 @@ class Accumulate(Wrapper):
         self, grads: Params, state: Any, params: Params, weight: Scalar | None
     ) -> tuple[Array, Params, AccumulateState]:
         """Whether this call moves, the sums that it moves by, and the state after it but for the optimizer's."""
-        if not isinstance(state, AccumulateState):
-            raise TypeError(f"{type(state).__name__} is not the state of adamx.accumulate: make it with `init(params)`")
+        refuse_other(state, AccumulateState, "accumulate")
         if weight is not None:
             validate_value("weight", weight, Interval(0.0, float("inf")))
         leaves = _leaves.flatten(grads, "grads")

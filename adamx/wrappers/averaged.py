@@ -24,7 +24,7 @@ from ..moments import Int8, MomentFormat
 from ..shared import increment
 from ..trajectories.averaging import DECAY, Iterates, Profile, Trailed, trail
 from ..trajectories.posthoc import exponent_of
-from ..wrapper import Wrapper, added, has_moved, states_in, take_step
+from ..wrapper import Wrapper, added, has_moved, refuse_other, states_in, take_step
 
 Decays = float | None | Sequence[float | None]
 
@@ -70,14 +70,14 @@ class Averaged(Wrapper):
         """The updates of the optimizer, which averages follow."""
         if params is None:
             raise ValueError("averages are of the parameters: call `update(grads, state, params)`")
-        _check(state)
+        refuse_other(state, AveragedState, "averaged")
         refuse_step_words("update", extra_args)
         updates, inner = optax.with_extra_args_support(self.opt).update(updates, state.inner, params, **extra_args)
         return updates, self._after(state, inner, added(params, updates), updates)
 
     def step(self, grads: Params, state: Any, params: Params, **options: Any) -> tuple[Params, Any]:
         """The step of the optimizer, which averages follow."""
-        _check(state)
+        refuse_other(state, AveragedState, "averaged")
         if not isinstance(engine := owner_of(self.opt), Engine):
             new, inner = take_step(self.opt, grads, state.inner, params, **options)
             return new, self._after(state, inner, new, grads)
@@ -262,8 +262,3 @@ def averaged(
 
 def _trailed(state: AveragedState) -> State:
     return State(state.moves, Trailed((), state.averages), {})
-
-
-def _check(state: Any) -> None:
-    if not isinstance(state, AveragedState):
-        raise TypeError(f"{type(state).__name__} is not the state of `averaged`: make it with `init(params)`")

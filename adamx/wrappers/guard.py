@@ -14,7 +14,7 @@ from .._math import varying
 from .._names import refuse_step_words
 from .._rule import validate_value
 from .._variables import without_variables
-from ..wrapper import Wrapper, has_own_gradients
+from ..wrapper import Wrapper, has_own_gradients, refuse_other
 from .offloaded import step_if
 
 REASONS = ("", "gradients not finite", "loss not finite", "norm stands out", "loss stands out")
@@ -175,8 +175,7 @@ class Guard(Wrapper):
         norm: Scalar | None = None,
     ) -> tuple[Scalar, GuardState]:
         """The norm of the gradients as given, and the next state but for the optimizer's."""
-        if not isinstance(state, GuardState):
-            raise TypeError(f"{type(state).__name__} is not the state of adamx.guard: make it with `init(params)`")
+        refuse_other(state, GuardState, "guard")
         if loss is not None and jnp.shape(loss) != ():
             raise ValueError(f"loss has shape {jnp.shape(loss)}: give one number, such as its mean")
         if norm is None:
