@@ -53,9 +53,10 @@ def run(name: str) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("names", nargs="*", choices=[*SHORT, []], metavar="NAME", help=", ".join(SHORT))
-    names = parser.parse_args().names or SHORT
-    if failed := [name for name in names if not run(name)]:
+    choices = ["all", *SHORT]
+    parser.add_argument("names", nargs="*", choices=choices, default="all", metavar="NAME", help=", ".join(choices))
+    names = parser.parse_args().names
+    if failed := [name for name in (SHORT if "all" in names else names) if not run(name)]:
         sys.exit(f"failed: {', '.join(failed)}")
 
 
