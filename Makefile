@@ -16,7 +16,7 @@ NEWER := $(firstword $(call pythons,3.14 3.13 3.12))
 PYTEST_ARGS ?= -n auto --dist worksteal
 PYTEST := ADAMX_QUICK=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=600 $(PYTEST_ARGS)
 
-.PHONY: help demo test test-all lint types tests tests-all oldest newest test-accelerators sanitize clean
+.PHONY: help demo test test-all lint types tests tests-all oldest newest test-accelerators docs docs-test sanitize clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -72,6 +72,14 @@ test-accelerators: .venv-accelerators/accelerators  ## bytes, kernels, memory of
 	JAX_PLATFORMS=cpu ALLOW_MULTIPLE_LIBTPU_LOAD=1 JAX_ENABLE_COMPILATION_CACHE=false \
 	    .venv-accelerators/bin/python -m pytest $(PYTEST_ARGS) -W default tests/test_accelerators.py
 
+# MkDocs' theme writes on what will become of MkDocs.
+docs: .venv-docs/docs  ## the site, in build/site: pages, notebooks, and the reference that the docstrings make
+	JAX_PLATFORMS=cpu .venv-docs/bin/python -m website
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build -f build/mkdocs.yml
+
+docs-test: docs .venv-docs/browser  ## the site in Chromium: every page, search, formulas, nothing on the console
+	.venv-docs/bin/python -m pytest --noconftest -p no:cacheprovider tests/test_browser.py
+
 sanitize:  ## the native kernel under the address, undefined-behaviour and thread sanitizers; quick loops beside careful ones
 	@mkdir -p build
 	$(CXX) -std=c++17 -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math tests/native/quick.cc -o build/quick && ./build/quick
@@ -80,7 +88,7 @@ sanitize:  ## the native kernel under the address, undefined-behaviour and threa
 	    ./build/sanitize || exit 1; done
 
 clean:  ## remove the virtual environment and caches
-	rm -rf .venv .venv-oldest .venv-newest .venv-accelerators build dist *.egg-info .cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-newest .venv-accelerators .venv-docs build dist *.egg-info .cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -98,6 +106,9 @@ clean:  ## remove the virtual environment and caches
 .venv-accelerators/bin/python:
 	$(PYTHON) -m venv .venv-accelerators
 
+.venv-docs/bin/python:
+	$(PYTHON) -m venv .venv-docs
+
 # They run on the checkout, with the library that .venv's installation compiled: one is for every Python and JAX.
 .venv-%/contracts: pyproject.toml constraints-%.txt .venv/dev | .venv-%/bin/python
 	$(call install,$*,$*,contracts)
@@ -105,10 +116,13 @@ clean:  ## remove the virtual environment and caches
 .venv-accelerators/accelerators: pyproject.toml constraints-newest.txt .venv/dev | .venv-accelerators/bin/python
 	$(call install,accelerators,newest,contracts accelerators)
 
+.venv-docs/%: pyproject.toml constraints-newest.txt | .venv-docs/bin/python
+	$(call install,docs,newest,$*)
+
 # Into environment $(1), with constraints $(2), what adamx and its extras $(3) need.
 define install
 	.venv-$(1)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-$(2).txt \
-	    $$($(BIN)/python -c 'import sys, tomllib as t; p = t.load(open("pyproject.toml", "rb"))["project"]; \
+	    $$(.venv-$(1)/bin/python -c 'import sys, tomllib as t; p = t.load(open("pyproject.toml", "rb"))["project"]; \
 	    print(*p["dependencies"], *(x for extra in sys.argv[1:] for x in p["optional-dependencies"][extra]))' $(3))
 	@touch $@
 endef
