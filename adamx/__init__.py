@@ -48,7 +48,7 @@ from .states.pytorch import from_torch as from_torch
 from .states.regroup import regroup as regroup
 from .wrapper import Wrapper as Wrapper
 
-# Factories enter the registry when their file is imported: this order is that of `adamx.list()` and the README's table.
+# Factories enter the registry when their file is imported: this order is that of `adamx.list()` and of lists.
 # isort: off
 from .rules.adam import Adam as Adam, adam as adam, adamw as adamw, scale_by_adam as scale_by_adam
 from .rules.adamax import AdaMax as AdaMax, adamax as adamax, adamaxw as adamaxw, scale_by_adamax as scale_by_adamax
@@ -111,7 +111,7 @@ from .wrappers.guard import guard_report as guard_report
 if _collects:
     gc.enable()
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 if TYPE_CHECKING:
     from . import diagnostics as diagnostics
@@ -131,6 +131,7 @@ def __getattr__(name: str) -> Any:
     return module if home == name else getattr(module, name)
 
 
-# All names but `list`, which a star import should leave to Python, and what this file itself imports.
-_LEFT_OUT = {"list", "gc", "importlib", "Any", "TYPE_CHECKING"}
+# All names but `list`, which a star import should leave to Python, and what imports leave here, files among it.
+_LEFT_OUT = {name for name, x in globals().items() if type(x) is type(gc)} - {"kernels", "schedules"}
+_LEFT_OUT |= {"list", "Any", "TYPE_CHECKING"}
 __all__ = [name for name in globals() if name[0] != "_" and name not in _LEFT_OUT]  # pyright: ignore[reportUnsupportedDunderAll]

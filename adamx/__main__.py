@@ -11,7 +11,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m adamx", description="What optimizers adamx has.")
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="all optimizers: what each does, its reference, its state in floats")
-    listing.add_argument("--markdown", action="store_true", help="as the Markdown table of the README")
+    listing.add_argument("--markdown", action="store_true", help="as the Markdown table of docs/choosing.md")
     describing = commands.add_parser("describe", help="one optimizer: reference, size of its state, defaults")
     describing.add_argument("name", help="such as adopt")
     porting = commands.add_parser("presets", help="how other frameworks spell them, as a Markdown table")

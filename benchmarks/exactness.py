@@ -1,10 +1,12 @@
 """How far are float32 updates from the exact ones, and what happens at zero? adamx beside Optax, in one run.
 
-`python -m benchmarks.exactness`. The exact direction is the paper's box in extended precision (tests/reference),
-fed the same float32 gradients. Errors are ||u - exact|| / ||exact|| over 4096 coordinates.
+`python -m benchmarks.exactness`, which writes exactness.json. The exact direction is the paper's box in extended
+precision (tests/reference), fed the same float32 gradients. Errors are ||u - exact|| / ||exact|| over 4096 coordinates.
 """
 
+import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from rich.table import Table
 
 import adamx
 from adamx._math import bias_correction
+from benchmarks.machine import write
 from tests import reference
 
 STEPS = (1, 10, 100, 1_000, 10_000)
@@ -43,13 +46,20 @@ def errors(tx: optax.GradientTransformation, grads: np.ndarray, exact: dict[int,
     return found
 
 
-def direction_table(title: str, grads: np.ndarray) -> Table:
-    table = Table("b2", "", *(f"t = {t}" for t in STEPS), title=title)
+def directions(grads: np.ndarray) -> dict[str, dict[str, list[float]]]:
+    """Each library's errors at STEPS, by b2."""
+    found = {}
     for b2 in RATES:
         exact = {t: u for t, u in enumerate(reference.adam(grads, b2=b2), start=1) if t in STEPS}
-        for name, library in LIBRARIES.items():
-            row = errors(library.scale_by_adam(b2=b2), grads, exact)
-            table.add_row(f"{b2}", name, *(f"{e:.1e}" for e in row), end_section=name == "optax")
+        found[f"{b2}"] = {name: errors(lib.scale_by_adam(b2=b2), grads, exact) for name, lib in LIBRARIES.items()}
+    return found
+
+
+def direction_table(title: str, found: dict[str, dict[str, list[float]]]) -> Table:
+    table = Table("b2", "", *(f"t = {t}" for t in STEPS), title=title)
+    for b2, rows in found.items():
+        for name, row in rows.items():
+            table.add_row(b2, name, *(f"{e:.1e}" for e in row), end_section=name == "optax")
     return table
 
 
@@ -96,16 +106,21 @@ def injected(library) -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("exactness.json"), help="the JSON file")
+    output = parser.parse_args().output
     console = Console(width=100)
     console.print(f"jax {jax.__version__}, optax {optax.__version__}, {jax.devices()[0].device_kind}")
-    console.print(direction_table("Adam's direction, random gradients: relative error", random_gradients()))
-    console.print(direction_table("Adam's direction, constant gradients: relative error", constant_gradients()))
+    found = {"random": directions(random_gradients()), "constant": directions(constant_gradients())}
+    for kind, errors_of in found.items():
+        console.print(direction_table(f"Adam's direction, {kind} gradients: relative error", errors_of))
     console.print(correction_table())
     console.print(zero_table())
     table = Table("", "first step", title="optax.inject_hyperparams(adam)(learning_rate=1e-3) on bfloat16 parameters")
     for name, library in LIBRARIES.items():
         table.add_row(name, injected(library))
     console.print(table)
+    write(output, steps=STEPS, directions=found)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,13 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-DOCUMENTS = ("README.md", "docs/performance.md", "docs/scaling.md", "docs/diagnosing.md", "docs/training.md")
+DOCUMENTS = (
+    "README.md",
+    *(
+        f"docs/{name}.md"
+        for name in ("index", "choosing", "memory", "performance", "porting", "scaling", "diagnosing", "training")
+    ),
+)
 
 
 def markdown(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -40,11 +46,6 @@ def step_time() -> str:
     )
 
 
-def step_time_short() -> str:
-    """The ratio to Optax's of every case but the smallest, for each make of processor."""
-    return "\n\n".join(of_processor(path.stem, ratio, "1 M") for path in sorted(RESULTS.glob("step_time_*.json")))
-
-
 def wrappers() -> str:
     """Of groups and wrappers the time to that of what they wrap, and bytes of programs for accelerators."""
     results = read("wrappers")
@@ -66,12 +67,10 @@ def wrappers() -> str:
     return "\n\n".join([markdown(heading, body), about(results, "python -m benchmarks.wrappers")])
 
 
-def of_processor(name: str, cell: Callable[[dict[str, Any]], str], without: str | None = None) -> str:
-    """A table of contenders by cases, leaving out the cases whose names begin with `without`."""
+def of_processor(name: str, cell: Callable[[dict[str, Any]], str]) -> str:
+    """A table of contenders by cases."""
     results = read(name)
-    cases = {
-        case: rows for case, rows in results["cases"].items() if without is None or not case.startswith(f"{without} ")
-    }
+    cases = results["cases"]
     contenders = dict.fromkeys(contender for rows in cases.values() for contender in rows)
     body = ((each, *(cell(rows[each]) if each in rows else "" for rows in cases.values())) for each in contenders)
     heading = ("a step, and its time to Optax's", *cases)
@@ -253,6 +252,59 @@ SCALING: dict[str, Callable[[dict[str, dict[str, Any]]], str]] = {
 """The tables of `benchmarks.scaling`, one after the other."""
 
 
+def glance() -> str:
+    """AdamW beside Optax's: precision, memory, bytes and time of a step."""
+    heading = ("AdamW", "Optax", "adamx", 'moments="int8"', 'bfloat16 weights, "split8", "int8"')
+    names = ("optax", "adamx", "adamx, moments int8", "adamx, bfloat16 weights, split8, int8")
+    directions = read("exactness")["directions"]["random"]
+    losses = {x["name"]: x for x in read("quality")["variants"]}
+    ours = [losses[name] for name in ("float32", "moments int8", "split8, moments int8")]
+    held = 4 + read("memory")["contenders"]["optax"]["state"]
+    body = [
+        (
+            f"error of the float32 direction, b2 = {b2}",
+            *(f"{directions[b2][name][-1]:.1e}" for name in ("optax", "adamx")),
+        )
+        for b2 in ("0.999", "0.99999")
+    ]
+    held_by_us = (f"{x['runs'][0]['bytes_per_parameter']:.2f}" for x in ours)
+    body.append(("bytes a parameter, weights and state", f"{held:.2f}", *held_by_us))
+    body.append(
+        ("loss of a language model, to float32", "", *(f"{100 * x['final']['difference']:+.2f} %" for x in ours))
+    )
+    for target, rows in read("accelerators")["shapes"]["GPT-2"].items():
+        body.append(
+            (
+                f"bytes a parameter that a step moves, compiled for {target}",
+                *(f"{rows[name]['bytes']:.1f}" for name in names),
+            )
+        )
+    for path in sorted(RESULTS.glob("step_time_*.json")):
+        results = read(path.stem)
+        rows = {name.replace(" and gradients", ""): x for name, x in results["cases"]["transformer, 124 M"].items()}
+        body.append((f"time of a step to Optax's, {results['machine']['cpu']}", *(ratio(rows[name]) for name in names)))
+    commands = "`, `".join(
+        f"python -m benchmarks.{x}" for x in ("exactness", "memory", "quality", "accelerators", "step_time")
+    )
+    return "\n\n".join(
+        [markdown(heading, [(*row, *[""] * (len(heading) - len(row))) for row in body]), f"`{commands}`"]
+    )
+
+
+def family() -> str:
+    """The named optimizers."""
+    from adamx.catalogue import table
+
+    return table()
+
+
+def presets() -> str:
+    """Other frameworks' optimizers."""
+    from adamx.presets import table
+
+    return table()
+
+
 def claims() -> str:
     """How many of the paper's claims hold."""
     from paper import page
@@ -264,7 +316,6 @@ TABLES: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
         step_time,
-        step_time_short,
         compile_time,
         compile_formats,
         accelerators,
@@ -273,6 +324,9 @@ TABLES: dict[str, Callable[[], str]] = {
         precision,
         scaling,
         wrappers,
+        glance,
+        family,
+        presets,
         claims,
     )
 }

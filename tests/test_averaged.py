@@ -17,7 +17,7 @@ import adamx
 import adamx.flax
 from adamx.trajectories.posthoc import WIDEST, coefficients, exponent_of
 from adamx.wrappers.averaged import AveragedState
-from tests.helpers import jitted_in_float64, needs_host_memory, needs_native
+from tests.helpers import jitted_in_float64, needs_host_memory, needs_native, some
 
 SHAPES = {"w": (64, 100), "b": (5,)}
 STEPS = 12
@@ -176,9 +176,16 @@ def test_coded_averages_are_as_far_off_as_is_said():
 
 
 @needs_native
-@pytest.mark.parametrize("average", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize(
-    ("options", "dtype"), [({}, jnp.float32), ({"moments": "int8", "weights": "split8"}, jnp.bfloat16)]
+    ("average", "options", "dtype"),
+    some(
+        [
+            (average, *how)
+            for average in ("float32", "bfloat16", "int8")
+            for how in (({}, jnp.float32), ({"moments": "int8", "weights": "split8"}, jnp.bfloat16))
+        ],
+        lambda average, options, dtype: (average == "int8") == bool(options),
+    ),
 )
 def test_the_kernel_moves_averages_as_xla_does(average, options, dtype):
     params, grads = tree(0, dtype), tree(1, dtype)

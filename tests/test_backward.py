@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import adamx
-from tests.helpers import as_users_do
+from tests.helpers import as_users_do, product
 
 LAYERS = 3
 
@@ -25,7 +25,7 @@ def start():
     return {"layers": layers, "shared": jnp.full((1, 64), 0.1), "unread": jnp.ones(3), "none": None}
 
 
-@pytest.mark.parametrize("moments", ["float32", "int8"])
+@pytest.mark.parametrize("moments", [pytest.param("float32", marks=product), "int8"])
 def test_the_results_are_those_of_the_whole_step(moments):
     opt = adamx.adamw(optax.linear_schedule(1e-2, 1e-3, 5), b1=lambda n: 0.9 - n / 10, moments=moments)
     step = as_users_do(adamx.step_in_backward(opt, loss_fn, has_aux=True))

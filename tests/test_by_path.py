@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 import adamx
 import adamx.flax
-from tests.helpers import dtypes, needs_native
+from tests.helpers import dtypes, needs_native, product
 
 NAMES = ("embed|bias", ".*")
 
@@ -59,7 +59,7 @@ def stepped(opt, params, grads, method="step", steps=2, **options):
     return new, state
 
 
-@pytest.mark.parametrize("kernel", ["xla", pytest.param("native", marks=needs_native)])
+@pytest.mark.parametrize("kernel", [pytest.param("xla", marks=product), pytest.param("native", marks=needs_native)])
 def test_equal_optimizers_are_the_one_optimizer_bit_for_bit(kernel):
     """Codes and random bits, too, and whichever leaf is of which part."""
     one = adamx.adamw(1e-2, moments="int8", weights="stochastic", kernel=kernel)
@@ -333,7 +333,7 @@ def test_nnx_and_flax_and_a_checkpoint(tmp_path):
 
 
 @pytest.mark.devices
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.parametrize("kind", [pytest.param(AxisType.Auto, marks=product), AxisType.Explicit], ids=str)
 def test_on_a_mesh_bits_are_those_of_one_device_and_nothing_compiles_twice(kind):
     one = adamx.adamw(1e-2, moments="int8", weights="stochastic", kernel="xla")
     opt, mesh = both(one, one), jax.make_mesh((4,), ("x",), axis_types=(kind,))

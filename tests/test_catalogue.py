@@ -4,7 +4,6 @@ import importlib
 import inspect
 import pkgutil
 import re
-from pathlib import Path
 from typing import get_args
 
 import jax
@@ -12,22 +11,12 @@ import jax.numpy as jnp
 import pytest
 
 import adamx
-from adamx import catalogue
 from adamx.__main__ import main
 from adamx._decay import SHRINK, Decay
 from adamx._factory import FACTORIES
 from adamx._weights import ROUNDINGS, Weights
 from adamx.kernels import KERNELS, Kernel
 from adamx.moments import FORMATS, MomentFormat
-
-README = Path(__file__).parent.parent / "README.md"
-
-
-def test_the_readmes_family_table_is_the_generated_one():
-    """`python -m adamx list --markdown` between the markers of README.md."""
-    found = re.search(r"<!-- family: .*? -->\n(.*?)\n<!-- end -->", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert found is not None
-    assert found[1] == catalogue.table()
 
 
 @pytest.mark.parametrize("name", adamx.list())

@@ -34,7 +34,7 @@ def step_of(opt, grads, state, params) -> Step:
     ("name", "shape", "weights", "take"),
     some(
         [(*case, take) for case in CASES for take in (Step.apply, Step.update)],
-        lambda name, shape, weights, take: take is Step.apply or (name == "adamw" and len(shape) == 2),
+        lambda name, shape, weights, take: take is Step.apply or weights == "split8",
     ),
     ids=lambda x: getattr(x, "__name__", str(x)),
 )

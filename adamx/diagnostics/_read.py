@@ -83,7 +83,7 @@ class Spike(NamedTuple):
     """A jump of the gradient norm of one leaf.
 
     Attributes:
-        leaf: its path in the tree, such as "['dense']['kernel']".
+        leaf: its path in the tree, such as `['dense']['kernel']`.
         step: the number of the step, from 1.
         z: by how many standard deviations its norm's logarithm was above its running mean; infinite for a gradient
             that is not finite.

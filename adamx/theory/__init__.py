@@ -25,6 +25,6 @@ from .counterexamples import reddi_c as reddi_c
 from .limits import adam_as_adagrad as adam_as_adagrad
 from .limits import adam_as_rmsprop as adam_as_rmsprop
 from .limits import adam_as_sgd as adam_as_sgd
-from .regret import RegretMeter as RegretMeter
-from .regret import regret as regret
-from .regret import regret_in_hindsight as regret_in_hindsight
+from .meters import RegretMeter as RegretMeter
+from .meters import regret as regret
+from .meters import regret_in_hindsight as regret_in_hindsight

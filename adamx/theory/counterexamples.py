@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from .._annotations import Array
-from .regret import regret_in_hindsight
+from .meters import regret_in_hindsight
 
 
 @dataclasses.dataclass(frozen=True)
