@@ -58,7 +58,8 @@ def figure4(options: Options, console: Console) -> None:
     outcome = search(images, settings, dataset.name, options.runs, console)
     about = {"data": dataset.name, "images": len(images), "pixels": images.shape[1], "quick": quick} | asdict(settings)
     per_epoch = len(images) // settings.batch_size
-    title = f"Figure 4: VAE {settings.hidden}-{settings.latent}-{settings.hidden} on {dataset.name}, {per_epoch} steps an epoch"
+    network = f"{settings.hidden}-{settings.latent}-{settings.hidden}"
+    title = f"Figure 4: VAE {network} on {dataset.name}, {per_epoch} steps an epoch"
     picture, numbers = output / "figure4.png", output / "figure4.json"
     drawing.save(draw(outcome, title), picture)
     content = {
