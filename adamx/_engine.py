@@ -25,7 +25,7 @@ from .schedules import first_values
 from .shared import Numbers, added_up, increment, shared_inputs
 
 listeners: ContextVar[tuple[list[tuple[Any, Any, Params]], ...]] = ContextVar("listeners", default=())
-"""Each is told by every `init`, also a wrapper's, whose state it made, and of what: for who calls that of what wraps."""
+"""Each is told by every `init`, of an engine or a wrapper, whose state it made, and of what: for who calls an outer."""
 
 
 class PreparedStep(NamedTuple):

@@ -124,7 +124,7 @@ class Wrapper:
         return kind(self.init, self.update)
 
 
-def _heard(init: Callable[[Any, Params], Any]) -> Callable[[Any, Params], Any]:
+def _heard(init: Callable[[Any, Params], Any]) -> Any:
     """An `init` that tells the `listeners`."""
 
     @functools.wraps(init)

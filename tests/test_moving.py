@@ -336,7 +336,7 @@ MISFITS = {
     ),
     "one for two": (
         lambda: adamx.from_optax(two(adamx), ADAM, PLAIN),
-        "optax_state[0] is ScaleByAdamState, where the state with adamx's has dict of 'first', 'second': wrap both optimizers alike",
+        "optax_state[0] is ScaleByAdamState, where the state with adamx's has dict of 'first', 'second': wrap both",
     ),
     "a momentum without a place": (
         lambda: adamx.from_optax(adamx.rmsprop(0.1), optax.rmsprop(0.1, momentum=0.9).init(PLAIN), PLAIN, count=1),
@@ -351,11 +351,8 @@ MISFITS = {
         "state has gradients of the position 1: move it where that is 0",
     ),
     "labels that are not the patterns": (
-        lambda: adamx.from_optax(
-            adamx.by_path({"w": adamx.adam(0.1), "b": adamx.adam(0.1)}), two(optax).init(PLAIN), PLAIN
-        ),
-        "optax_state.inner_states is dict of 'first', 'second', where the state with adamx's has dict of 'b', 'w': the "
-        "labels of `optax.partition` have to be the patterns of `adamx.by_path`",
+        lambda: adamx.from_optax(adamx.by_path(dict.fromkeys("wb", adamx.adam(0.1))), two(optax).init(PLAIN), PLAIN),
+        "is dict of 'first', 'second', where the state with adamx's has dict of 'b', 'w': the labels of",
     ),
     "two numbers for one": (
         lambda: adamx.from_optax(rates(RATE), injected_in_parts(0.25, 0.5).init(PLAIN), PLAIN),

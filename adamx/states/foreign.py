@@ -154,7 +154,7 @@ def _lent(place: Place, ours: State, theirs: Any, at: str) -> Any:
         for name, first in (COUNTERS | {"gradient_step": 0}).items()
         if name in x._fields
     }
-    found: list[Sequence[Found]] = []
+    found: list[list[Found]] = []
     used: set[int] = set()
     for i, slot in enumerate(kept):
         column = [row[i] for row in rows]
