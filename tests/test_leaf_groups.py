@@ -250,6 +250,15 @@ def test_leaves_whose_groups_differ_in_numbers_share_their_function(moments, mon
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), new, wanted)
 
 
+def test_functions_of_one_text_differ_in_shapes_alone():
+    def text(function, size):
+        inside, nothing = jax.make_jaxpr(function)(jnp.ones(size)), jax.make_jaxpr(lambda: [])()
+        return traced.text(traced.Traced(nothing, [], inside, structure=None))
+
+    for function in (lambda y: jax.jit(lambda x: x * float(y)), lambda y: lambda x: x**y):
+        assert text(function(2), 4) == text(function(2), 5) != text(function(3), 5)
+
+
 def test_a_step_with_groups_has_the_derivatives_of_separate_optimizers():
     params = {"head": jnp.full(4, 2.0), "trunk": jnp.arange(1.0, 5)}
 
