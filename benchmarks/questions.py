@@ -1,9 +1,11 @@
 """Which ε? Is a schedule still needed? What does Nesterov momentum do? Readers' questions, answered by runs.
 
-`python -m benchmarks.questions`. Every number is the mean over the same seeds ± their standard deviation; a seed fixes
-the start and the noise (or the minibatches), for all optimizers alike. `docs/choosing.md` shows the tables.
+`python -m benchmarks.questions [epsilon | schedule | momentum]`. Every number is the mean over the same seeds ± their
+standard deviation; a seed fixes the start and the noise (or the minibatches), for all optimizers alike.
+`docs/choosing.md` shows the tables.
 """
 
+import argparse
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -280,13 +282,19 @@ def print_momentum(console: Console) -> None:
     console.print(momentum_table("Training loss, best step size: digits MLP", by_momentum(digits(), rates=RATES[:4])))
 
 
+ANSWERS = {"epsilon": print_epsilon, "schedule": print_schedule, "momentum": print_momentum}
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("question", nargs="?", choices=ANSWERS, help="all, if left out")
+    asked = parser.parse_args().question
     console = Console(width=130)
     console.print(
         f"jax {jax.__version__}, optax {optax.__version__}, {jax.devices()[0].device_kind}, {os.cpu_count()} cores; "
         f"{SEEDS} seeds, mean ± standard deviation; *: best step size at the edge of its grid"
     )
-    for answer in (print_epsilon, print_schedule, print_momentum):
+    for answer in (ANSWERS[asked],) if asked else ANSWERS.values():
         begin = time.perf_counter()
         answer(console)
         console.print(f"({time.perf_counter() - begin:.0f} s)\n")

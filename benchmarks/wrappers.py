@@ -136,22 +136,39 @@ def timed(shapes: Shapes, rounds: int) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def compile_seconds(rounds: int = 3) -> dict[str, Any]:
+def compile_seconds(rounds: int = 5) -> dict[str, Any]:
     """Of tracing, lowering and compiling a step of `MANY`, all processors together, in turns."""
-    groups = [
-        adamx.Group(f"^{kind}_", learning_rate_scale=0.5 + i, b2=0.99 - 0.01 * i) for i, kind in enumerate("abcd")
-    ]
+
+    def five(**settings: float) -> list[adamx.Group]:
+        """Four, and the leaves that none takes; each setting grows from group to group."""
+        return [
+            adamx.Group(
+                f"^{kind}_",
+                learning_rate_scale=0.5 + i,
+                b2=0.99 - 0.01 * i,
+                **{k: x * (1 + i) for k, x in settings.items()},
+            )
+            for i, kind in enumerate("abcd")
+        ]
+
+    cases = {"none": [], "five": five(), "five, decays": five(weight_decay=0.01)}
     shapes = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in MANY.items()}
     seconds: dict[str, list[float]] = {}
     for kernel in ("auto", "xla"):
         for _ in range(rounds):
-            for name, given in (("none", []), ("five", groups)):
-                opt = adamw(groups=given, kernel=kernel)
+            for name, groups in cases.items():
+                opt = adamw(groups=groups, kernel=kernel)
                 state, begin = jax.eval_shape(opt.init, shapes), time.process_time()
                 jax.jit(opt.step).lower(shapes, state, shapes).compile()
                 seconds.setdefault(f"{kernel}, {name}", []).append(time.process_time() - begin)
     told = {name: median(x) for name, x in seconds.items()}
-    return told | {f"{k}, ratio": told[f"{k}, five"] / told[f"{k}, none"] for k in ("auto", "xla")}
+    ratios = {
+        f"{kernel}, {name}, ratio": told[f"{kernel}, {name}"] / told[f"{kernel}, none"]
+        for kernel in ("auto", "xla")
+        for name in cases
+        if name != "none"
+    }
+    return told | ratios
 
 
 def moved(target: str) -> dict[str, dict[str, float]]:

@@ -12,6 +12,8 @@ from rich.console import Console
 from adamx.examples.report import writable
 
 from . import page as pages
+from .options import Images, Options
+from .runs import Runs
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -32,13 +34,23 @@ EXPERIMENTS = {
 
 DataDir = Annotated[Path, typer.Option(help="Directory that may hold MNIST, CIFAR-10 and IMDB in their own files.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Smaller and shorter: seconds rather than minutes.")]
+Data = Annotated[Images, typer.Option(help="Images of figures 1, 2 and 4; auto: MNIST where its files are.")]
+Kept = Annotated[
+    Path | None, typer.Option("--runs", help="Directory that keeps every run, so that a killed command goes on.")
+]
 Output = Annotated[Path, typer.Option(help="Directory for the picture and the JSON file.", file_okay=False)]
 Results = Annotated[Path, typer.Option(help="Directory of the runs' JSON files.", file_okay=False, exists=True)]
 
 
 def _command(name: str, summary: str) -> Callable[..., None]:
-    def command(data_dir: DataDir = Path("data"), quick: Quick = False, output: Output = Path(".")) -> None:
-        _run([name], data_dir, quick, output)
+    def command(
+        data_dir: DataDir = Path("data"),
+        data: Data = Images.auto,
+        quick: Quick = False,
+        output: Output = Path("."),
+        runs: Kept = None,
+    ) -> None:
+        _run([name], Options(data_dir, data, quick, output, Runs(runs)))
 
     command.__doc__ = f"""{summary}
 
@@ -54,26 +66,33 @@ for _name, _summary in EXPERIMENTS.items():
 
 
 @app.command("all")
-def every(data_dir: DataDir = Path("data"), quick: Quick = False, output: Output = Path(".")) -> None:
+def every(
+    data_dir: DataDir = Path("data"),
+    data: Data = Images.auto,
+    quick: Quick = False,
+    output: Output = Path("."),
+    runs: Kept = None,
+) -> None:
     """All figures, then the theory, which gathers their claims in paper.md; prints the seconds that each took."""
-    _run(list(EXPERIMENTS), data_dir, quick, output)
+    _run(list(EXPERIMENTS), Options(data_dir, data, quick, output, Runs(runs)))
 
 
 @app.command()
 def page(results: Results = Path("docs")) -> None:
-    """Write paper.md anew, from the JSON files of earlier runs and into their directory."""
+    """Draw the figures' verdicts again and write paper.md anew, from the JSON files of earlier runs."""
+    pages.judge_again(results)
     print(f"Wrote {pages.write(results)}")
 
 
-def _run(names: list[str], data_dir: Path, quick: bool, output: Path) -> None:
+def _run(names: list[str], options: Options) -> None:
     console = Console()
     seconds: dict[str, float] = {}
     try:
-        writable(output, [f"{name}.{kind}" for name in names for kind in ("png", "json")])
+        writable(options.output, [f"{name}.{kind}" for name in names for kind in ("png", "json")])
         for name in names:
             start = time.perf_counter()
             # Imported when asked for, so that --help need not wait for them all.
-            getattr(import_module(f".{name}", __package__), name)(data_dir, quick, output, console)
+            getattr(import_module(f".{name}", __package__), name)(options, console)
             seconds[name] = time.perf_counter() - start
     except (ValueError, OSError) as error:
         raise typer.BadParameter(str(error)) from error

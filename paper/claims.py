@@ -16,7 +16,8 @@ class Claim(NamedTuple):
         claim: in our words.
         evidence: the test or command behind the verdict.
         verdict: the finding.
-        number: the finding's number with its unit, and where it differs from the paper, how.
+        number: the finding's number, with its unit.
+        sentence: what the number means for the claim, where the number does not say it.
     """
 
     source: str
@@ -24,6 +25,21 @@ class Claim(NamedTuple):
     evidence: str
     verdict: Verdict
     number: str
+    sentence: str = ""
+
+    @property
+    def told(self) -> str:
+        """Number and sentence."""
+        return f"{self.number}. {self.sentence}" if self.sentence else self.number
+
+
+def shown(agrees: bool, real: bool) -> Verdict:
+    """The verdict on what an experiment of the paper showed: on other data than the paper's, ours refutes nothing.
+
+    >>> shown(False, real=True), shown(False, real=False)
+    ('false', 'could not be shown here')
+    """
+    return "holds" if agrees else "false" if real else "could not be shown here"
 
 
 def least(*verdicts: Verdict) -> Verdict:

@@ -4,19 +4,22 @@ A panel of a figure, a table for the terminal and an entry of a JSON file are th
 says about a claim is judged by the training cost after the last epoch, and by the epochs that it took to get there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 import numpy as np
+import optax
 from rich.table import Table
 
 from adamx.examples.protocol import Contender, Run, Search, Settings
 from adamx.examples.report import six_digits
 
-from .claims import Verdict
-from .sweep import Problem, SweepEpoch, repeat, sweep
+from .claims import Verdict, shown
+from .narrow import Stage, narrow
+from .runs import Runs
+from .sweep import OnSweep, Problem, repeat, sweep
 
 SLOWER = 1.5
 """An optimizer that takes more than so many times another's epochs is no longer as fast."""
@@ -24,15 +27,21 @@ SLOWER = 1.5
 
 @dataclass(frozen=True)
 class Line:
-    """One optimizer: its search, and its runs at the best step size, one for each seed."""
+    """One optimizer: its search, its runs at the best step size, one for each seed, and those that the search ended."""
 
     search: Search
     runs: tuple[Run, ...]
+    ended: tuple[Run, ...] = ()
 
     @property
     def name(self) -> str:
         """The optimizer's name."""
         return self.search.contender.name
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether the best step size is at the edge of a grid, so that one outside may be better still."""
+        return self.search.at_edge and len(self.search.contender.grid) > 1
 
     @property
     def costs(self) -> np.ndarray:
@@ -71,23 +80,25 @@ class Comparison:
         title: the problem, as above a panel.
         settings: what the runs share, the seed being the first.
         lines: one for each optimizer.
+        steps: of an epoch.
+        real: whether the data are the paper's, and the epochs as many as its own.
     """
 
     title: str
     settings: Settings
     lines: tuple[Line, ...]
+    steps: int = 0
+    real: bool = False
 
     def __getitem__(self, name: str) -> Line:
         """The line of the optimizer called `name`."""
         return next(line for line in self.lines if line.name == name)
 
-    def standing(self) -> str:
-        """Final costs from the lowest to the highest, in words."""
+    def ends(self, *names: str) -> str:
+        """Final costs of the optimizers called so, or of all from the lowest to the highest, in words."""
         ranked = sorted(self.lines, key=lambda line: (not isfinite(line.final), line.final))
-        seeds = len(ranked[0].runs)
-        over = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
-        costs = ", ".join(f"{line.name} {line.final:.3g}" for line in ranked)
-        return f"{self.title}, training cost after {self.settings.epochs} epochs, {over}: {costs}"
+        chosen = [self[name] for name in names] or ranked
+        return ", ".join(f"{line.name} {line.final:.3g}" for line in chosen) + " nats"
 
     def as_fast(self, name: str, other: str, behind: str) -> tuple[Verdict, str]:
         """Whether one optimizer converges as fast as another, and in how many epochs.
@@ -99,14 +110,16 @@ class Comparison:
         ends = [line.final for line in (one, two, third) if isfinite(line.final)]
         targets = sorted({max(ends[:2]), max(ends)}) if ends else []
         took = [(cost, one.epochs_to(cost), two.epochs_to(cost)) for cost in targets]
-        words = "; ".join(f"to {cost:.3g} {name} takes {mine} epochs, {other} {its}" for cost, mine, its in took)
+        pairs = [(mine / max(its, 1), f"{mine} epochs to {cost:.3g}, {other} {its}")
+                 for cost, mine, its in took if mine is not None and its is not None]  # fmt: skip
+        longer, words = max(pairs, default=(1.0, "never as low"))
+        more = one.final / two.final - 1
+        ended = f"{name} ends {abs(more):.1%} {'above' if more > 0 else 'below'} {other}"
         if not one.as_fast_as(two, third):
-            return shown(False), words
-        pairs = [(mine, its) for _, mine, its in took if mine is not None and its is not None]
-        longer = max((mine / max(its, 1) for mine, its in pairs), default=1.0)
+            return shown(False, self.real), f"{ended}, more than half of the way to {behind}"
         if longer <= SLOWER:
-            return "holds", words
-        return "holds with a correction", f"{words}: as low in the end, after up to {longer:.2g} times as many epochs"
+            return "holds", f"{ended}, and takes as long: {words}"
+        return "holds with a correction", f"{ended}, but takes up to {longer:.2g} times as many epochs: {words}"
 
     def reached(self, name: str, end: str) -> str:
         """When one optimizer gets to the cost at which another ends, in words."""
@@ -120,24 +133,28 @@ def compare(
     contenders: Sequence[Contender],
     settings: Settings,
     seeds: int,
-    on_epoch: Callable[[SweepEpoch], None] = lambda epoch: None,
+    on_epoch: OnSweep = lambda epoch: None,
+    runs: Runs = Runs(),  # noqa: B008
+    stages: Sequence[Stage] = (),
+    real: bool = False,
 ) -> Comparison:
-    """Search each contender's grid with the settings' seed, then repeat its best run from `seeds - 1` further seeds."""
+    """Search each contender's grid with the settings' seed, then repeat its best run from `seeds - 1` further seeds.
+
+    Without `stages` a grid is trained side by side; with them it is narrowed. `real` is as in `Comparison`.
+    """
     lines = []
     for contender in contenders:
-        search = sweep(contender, problem, settings, on_epoch)
-        lines.append(Line(search, repeat(search, problem, settings, seeds, on_epoch)))
-    return Comparison(title, settings, tuple(lines))
-
-
-def shown(agrees: bool) -> Verdict:
-    """The verdict on an order of optimizers: on other data than the paper's, another order refutes nothing."""
-    return "holds" if agrees else "could not be shown here"
+        if stages:
+            search, ended = narrow(contender, problem, settings, stages, on_epoch, runs)
+        else:
+            search, ended = sweep(contender, problem, settings, on_epoch, runs), ()
+        lines.append(Line(search, repeat(search, problem, settings, seeds, on_epoch, runs), ended))
+    return Comparison(title, settings, tuple(lines), len(problem.train.labels) // settings.batch_size, real)
 
 
 def table(comparison: Comparison) -> Table:
     """A row for each optimizer; a star marks a best step size at the edge of its grid."""
-    edge = any(line.search.at_edge for line in comparison.lines)
+    edge = any(line.at_edge for line in comparison.lines)
     caption = "* at the edge of the grid: a step size outside it may be better still" if edge else None
     result = Table(title=comparison.title, caption=caption)
     result.add_column("optimizer")
@@ -155,7 +172,7 @@ def table(comparison: Comparison) -> Table:
         epochs = line.epochs_to(slowest)
         result.add_row(
             line.name,
-            f"{line.search.best.learning_rate:g}{'*' if line.search.at_edge else ''}",
+            f"{line.search.best.learning_rate:g}{'*' if line.at_edge else ''}",
             f"{line.final:.4g}" if isfinite(line.final) else "diverged",
             f"{line.finals.min():.4g} to {line.finals.max():.4g}" if isfinite(line.final) else "–",
             "–" if epochs is None else str(epochs),
@@ -168,12 +185,21 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
     """What a JSON file keeps: every final cost of the grids, every curve at the best step sizes."""
     return {
         "title": comparison.title,
+        "steps_per_epoch": comparison.steps,
+        "as_in_the_paper": comparison.real,
         "optimizers": [
             {
                 "name": line.name,
                 "best_step_size": line.search.best.learning_rate,
-                "at_edge_of_grid": line.search.at_edge,
+                "at_edge_of_grid": line.at_edge,
                 "grid": {f"{run.learning_rate:g}": six_digits(run.final_loss) for run in line.search.runs},
+                "ended": {
+                    f"{run.learning_rate:g}": {
+                        "epochs": len(run.losses) - 1,
+                        "cost": six_digits(run.final_loss),
+                    }
+                    for run in line.ended
+                },
                 "training_cost": {
                     str(comparison.settings.seed + i): [six_digits(cost) for cost in run.losses]
                     for i, run in enumerate(line.runs)
@@ -183,3 +209,32 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
             for line in comparison.lines
         ],
     }
+
+
+def from_dict(content: dict[str, Any]) -> Comparison:
+    """The comparison whose `as_dict` a JSON file has; without its batch size, and nothing in it can be trained."""
+    lines, settings = [], Settings()
+    for entry in content["optimizers"]:
+        curves = [tuple(_number(cost) for cost in costs) for costs in entry["training_cost"].values()]
+        settings = Settings(len(curves[0]) - 1, seed=int(next(iter(entry["training_cost"]))))
+        best = entry["best_step_size"]
+        runs = tuple(
+            Run(best, curve, _number(right), nan) for curve, right in zip(curves, entry["test_accuracy"], strict=True)
+        )
+        tried = (
+            runs[0] if float(rate) == best else Run(float(rate), (_number(cost),), nan, nan)
+            for rate, cost in entry["grid"].items()
+        )
+        ended = tuple(
+            Run(float(rate), (nan,) * one["epochs"] + (_number(one["cost"]),), nan, nan)
+            for rate, one in entry.get("ended", {}).items()
+        )
+        found = tuple(tried)
+        grid = tuple(sorted(run.learning_rate for run in (*found, *ended)))
+        lines.append(Line(Search(Contender(entry["name"], optax.sgd, grid), found), runs, ended))
+    steps, real = content.get("steps_per_epoch", 0), content.get("as_in_the_paper", False)
+    return Comparison(content["title"], settings, tuple(lines), steps, real)
+
+
+def _number(value: float | None) -> float:
+    return nan if value is None else value

@@ -3,9 +3,9 @@
 On CIFAR-10 where `data_dir` has it, else on scikit-learn's 8x8 digits, with a network that is narrower in proportion.
 """
 
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from rich.console import Console
 from rich.markup import escape
 
+import adamx
 from adamx.diagnostics import drawing
 from adamx.diagnostics.drawing import COLOURS, DASHES
 from adamx.examples.data import Dataset, cifar10, digits
@@ -22,19 +23,28 @@ from adamx.examples.figures import whole_epochs
 from adamx.examples.protocol import Contender, Settings
 from adamx.examples.report import versions, writable, write_json
 
-from .comparison import Comparison, Line, as_dict, compare, table
+from .claims import Claim
+from .comparison import Comparison, Line, as_dict, compare, from_dict, table
 from .conv import DeepCNN
 from .cost_panels import places
-from .figure3_claims import order_claims
+from .figure3_claims import WITHOUT_FIRST, order_claims
 from .images import examples
 from .optimizers import OPTIMIZERS, half_decades
+from .options import Options
 from .progress import LiveSweeps
-from .second_moment import second_moments
+from .runs import Runs
+from .second_moment import Moment, second_moments
 from .sweep import Problem
 from .whitening import whitened
 
-GRIDS = {"Adam": (3e-4, 3e-2), "AdaGrad": (3e-3, 0.3), "SGD + Nesterov": (3e-3, 0.3)}
+GRIDS = {
+    "Adam": (3e-4, 3e-2),
+    "AdaGrad": (3e-3, 0.3),
+    "SGD + Nesterov": (3e-3, 0.3),
+    WITHOUT_FIRST: (3e-4, 3e-2),
+}
 """The smallest and the largest step size of each optimizer."""
+MAKERS = {**OPTIMIZERS, WITHOUT_FIRST: lambda rate: adamx.adam(rate, b1=0.0, kernel="xla")}
 
 
 @dataclass(frozen=True)
@@ -64,18 +74,18 @@ class Plan:
     batch_size: int = 128
 
 
+COMMAND = "python -m paper figure3"
 PAPER = Plan(seeds=1)
 DIGITS = Plan(channels=(16, 16, 32), hidden=250, seeds=2)
 QUICK = Plan(channels=(8, 8, 16), hidden=64, epochs=15, images=1500, every=2, seeds=1)
 
 
-def figure3(data_dir: Path, quick: bool, output: Path, console: Console) -> None:
+def figure3(options: Options, console: Console) -> None:
     """Train with three optimizers, with and without dropout; write `figure3.png` and `figure3.json`, print two tables.
 
     Args:
-        data_dir: where CIFAR-10's folder `cifar-10-batches-bin` may be.
-        quick: a narrower network, fewer epochs and step sizes, one seed, at most 1,500 images.
-        output: directory for the two files, made if it is missing.
+        options: how to run; quick runs have a narrower network, fewer epochs and step sizes, one seed, and at most
+            1,500 images.
         console: where progress and the tables go.
 
     Raises:
@@ -84,39 +94,40 @@ def figure3(data_dir: Path, quick: bool, output: Path, console: Console) -> None
 
     Reference: Kingma & Ba, arXiv:1412.6980, section 6.3.
     """
-    start = time.perf_counter()
+    quick, output = options.quick, options.output
     writable(output, ["figure3.png", "figure3.json"])
-    raw = at_hand(data_dir)
+    raw = at_hand(options.data_dir)
     real = raw.name == "cifar10"
     plan = QUICK if quick else PAPER if real else DIGITS
     dataset = whitened(_first(raw, plan.images))
     settings = Settings(plan.epochs, plan.batch_size)
-    plain, dropped = search(dataset, plan, settings, console)
+    plain, dropped = search(dataset, plan, settings, console, options.runs)
     moments = second_moments(_problem(dataset, plan, False), settings, plain["Adam"].search.best.learning_rate)
 
     layers = "-".join([f"c{n}" for n in plan.channels] + [str(plan.hidden)])
     title = f"Figure 3: CNN {layers} on whitened {dataset.name}, minibatches of {plan.batch_size}"
-    command = f"python -m paper figure3{' --quick' if quick else ''}"
-    about = f"{len(dataset.train_labels)} images of {dataset.name}{'' if real else ' (8x8 pixels, not CIFAR-10)'}"
-    per_epoch = len(dataset.train_labels) // plan.batch_size
-    claims = order_claims(plain, dropped, moments, plan.early, per_epoch, about, command, real)
     picture, numbers = output / "figure3.png", output / "figure3.json"
     drawing.save(draw(plain, dropped, plan.early, title), picture)
     content = {
         "settings": asdict(plan) | {"data": dataset.name, "images": len(dataset.train_labels), "quick": quick},
         "versions": versions(),
-        "seconds": round(time.perf_counter() - start, 1),
+        "seconds": round(options.runs.seconds("figure3"), 1),
         "comparisons": [as_dict(plain), as_dict(dropped)],
         "second_moment": [moment.as_dict() for moment in moments],
-        "claims": [claim._asdict() for claim in claims],
     }
-    write_json(numbers, content)
+    claims = judged(content)
+    write_json(numbers, {**content, "claims": [claim._asdict() for claim in claims]})
     console.print(table(plain), table(dropped))
     for claim in claims:
-        console.print(
-            f"{claim.source} {claim.claim}: [bold]{claim.verdict}[/]. {escape(claim.number)}", highlight=False
-        )
+        console.print(f"{claim.source} {claim.claim}: [bold]{claim.verdict}[/]. {escape(claim.told)}", highlight=False)
     console.print(f"Wrote {picture} and {numbers}", highlight=False, soft_wrap=True)
+
+
+def judged(content: dict[str, Any]) -> list[Claim]:
+    """What the content of `figure3.json` says about the paper's claims."""
+    plain, dropped = map(from_dict, content["comparisons"])
+    moments = [Moment.from_dict(moment) for moment in content["second_moment"]]
+    return order_claims(plain, dropped, moments, content["settings"]["early"], f"`{COMMAND}`")
 
 
 def at_hand(data_dir: Path) -> Dataset:
@@ -124,13 +135,24 @@ def at_hand(data_dir: Path) -> Dataset:
     return cifar10(data_dir) if (data_dir / "cifar-10-batches-bin").exists() else digits()
 
 
-def search(dataset: Dataset, plan: Plan, settings: Settings, console: Console) -> tuple[Comparison, Comparison]:
+def search(
+    dataset: Dataset, plan: Plan, settings: Settings, console: Console, runs: Runs
+) -> tuple[Comparison, Comparison]:
     """The optimizers without dropout and with it, each at the best step size of its grid."""
-    contenders = [Contender(name, OPTIMIZERS[name], half_decades(*ends)[:: plan.every]) for name, ends in GRIDS.items()]
+    contenders = [Contender(name, MAKERS[name], half_decades(*ends)[:: plan.every]) for name, ends in GRIDS.items()]
     sweeps = 2 * len(contenders) * plan.seeds
     with LiveSweeps(console, sweeps * settings.epochs) as on_epoch:
         plain, dropped = (
-            compare(title, _problem(dataset, plan, dropout), contenders, settings, plan.seeds, on_epoch)
+            compare(
+                title,
+                _problem(dataset, plan, dropout),
+                contenders,
+                settings,
+                plan.seeds,
+                on_epoch,
+                runs,
+                real=plan is PAPER,
+            )
             for title, dropout in ((f"no dropout, {dataset.name}", False), (f"dropout, {dataset.name}", True))
         )
     return plain, dropped
@@ -152,7 +174,7 @@ def draw(plain: Comparison, dropped: Comparison, early: int, title: str) -> Figu
         ]
         axes.set_title(f"the first {stop} epochs" if stop == early else f"{stop} epochs", loc="left", fontsize=10)
         whole_epochs(axes)
-        axes.set(xlabel="epoch", ylabel="training cost (cross-entropy, nats)")
+        axes.set(xlabel=f"epoch of {plain.steps} steps", ylabel="training cost (cross-entropy, nats)")
         drawing.style(axes)
     right.set_yscale("log")
     figure.suptitle(f"{title}; mean and range of {seeds} seeds", x=0.01, ha="left", fontsize=12)
@@ -176,7 +198,8 @@ def _problem(dataset: Dataset, plan: Plan, dropout: bool) -> Problem:
     def model(rngs: nnx.Rngs) -> DeepCNN:
         return DeepCNN(dataset.image, dataset.classes, plan.channels, plan.hidden, *rates, rngs=rngs)
 
-    return Problem(model, *examples(dataset))
+    key = {"figure": "figure3", "data": dataset.name, "dropout": rates, "network": [*plan.channels, plan.hidden]}
+    return Problem(model, *examples(dataset), key=key)
 
 
 def _first(dataset: Dataset, images: int | None) -> Dataset:

@@ -5,10 +5,10 @@ sizes half a decade apart, and minibatches of 20: bias is a matter of steps, and
 are as many as the paper's first ten. Without bias correction and with b1 = 0 Adam is RMSProp.
 """
 
-import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from itertools import product
 from math import isfinite
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,27 +19,29 @@ from rich.table import Table
 
 from adamx.diagnostics import drawing
 from adamx.diagnostics.drawing import COLOURS
-from adamx.examples.progress import epochs_bar
 from adamx.examples.report import six_digits, versions, writable, write_json
 
+from .claims import Claim
 from .figure4_claims import Outcome, bias_claims
-from .images import mnist_or_digits
+from .images import load
 from .optimizers import half_decades
-from .vae_grid import Settings, train
+from .options import Options
+from .progress import LiveEpochs
+from .runs import Runs
+from .vae_grid import Losses, Settings, train
 
-PAPER = Settings()
+COMMAND = "python -m paper figure4"
+PAPER = Settings(whole=1, together=False)
 DIGITS = Settings(hidden=200, latent=20, rates=half_decades(1e-5, 1e-1), batch_size=20, seeds=(0, 1, 2))
 QUICK = Settings(hidden=64, latent=8, checkpoints=(10, 40), batch_size=20)
 QUICK_IMAGES = 1500
 
 
-def figure4(data_dir: Path, quick: bool, output: Path, console: Console) -> None:
+def figure4(options: Options, console: Console) -> None:
     """Train the grid with and without bias correction; write `figure4.png` and `figure4.json`, and print a table.
 
     Args:
-        data_dir: where MNIST's four files may be.
-        quick: a smaller network, fewer epochs, at most 1,500 images.
-        output: directory for the two files, made if it is missing.
+        options: how to run; quick runs have a smaller network, fewer epochs and at most 1,500 images.
         console: where progress and the table go.
 
     Raises:
@@ -48,62 +50,92 @@ def figure4(data_dir: Path, quick: bool, output: Path, console: Console) -> None
 
     Reference: Kingma & Ba, arXiv:1412.6980, section 6.4.
     """
-    start = time.perf_counter()
+    quick, output = options.quick, options.output
     writable(output, ["figure4.png", "figure4.json"])
-    dataset = mnist_or_digits(data_dir)
+    dataset = load(options)
     images = dataset.train_images.reshape(len(dataset.train_labels), -1)[: QUICK_IMAGES if quick else None]
     settings = QUICK if quick else PAPER if dataset.name == "mnist" else DIGITS
-    outcome = search(images, settings, console)
-    command = f"python -m paper figure4{' --quick' if quick else ''}"
-    per_epoch = len(images) // settings.batch_size
-    claims = bias_claims(outcome, per_epoch, f"{len(images)} images of {dataset.name}", command)
+    outcome = search(images, settings, dataset.name, options.runs, console)
     about = {"data": dataset.name, "images": len(images), "pixels": images.shape[1], "quick": quick} | asdict(settings)
-    title = f"Figure 4: VAE {settings.hidden}-{settings.latent}-{settings.hidden} on {dataset.name}"
+    per_epoch = len(images) // settings.batch_size
+    network = f"{settings.hidden}-{settings.latent}-{settings.hidden}"
+    title = f"Figure 4: VAE {network} on {dataset.name}, {per_epoch} steps an epoch"
     picture, numbers = output / "figure4.png", output / "figure4.json"
     drawing.save(draw(outcome, title), picture)
     content = {
         "settings": about,
         "versions": versions(),
-        "seconds": round(time.perf_counter() - start, 1),
+        "seconds": round(options.runs.seconds("figure4"), 1),
         "untrained_loss_by_seed": [six_digits(loss) for loss in outcome.untrained],
         "runs": _runs(outcome),
-        "claims": [claim._asdict() for claim in claims],
     }
-    write_json(numbers, content)
+    claims = judged(content)
+    write_json(numbers, {**content, "claims": [claim._asdict() for claim in claims]})
     console.print(table(outcome, title))
     for claim in claims:
-        console.print(
-            f"{claim.source} {claim.claim}: [bold]{claim.verdict}[/]. {escape(claim.number)}", highlight=False
-        )
+        console.print(f"{claim.source} {claim.claim}: [bold]{claim.verdict}[/]. {escape(claim.told)}", highlight=False)
     console.print(f"Wrote {picture} and {numbers}", highlight=False, soft_wrap=True)
 
 
-def search(images: np.ndarray, settings: Settings, console: Console) -> Outcome:
-    """The losses of the whole grid with and without correction, for every seed.
+def judged(content: dict[str, Any]) -> list[Claim]:
+    """What the content of `figure4.json` says about the paper's claims."""
+    about = content["settings"]
+    found = outcome_of(content)
+    return bias_claims(found, about["images"] // about["batch_size"], f"`{COMMAND}`")
+
+
+def outcome_of(content: dict[str, Any]) -> Outcome:
+    """The losses, from the content of `figure4.json`."""
+    about = content["settings"]
+    given = {field.name: about[field.name] for field in fields(Settings) if field.name in about}
+    tuples: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in given.items()}
+    settings = Settings(**tuples)
+    shape = (2, len(settings.seeds), len(settings.checkpoints), *settings.shape)
+    losses = np.ma.masked_all(shape)
+    for run in content["runs"]:
+        axes = ((settings.b1, "b1"), (settings.b2, "b2"), (settings.rates, "step_size"))
+        point = [axis.index(run[name]) for axis, name in axes]
+        for k, epochs in enumerate(settings.checkpoints):
+            for i, loss in enumerate(run["loss_by_epochs_and_seed"][str(epochs)]):
+                losses[(int(not run["bias_correction"]), i, k, *point)] = np.nan if loss is None else loss
+    untrained = np.array(content["untrained_loss_by_seed"])
+    real = about["data"] == "mnist" and not about["quick"]
+    return Outcome(settings, untrained, losses[0], losses[1], real)
+
+
+def search(images: np.ndarray, settings: Settings, data: str, runs: Runs, console: Console) -> Outcome:
+    """The losses of the grid with and without correction, for every seed.
 
     Args:
         images: float32 `(n, pixels)` in [0, 1].
         settings: the grid and what its runs share.
-        console: where progress goes: a bar in a terminal, a line per bundle of runs anywhere else.
+        data: the images' name.
+        runs: where to keep the runs.
+        console: where progress goes: a bar in a terminal, a line per run or bundle of runs anywhere else.
     """
-    bundles = [(corrected, seed) for corrected in (True, False) for seed in settings.seeds]
-    count = int(np.prod(settings.shape))
-    found = []
-    with epochs_bar(console) as progress:
-        task = progress.add_task("compiling", total=len(bundles) * settings.checkpoints[-1])
-        for corrected, seed in bundles:
+    count, key = int(np.prod(settings.shape)), {"figure": "figure4", "data": data}
+    whole = len(settings.seeds) if settings.whole is None else settings.whole
+    first, last = settings.checkpoints[0], settings.checkpoints[-1]
+    further = len(settings.seeds) - whole
+    each = count * (whole * last + further * first) + further * count // len(settings.rates) * (last - first)
+    found: dict[bool, list[Losses]] = {True: [], False: []}
+    with LiveEpochs(console, 2 * (each // count if settings.together else each)) as progress:
+        # The first seeds of both before later ones: those say most.
+        for i, (seed, corrected) in enumerate(product(settings.seeds, (True, False))):
+            onward = None
+            if i // 2 >= whole:
+                ranked = np.ma.filled(found[corrected][0].trained[-1], np.inf)
+                ranked = np.where(np.isfinite(ranked), ranked, np.inf)
+                onward = np.arange(len(settings.rates)) == ranked.argmin(axis=-1)[..., None]
             what = f"{count} runs {'with' if corrected else 'without'} bias correction, seed {seed}"
-
-            def show(epoch: int, what: str = what) -> None:
-                progress.update(task, advance=1, description=what)
-
-            losses = train(images, settings, corrected, seed, show)
-            found.append(losses)
+            losses = train(images, settings, corrected, seed, progress.told(what), runs, key, onward)
+            found[corrected].append(losses)
             if not console.is_terminal:
-                best = np.nanmin(losses.trained[-1])
+                best = np.nanmin(losses.trained[-1].compressed())
                 console.print(f"{what}: lowest loss {best:.2f} nats", highlight=False)
-    trained = np.stack([losses.trained for losses in found]).reshape(2, len(settings.seeds), *found[0].trained.shape)
-    return Outcome(settings, np.array([losses.untrained for losses in found[: len(settings.seeds)]]), *trained)
+    with_it, without = (np.ma.stack([losses.trained for losses in found[x]]) for x in (True, False))
+    untrained = np.array([losses.untrained for losses in found[True]])
+    return Outcome(settings, untrained, with_it, without)
 
 
 def table(outcome: Outcome, title: str) -> Table:
@@ -121,7 +153,7 @@ def table(outcome: Outcome, title: str) -> Table:
             cells = []
             for k in range(len(settings.checkpoints)):
                 for losses in (outcome.corrected, outcome.uncorrected):
-                    mean = losses[:, k, i, j].mean(axis=0)
+                    mean = np.ma.filled(losses[:, k, i, j].mean(axis=0), np.inf)
                     mean = np.where(np.isfinite(mean), mean, np.inf)
                     best = int(mean.argmin())
                     cells.append(
@@ -152,7 +184,8 @@ def draw(outcome: Outcome, title: str) -> Figure:
                     _line(axes, settings.rates, losses[:, k, i, j], top, color=colour, linestyle=style, label=label)
             axes.set_xscale("log")
             drawing.style(axes)
-    finite = outcome.corrected[np.isfinite(outcome.corrected)]
+    finite = np.ma.compressed(outcome.corrected)
+    finite = finite[np.isfinite(finite)]
     panels[0, 0].set_ylim(finite.min() - 0.03 * (top - finite.min()), top)
     for axes in panels[-1]:
         axes.set_xlabel("step size α")
@@ -167,7 +200,7 @@ def draw(outcome: Outcome, title: str) -> Figure:
 
 def _line(axes: Axes, rates: tuple[float, ...], losses: np.ndarray, top: float, **style: object) -> None:
     """The mean over seeds in a band from least to largest; what is above `top`, or not finite, lies there."""
-    shown = np.where(losses < top, losses, top)
+    shown = np.ma.array(np.where(np.ma.getdata(losses) < top, losses, top), mask=np.ma.getmaskarray(losses))
     mean = shown.mean(axis=0)
     (line,) = axes.plot(rates, mean, linewidth=1.8, marker="o", markersize=3, **style)  # pyright: ignore[reportArgumentType]
     axes.fill_between(rates, shown.min(axis=0), shown.max(axis=0), color=line.get_color(), alpha=0.2, linewidth=0)
@@ -183,7 +216,7 @@ def _runs(outcome: Outcome) -> list[dict[str, object]]:
         for i, j, k in np.ndindex(settings.shape):
             point = {"b1": settings.b1[i], "b2": settings.b2[j], "step_size": settings.rates[k]}
             by_epochs = {
-                str(epochs): [six_digits(loss) for loss in losses[:, c, i, j, k]]
+                str(epochs): [six_digits(loss) for loss in np.ma.compressed(losses[:, c, i, j, k])]
                 for c, epochs in enumerate(settings.checkpoints)
             }
             runs.append(point | {"bias_correction": corrected, "loss_by_epochs_and_seed": by_epochs})

@@ -33,41 +33,61 @@ def steps(examples: int, batch_size: int, epochs: int) -> int:
     return examples // batch_size * epochs
 
 
-def epochs_and_steps(figure: str, per_epoch: int, epochs: int) -> str:
-    """Epochs and their steps, here and in the paper, in words.
+class Row(NamedTuple):
+    """A run of ours beside the paper's: steps are minibatches, `times` how often the paper's has ours."""
 
-    >>> epochs_and_steps("figure3", 11, 45)
-    '45 epochs (495 steps, 17,550 in the paper)'
-    """
-    paper = PAPER[figure]._replace(epochs=epochs)
-    return f"{epochs} epochs ({per_epoch * epochs:,} steps, {paper.steps:,} in the paper)"
+    figure: str
+    run: str
+    data: str
+    seeds: int
+    here: int
+    paper: int
+
+    @property
+    def times(self) -> float:
+        """How many times as many steps the paper has."""
+        return self.paper / self.here
 
 
-def rows(results: dict[str, dict[str, Any]]) -> list[tuple[str, str, int, int]]:
-    """The figure, its run, and the steps here and in the paper, from the settings in the runs' JSON."""
-    found: list[tuple[str, str, int, int]] = []
+def rows(results: dict[str, dict[str, Any]]) -> list[Row]:
+    """What ran, on what and for how long, from the settings in the runs' JSON."""
+    found: list[Row] = []
     settings = {name: content["settings"] for name, content in results.items()}
     for name in ("figure1", "figure2"):
-        for i, panel in enumerate(settings.get(name, {}).get("panels", ())):
-            key = "figure1, words" if name == "figure1" and i else name
-            here = steps(panel["training_examples"], panel["batch_size"], panel["epochs"])
-            what = f"{'words' if key != name else 'images'}, {panel['epochs']} epochs here, {PAPER[key].epochs} there"
-            found.append((name, what, here, PAPER[key].steps))
+        for panel in settings.get(name, {}).get("panels", ()):
+            key = "figure1, words" if "words" in panel else name
+            epochs = panel["epochs"]
+            here = steps(panel["training_examples"], panel["batch_size"], epochs)
+            dropout = f", {panel['dropout']:.0%} dropout" if panel.get("dropout") else ""
+            kind = "words" if key != name else "images"
+            data = f"{panel['data']}, {panel['training_examples']:,} {kind.replace('words', 'texts')}"
+            what = f"{epochs} epochs{dropout}, {PAPER[key].epochs} in the paper"
+            found.append(Row(name, what, data, panel["seeds"], here, PAPER[key].steps))
     for name in ("figure3", "figure4"):
         about = settings.get(name, {})
         for epochs in about.get("checkpoints") or [about[key] for key in ("early", "epochs") if key in about]:
             here = steps(about["images"], about["batch_size"], epochs)
-            found.append((name, f"images, {epochs} epochs", here, PAPER[name]._replace(epochs=epochs).steps))
+            seeds = about["seeds"] if name == "figure3" else len(about["seeds"])
+            if about.get("whole") and epochs == about["checkpoints"][-1]:
+                seeds = about["whole"]  # the others only at their best step size
+            data = f"{about['data']}, {about['images']:,} images"
+            found.append(Row(name, f"{epochs} epochs", data, seeds, here, PAPER[name]._replace(epochs=epochs).steps))
     return list(dict.fromkeys(found))
 
 
 def meaning(results: dict[str, dict[str, Any]]) -> str:
     """What the rows mean for the claims, in words."""
-    times = [paper / here for _, _, here, paper in rows(results)]
-    text = (
-        f"A step is a minibatch. The paper's runs have {min(times):.0f} to {max(times):.0f} times as many, and their "
-        "epochs are not ours: after as many epochs a run here is much nearer to its start."
-    )
+    times = [row.times for row in rows(results)]
+    longer = [x for x in times if x > 1.01]
+    text = "A step is a minibatch."
+    if len(longer) < len(times):
+        text += " Where the paper has 1 time as many, the data and the length are its own."
+    if longer:
+        text += (
+            f" {'Elsewhere the' if len(longer) < len(times) else 'The'} paper's runs have {min(longer):.0f} to "
+            f"{max(longer):.0f} times as many, on larger data sets whose epochs are longer: after as many epochs a run "
+            "here is much nearer to its start."
+        )
     about = results.get("figure4", {}).get("settings", {})
     if "checkpoints" in about:
         here, b2 = steps(about["images"], about["batch_size"], max(about["checkpoints"])), max(about["b2"])

@@ -7,13 +7,17 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from adamx.examples.report import write_json
 
 from . import across, lengths
 from .claims import UNTESTED, VERDICTS, Claim
 
-RUNS = ("theory", "figure1", "figure2", "figure3", "figure4")
+FIGURES = ("figure1", "figure2", "figure3", "figure4")
+RUNS = ("theory", *FIGURES)
 PEERS = ("AdaGrad", "SGD", "RMSProp", "AdaDelta", "SFO", "other stochastic optimizers")
 """The optimizers that a claim about an order may name beside Adam."""
 SECTIONS = {
@@ -61,8 +65,15 @@ def claims_of(results: dict[str, dict[str, Any]]) -> list[Claim]:
     Raises:
         ValueError: a verdict that is none.
     """
-    claims = [Claim(**claim) for content in results.values() for claim in content["claims"]]
-    claims += across.claims(results)
+    together = across.claims(results)
+    own = [Claim(**claim) for content in results.values() for claim in content["claims"]]
+    # What the figures show takes the place of what was not tested, or by short runs only.
+    shown = {claim.claim for claim in together}
+    tested = {claim.claim for claim in own if claim.evidence != UNTESTED}
+    own = [
+        claim for claim in own if claim.claim not in shown and (claim.evidence != UNTESTED or claim.claim not in tested)
+    ]
+    claims = [*own, *together]
     for claim in claims:
         if claim.verdict not in VERDICTS:
             raise ValueError(f"verdict {claim.verdict!r} of {claim.claim!r} should be one of {', '.join(VERDICTS)}")
@@ -87,6 +98,25 @@ def page(folder: Path) -> str:
         if chosen:
             parts += [f"## {title}", _steps(results) if number == 6 else "", _claims(chosen)]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def judge_again(folder: Path) -> None:
+    """Draw the verdicts of the figures in a folder again, from the numbers in their JSON files and without training."""
+    for name in FIGURES:
+        path = folder / f"{name}.json"
+        if path.exists():
+            content = json.loads(path.read_text("utf-8"))
+            write_json(path, content | {"claims": [claim._asdict() for claim in judged(name, content)]})
+
+
+def judged(name: str, content: dict[str, Any]) -> list[Claim]:
+    """What the numbers of a figure say about the paper's claims.
+
+    Args:
+        name: of the figure, as in `FIGURES`.
+        content: of its JSON file.
+    """
+    return import_module(f".{name}", __package__).judged(content)
 
 
 def write(folder: Path) -> Path:
@@ -116,14 +146,14 @@ def _disagreements(claims: Iterable[Claim]) -> str:
     others = [claim for claim in claims if _compares(claim) and claim.verdict != "holds" and claim.evidence != UNTESTED]
     if not others:
         return ""
-    lines = [f"- {claim.source}, {claim.claim.rstrip('.')}: *{claim.verdict}*; {claim.number}" for claim in others]
+    lines = [f"- {claim.source}, {claim.claim.rstrip('.')}: *{claim.verdict}*; {claim.told}" for claim in others]
     return "\n".join(["Where our runs do not show what the paper's do, or not its order:", "", *lines])
 
 
 def _compares(claim: Claim) -> bool:
     """Whether a claim is about an experiment, or about who is ahead."""
     section = place(claim.source)
-    return section == 6 or (section == 0 and any(peer in f"{claim.claim} {claim.number}" for peer in PEERS))
+    return section == 6 or (section == 0 and any(peer in f"{claim.claim} {claim.told}" for peer in PEERS))
 
 
 def _count(claims: Iterable[Claim]) -> str:
@@ -136,8 +166,12 @@ def _steps(results: dict[str, dict[str, Any]]) -> str:
     rows = lengths.rows(results)
     if not rows:
         return ""
-    cells = [(name, what, f"{here:,}", f"{paper:,}", f"{paper / here:.3g}") for name, what, here, paper in rows]
-    table = _table(("figure", "run", "steps here", "steps in the paper", "times"), cells, right=(2, 3, 4))
+    cells = [
+        (row.figure, row.data, row.run, str(row.seeds), f"{row.here:,}", f"{row.paper:,}", f"{row.times:.3g}")
+        for row in rows
+    ]
+    heading = ("figure", "data", "run", "seeds", "steps here", "steps in the paper", "times")
+    table = _table(heading, cells, right=(3, 4, 5, 6))
     return f"{table}\n\n{lengths.meaning(results)}"
 
 
@@ -146,8 +180,8 @@ def _pictures(folder: Path, results: dict[str, Any]) -> list[str]:
 
 
 def _claims(claims: Iterable[Claim]) -> str:
-    rows = [(c.source, c.claim, _verdict(c), c.number, c.evidence) for c in claims]
-    return _table(("where", "claim", "verdict", "number", "evidence"), rows)
+    rows = [(c.source, c.claim, _verdict(c), c.number, c.sentence, c.evidence) for c in claims]
+    return _table(("where", "claim", "verdict", "number", "in words", "evidence"), rows)
 
 
 def _verdict(claim: Claim) -> str:

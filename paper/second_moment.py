@@ -25,16 +25,23 @@ class Moment(NamedTuple):
             images are smaller than they. The rest is over the other weights.
         below_eps: the share with $\sqrt{\hat v} < \varepsilon$.
         median: of $\sqrt{\hat v}$, in units of ε.
+        span: the largest median of a layer's weights over the smallest.
     """
 
     epoch: int
     idle: float
     below_eps: float
     median: float
+    span: float = nan
 
     def as_dict(self) -> dict[str, float | None]:
         """To six digits."""
         return {"epoch": self.epoch} | {name: six_digits(getattr(self, name)) for name in self._fields[1:]}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, float | None]) -> "Moment":
+        """From `as_dict`."""
+        return cls(**{name: nan if value is None else value for name, value in content.items()})  # pyright: ignore[reportArgumentType]
 
 
 def second_moments(problem: Problem, settings: Settings, learning_rate: float) -> list[Moment]:
@@ -59,10 +66,16 @@ def second_moments(problem: Problem, settings: Settings, learning_rate: float) -
 
 
 def measure(epoch: int, state: adamx.State) -> Moment:
-    """The second moment in a state of Adam's with its default hyperparameters."""
+    """The second moment in a state of Adam's with its default hyperparameters.
+
+    Layers are told by their kernels, of two axes after that of the runs.
+    """
     nu = np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in jax.tree.leaves(state.slots.nu)])
     live = nu[nu > 0]
     if not live.size:
         return Moment(epoch, 1.0, nan, nan)
     root = np.sqrt(live / (1 - adamx.Adam.b2 ** int(np.max(state.count)))) / adamx.Adam.eps
-    return Moment(epoch, 1 - live.size / nu.size, float(np.mean(root < 1)), float(np.median(root)))
+    kernels = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(state.slots.nu) if leaf.ndim > 2]
+    medians = [float(np.median(np.sqrt(kernel[kernel > 0]))) for kernel in kernels if (kernel > 0).any()]
+    span = max(medians) / min(medians) if medians else nan
+    return Moment(epoch, 1 - live.size / nu.size, float(np.mean(root < 1)), float(np.median(root)), span)

@@ -6,7 +6,7 @@ as the figures of arXiv:1412.6980, section 6, show it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import nan
 from typing import NamedTuple
@@ -21,7 +21,11 @@ from adamx.examples.models import accuracy
 from adamx.examples.protocol import Contender, MakeOptimizer, Run, Search, Settings
 from adamx.flax import take_step
 
+from .optimizers import SETTINGS
+from .runs import Key, Runs, Training
+
 EVALUATION_BATCH = 1000
+TEN = 10
 
 
 class Examples(NamedTuple):
@@ -40,29 +44,42 @@ class Problem:
         train: what to train on.
         test: what to test on.
         l2: $\lambda$; biases are not penalised.
+        every: the cost is taken after each of the first ten epochs, and from there after every so many.
+        key: what tells this problem from others, for the files of its runs.
     """
 
     model: Callable[[nnx.Rngs], nnx.Module]
     train: Examples
     test: Examples
     l2: float = 0.0
+    every: int = 1
+    key: Key = field(default_factory=lambda: {"figure": "sweep"})
 
 
 class SweepEpoch(NamedTuple):
-    """The argument of `on_epoch`: the cost of each step size of the grid after `number` of `epochs`, from 1."""
+    """The argument of `on_epoch`: the cost of each step size of the grid after `number` of `epochs`, from 1.
+
+    Where the cost was not taken it is NaN; `kept` are epochs of an earlier command.
+    """
 
     contender: Contender
     seed: int
     number: int
     epochs: int
     costs: tuple[float, ...]
+    kept: bool = False
+
+
+OnSweep = Callable[[SweepEpoch], None]
 
 
 def sweep(
     contender: Contender,
     problem: Problem,
     settings: Settings,
-    on_epoch: Callable[[SweepEpoch], None] = lambda epoch: None,
+    on_epoch: OnSweep = lambda epoch: None,
+    runs: Runs = Runs(),  # noqa: B008
+    last: int | None = None,
 ) -> Search:
     """Train with each step size of the contender's grid, all at once.
 
@@ -71,10 +88,13 @@ def sweep(
         problem: the model, its data and its penalty.
         settings: epochs, batch size and seed; the seed draws initial weights, order and dropout.
         on_epoch: called after each epoch.
+        runs: where to keep the runs.
+        last: epochs to which they may later go on; by default they do not.
 
     Returns:
         The runs; their losses are costs on the training set, before training and after each epoch, with one draw of
-        dropout that all optimizers and epochs share. Accuracies are without dropout. Times are not taken (NaN).
+        dropout that all optimizers and epochs share; NaN where they were not taken. Accuracies are without dropout,
+        NaN before `last`. Times are not taken (NaN).
 
     Raises:
         ValueError: the batch size is not between 1 and the number of training examples.
@@ -85,20 +105,32 @@ def sweep(
         )
     train, test = jax.device_put((problem.train, problem.test))
     rates = jnp.asarray(contender.grid, jnp.float32)
-    graph, initial, other = nnx.split(problem.model(nnx.Rngs(settings.seed)), nnx.Param, ...)
-    carry = started(contender.make, rates, initial)
     order, masks = jax.random.split(jax.random.key(settings.seed))
-    cost = partial(_cost, graph, problem.l2, other=other, data=train, key=masks)
-    costs = [np.asarray(cost(carry[0]))]
-    for number in range(1, settings.epochs + 1):
+    graph, initial, other = nnx.split(problem.model(nnx.Rngs(settings.seed)), nnx.Param, ...)
+
+    def epoch(number: int, carry: Carry) -> Carry:
         key = jax.random.fold_in(order, number)
-        carry = epoch_of(graph, contender.make, problem.l2, settings.batch_size, rates, key, carry, other, train)
-        costs.append(np.asarray(cost(carry[0])))
-        on_epoch(SweepEpoch(contender, settings.seed, number, settings.epochs, tuple(costs[-1].tolist())))
-    right = np.asarray(_accuracy(graph, carry[0], other, test))
-    curves = np.stack(costs, axis=1).tolist()
-    runs = zip(contender.grid, curves, right.tolist(), strict=True)
-    return Search(contender, tuple(Run(rate, tuple(curve), share, nan) for rate, curve, share in runs))
+        return epoch_of(graph, contender.make, problem.l2, settings.batch_size, rates, key, carry, other, train)
+
+    def measure(number: int, carry: Carry) -> np.ndarray:
+        if number > TEN and number % problem.every:
+            return np.full(len(rates), nan, np.float32)
+        return np.asarray(_cost(graph, problem.l2, carry[0], other, train, masks))
+
+    training = Training(
+        lambda: started(contender.make, rates, initial),
+        epoch,
+        measure,
+        lambda carry: np.asarray(_accuracy(graph, carry[0], other, test)),
+    )
+
+    def heard(number: int, costs: np.ndarray, kept: bool) -> None:
+        on_epoch(SweepEpoch(contender, settings.seed, number, settings.epochs, tuple(costs.tolist()), kept))
+
+    kept = runs.train(key_of(contender, problem, settings), training, settings.epochs, last or settings.epochs, heard)
+    right = kept.end if kept.end.size else np.full(len(rates), nan)
+    found = zip(contender.grid, kept.curve.T.tolist(), right.tolist(), strict=True)
+    return Search(contender, tuple(Run(rate, tuple(curve), share, nan) for rate, curve, share in found))
 
 
 def repeat(
@@ -106,13 +138,33 @@ def repeat(
     problem: Problem,
     settings: Settings,
     seeds: int,
-    on_epoch: Callable[[SweepEpoch], None] = lambda epoch: None,
+    on_epoch: OnSweep = lambda epoch: None,
+    runs: Runs = Runs(),  # noqa: B008
 ) -> tuple[Run, ...]:
     """The best run of `search`, then runs at its step size from the seeds after it, `seeds` runs in all."""
     best = search.best
-    alone = replace(search.contender, grid=(best.learning_rate,))
+    again = alone(search.contender, best.learning_rate)
     later = (replace(settings, seed=settings.seed + i) for i in range(1, seeds))
-    return best, *(sweep(alone, problem, settings, on_epoch).runs[0] for settings in later)
+    return best, *(sweep(again, problem, settings, on_epoch, runs).runs[0] for settings in later)
+
+
+def alone(contender: Contender, rate: float) -> Contender:
+    """The contender with one step size."""
+    return replace(contender, grid=(rate,))
+
+
+def key_of(contender: Contender, problem: Problem, settings: Settings) -> Key:
+    """What a sweep depends on, but for its length."""
+    return {
+        **problem.key,
+        "examples": len(problem.train.labels),
+        "l2": problem.l2,
+        "every": problem.every,
+        "optimizer": [contender.name, SETTINGS.get(contender.name.partition(",")[0])],
+        "step sizes": list(contender.grid),
+        "batch size": settings.batch_size,
+        "seed": settings.seed,
+    }
 
 
 Carry = tuple[nnx.State, optax.OptState]

@@ -5,7 +5,6 @@ theory.png, and paper.md from all the results in the same directory.
 """
 
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,21 +19,20 @@ from adamx.examples import report
 from . import page, theory_figure
 from .checks import CHECKS
 from .claims import Claim
+from .options import Options
 
 
-def theory(data_dir: Path, quick: bool, output: Path, console: Console) -> None:
+def theory(options: Options, console: Console) -> None:
     """Put the paper's claims to the test; print a table, write theory.json, theory.png and paper.md.
 
     Args:
-        data_dir: not read: the only data are scikit-learn's digits.
-        quick: shorter runs, with the same verdicts.
-        output: directory for the files, made if it is missing.
+        options: how to run; the only data are scikit-learn's digits, and quick runs have the same verdicts.
         console: where progress and the table go.
 
     Raises:
         ValueError: `output` cannot be made or written to.
     """
-    del data_dir
+    quick, output = options.quick, options.output
     report.writable(output, ("theory.json", "theory.png", "paper.md"))
     claims, curves, seconds = run(quick, console)
     content = {

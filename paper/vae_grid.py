@@ -1,10 +1,11 @@
 """Adam with and without bias correction on the autoencoder, for a whole grid of hyperparameters at once.
 
 The hyperparameters of all runs are arrays and `vmap` maps over them, so that a grid is one program: it is compiled once
-with the correction and once without. All runs start from the same weights and see the same minibatches and noise.
+with the correction and once without. All runs start from the same weights and see the same minibatches and noise. Where
+a matrix product fills the processor they train one after another, which is as fast, and each is kept when it is done.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -17,9 +18,11 @@ from flax import nnx
 
 import adamx
 
+from .runs import Key, Runs, Training
 from .vae import VAE, negative_elbo
 
-ON_EPOCH = Callable[[int], None]
+ON_EPOCH = Callable[[int, bool], None]
+"""Called with the number of an epoch, and whether it was kept from an earlier command."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class Settings:
         checkpoints: after how many epochs the loss is taken, in order.
         batch_size: images per step.
         seeds: each draws initial weights, order of images and noise once.
+        whole: how many of the seeds train the whole grid to the last checkpoint, at least one; from the others only the
+            step size that was best from the first seed goes on after the first checkpoint. `None` is all.
+        together: whether the grid is one program, or one run after another.
     """
 
     hidden: int = 500
@@ -45,6 +51,8 @@ class Settings:
     checkpoints: tuple[int, ...] = (10, 100)
     batch_size: int = 100
     seeds: tuple[int, ...] = (0, 1)
+    whole: int | None = None
+    together: bool = True
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -65,24 +73,34 @@ class Losses(NamedTuple):
 
     Attributes:
         untrained: with the initial weights.
-        trained: `(checkpoints, b1, b2, step sizes)`; a run that diverged is not finite.
+        trained: `(checkpoints, b1, b2, step sizes)`; a run that diverged is not finite, one that was not made masked.
     """
 
     untrained: float
-    trained: np.ndarray
+    trained: np.ma.MaskedArray
 
 
 def train(
-    images: np.ndarray, settings: Settings, corrected: bool, seed: int, on_epoch: ON_EPOCH = lambda epoch: None
+    images: np.ndarray,
+    settings: Settings,
+    corrected: bool,
+    seed: int,
+    on_epoch: ON_EPOCH = lambda epoch, kept: None,
+    runs: Runs = Runs(),  # noqa: B008
+    key: Key | None = None,
+    onward: np.ndarray | None = None,
 ) -> Losses:
-    """Train every point of the grid, all in one program.
+    """Train every point of the grid.
 
     Args:
         images: float32 `(n, pixels)` in [0, 1].
         settings: the grid and what its runs share.
         corrected: whether Adam corrects its averages for their bias.
         seed: of weights, order and noise, whatever `corrected` is.
-        on_epoch: called after each epoch, counted from 1.
+        on_epoch: called after each epoch of the grid or, if it is not one program, of each run; counted from 1.
+        runs: where to keep the runs.
+        key: what tells these images from others, for the files of the runs.
+        onward: which points go on after the first checkpoint, `(b1, b2, step sizes)`; by default all.
 
     Raises:
         ValueError: the batch size is not between 1 and the number of images.
@@ -92,19 +110,46 @@ def train(
     weights, order, measure = jax.random.split(jax.random.key(seed), 3)
     model = VAE(images.shape[1], settings.hidden, settings.latent, rngs=nnx.Rngs(weights))
     graph, params = nnx.split(model, nnx.Param)
-    grid = Point(*(jnp.array(axis) for axis in zip(*product(settings.b1, settings.b2, settings.rates), strict=True)))
     pixels = jnp.asarray(images)
-    carry = _start(corrected, grid, params)
-    untrained, *_ = _evaluate(graph, carry[0], measure, pixels)
-    trained = []
-    for epoch in range(1, settings.checkpoints[-1] + 1):
-        key = jax.random.fold_in(order, epoch)
-        carry = _epoch(graph, corrected, settings.batch_size, grid, key, carry, pixels)
-        if epoch in settings.checkpoints:
-            trained.append(np.asarray(_evaluate(graph, carry[0], measure, pixels)).reshape(settings.shape))
-        jax.block_until_ready(carry)
-        on_epoch(epoch)
-    return Losses(float(untrained), np.stack(trained))
+
+    def made(points: Sequence[tuple[float, float, float]]) -> Training:
+        grid = Point(*(jnp.array(axis) for axis in zip(*points, strict=True)))
+
+        def epoch(number: int, carry: Any) -> Any:
+            draw = jax.random.fold_in(order, number)
+            return _epoch(graph, corrected, settings.batch_size, grid, draw, carry, pixels)
+
+        def loss(number: int, carry: Any) -> np.ndarray:
+            if number and number not in settings.checkpoints:
+                return np.full(len(points), np.nan, np.float32)
+            return np.asarray(_evaluate(graph, carry[0], measure, pixels))
+
+        return Training(lambda: _start(corrected, grid, params), epoch, loss, lambda carry: np.zeros(len(points)))
+
+    points = list(product(settings.b1, settings.b2, settings.rates))
+    goes_on = np.ones(len(points), bool) if onward is None else onward.ravel()
+    first, last = settings.checkpoints[0], settings.checkpoints[-1]
+    curves, untrained = [], 0.0
+    for bundle in [slice(None)] if settings.together else [slice(i, i + 1) for i in range(len(points))]:
+        about = {
+            **(key or {"figure": "figure4"}),
+            "network": [*images.shape, settings.hidden, settings.latent],
+            "batch size": settings.batch_size,
+            "measured": settings.checkpoints,
+            "points": points[bundle],
+            "corrected": corrected,
+            "seed": seed,
+        }
+        epochs = last if goes_on[bundle].any() else first
+        kept = runs.train(about, made(points[bundle]), epochs, last, lambda number, _, kept: on_epoch(number, kept))
+        if epochs < last:
+            runs.shed(about)
+        curve = np.ma.masked_all((last + 1, kept.curve.shape[1]))
+        curve[: epochs + 1] = kept.curve
+        curves.append(curve)
+        untrained = float(kept.curve[0, 0])
+    trained = np.ma.concatenate(curves, axis=1)[list(settings.checkpoints)]
+    return Losses(untrained, trained.reshape(len(settings.checkpoints), *settings.shape))
 
 
 def _adam(corrected: bool, point: Point) -> adamx.Optimizer:

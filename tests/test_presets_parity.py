@@ -19,7 +19,7 @@ from tests.helpers import jitted_in_float64, product
 
 @pytest.fixture(scope="module")
 def torch():
-    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'adamx[test]'")
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install '.[test]'")
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)  # otherwise NAdam multiplies its momenta in float32
     yield torch
@@ -162,7 +162,7 @@ def test_pytorch_schedules_are_functions_of_the_finished_steps(torch, x64):
 @pytest.fixture(scope="module")
 def keras():
     os.environ["KERAS_BACKEND"] = "jax"
-    keras = pytest.importorskip("keras", reason="keras is not installed: pip install 'adamx[test]'")
+    keras = pytest.importorskip("keras", reason="keras is not installed: pip install '.[test]'")
     if keras.backend.backend() != "jax":
         pytest.skip(f"keras is on its {keras.backend.backend()} backend")
     before = keras.config.floatx()

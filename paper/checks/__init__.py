@@ -34,6 +34,7 @@ CHECKS: dict[str, Callable[[bool], Found]] = {
     "problems B and C": convergence.other_problems,
     "average regret": convergence.average_regret,
     "Lemmas 10.3 and 10.4": appendix.lemmas,
+    "rare features": appendix.sparse_bound,
     "AdaGrad": relatives.adagrad,
     "RMSProp and SGD": relatives.rmsprop,
     "Fisher matrix": relatives.fisher,

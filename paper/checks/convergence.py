@@ -59,27 +59,26 @@ def theorem(quick: bool) -> Found:
                 "Theorem 4.1 bounds the regret of Adam on every convex problem",
                 evidence("regret::test_theorem_4_1_is_violated_on_a_by_round_1999"),
                 verdict(not any(rounds.values())),
-                f"problem A of arXiv:1904.09237 (C = 5): with λ = .9 at T = 1999 the regret is "
-                f"{adam.regret[1998]:.1f}, the bound {promised.bound[1998]:.1f}; exceeded "
+                f"regret {adam.regret[1998]:.1f}, the bound {promised.bound[1998]:.1f}, at T = 1999",
+                "Problem A of arXiv:1904.09237 (C = 5, β₁ = 0) exceeds the bound "
                 + "; ".join(f"with λ = {decay:g} {told or 'never'}" for decay, told in rounds.items())
-                + f" (of {steps:,}; β₁ = 0, so that every λ will do). Points are projected onto [−1, 1], as the "
-                "theorem's bounded distances ask and Algorithm 1 does not do",
+                + f", of {steps:,}. Points are projected onto [−1, 1], as the theorem's bounded distances ask.",
             ),
             Claim(
                 "§4",
                 "Corollary 4.2: the average regret goes to 0, as 1/√T",
                 evidence("regret::test_a_adam_goes_to_the_wrong_end_and_pays_two_a_round"),
                 verdict(average < 0.1),
-                f"problem A: R(T)/T = {average:.3f} at T = {steps:,}, x = {float(adam.points[-1]):+.3f}, "
-                "where −1 is best",
+                f"R(T)/T = {average:.3f} at T = {steps:,}",
+                f"On problem A Adam goes to the worst point, x = {float(adam.points[-1]):+.3f}, where −1 is the best.",
             ),
             Claim(
                 "§4 (arXiv:1904.09237)",
                 "AMSGrad, which never forgets the largest second moment, keeps its bound there",
                 evidence("regret::test_a_amsgrad_goes_to_the_right_end_within_its_bound"),
                 verdict(kept and float(repaired.points[-1]) < -0.99),
-                f"R(T) = {float(repaired.regret[-1]):.0f} under {promised_amsgrad.bound[-1]:.0f}, "
-                f"x = {float(repaired.points[-1]):+.4f}",
+                f"R(T) = {float(repaired.regret[-1]):.0f}, the bound {promised_amsgrad.bound[-1]:.0f}",
+                f"On problem A AMSGrad goes to the best point: x = {float(repaired.points[-1]):+.4f}.",
             ),
         ],
         curves,
@@ -124,8 +123,9 @@ def other_problems(quick: bool) -> Found:
                 "With β₁ = .9, β₂ = .99 Adam finds the best point of a convex problem",
                 evidence("regret::test_b_adam_goes_to_the_wrong_end"),
                 verdict(ends[0] < -0.9 and float(ranges[0].max()) < -0.9),
-                f"problem B of arXiv:1904.09237, and C from {SEEDS} seeds (−1 is best; {length[0] // share:,} and "
-                f"{length[1] // share:,} rounds): x = {told[0]}; AMSGrad {told[1]}; Adam with β₂ = .9999 {told[2]}",
+                f"x = {told[0]}, where −1 is best",
+                f"Problem B of arXiv:1904.09237, and C from {SEEDS} seeds, after {length[0] // share:,} and "
+                f"{length[1] // share:,} rounds; AMSGrad comes to {told[1]}, Adam with β₂ = .9999 to {told[2]}.",
             )
         ],
         {},
@@ -152,16 +152,16 @@ def average_regret(quick: bool) -> Found:
                 "With α/√t the average regret of Adam falls as 1/√T, where the problem is kind",
                 evidence("regret::test_average_regret_on_a_convex_problem_falls_as_one_over_the_root_of_the_rounds"),
                 verdict(abs(slopes["α/√t"] + 0.5) < 0.1),
-                f"noisy quadratics: log R(T)/T against log T has slope {slopes['α/√t']:.2f}; with a constant α "
-                f"{slopes['constant α']:.2f}",
+                f"slope {slopes['α/√t']:.2f} of log R(T)/T against log T, to be -0.5",
+                f"On noisy quadratics; with a constant α the slope is {slopes['constant α']:.2f}.",
             ),
             Claim(
                 "§4",
                 "That β₁ fades matters",
                 evidence(),
                 verdict(fading < 0.9, "could not be shown here"),
-                f"noisy quadratics: with β₁ that fades to e⁻¹⁰ of itself the regret is {fading:.2f} times that with a "
-                "constant one",
+                f"{fading:.2f} times the regret",
+                "On noisy quadratics a β₁ that fades to e⁻¹⁰ of itself makes next to no difference to a constant one.",
             ),
         ],
         {"average regret": {"t": t, **{name: regret[t - 1] / t for name, regret in regrets.items()}}},

@@ -35,8 +35,9 @@ def efficient_form(quick: bool) -> Found:
                 "The lines may be reordered: α_t = α √(1−β₂ᵗ)/(1−β₁ᵗ), θ ← θ − α_t m/(√v + ε̂)",
                 evidence(),
                 "holds with a correction" if exact < 1e-12 else "false",
-                f"to {exact:.0e} where ε̂ = ε √(1−β₂ᵗ) moves; with a constant ε̂ = 1e-8 it is another algorithm: first "
-                f"step of a gradient 1e-8 {first['hat']:.3f} α for {first['algorithm 1']:.3f} α",
+                f"the same to {exact:.0e} with ε̂ = ε √(1−β₂ᵗ)",
+                f"ε̂ has to move; with a constant 1e-8 it is another algorithm, whose first step of a gradient 1e-8 is "
+                f"{first['hat']:.3f} α for {first['algorithm 1']:.3f} α.",
             )
         ],
         {},
@@ -63,15 +64,16 @@ def second_moment(quick: bool) -> Found:
                 "E[v_t] = E[g²] (1−β₂ᵗ) for gradients alike in distribution",
                 evidence(),
                 verdict(abs(v / expected - 1) < 0.02),
-                f"E[v₅]/E[g²] = {v:.5f} in {samples:,} samples, to be {expected:.5f}",
+                f"E[v₅]/E[g²] = {v:.5f}, to be {expected:.5f}",
+                f"The mean of {samples:,} samples.",
             ),
             Claim(
                 "§3",
                 "Where the second moment changes, the remainder ζ is small if old gradients weigh little",
                 evidence(),
                 verdict(lags[0.9] < lags[0.99] < lags[0.999] and lags[0.9] < 0.02),
-                "E[g²] growing e-fold in 1,000 steps: v̂ is "
-                + ", ".join(f"{lag:.1%} behind at β₂ = {b2:g}" for b2, lag in lags.items()),
+                ", ".join(f"{lag:.1%} at β₂ = {b2:g}" for b2, lag in lags.items()),
+                "So much v̂ is behind where E[g²] grows e-fold in 1,000 steps: the less, the shorter its memory.",
             ),
         ],
         {},
@@ -113,15 +115,17 @@ def first_steps(quick: bool) -> Found:
                 "Without the correction the first steps are much too large",
                 evidence("theory::test_without_correction_the_worst_step_is_6_57_times_too_long"),
                 verdict(constant > 2),
-                f"{constant:.2f} α at t = {at} under a constant gradient at (.9, .999), {worst[0.9, 0.9999][1]:.1f} α "
-                f"at (.9, .9999), {worst[0.0, 0.9999][1]:.0f} α at (0, .9999); with it 1 α",
+                f"{constant:.2f} α at step {at} under a constant gradient, at (.9, .999)",
+                f"With the correction it is 1 α; without it up to {worst[0.9, 0.9999][1]:.1f} α at (.9, .9999), "
+                f"{worst[0.0, 0.9999][1]:.0f} α at (0, .9999).",
             ),
             Claim(
                 "§3",
                 "With sparse gradients and β₂ near 1 the first steps without the correction are much larger",
                 evidence(),
                 verdict(longest[1] > 2 * longest[0]),
-                f"1 gradient in 100, β₂ = .9999: longest step {longest[1]:.1f} α, corrected {longest[0]:.2f} α",
+                f"{longest[1]:.1f} α against {longest[0]:.2f} α",
+                "The longest step without and with the correction, where 1 gradient in 100 is not 0, at β₂ = .9999.",
             ),
         ],
         curves,

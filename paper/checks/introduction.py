@@ -49,22 +49,24 @@ def implementation(quick: bool) -> Found:
                 "Straightforward to implement",
                 evidence(),
                 verdict(off < 1e-11 and lines <= 10),
-                f"{lines} lines of NumPy are adamx to {off:.0e} over 300 steps of gradients from 10⁻⁹ to 10³",
+                f"{lines} lines of NumPy",
+                f"They are adamx to {off:.0e}, over 300 steps of gradients from 10⁻⁹ to 10³.",
             ),
             Claim(
                 "abstract",
                 "Needs little memory",
                 evidence(),
                 verdict(numbers["Adam"] < 2.1),
-                "numbers of state for each parameter: " + ", ".join(f"{name} {n:.1f}" for name, n in numbers.items()),
+                f"{numbers['Adam']:.1f} numbers for each parameter",
+                "Of the others: " + ", ".join(f"{name} {n:.1f}" for name, n in numbers.items() if name != "Adam") + ".",
             ),
             Claim(
                 "abstract",
                 "Computationally efficient",
                 evidence() + ", `python -m benchmarks.step_time --full`",
                 verdict(operations < 30),
-                f"{operations:.0f} floating-point operations for each parameter; the gradient of a minibatch of n "
-                "takes 6 n in a matrix; in time it is 28 bytes of memory traffic",
+                f"{operations:.0f} floating-point operations for each parameter",
+                "The gradient of a minibatch of n takes 6 n in a matrix; in time a step is 28 bytes of memory traffic.",
             ),
         ],
         {},
@@ -104,33 +106,34 @@ def introductions(quick: bool) -> Found:
                 "The hyperparameters are intuitive: β₂ remembers about 1/(1−β₂) gradients",
                 evidence(),
                 verdict(all(abs(n * (1 - b2) - 1) < 0.2 for b2, n in windows.items())),
-                "v̂ follows a jump of the gradients to 1−1/e in "
-                + ", ".join(f"{n} steps at β₂ = {b2:g}" for b2, n in windows.items()),
+                ", ".join(f"{n} steps at β₂ = {b2:g}" for b2, n in windows.items()),
+                "So long v̂ takes to follow a jump of the gradients, to 1−1/e of it.",
             ),
             Claim(
                 "introductions",
                 "RMSProp adapts to the average of the first moment, the mean of the gradient",
                 evidence(),
                 verdict(flips > 1e-3),
-                f"past gradients with other signs change its step by {flips:g} α, and their mean by {mean:.2f}: it is "
-                "the mean of the square",
+                f"{flips:g} α of change where past gradients have other signs",
+                f"Their mean changes by {mean:.2f}: it adapts to the mean of the square.",
             ),
             Claim(
                 "introductions",
                 "ε is only there to prevent a division by zero",
                 evidence(),
                 verdict(small[1e-8] > 0.99 and large > 0.99, "holds with a correction"),
-                f"ε = 0 divides nothing by zero here ({np.abs(path - 1).max():g} α for zero gradients); ε = 1e-8 makes "
-                f"the step of a gradient 10⁻⁷ {small[1e-8]:.2f} α, ε = 1 that of 10⁻³ {large:.3f} α: it "
-                "damps the steps of small gradients, too",
+                f"{small[1e-8]:.2f} α is the step of a gradient 10⁻⁷ with ε = 1e-8",
+                f"It damps the steps of small gradients, too: with ε = 1 that of 10⁻³ is {large:.3f} α. ε = 0 divides "
+                f"nothing by zero here ({np.abs(path - 1).max():g} α for zero gradients).",
             ),
             Claim(
                 "introductions",
                 "The default is ε = 10E-8",
                 evidence(),
                 verdict(10e-8 == 1e-8),
-                f"10E-8 is 1e-7; the paper has 1e-8. A gradient 10⁻⁷ makes a first step of {small[1e-7]:.2f} α, "
-                f"for {small[1e-8]:.2f} α",
+                "10E-8 is 1e-7, the paper's 1e-8",
+                f"A gradient 10⁻⁷ makes a first step of {small[1e-7]:.2f} α with the one, {small[1e-8]:.2f} α with the "
+                "other.",
             ),
         ],
         {},

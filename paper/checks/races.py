@@ -33,8 +33,8 @@ def sparse(quick: bool) -> Found:
                 "Appropriate for sparse gradients: as AdaGrad, far ahead of SGD",
                 evidence(),
                 verdict(adam < 1.25 * adagrad and adam < sgd / 1.5, "could not be shown here"),
-                f"logistic regression on {features} rare features, each at its best step size: training loss Adam "
-                f"{adam:.3f}, AdaGrad {adagrad:.3f}, SGD {sgd:.3f}",
+                f"training loss Adam {adam:.3f}, AdaGrad {adagrad:.3f}, SGD {sgd:.3f}",
+                f"Logistic regression on {features} rare features, each at its best step size.",
             )
         ],
         {},
@@ -65,18 +65,16 @@ def moving(quick: bool) -> Found:
         )
         losses.append(stream.score)
     keeps, leads = halfway[0] < halfway[1] / 1.5, losses[0] < losses[1]
-    number = (
-        f"an optimum that rests for {rest:,} steps, for which α is the best, and jumps: steps until halfway there "
-        "Adam {:,}, AdaGrad {:,}, SGD {:,}; ".format(*halfway)
-        + "one that jumps every 500 steps, α the best for that: mean loss Adam {:.3f}, AdaGrad {:.3f}, "
-        "SGD {:.3f}".format(*losses)
+    number = "Adam {:,}, AdaGrad {:,}, SGD {:,} steps halfway to an optimum that jumped".format(*halfway)
+    sentence = (
+        f"After a rest of {rest:,} steps, at the best α for that. Where it jumps every 500 steps the mean loss is "
+        "{:.3f}, {:.3f}, {:.3f}".format(*losses)
     )
     if keeps and not leads:
-        number += ": Adam is ahead of AdaGrad after a long rest, and not where the optimum jumps often"
+        sentence += ": there Adam is not ahead of AdaGrad"
     if halfway[2] < halfway[0] or losses[2] < losses[0]:
-        number += "; SGD is ahead of Adam " + (
-            "in both" if halfway[2] < halfway[0] and losses[2] < losses[0] else "in one"
-        )
+        both = halfway[2] < halfway[0] and losses[2] < losses[0]
+        sentence += f"; SGD is ahead of Adam in {'both' if both else 'one'}"
     return Found(
         [
             Claim(
@@ -85,6 +83,7 @@ def moving(quick: bool) -> Found:
                 evidence(),
                 "holds" if keeps and leads else "holds with a correction" if keeps else "could not be shown here",
                 number,
+                f"{sentence}.",
             )
         ],
         {},
@@ -108,8 +107,8 @@ def noisy(quick: bool) -> Found:
                 "Appropriate for very noisy gradients",
                 evidence(),
                 verdict(adam < sgd / 1.5, "could not be shown here"),
-                f"noise of infinite variance (Student, 1.5 degrees of freedom), each at its best α/√t: loss Adam "
-                f"{adam:.1e}, AdaGrad {adagrad:.1e}, SGD {sgd:.1e}",
+                f"loss Adam {adam:.1e}, AdaGrad {adagrad:.1e}, SGD {sgd:.1e}",
+                "A quadratic under noise of infinite variance (Student's, 1.5 degrees of freedom), at the best α/√t.",
             )
         ],
         {},

@@ -31,16 +31,16 @@ def adagrad(quick: bool) -> Found:
                 "AdaGrad is Adam with β₁ = 0, β₂ → 1 and α/√t",
                 evidence("theory::test_at_its_limit_adam_is_the_optimizer_it_is_named_for"),
                 verdict(off[0] < 0.01 and off[2] < 1e-6),
-                "after 100 steps θ differs by "
-                + ", ".join(f"{error:.1e}" for error in off)
-                + f" for 1−β₂ = 1e-4, 1e-6, 1e-8; with β₂ = 1−1/t by {same:.0e}",
+                "θ differs by " + ", ".join(f"{error:.1e}" for error in off),
+                f"After 100 steps with 1−β₂ = 1e-4, 1e-6, 1e-8; with β₂ = 1−1/t it is AdaGrad to {same:.0e}.",
             ),
             Claim(
                 "§5",
                 "Not so without the bias correction: the updates would be infinite",
                 evidence("theory::test_adam_nears_adagrad_as_b2_goes_to_one_and_without_correction_does_not"),
                 verdict(uncorrected > 100),
-                f"θ differs by {uncorrected:.0f} for 1−β₂ = 1e-8, and 10 times as much for each 1/100 of that",
+                f"θ differs by {uncorrected:.0f} for 1−β₂ = 1e-8",
+                "And 10 times as much for each 1/100 of that.",
             ),
         ],
         {},
@@ -74,23 +74,25 @@ def rmsprop(quick: bool) -> Found:
                 "RMSProp with momentum is another method: it averages rescaled gradients",
                 evidence(),
                 verdict(float(gap.max()) > 0.1),
-                f"heavy-tailed gradients at (.9, .9), both corrected: steps differ by up to {gap.max():.2f} α, by "
-                f"{np.sqrt(np.mean(gap**2)):.2f} α in the mean square",
+                f"steps differ by up to {gap.max():.2f} α",
+                f"Under heavy-tailed gradients at (.9, .9), both corrected; in the mean square "
+                f"{np.sqrt(np.mean(gap**2)):.2f} α.",
             ),
             Claim(
                 "§5",
                 "RMSProp has no bias correction, which matters most as β₂ goes to 1",
                 evidence("theory::test_the_uncorrected_step_is_that_of_adam_without_correction"),
                 verdict(first[2] > first[1] > first[0] > 5),
-                "first step " + ", ".join(f"{step:.1f} α" for step in first) + " at β₂ = .99, .999, .9999",
+                ", ".join(f"{step:.1f} α" for step in first) + " at β₂ = .99, .999, .9999",
+                "The first step, which the correction would make 1 α.",
             ),
             Claim(
                 "introductions",
                 "Adam combines RMSProp and SGD with momentum",
                 evidence("theory::test_at_its_limit_adam_is_the_optimizer_it_is_named_for"),
                 verdict(same < 1e-10 and momentum < 1e-10),
-                f"both are Adam: θ of RMSProp to {same:.0e} with β₁ = 0 and α/√(1−β₂ᵗ), of SGD with momentum to "
-                f"{momentum:.0e} with a huge ε",
+                f"θ the same to {same:.0e} and {momentum:.0e}",
+                "Adam is RMSProp with β₁ = 0 and α/√(1−β₂ᵗ), and SGD with momentum with a huge ε.",
             ),
         ],
         {},
@@ -120,8 +122,9 @@ def fisher(quick: bool) -> Found:
                 "v̂ approximates the diagonal of the Fisher matrix",
                 evidence(),
                 verdict(off < 0.1, "holds with a correction"),
-                f"logistic model at its true parameters, one sample a step, β₂ = .9999: to {off:.1%} in 8 coordinates; "
-                "of a minibatch of n it is 1/n of that",
+                f"to {off:.1%} in 8 coordinates",
+                "Of a logistic model at its true parameters, one sample a step, β₂ = .9999; of a minibatch of n it is "
+                "1/n of that.",
             )
         ],
         {},
@@ -143,9 +146,9 @@ def natural_gradient(quick: bool) -> Found:
                 "The inverse square root of v̂ adapts more conservatively than the inverse, the natural gradient's",
                 evidence(),
                 verdict(abs(by_root) < abs(by_itself) / 2),
-                f"steps go with the size of the gradients to the power {abs(by_root):.2f} divided by √v̂, "
-                f"{by_itself:.2f} divided by v̂: from gradients 10⁻³ to 10³ they change {_span(root):.2g} and "
-                f"{_span(natural):.0e} times",
+                f"{_span(root):.2g} times against {_span(natural):.0e} times",
+                f"So much steps change from gradients of 10⁻³ to 10³: they go with their size to the power "
+                f"{abs(by_root):.2f} divided by √v̂, {by_itself:.2f} divided by v̂.",
             )
         ],
         {},

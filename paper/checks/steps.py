@@ -35,15 +35,16 @@ def bounds(quick: bool) -> Found:
                 "|Δ| ≤ α (1−β₁)/√(1−β₂) where 1−β₁ > √(1−β₂)",
                 evidence("theory::test_adam_exceeds_the_papers_bound_by_2_29_times"),
                 verdict(first <= paper),
-                f"{first:.2f} α where it says {paper:.2f} α, {first / paper:.2f} times as much, at (.9, .999), by "
-                f"gradients that grow by 11 % a step",
+                f"{first:.2f} α at (.9, .999), {first / paper:.2f} times the {paper:.2f} α that it allows",
+                "The bound is that of a lone gradient; gradients that grow by 11 % a step make longer steps.",
             ),
             Claim(
                 "§2.1",
                 "|Δ| ≤ α where 1−β₁ < √(1−β₂)",
                 evidence("theory::test_the_exact_bound_is_attained_by_the_worst_gradients"),
                 verdict(second <= 1),
-                f"{second:.3f} α at (.9, .95); {unbounded:.3g} α after 300 steps at (.95, .9), where there is no bound",
+                f"{second:.3f} α at (.9, .95)",
+                f"With β₁² > β₂ there is no bound at all: {unbounded:.3g} α after 300 steps at (.95, .9).",
             ),
             Claim(
                 "§2.1",
@@ -51,21 +52,23 @@ def bounds(quick: bool) -> Found:
                 evidence("theory::test_the_papers_bound_and_the_exact_one"),
                 verdict(third < 1),
                 f"{third:.3f} α at (.9, .99)",
+                "The same growing gradients exceed the bound in this case, too.",
             ),
             Claim(
                 "§2.1",
                 "A gradient after nothing but zeros makes the step α (1−β₁)/√(1−β₂)",
                 evidence("theory::test_the_papers_bound_is_that_of_a_lone_gradient"),
                 verdict(abs(lone / paper - 1) < 1e-3),
-                f"{lone:.3f} α, as it says: {paper:.3f} α; it is not the worst case",
+                f"{lone:.3f} α, as it says: {paper:.3f} α",
+                "So the paper's example is right, but it is not the longest step.",
             ),
             Claim(
                 "abstract, §2.1",
                 "Steps are about bounded by the step size",
                 evidence("theory::test_no_step_exceeds_the_exact_bound_in_ten_thousand_trials"),
                 "holds with a correction" if largest <= 1 + 1e-12 else "false",
-                f"by S α, S = (1−β₁)/√((1−β₂)(1−β₁²/β₂)), 7.27 at (.9, .999), in place of α; 10,000 hostile "
-                f"sequences never exceed that, and come to {last:.4f} of it",
+                "by S α, S = (1−β₁)/√((1−β₂)(1−β₁²/β₂)), 7.27 at (.9, .999)",
+                f"In place of α: 10,000 hostile sequences never exceed that, and come to {last:.4f} of it.",
             ),
         ],
         curves,
@@ -108,24 +111,25 @@ def typical(quick: bool) -> Found:
                 "Usually the ratio m̂/√v̂ is within ±1, and |Δ| at most about α",
                 evidence(),
                 verdict(within > 0.95),
-                f"{within:.2%} of the steps of normal gradients with normal means; the longest {usual.max():.2f} α",
+                f"{within:.2%} of the steps within α",
+                f"So for normal gradients with normal means; the longest step was {usual.max():.2f} α.",
             ),
             Claim(
                 "§2.1",
                 "The less sparse the gradients, the shorter the longest step",
                 evidence(),
                 verdict(bool(np.all(np.diff(list(longest.values())) > 0))),
-                ", ".join(f"{size:.2f} α" for size in longest.values())
-                + " where all, 1 in 10, 1 in 100, 1 in 1000 normal gradients are not 0; "
-                "the last is more than the paper's 3.16 α",
+                ", ".join(f"{size:.2f} α" for size in longest.values()),
+                "The longest steps where all, 1 in 10, 1 in 100, 1 in 1000 normal gradients are not 0; the last is "
+                "above the paper's 3.16 α.",
             ),
             Claim(
                 "§2.1",
                 "α says how far one gets in a number of steps, so that its scale can be known beforehand",
                 evidence(),
                 verdict(all(abs(n - 100) <= 2 for n in arrivals)),
-                f"to |x − 10| < .05 with α = .1 in {arrivals[0]}, {arrivals[1]}, {arrivals[2]} steps for losses "
-                "10⁻³, 1, 10³ times |x − 10|",
+                f"{arrivals[0]}, {arrivals[1]}, {arrivals[2]} steps",
+                "So long it takes with α = .1 to a minimum 10 away, whether the loss is 10⁻³, 1 or 10³ times |x − 10|.",
             ),
         ],
         {},
@@ -155,17 +159,17 @@ def scale(quick: bool) -> Found:
                 "Invariant to diagonal rescaling of the gradients",
                 evidence(),
                 "holds with a correction" if same else "false",
-                "without ε, bit for bit where the factors are powers of 2"
-                + ("" if same else " (not so here)")
-                + f", from 2⁻⁶⁰ to 2⁶⁰; with ε = 1e-8 a factor 10⁻⁸ changes steps by up to {drift[1e-8]:.2f} α",
+                f"up to {drift[1e-8]:.2f} α of change for a factor 10⁻⁸, with ε = 1e-8",
+                "ε breaks it for tiny gradients; without ε it is exact"
+                + (", bit for bit for powers of 2 from 2⁻⁶⁰ to 2⁶⁰." if same else " in theory, and not here."),
             ),
             Claim(
                 "§2.1",
                 "A gradient c times as large makes the same step",
                 evidence(),
                 verdict(rounding < 1e-9, "holds with a correction"),
-                f"without ε to {rounding:.0e} for c from 10⁻¹² to 10¹²; with ε = 1e-8 to {drift[1e-4] / first:.0e} α "
-                "for c = 10⁻⁴",
+                f"to {rounding:.0e} without ε, for c from 10⁻¹² to 10¹²",
+                f"With ε = 1e-8 the step changes by {drift[1e-4] / first:.0e} α for c = 10⁻⁴.",
             ),
         ],
         {},
@@ -189,23 +193,26 @@ def signal_to_noise(quick: bool) -> Found:
                 "m̂/√v̂ reads as a signal-to-noise ratio: the smaller, the shorter the step",
                 evidence(),
                 verdict(bool(np.all(np.diff(mean[1:]) > 0)) and off < 0.03),
-                f"the mean step is μ/√(μ²+σ²) α to {off:.3f} α, for μ/σ from .03 to 10",
+                f"to {off:.3f} α the mean step is μ/√(μ²+σ²) α",
+                "For gradients of mean μ and deviation σ, with μ/σ from .03 to 10.",
             ),
             Claim(
                 "§2.1",
                 "It goes to 0 at an optimum, an automatic annealing",
                 evidence(),
                 "holds with a correction" if abs(size[0] - floor) < 0.02 else "false",
-                f"the mean does; the root mean square stays at {size[0]:.3f} α, √((1−β₁)/(1+β₁)) = {floor:.3f}: by a "
-                f"factor {size[-1] / size[0]:.1f} steps get shorter, and no more",
+                f"{size[0]:.3f} α is left of the steps at an optimum",
+                f"The mean step goes to 0, its root mean square only to √((1−β₁)/(1+β₁)) α = {floor:.3f} α: steps get "
+                f"shorter by a factor of {size[-1] / size[0]:.1f}, and no more.",
             ),
             Claim(
                 "introductions",
                 "Adam adapts its step sizes, so that they need no schedule",
                 evidence(),
                 verdict(last["constant"] < 1.5 * last["inverse_sqrt"]),
-                f"loss of a noisy quadratic at the end: constant α = .1 {last['constant']:.1e}, α/√t "
-                f"{last['inverse_sqrt']:.1e}, constant and averaged {last['averaged']:.1e}",
+                f"loss {last['constant']:.1e} with constant α = .1, {last['inverse_sqrt']:.1e} with α/√t",
+                f"A noisy quadratic ends lower with a schedule, or with an average of the iterates "
+                f"({last['averaged']:.1e}).",
             ),
         ],
         {"signal to noise": {"ratio": ratios, "mean": mean, "size": size, "formula": formula, "floor": floor}},

@@ -108,26 +108,25 @@ def tuning(quick: bool) -> Found:
                 "The hyperparameters need little tuning",
                 evidence(),
                 verdict(wide and moved["Adam"] <= 1, "could not be shown here"),
-                f"digits, {RATES[0]:g} to {RATES[-1]:g}, {np.log10(RATES[-1] / RATES[0]):.0f} decades of α: less than "
-                f"{GOOD:g} times the best loss in "
-                + "; ".join(
-                    f"{of['Adam']:g} of Adam, {of['SGD']:g} of SGD ({m.name})"
+                "; ".join(
+                    f"{of['Adam']:g} decades of α of Adam, {of['SGD']:g} of SGD ({m.name})"
                     for m, of in zip(trained, width, strict=True)
-                )
-                + f" (to hold: at least 1, and more than SGD's). Under a loss {FACTORS[0]:g} to {FACTORS[-1]:g} times "
-                f"as large the best α moves by {moved['Adam']:g} decades, SGD's by {moved['SGD']:g}",
+                ),
+                f"So many have less than {GOOD:g} times the best loss, on the digits; to hold, Adam's would be at "
+                f"least 1 and more than SGD's. Under a loss {FACTORS[0]:g} to {FACTORS[-1]:g} times as large the best "
+                f"α moves by {moved['Adam']:g} decades, SGD's by {moved['SGD']:g}.",
             ),
             Claim(
                 "§2",
                 "Good defaults are α = .001, β₁ = .9, β₂ = .999, ε = 1e-8",
                 evidence(),
                 default_verdict(ratios),
-                "digits, loss at α = .001 over that at the best α: "
-                + "; ".join(
-                    f"{ratio:.3g} ({model.name}, {model.steps} steps, best {rates['Adam'][1]:.2g})"
+                "; ".join(
+                    f"{ratio:.3g} times the best ({model.name}, {model.steps} steps, best α {rates['Adam'][1]:.2g})"
                     for model, ratio, rates in zip(trained, ratios, best, strict=True)
-                )
-                + "; α alone was varied. Weights move by about α a step, and short runs want more",
+                ),
+                "The loss at α = .001, on the digits; α alone was varied. Weights move by about α a step: short runs "
+                "want more.",
             ),
         ],
         {},

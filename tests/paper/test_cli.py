@@ -9,6 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from paper.__main__ import EXPERIMENTS, app
+from paper.options import Images, Options
+from paper.runs import Runs
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -23,7 +25,7 @@ def played(monkeypatch):
     calls = []
 
     def play(name):
-        return lambda data_dir, quick, output, console: calls.append((name, str(data_dir), quick, str(output)))
+        return lambda options, console: calls.append((name, options))
 
     for name in EXPERIMENTS:
         monkeypatch.setitem(sys.modules, f"paper.{name}", SimpleNamespace(**{name: play(name)}))
@@ -32,17 +34,22 @@ def played(monkeypatch):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_is_a_command_of_its_name(played, tmp_path, name):
-    result = invoke(name, "--data-dir", "here", "--quick", "--output", tmp_path)
+    runs = tmp_path / "runs"
+    asked = ("--data-dir", "here", "--data", "mnist", "--quick", "--output", tmp_path, "--runs", runs)
+    result = invoke(name, *asked)
     assert result.exit_code == 0, result.output
     assert invoke(name, "--output", tmp_path).exit_code == 0
-    assert played == [(name, "here", True, str(tmp_path)), (name, "data", False, str(tmp_path))]
+    assert played == [
+        (name, Options(Path("here"), Images.mnist, True, tmp_path, Runs(runs))),
+        (name, Options(output=tmp_path)),
+    ]
 
 
 def test_all_runs_the_figures_then_the_theory_and_says_how_long_each_took(played, tmp_path):
     result = invoke("all", "--quick", "--output", tmp_path / "new")
     assert result.exit_code == 0, result.output
     assert [name for name, *_ in played] == ["figure1", "figure2", "figure3", "figure4", "theory"]
-    assert {call[1:] for call in played} == {("data", True, str(tmp_path / "new"))}
+    assert {options for _, options in played} == {Options(quick=True, output=tmp_path / "new")}
     assert "figure1 0 s, figure2 0 s, figure3 0 s, figure4 0 s, theory 0 s" in result.output
 
 
@@ -66,7 +73,7 @@ def test_data_that_is_there_in_part_is_explained(tmp_path):
 def test_help_of_an_experiment_explains_its_options(name):
     result = invoke(name, "--help")
     assert result.exit_code == 0
-    assert all(f"--{option} " in result.output for option in ("data-dir", "quick", "output"))
+    assert all(f"--{option} " in result.output for option in ("data-dir", "data", "quick", "output", "runs"))
 
 
 def test_page_is_written_beside_the_results(tmp_path):

@@ -1,6 +1,7 @@
 """What a comparison says follows from its costs: who is ahead, who is as fast, and what is written down."""
 
 import json
+from dataclasses import replace
 from io import StringIO
 from math import inf, isfinite, nan
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from adamx.diagnostics import drawing
 from adamx.examples.models import LogisticRegression
 from adamx.examples.protocol import Contender, Run, Search, Settings
-from paper.comparison import Comparison, Line, as_dict, compare, shown, table
+from paper.comparison import Comparison, Line, as_dict, compare, from_dict, table
 from paper.cost_panels import cost_panels
 from paper.sweep import Examples, Problem
 
@@ -26,7 +27,7 @@ def line(name, *curves, grid=(0.1, 0.3, 1.0)):
 
 
 def comparison(*lines):
-    return Comparison("a problem", Settings(epochs=len(lines[0].runs[0].losses) - 1), lines)
+    return Comparison("a problem", Settings(epochs=len(lines[0].runs[0].losses) - 1), lines, 7)
 
 
 FAST = line("fast", (2.0, 0.4, 0.1), (2.0, 0.6, 0.3))
@@ -61,7 +62,7 @@ def test_as_fast_also_takes_about_as_many_epochs_to_where_the_others_end(curve, 
     peers = line("peer", (2.0, 0.9, 0.5, 0.3, 0.1)), line("last", (2.0, 1.5, 1.2, 1.0, 0.9))
     found, told = comparison(line("one", curve), *peers).as_fast("one", "peer", "last")
     assert found == verdict
-    assert ("to 0.9 one takes 3 epochs, peer 1" in told) == (verdict == "holds with a correction")
+    assert ("3 epochs to 0.9, peer 1" in told) == (verdict == "holds with a correction")
 
 
 def test_nobody_is_as_fast_by_being_near_somebody_behind():
@@ -75,14 +76,9 @@ def test_epochs_are_counted_to_the_first_at_the_cost_or_below():
     assert (both.reached("fast", "slow"), both.reached("slow", "fast")) == ("after 1 of 2 epochs", "never")
 
 
-def test_the_standing_ranks_by_mean_cost_with_those_who_diverged_last():
-    assert comparison(LOST, SLOW, FAST).standing() == (
-        "a problem, training cost after 2 epochs, mean of 2 seeds: fast 0.2, slow 0.6, lost nan"
-    )
-
-
-def test_an_order_that_is_not_the_papers_refutes_nothing():
-    assert (shown(True), shown(False)) == ("holds", "could not be shown here")
+def test_the_ends_are_ranked_by_mean_cost_with_those_who_diverged_last():
+    assert comparison(LOST, SLOW, FAST).ends() == "fast 0.2, slow 0.6, lost nan nats"
+    assert comparison(LOST, SLOW, FAST).ends("slow", "fast") == "slow 0.6, fast 0.2 nats"
 
 
 def test_the_table_tells_cost_spread_and_epochs():
@@ -103,6 +99,21 @@ def test_json_keeps_every_curve_and_null_for_what_is_not_finite():
     assert entry["training_cost"] == {"0": [2.0, None, None], "1": [2.0, 1.0, 0.0]}
 
 
+@pytest.mark.parametrize("lines", [(FAST, SLOW), (SLOW, LOST, FAST)])
+def test_what_is_read_back_from_json_says_the_same(lines):
+    written = json.loads(json.dumps(as_dict(replace(comparison(*lines), real=True))))
+    read = from_dict(written)
+    assert as_dict(read) == written and read.real and read.steps == 7
+    assert read.ends() == comparison(*lines).ends()
+    assert read.as_fast("fast", "slow", "slow") == comparison(*lines).as_fast("fast", "slow", "slow")
+
+
+def test_where_no_cost_was_taken_nothing_is_drawn(tmp_path):
+    sparse = line("sparse", (2.0, 1.0, nan, 0.5))
+    (axes,) = cost_panels([comparison(sparse)], "title", "cost (nats)").axes
+    np.testing.assert_array_equal(axes.lines[0].get_xdata(), [0, 1, 3])
+
+
 def test_a_figure_draws_a_line_for_each_optimizer_with_those_that_end_highest_first(tmp_path):
     figure = cost_panels([comparison(FAST, SLOW, LOST), comparison(SLOW, FAST)], "title", "cost (nats)")
     left, right = figure.axes
@@ -110,7 +121,8 @@ def test_a_figure_draws_a_line_for_each_optimizer_with_those_that_end_highest_fi
     assert {drawn.get_label(): drawn.get_color() for drawn in right.lines}.items() <= {
         drawn.get_label(): drawn.get_color() for drawn in left.lines
     }.items()
-    assert (left.get_xlabel(), left.get_ylabel(), left.get_yscale()) == ("epoch", "cost (nats)", "log")
+    assert (left.get_xlabel(), left.get_ylabel(), left.get_yscale()) == ("epoch of 7 steps", "cost (nats)", "log")
+    assert left.get_title(loc="left") == "a problem\n14 steps, 2 seeds"
     np.testing.assert_allclose(left.lines[0].get_ydata(), [2.0, 0.5, 0.2])
     drawing.save(figure, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000

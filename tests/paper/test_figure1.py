@@ -1,6 +1,7 @@
 """Figure 1's verdicts follow from its curves, and its files hold what a page about the paper needs."""
 
 import json
+from dataclasses import replace
 from io import StringIO
 from math import isfinite
 from typing import get_args
@@ -14,6 +15,8 @@ from adamx.examples.protocol import Contender, Run, Search, Settings
 from paper import figure1, text
 from paper.claims import Claim, Verdict
 from paper.comparison import Comparison, Line
+from paper.figure1_claims import judge
+from paper.options import Options
 
 NAMES = ("Adam", "SGD + Nesterov", "AdaGrad", "AdaGrad, constant α", "RMSProp")
 
@@ -35,32 +38,41 @@ PAPER = ends(0.201, 0.5, 0.22, 0.2, 0.3)
 HOLDS, CORRECTED, NOT_SHOWN = "holds", "holds with a correction", "could not be shown here"
 
 
+def judged(images, weak=PAPER, strong=PAPER, undropped=PAPER):
+    return judge([images, weak, replace(strong, title="L2 0.3"), undropped], "a command")
+
+
 @pytest.mark.parametrize(
     ("images", "verdicts"),
     [
         ((0.20, 0.202, 0.4, 0.4), [HOLDS, HOLDS]),
         ((0.20, 0.202, 0.4, 0.1), [HOLDS, CORRECTED]),  # AdaGrad is behind only if it is decayed twice
-        ((0.35, 0.20, 0.4, 0.4), [NOT_SHOWN, HOLDS]),
-        ((0.40, 0.20, 0.3, 0.3), [NOT_SHOWN, NOT_SHOWN]),
+        ((0.35, 0.20, 0.4, 0.4), [None, HOLDS]),
+        ((0.40, 0.20, 0.3, 0.3), [None, None]),
     ],
 )
-def test_a_verdict_on_images_is_the_order_of_the_curves(images, verdicts):
-    assert [claim.verdict for claim in figure1.judge([ends(*images), PAPER, PAPER])][:2] == verdicts
+@pytest.mark.parametrize(("real", "otherwise"), [(False, NOT_SHOWN), (True, "false")])
+def test_a_verdict_on_images_is_the_order_of_the_curves(images, verdicts, real, otherwise):
+    claims = judged(replace(ends(*images), real=real))
+    assert [claim.verdict for claim in claims][:2] == [verdict or otherwise for verdict in verdicts]
 
 
 def test_who_gets_there_much_later_converges_alike_with_a_correction_only():
     late = ends(0.20, 0.202, 1.2, 1.2, slow=("Adam",))
-    first, *_ = figure1.judge([late, PAPER, PAPER])
+    first, *_ = judged(late)
     assert first.verdict == CORRECTED
-    assert "to 1.2 Adam takes 3 epochs, SGD + Nesterov 1: as low in the end, after up to 3 times" in first.number
+    assert "takes up to 3 times as many epochs: 3 epochs to 1.2, SGD + Nesterov 1" in first.sentence
 
 
-def test_an_order_under_one_adagrad_and_the_other_order_under_another_are_not_the_papers():
+def test_a_verdict_says_under_which_reading_of_adagrads_step_size_it_is_so():
     twice = ends(0.20, 0.21, 0.4, 0.1)  # behind with α/√t
     once = ends(0.21, 0.5, 0.7, 0.2)  # ahead with constant α
-    images, words = (figure1.judge([twice, once, once])[i] for i in (1, 2))
-    assert images.verdict == words.verdict == NOT_SHOWN
-    assert all("no AdaGrad that was run shows both" in claim.number for claim in (images, words))
+    images, words = (judged(twice, once, once)[i] for i in (1, 2))
+    assert images.verdict == words.verdict == CORRECTED
+    assert "if its step size is α/√t, and not if it is constant α" in images.sentence
+    assert "if its step size is constant α, and not if it is α/√t" in words.sentence
+    assert "No reading shows both this and the paper's order on words" in images.sentence
+    assert "No reading shows both" not in judged(ends(0.20, 0.21, 0.4, 0.4))[1].sentence
 
 
 @pytest.mark.parametrize(
@@ -76,7 +88,15 @@ def test_an_order_under_one_adagrad_and_the_other_order_under_another_are_not_th
     ],
 )
 def test_a_verdict_on_words_says_whether_it_needs_a_weak_penalty_or_a_constant_step(weak, strong, verdicts):
-    assert [claim.verdict for claim in figure1.judge([ends(0.2, 0.2, 0.4, 0.4), weak, strong])][2:] == verdicts
+    assert [claim.verdict for claim in judged(ends(0.2, 0.2, 0.4, 0.4), weak, strong)][2:4] == verdicts
+
+
+@pytest.mark.parametrize(
+    ("undropped", "verdict"),
+    [(PAPER, HOLDS), (ends(0.21, 0.5, 0.7, 0.2), CORRECTED), (ends(0.2, 0.2, 0.5, 0.5), NOT_SHOWN)],
+)
+def test_words_without_dropout_are_judged_by_their_own_runs(undropped, verdict):
+    assert judged(PAPER, undropped=undropped)[4].verdict == verdict
 
 
 @pytest.fixture
@@ -95,7 +115,7 @@ def few(monkeypatch):
 @pytest.mark.product  # a sweep of each optimizer: in `make test` figure 4 and the demo write theirs
 def test_a_quick_run_writes_table_picture_and_json(few, tmp_path):
     console = Console(width=200, record=True, file=StringIO())
-    figure1.figure1(tmp_path, True, tmp_path / "new", console)
+    figure1.figure1(Options(tmp_path, quick=True, output=tmp_path / "new"), console)
     printed = console.export_text()
     for word in (*NAMES, "training cost", "few texts, 150 texts, 50% dropout, L2 1e-06", "figure1.png", "§6.1"):
         assert word in printed
@@ -103,18 +123,18 @@ def test_a_quick_run_writes_table_picture_and_json(few, tmp_path):
     content = json.loads((tmp_path / "new" / "figure1.json").read_text())
     assert {"settings", "versions", "seconds", "panels", "claims"} == set(content)
     assert content["settings"]["quick"] is True and isfinite(content["seconds"])
-    assert [panel["data"] for panel in content["settings"]["panels"]] == ["digits", "few texts", "few texts"]
-    assert [panel["l2"] for panel in content["settings"]["panels"]] == [1e-4, 1e-6, 1e-4]
-    images, words, strong = content["panels"]
+    assert [panel["data"] for panel in content["settings"]["panels"]] == ["digits", *["few texts"] * 3]
+    assert [panel["l2"] for panel in content["settings"]["panels"]] == [1e-4, 1e-6, 1e-4, 1e-6]
+    images, words, strong, undropped = content["panels"]
     assert [entry["name"] for entry in images["optimizers"]] == ["Adam", "SGD + Nesterov", "AdaGrad", NAMES[3]]
     assert {entry["name"] for entry in words["optimizers"]} == set(NAMES)
-    for entry in (*images["optimizers"], *words["optimizers"], *strong["optimizers"]):
+    for entry in (*images["optimizers"], *words["optimizers"], *strong["optimizers"], *undropped["optimizers"]):
         assert set(entry["grid"]) == {"0.1", "1"}
         (costs,) = entry["training_cost"].values()
         assert len(costs) == 3 and costs[-1] < costs[0]
         assert costs[-1] == min(entry["grid"].values())
     claims = [Claim(**claim) for claim in content["claims"]]
-    assert len(claims) == 4 and all(claim.verdict in get_args(Verdict) for claim in claims)
+    assert len(claims) == 5 and all(claim.verdict in get_args(Verdict) for claim in claims)
 
 
 def test_the_step_size_decays_as_the_inverse_root_of_the_steps():

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,9 @@ from adamx.examples.protocol import Contender, Run, Search, Settings
 from paper import figure3
 from paper.comparison import Comparison, Line
 from paper.conv import DeepCNN, PatchConv
-from paper.figure3_claims import order_claims
+from paper.figure3_claims import WITHOUT_FIRST, order_claims
+from paper.options import Options
+from paper.runs import Runs
 from paper.second_moment import Moment, measure, second_moments
 from paper.sweep import Examples, Problem
 from paper.whitening import whitened, zca
@@ -108,6 +111,8 @@ def test_the_second_moment_after_one_step_is_the_square_of_the_gradient():
     assert 0 < first.idle < 1
     assert first.idle == pytest.approx(np.mean(sizes == 0))
     assert second.median != first.median
+    medians = [np.median(np.abs(leaf[leaf != 0])) for leaf in jax.tree.leaves(grads) if leaf.ndim > 1]
+    np.testing.assert_allclose(first.span, max(medians) / min(medians), rtol=1e-4)
 
 
 def test_shares_are_of_the_weights_that_had_a_gradient():
@@ -115,7 +120,7 @@ def test_shares_are_of_the_weights_that_had_a_gradient():
     corrected = {"a": jnp.array([0.0, 1e-9, 2e-8]), "b": jnp.array([[3e-8, 1.0]])}
     slots = state.slots._replace(nu=jax.tree.map(lambda root: root**2 * (1 - 0.999**7), corrected))
     found = measure(4, state._replace(count=jnp.int32(7), slots=slots))
-    assert found == Moment(4, pytest.approx(0.2), 0.25, pytest.approx(2.5, rel=1e-4))
+    assert found[:4] == (4, pytest.approx(0.2), 0.25, pytest.approx(2.5, rel=1e-4))
     still = state._replace(count=jnp.int32(7))
     assert measure(4, still).idle == 1 and math.isnan(measure(4, still).below_eps)
 
@@ -146,11 +151,23 @@ YES, NO, NEARLY = "holds", None, "holds with a correction"
 )  # fmt: skip
 def test_an_order_holds_if_it_does_with_and_without_dropout_from_every_seed(plain, dropped, moments, verdicts):
     for real, otherwise in ((True, "false"), (False, "could not be shown here")):
-        claims = order_claims(plain, dropped, moments, 1, 11, "8 images", "a command", real)
+        claims = order_claims(replace(plain, real=real), dropped, moments, 1, "a command")
         assert [claim.verdict for claim in claims] == [verdict or otherwise for verdict in verdicts]
-        assert all(claim.number.startswith("8 images: ") and claim.evidence == "a command" for claim in claims)
-        assert all("2 epochs (22 steps, 780 in the paper)" in claim.number for claim in claims[1:])
-    assert f"AdaGrad {'no' if dropped is EARLY else 'yes'}" in claims[0].number
+        assert all(claim.evidence == "a command" for claim in claims)
+    assert ("from every seed: Adam and AdaGrad." in claims[0].sentence) == (dropped is not EARLY)
+
+
+@pytest.mark.parametrize(
+    ("first", "span", "verdicts"), [(0.013, 2.1, [YES, YES]), (0.011, 2.1, [YES, NO]), (0.013, 1.9, [NO, YES])]
+)
+def test_the_moments_are_weighed_by_what_is_lost_without_them(first, span, verdicts):
+    ends = comparison((2.3, 0.5, 0.010), (2.3, 0.6, 0.1), (2.3, 0.9, 0.012))
+    runs = tuple(Run(0.1, (2.3, 0.5, factor * first), 0.9, 1.0) for factor in (1, 1.01))
+    ends = replace(ends, lines=(*ends.lines, Line(Search(Contender(WITHOUT_FIRST, optax.sgd, (0.1,)), runs[:1]), runs)))
+    moments = [moment._replace(span=span) for moment in SMALL]
+    *_, layers, moment = order_claims(ends, ends, moments, 1, "a command")
+    assert [layers.verdict, moment.verdict] == [verdict or "could not be shown here" for verdict in verdicts]
+    assert f"{first / 0.01:.3g} and 1.2 times Adam's cost" in moment.number
 
 
 def test_no_more_images_are_trained_on_than_the_plan_has():
@@ -178,8 +195,8 @@ def test_figure3_writes_tables_a_figure_and_every_curve(tmp_path, monkeypatch, c
     monkeypatch.setattr(figure3, "QUICK", TINY)
     monkeypatch.setattr(figure3, "GRIDS", {name: (1e-2, 1e-2) for name in figure3.GRIDS})
     # SGD under every name compiles once.
-    monkeypatch.setattr(figure3, "OPTIMIZERS", dict.fromkeys(figure3.OPTIMIZERS, optax.sgd))
-    figure3.figure3(tmp_path, True, tmp_path, Console(width=200))
+    monkeypatch.setattr(figure3, "MAKERS", dict.fromkeys(figure3.MAKERS, optax.sgd))
+    figure3.figure3(Options(tmp_path, quick=True, output=tmp_path), Console(width=200))
     printed = capsys.readouterr().out
     assert (tmp_path / "figure3.png").exists()
     content = json.loads((tmp_path / "figure3.json").read_text(), parse_constant=pytest.fail)
@@ -190,16 +207,19 @@ def test_figure3_writes_tables_a_figure_and_every_curve(tmp_path, monkeypatch, c
         for optimizer in compared["optimizers"]:
             assert list(optimizer["grid"]) == ["0.01"]
             assert [len(curve) for curve in optimizer["training_cost"].values()] == [3, 3]
-    assert len(content["claims"]) == 4
+    assert len(content["claims"]) == 6
     for claim in content["claims"]:
-        assert "260 images of digits (8x8 pixels, not CIFAR-10)" in claim["number"] and claim["verdict"] in printed
+        assert claim["verdict"] in printed and claim["number"] and claim["sentence"]
 
 
 def test_quick_tries_every_other_step_size(monkeypatch):
     tried = []
-    monkeypatch.setattr(figure3, "compare", lambda title, problem, contenders, *rest: tried.append(contenders))
-    figure3.search(DIGITS, figure3.QUICK, Settings(epochs=1), Console(quiet=True))
-    assert [c.grid for c in tried[0]] == [(3e-4, 3e-3, 3e-2), (3e-3, 3e-2, 0.3), (3e-3, 3e-2, 0.3)]
+    monkeypatch.setattr(
+        figure3, "compare", lambda title, problem, contenders, *rest, **options: tried.append(contenders)
+    )
+    figure3.search(DIGITS, figure3.QUICK, Settings(epochs=1), Console(quiet=True), Runs())
+    small, large = (3e-4, 3e-3, 3e-2), (3e-3, 3e-2, 0.3)
+    assert [c.grid for c in tried[0]] == [small, large, large, small]
     assert tried[0] == tried[1]
 
 

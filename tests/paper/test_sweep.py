@@ -12,7 +12,9 @@ from flax import nnx
 
 from adamx.examples.models import MLP
 from adamx.examples.protocol import Contender, Settings
+from paper import runs
 from paper.bag_of_words import BagOfWords
+from paper.narrow import Stage, epochs_to_come, narrow
 from paper.optimizers import OPTIMIZERS
 from paper.sweep import Examples, Problem, repeat, sweep
 
@@ -129,6 +131,42 @@ def test_repeats_begin_with_the_best_run_and_go_on_from_other_seeds():
     assert {run.learning_rate for run in (second, third)} == {first.learning_rate}
     assert [(h.seed, h.number, h.epochs) for h in heard] == [(1, 1, 2), (1, 2, 2), (2, 1, 2), (2, 2, 2)]
     assert [h.costs for h in heard[:2]] == [(loss,) for loss in second.losses[1:]]
+
+
+def test_a_sweep_that_was_killed_goes_on_to_the_same_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "SAVED", -1.0)
+    adam, folder = Contender("Adam", OPTIMIZERS["Adam"], (0.003, 0.03, 0.3)), runs.Runs(tmp_path)
+    settings = replace(SETTINGS, epochs=4)
+
+    def kill(epoch):
+        if epoch.number == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(adam, words(), settings, kill, folder)
+    heard = []
+    found = sweep(adam, words(), settings, heard.append, folder)
+    assert [epoch.kept for epoch in heard] == [True, True, False, False]
+    whole = sweep(adam, words(), settings)
+    assert [run.losses for run in found.runs] == [run.losses for run in whole.runs]
+    assert [run.test_accuracy for run in found.runs] == [run.test_accuracy for run in whole.runs]
+
+
+def test_a_grid_that_narrows_ends_with_the_best_at_full_length(tmp_path):
+    settings, stages, heard = replace(SETTINGS, epochs=4), (Stage(1, 3), Stage(2, 1)), []
+    search, ended = narrow(SGD, words(), settings, stages, heard.append, runs.Runs(tmp_path))
+    (best,) = search.runs
+    assert best.losses == sweep(replace(SGD, grid=(best.learning_rate,)), words(), settings).runs[0].losses
+    assert {len(run.losses) for run in ended[:1]} == {2} and {len(run.losses) for run in ended[1:]} == {3}
+    assert sorted([best.learning_rate, *(run.learning_rate for run in ended)]) == sorted(SGD.grid)
+    assert best.losses[2] == min(run.losses[2] for run in (best, *ended[1:]))
+    assert len(heard) == epochs_to_come(SGD, settings, stages, 1) == 4 * 1 + 3 * 2 + 4
+    assert search.contender is SGD and math.isnan(ended[0].test_accuracy)
+
+
+def test_a_cost_is_taken_after_the_first_ten_epochs_and_every_so_many():
+    (run, *_) = sweep(SGD, replace(words(), every=4), replace(SETTINGS, epochs=13)).runs
+    assert [number for number, cost in enumerate(run.losses) if math.isnan(cost)] == [11, 13]
 
 
 @pytest.mark.parametrize("batch_size", [0, 61])

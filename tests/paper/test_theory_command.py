@@ -12,6 +12,7 @@ from paper import across, theory
 from paper import page as pages
 from paper.checks import CHECKS, tuning
 from paper.claims import UNTESTED, Claim
+from paper.options import Options
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 pytestmark = pytest.mark.usefixtures("loose")
@@ -26,7 +27,7 @@ def output(tmp_path_factory):
         jax.numpy_rank_promotion("allow"),
         (folder.parent / "log").open("w") as log,
     ):
-        theory.theory(Path("data"), True, folder, Console(file=log, width=200))
+        theory.theory(Options(quick=True, output=folder), Console(file=log, width=200))
     return folder
 
 
@@ -75,14 +76,14 @@ def test_a_quick_run_comes_to_the_verdicts_of_the_committed_one(output):
 )
 def test_what_is_known_comes_out(output, claim, verdict, number):
     found = claims(output)[claim]
-    assert found["verdict"] == verdict and number in found["number"]
+    assert found["verdict"] == verdict and number in f"{found['number']}. {found['sentence']}"
 
 
 @pytest.mark.parametrize("of", ["committed", pytest.param("quick", marks=pytest.mark.product)])
 def test_every_claim_says_where_it_is_made_and_how_it_was_tested(of, request):
     root = DOCS.parent
     for claim in claims(DOCS if of == "committed" else request.getfixturevalue("output")).values():
-        assert all(claim.values())
+        assert all(text for part, text in claim.items() if part != "sentence")
         assert pages.place(claim["source"]) in pages.SECTIONS
         for test in (part for part in claim["evidence"].split("`") if part.startswith("tests/")):
             file, name = test.split("::")
@@ -133,8 +134,13 @@ def test_a_claim_of_an_order_that_does_not_hold_is_told_wherever_it_is_made(fold
 def test_what_was_not_tested_is_marked_and_counted(folder):
     _replace(folder, [Claim("§6.2", "a", UNTESTED, "could not be shown here", "no SFO")])
     page = pages.page(folder)
-    assert "| **could not be shown here** (*not tested*) | no SFO |" in page
+    assert "| **could not be shown here** (*not tested*) | no SFO |  | none |" in page
     assert "1 of those that could not be shown were not tested" in page
+
+
+def test_what_a_figure_has_tested_takes_the_place_of_what_was_not(folder):
+    _replace(folder, [Claim("§6.1", "a|b holds", UNTESTED, "could not be shown here", "none", "Not run.")])
+    assert "(*not tested*)" not in pages.page(folder)
 
 
 def _replace(folder, claims):
@@ -144,9 +150,26 @@ def _replace(folder, claims):
 
 def test_section_6_begins_with_steps_beside_the_papers():
     section = pages.page(DOCS).split("## Section 6")[1].split("## ")[0]
-    assert "| figure3 | images, 3 epochs | 33 | 1,170 | 35.5 |" in section
-    assert "| figure4 | images, 100 epochs | 7,100 | 60,000 | 8.45 |" in section
-    assert "never leaves its transient of 1/(1−β₂) = 10,000 steps, of which it takes 7,100" in section
+    assert "| figure3 | digits, 1,437 images | 3 epochs | 2 | 33 | 1,170 | 35.5 |" in section
+    assert "A step is a minibatch." in section
+
+
+def test_a_panel_at_the_papers_length_says_what_no_short_run_does():
+    def optimizer(name, grid):
+        return {"name": name, "grid": grid, "training_cost": {"0": [2.0, min(grid.values())]}}
+
+    grids = {"Adam": {"0.001": 0.11, "0.003": 0.1}, "SGD + Nesterov": {"0.1": 0.08}}
+    panel = {"title": "dropout", "optimizers": [optimizer(*pair) for pair in grids.items()]}
+    settings = {"panels": [{"training_examples": 60_000, "hidden": [1000, 1000]}]}
+
+    def found(real):
+        results = {"figure2": {"settings": settings, "panels": [panel | {"as_in_the_paper": real}]}}
+        return {claim.claim.partition(",")[0]: claim for claim in across.claims(results)}
+
+    large, defaults = "Suited to problems with much data and many parameters", "Good defaults are α = .001"
+    assert found(True)[large].verdict == "holds" and "1.25 times" in found(True)[large].number
+    assert found(True)[defaults].verdict == "holds" and "1.1 times the best loss" in found(True)[defaults].number
+    assert large not in found(False) and defaults not in found(False)
 
 
 @pytest.mark.parametrize(
@@ -197,4 +220,4 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_runs(tmp_pa
     monkeypatch.setattr(theory, "run", lambda *args: pytest.fail("ran"))
     (tmp_path / "theory.json").mkdir()
     with pytest.raises(ValueError, match="cannot be written"):
-        theory.theory(Path("data"), True, tmp_path, Console())
+        theory.theory(Options(quick=True, output=tmp_path), Console())
