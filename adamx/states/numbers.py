@@ -113,9 +113,10 @@ def set_hyperparameters(state: Any, **values: Scalar) -> Any:
 def _says_nothing(h: Hyperparameter, inner: Hyperparameter) -> bool:
     """Whether it repeats the innermost rule's number of its name, or is what changes nothing around that."""
     neutral = {"learning_rate": 1.0, "weight_decay": 0.0}.get(h.name)
-    fixed = isinstance(h.value, (int, float))
-    same = h.value is inner.value or (fixed and isinstance(inner.value, (int, float)) and h.value == inner.value)
-    return h.path != inner.path and (same or (fixed and h.value == neutral))
+    x, y = h.value, inner.value
+    if h.path == inner.path or x is y:
+        return h.path != inner.path
+    return isinstance(x, (int, float)) and (x == neutral or (isinstance(y, (int, float)) and x == y))
 
 
 def _is_by_path(x: Any) -> bool:
