@@ -329,6 +329,17 @@ def test_clipping_and_scaling_are_those_chained_in_front(kernel):
 
 
 @needs_native
+def test_numbers_that_a_loop_computes():
+    """And no traced array outlives its trace, which `jax.checking_leaks` would find."""
+    halved = lambda n: jax.lax.scan(lambda x, _: (x / 2, None), jnp.float32(n), length=3)[0]  # noqa: E731
+    params = {"a": jnp.ones(4)}
+    opt = adamx.lion(lambda n: halved(n + 1), weight_decay=0.0, kernel="native")
+    with jax.checking_leaks():
+        new, _ = jax.jit(opt.step)(params, opt.init(params), params)
+    np.testing.assert_array_equal(new["a"], 1 - np.float32(1 / 8))
+
+
+@needs_native
 @pytest.mark.devices
 def test_under_shard_map_auto_is_native():
     mesh = jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))

@@ -250,6 +250,52 @@ def test_leaves_whose_groups_differ_in_numbers_share_their_function(moments, mon
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), new, wanted)
 
 
+def test_functions_of_one_text_differ_in_shapes_alone():
+    def text(function, size):
+        inside, nothing = jax.make_jaxpr(function)(jnp.ones(size)), jax.make_jaxpr(lambda: [])()
+        return traced.text(traced.Traced(nothing, [], inside, structure=None))
+
+    for function in (lambda y: jax.jit(lambda x: x * float(y)), lambda y: lambda x: x**y):
+        assert text(function(2), 4) == text(function(2), 5) != text(function(3), 5)
+
+
+def test_a_step_with_groups_has_the_derivatives_of_separate_optimizers():
+    params = {"head": jnp.full(4, 2.0), "trunk": jnp.arange(1.0, 5)}
+
+    def after_two(opt, params):
+        new, state = opt.step(params, opt.init(params), params)
+        new, _ = opt.step(new, state, new)
+        return sum(jnp.sum(x) for x in new.values())
+
+    def apart(rate):
+        head, trunk = ({name: x} for name, x in params.items())
+        return after_two(make(rate, b2=0.95), head) + after_two(make(rate), trunk)
+
+    make = functools.partial(adamx.adam, kernel="xla")
+    got = jax.grad(lambda rate: after_two(make(rate, groups=[Group("head", b2=0.95)]), params))
+    np.testing.assert_allclose(jax.jit(got)(0.1), jax.jit(jax.grad(apart))(0.1), rtol=1e-5)
+
+
+@pytest.mark.devices
+def test_a_number_that_varies_over_devices_and_one_of_a_group_that_does_not():
+    """What is stepped with the latter alone does not vary."""
+    mesh = jax.make_mesh((4,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec, whole = jax.sharding.PartitionSpec("d"), jax.sharding.PartitionSpec()
+    params = {name: jnp.ones(2) for name in ("head", "other", "trunk")}
+
+    def step(rates, params):
+        groups = [Group("head", learning_rate=0.5), Group("other", b2=0.5)]
+        opt = adamx.lion(rates[0], weight_decay=0.0, groups=groups, kernel="xla")
+        return opt.step(params, opt.init(params), params)[0]
+
+    outs = {"head": whole, "other": spec, "trunk": spec}
+    stepped = jax.shard_map(step, mesh=mesh, in_specs=(spec, whole), out_specs=outs)
+    rates = jnp.arange(4) / 8
+    new = jax.jit(stepped)(rates, params)
+    np.testing.assert_array_equal(new["head"], [0.5, 0.5])
+    np.testing.assert_array_equal(new["trunk"], jnp.repeat(1 - rates, 2))
+
+
 def test_explain_and_the_monitor_see_groups():
     opt = adamx.adamw(0.1, weight_decay=0.1, groups=GROUPS)
     told = {leaf.path: leaf.group for leaf in adamx.explain(opt, narrow())}

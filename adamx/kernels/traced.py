@@ -156,10 +156,24 @@ def with_shared_code(functions: Sequence[Traced]) -> list[Traced]:
 
 
 def text(traced: Traced) -> Hashable:
-    """A key that is equal for functions that compute the same of arrays of other shapes, elementwise as they are."""
-    jaxpr = traced.inside.jaxpr
-    primitives, numbers = (eqn.primitive for eqn in jaxpr.eqns), map(_bits, _literals(jaxpr))
-    return traced.structure, *primitives, *numbers, _form(traced.outside, numbers=True)
+    """A key that is equal for functions that compute the same of arrays of other shapes, elementwise as they are.
+
+    Compared are primitives, numbers and parameters that are one word or number, those of called functions too; not
+    tuples and other parameters, which tell shapes. Where they are all that differs, the rule is taken at its word that
+    it is elementwise: that its groups differ in the same numbers in every shape.
+    """
+    return traced.structure, *_words(traced.inside.jaxpr), _form(traced.outside, numbers=True)
+
+
+def _words(jaxpr: Any) -> Iterator[Hashable]:
+    for eqn in jaxpr.eqns:
+        yield eqn.primitive
+        for x in eqn.params.values():
+            if hasattr(x, "eqns"):
+                yield tuple(_words(getattr(x, "jaxpr", x)))
+            elif isinstance(x, (bool, int, float, str, np.dtype)):
+                yield x
+    yield from map(_bits, _literals(jaxpr))
 
 
 def in_other_shapes(one: Traced, first: Traced, functions: Sequence[Traced]) -> list[Traced]:

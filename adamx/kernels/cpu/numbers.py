@@ -38,12 +38,13 @@ def table(function: Callable[[], Sequence[Sequence[Any]]]) -> Array:
     rows: list[Sequence[Any]] = []
 
     def arrays() -> list[Array]:
-        rows[:] = function()
-        return [jnp.asarray(x, jnp.float32) for row in rows for x in row if isinstance(x, jax.Array)]
+        given = function()
+        rows[:] = [[None if isinstance(x, jax.Array) else x for x in row] for row in given]
+        return [jnp.asarray(x, jnp.float32) for row in given for x in row if isinstance(x, jax.Array)]
 
     computed = iter(_computed(jax.make_jaxpr(arrays)()))
     known = lambda x: _Number(np.full(1, x, np.float32), 0)  # noqa: E731
-    numbers = [next(computed) if isinstance(x, jax.Array) else known(x) for row in rows for x in row]
+    numbers = [next(computed) if x is None else known(x) for row in rows for x in row]
     return _vector(numbers).reshape(len(rows), -1)
 
 
@@ -60,7 +61,7 @@ def _computed(closed: Any) -> list[_Number]:
     number = lambda v: known(v) if isinstance(v, Literal) else values[v]  # noqa: E731
     read, alone = {v for v in jaxpr.outvars if not isinstance(v, Literal)}, set[int]()
     for i, eqn in reversed([*enumerate(jaxpr.eqns)]):
-        if "jaxpr" not in eqn.params and read.intersection(eqn.outvars):
+        if not _is_call(eqn) and read.intersection(eqn.outvars):
             alone.add(i)
             read.update(v for v in eqn.invars if not isinstance(v, Literal))
     waiting = [*enumerate(jaxpr.eqns)]
@@ -70,27 +71,37 @@ def _computed(closed: Any) -> list[_Number]:
             if not all(isinstance(v, Literal) or v in values for v in eqn.invars):
                 later.append((i, eqn))
             elif i in alone:
-                made = _function(eqn)(*(number(v).scalar for v in eqn.invars))
+                made = _function(closed, eqn)(*(number(v).scalar for v in eqn.invars))
                 values |= zip(eqn.outvars, (_Number(jnp.reshape(x, 1), 0) for x in made), strict=True)
             else:
-                told = (id(x) if name == "jaxpr" else str(x) for name, x in eqn.params.items())
+                told = (x if isinstance(x, Hashable) else id(x) for x in eqn.params.values())
                 kinds.setdefault((eqn.primitive, *told, *(number(v).vector.dtype for v in eqn.invars)), []).append(eqn)
         for alike in kinds.values():
             operands = [[number(v) for v in eqn.invars] for eqn in alike]
             places = dict[Hashable, int]()
             mine = [places.setdefault(tuple(x.key for x in row), len(places)) for row in operands]
             columns = zip(*(operands[mine.index(i)] for i in range(len(places))), strict=True)
-            made = jax.vmap(_function(alike[0]))(*map(_vector, columns))
+            made = jax.vmap(_function(closed, alike[0]))(*map(_vector, columns))
             for eqn, place in zip(alike, mine, strict=True):
                 values |= zip(eqn.outvars, (_Number(x, place) for x in made), strict=True)
         waiting = later
     return [number(v) for v in jaxpr.outvars]
 
 
-def _function(eqn: Any) -> Callable[..., list[Array]]:
-    if "jaxpr" in eqn.params:
+def _function(closed: Any, eqn: Any) -> Callable[..., list[Array]]:
+    """An equation of a traced function, as a function of its operands."""
+    from jax.extend.core import Var
+
+    if _is_call(eqn):
         return as_function(eqn.params["jaxpr"])
-    return lambda *xs: [eqn.primitive.bind(*xs, **eqn.params)]
+    given, unnamed = [Var(v.aval) for v in eqn.invars], closed.jaxpr.debug_info.with_unknown_names()
+    alone = eqn.replace(invars=given)
+    alone = closed.jaxpr.replace(constvars=[], invars=given, outvars=eqn.outvars, eqns=[alone], debug_info=unnamed)
+    return as_function(closed.replace(jaxpr=alone, consts=[]))
+
+
+def _is_call(eqn: Any) -> bool:
+    return eqn.primitive.name in ("jit", "pjit")
 
 
 def _vector(numbers: Sequence[_Number]) -> Array:

@@ -15,6 +15,7 @@ from jax.core import Tracer
 
 from ..._annotations import Array
 from ..._leaf import SharedInputs, Step, StepResult
+from ..manual import varying
 from ..traced import (
     Brought,
     Traced,
@@ -151,11 +152,12 @@ def _opaque(
     return iter([hidden.get(("key", i), key) for i, key in enumerate(keys)]), scalars
 
 
+@jax.custom_jvp
 def behind_barrier(arrays: Sequence[Any], count: Array) -> list[Array]:
     """The arrays, none of which is there before all are, and none of which is known when the program is compiled.
 
     CPUs' compiler drops barriers; there a loop that never runs, as the step number is not negative, is one, at the cost
-    of a microsecond.
+    of a microsecond. Derivatives pass by it. Arrays that vary over other axes of a `jax.shard_map` have other barriers.
     """
 
     def by_loop() -> list[Any]:
@@ -163,6 +165,15 @@ def behind_barrier(arrays: Sequence[Any], count: Array) -> list[Array]:
         return jax.lax.while_loop(lambda carry: carry[0] < 0, other, (count, list(arrays)))[1]
 
     def by_barrier() -> list[Any]:
-        return list(jax.lax.optimization_barrier([jnp.asarray(x) for x in arrays]))
+        alike: dict[frozenset[str], dict[int, Array]] = {}  # results vary over all axes that any operand does
+        for i, x in enumerate(arrays):
+            alike.setdefault(varying([x]), {})[i] = jnp.asarray(x)
+        done = {i: x for some in alike.values() for i, x in jax.lax.optimization_barrier(some).items()}
+        return [done[i] for i in range(len(arrays))]
 
     return jax.lax.platform_dependent(cpu=by_loop, default=by_barrier)
+
+
+@behind_barrier.defjvp
+def _past_barrier(primals: Any, tangents: Any) -> tuple[list[Array], list[Array]]:
+    return behind_barrier(*primals), tangents[0]
