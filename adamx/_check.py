@@ -29,7 +29,7 @@ def validate_state(state: Any, layout: Layout, varying: set[str], rule: Any) -> 
     if set(state.log_products or ()) != varying:
         raise ValueError(
             f"the state is of schedules of {sorted(state.log_products or ())}, the optimizer of {sorted(varying)}: the "
-            "product of a scheduled decay rate is kept in the state, so make a new one with `init`"
+            "product of a scheduled decay rate is kept in the state: go on from `adamx.regroup(opt, state, params)`"
         )
 
 

@@ -32,6 +32,7 @@ class Wrapper:
         exchanges: what devices exchange for it in a step, beside the all-reduces that `opt` needs; "" if nothing.
         skips: whether a call may take no step of `opt`: other wrappers then look whether its counts have changed.
         own_gradients: whether `opt` steps by other gradients than those given, whose norm `grad_norm` is not.
+        sizes: for errors, fields of the state and the arguments that their sizes follow.
 
     Examples:
         >>> import adamx, jax.numpy as jnp
@@ -51,6 +52,7 @@ class Wrapper:
     exchanges: ClassVar[str] = ""
     skips: ClassVar[bool] = True
     own_gradients: ClassVar[bool] = False
+    sizes: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

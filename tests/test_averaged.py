@@ -270,8 +270,9 @@ def test_frozen_leaves_have_no_average_and_are_given_back():
         with pytest.raises(ValueError, match=r"such as frozen ones.*averaged_params\(state, params\)"):
             adamx.averaged_params(state)
         averages = adamx.averaged_params(state, params)
-        np.testing.assert_array_equal(averages["b"], tree(0)["b"])
         assert (averages["w"] != params["w"]).all()
+        jax.tree.map(lambda x: x.delete(), params)  # as a donated step does
+        np.testing.assert_array_equal(averages["b"], tree(0)["b"])
 
 
 def test_averages_come_in_the_dtypes_of_the_parameters_and_one_at_a_time():

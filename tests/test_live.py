@@ -140,6 +140,9 @@ def test_numbers_have_the_names_of_the_arguments_that_they_were_given_as():
     opt = adamx.optimizer(adamx.ScheduleFree(adamx.SGD(), 0.01), 0.5)
     told = adamx.hyperparameters(opt, opt.init(jnp.ones(2)))
     assert (told["rule.learning_rate"], told["learning_rate"], told["weight_decay"]) == (0.01, 0.5, 0.0)
+    same = adamx.optimizer(adamx.ScheduleFree(adamx.SGD(), float("0.5")), float("0.5"))  # equal, but two objects
+    told = adamx.hyperparameters(same, same.init(jnp.ones(2)))
+    assert told["learning_rate"] == 0.5 and "rule.learning_rate" not in told
 
 
 @pytest.mark.parametrize("name", ["rmsprop", "adafactor"])
@@ -170,6 +173,8 @@ def test_the_numbers_of_several_optimizers_are_named_by_their_patterns():
     state = adamx.set_hyperparameters(opt.init(PARAMS), learning_rate=0.125)
     told = adamx.hyperparameters(opt, state)
     assert (float(told["bias/learning_rate"]), told[".*/learning_rate"]) == (0.125, 0.25)
+    with pytest.raises(ValueError, match=r"there are 2 states of adamx\.by_path in it: give the one"):
+        adamx.hyperparameters(opt, (state, state))
 
 
 def test_presets_and_factories_that_compute_with_numbers_take_live_ones():

@@ -185,14 +185,56 @@ def test_live_numbers_and_wrappers_are_added_around_and_within_and_taken_away():
 
 
 def test_a_state_of_other_wrappers_is_refused():
-    averaged, guarded = (wrap(adamx.adam(0.1)) for wrap in (adamx.averaged, adamx.guard))
-    with pytest.raises(ValueError, match="is in one of the two states only: wrap both"):
-        adamx.regroup(averaged, guarded.init(PARAMS), PARAMS)
-    with pytest.raises(ValueError, match="there is no ByPathState in the State: give the optimizer with"):
-        adamx.regroup(adamx.by_path({".*": adamx.adam(0.1)}), adamx.adam(0.1).init(PARAMS), PARAMS)
-    one = adamx.guard(adamx.adam(0.1), window=None)
-    with pytest.raises(ValueError, match="state/recent is in one of the two states only: wrap both opt"):
-        adamx.regroup(one, guarded.init(PARAMS), PARAMS)
+    adam = adamx.adam(0.1)
+    averaged, guarded = adamx.averaged(adam), adamx.guard(adam)
+    states = {opt: opt.init(PARAMS) for opt in (adam, averaged, guarded)}
+    for opt, was, match in [
+        (averaged, guarded, r"1 GuardState, that of the optimizer 0: give what is within it, state\.inner"),
+        (adam, guarded, r"GuardState.*give what is within it, state\.inner"),
+        (adamx.averaged(averaged, 0.5), averaged, r"ambiguous: the state has 1 AveragedState, .* 2: regroup the inner"),
+        (adamx.by_path({".*": adam}), adam, "there is no ByPathState in the State: give the optimizer with"),
+        (adamx.guard(adam, window=None), guarded, r"state/recent is in one .* only: .* `window` of adamx\.guard that"),
+        (adamx.guard(adam, window=64), guarded, r"\(2, 128\), and would have \(2, 64\): .* `window` of adamx\.guard"),
+        (
+            adamx.averaged(adam, (0.9, 0.5)),
+            averaged,
+            r"averages/1.* only: .*`decay` and `sigma_rel` of adamx\.averaged",
+        ),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            adamx.regroup(opt, states[was], PARAMS)
+    with pytest.raises(ValueError, match=r"AveragedState, GuardState, from outside in.*another order"):
+        adamx.regroup(adamx.guard(averaged), adamx.averaged(guarded).init(PARAMS), PARAMS)
+
+
+def test_wrappers_begin_in_parts_of_by_path():
+    make = lambda wrap: adamx.by_path({"b": wrap(adamx.adam(0.1)), ".*": optax.sgd(0.1)})  # noqa: E731
+    state = make(adamx.guard).init(PARAMS)
+    new = adamx.regroup(opt := make(lambda x: adamx.averaged(adamx.guard(x))), state, PARAMS)
+    assert jax.tree.structure(new) == jax.tree.structure(jax.eval_shape(opt.init, PARAMS))
+    np.testing.assert_array_equal(new.parts["b"].averages[0].average["b"], PARAMS["b"])
+    assert new.parts["b"].inner.norm is state.parts["b"].norm
+
+
+def test_a_decay_rate_begins_to_be_live_and_to_follow_a_schedule():
+    """As if it had always done so, also for leaves that were thawed; and back."""
+    make = lambda b1, frozen: adamx.adam(0.1, b1=b1, groups=[Group("b", frozen=True)] if frozen else (), kernel="xla")  # noqa: E731
+    live, fixed = adamx.live("b1", 0.8), make(0.8, frozen=False)
+
+    def go(b1):
+        first, opt = make(b1, frozen=True), make(b1, frozen=False)
+        params, state = step(first, first.init(PARAMS), PARAMS)
+        return step(opt, adamx.regroup(opt, state, params), params)
+
+    params, state = go(0.8)
+    for rate in (live, lambda _: 0.8):
+        got, (_, wanted) = adamx.regroup(make(rate, frozen=False), state, params), go(rate)
+        assert jax.tree.structure(got) == jax.tree.structure(wanted)
+        assert got.slots.mu["a"] is state.slots.mu["a"]
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-7), got, wanted)
+        jax.tree.map(np.testing.assert_array_equal, adamx.regroup(fixed, got, params), state)
+    with pytest.raises(ValueError, match=r"adamx\.regroup\(opt, state, params\)"):
+        jax.eval_shape(make(lambda _: 0.8, frozen=False).step, GRADS, state, params)
 
 
 @pytest.mark.parametrize("method", ["step", "update"])

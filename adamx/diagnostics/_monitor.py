@@ -136,6 +136,7 @@ class Monitor(Wrapper):
     every: int
     learning_rate: ScalarOrSchedule | None
     skips = False
+    sizes = (("values", "`groups` of adamx.monitor"),)
     exchanges = "an all-reduce of what the monitor sums up"
 
     @property

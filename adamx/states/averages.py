@@ -28,8 +28,7 @@ def averaged_params(state: Any, params: Params = None, *, index: int | None = No
     Args:
         state: the state of an optimizer with averages, or one that holds it. Of `adamx.by_path` whose optimizers all
             keep averages, these are put together.
-        params: the weights, whose dtypes the averages get. Leaves without an average, which are frozen, are these
-            arrays themselves.
+        params: the weights, whose dtypes the averages get, and its leaves that have none, as they are frozen.
         index: which average, if there are several: in the order of `decay`, then of `sigma_rel`.
 
     Returns:
@@ -59,7 +58,7 @@ def averaged_params(state: Any, params: Params = None, *, index: int | None = No
     def decoded(stored: Any, dtype: Any = None) -> Any:
         x = format_stored(stored, "float32", np.dtype(np.float32)).decode(stored, None)
         x = x.astype(wide_dtype(x) if dtype is None else dtype)
-        return jax.device_put(x, may_alias=False) if x is stored else x
+        return _copied(x) if x is stored else x
 
     if params is None:
         if any(x is None for x in jax.tree.leaves(averages, is_leaf=_leaves.is_stored)):
@@ -69,7 +68,7 @@ def averaged_params(state: Any, params: Params = None, *, index: int | None = No
         return jax.tree.map(decoded, averages, is_leaf=_leaves.is_stored)
     leaves = _leaves.flatten(without_variables(params), "params")
     pairs = zip(leaves.arrays, _leaves.match(leaves, averages, "averages"), strict=True)
-    values = [p if x is None else decoded(x, dtype_of(p)) for p, x in pairs]
+    values = [_copied(p) if x is None else decoded(x, dtype_of(p)) for p, x in pairs]
     return jax.tree.structure(params, is_leaf=_leaves.is_none).unflatten(values)
 
 
@@ -92,6 +91,10 @@ def _averages_in(state: Any) -> list[Params]:
             together = zip(*parts.values(), strict=True)
             found += [jax.tree.map(_present, *trees, is_leaf=_leaves.is_stored) for trees in together]
     return found
+
+
+def _copied(x: Any) -> Any:
+    return jax.device_put(x, may_alias=False) if isinstance(x, jax.Array) else x
 
 
 def _present(*stored: Any) -> Any:

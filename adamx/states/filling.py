@@ -9,10 +9,11 @@ import numpy as np
 
 from .. import _leaves
 from .._annotations import Array
+from .._engine import Engine
 from .._layout import encoded, wide_dtype
 from .._math import dtype_of
 from .._rule import Modifier
-from .._state import State, scheduled
+from .._state import LogProduct, State, scheduled
 from .._weights import Rounding
 from ..moments import stored_shape
 from ..schedules import first_values
@@ -111,7 +112,7 @@ def filled(
         kept_beside = ()
     numbers = first_values(engine.schedules)
     numbers = {name: jnp.asarray(dict(live).get(name, x), x.dtype) for name, x in dict(numbers).items()} or ()
-    return State(count, engine.slots(leaves, rows), _products(place, count, numbers), kept_beside, numbers)
+    return State(count, engine.slots(leaves, rows), products_until(engine, count, numbers), kept_beside, numbers)
 
 
 def _fitted(found: Found | None, shape: tuple[int, ...], dtype: np.dtype, name: str) -> Array:
@@ -136,13 +137,13 @@ def translated(place: Place, to: list[Callable[[Any], Array] | None], row: list[
     return layout.wholes(new) if apart else new
 
 
-def _products(place: Place, count: Array, numbers: Any) -> Any:
+def products_until(engine: Engine, count: Array, numbers: Any) -> dict[str, LogProduct]:
     """The products of the decay rates that follow schedules, up to step `count`, with these live numbers."""
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), place.like.log_products)
+    zeros = {path: LogProduct(jnp.zeros([], float), jnp.zeros([], float)) for path in sorted(engine.varying)}
     if not zeros:
         return zeros
 
     def add(finished: Array, so_far: Any) -> Any:
-        return scheduled(place.engine.rule, State(finished, (), so_far, live=numbers))[1]
+        return scheduled(engine.rule, State(finished, (), so_far, live=numbers))[1]
 
     return jax.lax.fori_loop(0, count, add, zeros)

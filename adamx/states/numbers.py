@@ -34,7 +34,7 @@ def hyperparameters(opt: Optimizer, state: Any) -> dict[str, Scalar]:
 
     Raises:
         TypeError: `opt` is not an adamx optimizer.
-        ValueError: not one adamx state in `state`.
+        ValueError: not one adamx state in `state`, or not one of `adamx.by_path`.
 
     Examples:
         >>> import adamx, jax.numpy as jnp, optax
@@ -47,10 +47,15 @@ def hyperparameters(opt: Optimizer, state: Any) -> dict[str, Scalar]:
     while isinstance(owner, Wrapper) and not isinstance(owner, ByPath):
         owner = owner_of(owner.opt)
     if isinstance(owner, ByPath):
-        parts = next(x.parts for x in jax.tree.leaves(state, is_leaf=_is_by_path) if _is_by_path(x))
-        own = {name: one for name, one in owner.opt.items() if isinstance(one, Optimizer)}
-        told = {name: hyperparameters(one, parts[name]) for name, one in own.items()}
-        return {f"{name}/{key}": x for name, numbers in told.items() for key, x in numbers.items()}
+        states = [x for x in jax.tree.leaves(state, is_leaf=_is_by_path) if _is_by_path(x)]
+        if len(states) != 1:
+            raise ValueError(f"there are {len(states)} states of adamx.by_path in it: give the one that is meant")
+        return {
+            f"{name}/{key}": x
+            for name, one in owner.opt.items()
+            if isinstance(one, Optimizer)
+            for key, x in hyperparameters(one, states[0].parts[name]).items()
+        }
     engine, own = engine_of(opt), without_variables(find_state(state))
     values, _ = scheduled(engine.rule, own)
     with reading(own.live):
@@ -65,6 +70,9 @@ def hyperparameters(opt: Optimizer, state: Any) -> dict[str, Scalar]:
 
 def set_hyperparameters(state: Any, **values: Scalar) -> Any:
     """The state with other values of the hyperparameters that live in it, see `adamx.live`.
+
+    Of several optimizers, as those of `adamx.by_path`, a number is set in all that have one of its name: for their own
+    give them names of their own, or set those of one, in `state.parts[pattern]`.
 
     Args:
         state: an optimizer's state, or one that holds it: a chain's, a wrapper's, `opt_state` of Flax.
@@ -105,7 +113,10 @@ def set_hyperparameters(state: Any, **values: Scalar) -> Any:
 def _says_nothing(h: Hyperparameter, inner: Hyperparameter) -> bool:
     """Whether it repeats the innermost rule's number of its name, or is what changes nothing around that."""
     neutral = {"learning_rate": 1.0, "weight_decay": 0.0}.get(h.name)
-    return h.path != inner.path and (h.value is inner.value or (isinstance(h.value, float) and h.value == neutral))
+    x, y = h.value, inner.value
+    if h.path == inner.path or x is y:
+        return h.path != inner.path
+    return isinstance(x, (int, float)) and (x == neutral or (isinstance(y, (int, float)) and x == y))
 
 
 def _is_by_path(x: Any) -> bool:

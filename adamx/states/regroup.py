@@ -19,6 +19,7 @@ from ..moments import format_stored, is_code, stored_shape
 from ..schedules import first_values
 from ..shared import Begun
 from ..wrapper import parts_of
+from .filling import products_until
 from .kept import begin_around, follow
 from .parts import map_states, select_part
 
@@ -32,8 +33,10 @@ def regroup(opt: Optimizer, state: Any, params: Params) -> Any:
     now, while schedules go on. Slots of other formats are decoded and encoded. What wrappers keep of leaves goes with
     these: the average of a leaf that is thawed begins with its weight, its sum of gradients at 0.
 
-    Live numbers that the state has not, and wrappers that it is not of, begin as by `init`. What is within a wrapper's
-    state, such as `state.inner`, is that of the optimizer without it.
+    Live numbers that the state has not, and wrappers that it is not of, also in parts of `adamx.by_path`, begin as by
+    `init`; `adamx.by_path` itself cannot. What is within a wrapper's state, such as `state.inner`, is that of the
+    optimizer without it. A decay rate that the state has no product of, as it was constant, is taken to have followed
+    its schedule, or to have had the first value of its live number, in all steps before.
 
     Args:
         opt: the optimizer that goes on, with its wrappers; of a chain or partition the part that is adamx's.
@@ -47,7 +50,8 @@ def regroup(opt: Optimizer, state: Any, params: Params) -> Any:
     Raises:
         ValueError: the state is of another rule or of other parameters; a leaf is thawed whose rule sums over all
             leaves, as Prodigy's, and would begin with another estimate than theirs; the state is of wrappers that `opt`
-            has not, or has in another order.
+            has not, has in another order, more of (of two of one kind it is ambiguous whose the state is), or with
+            other arguments that sizes follow, as a window.
 
     Examples:
         >>> import adamx, jax.numpy as jnp
@@ -62,6 +66,10 @@ def regroup(opt: Optimizer, state: Any, params: Params) -> Any:
 
     def of(part: Any, engine: Engine, params: Params) -> Any:
         own = without_variables(part)
+        live = {name: dict(own.live).get(name, x) for name, x in dict(first_values(engine.schedules)).items()} or ()
+        if own.log_products.keys() != engine.varying:
+            own = _with_products(own, engine, live)
+            own = own._replace(begun=tuple(_with_products(x, engine, live) for x in own.begun))
         leaves = _leaves.flatten(select_part(params, engine, own), "params")
         validate_state(own, engine.layout, engine.varying, engine.rule)
         rows, residuals = engine.rows(leaves, own)
@@ -95,11 +103,16 @@ def regroup(opt: Optimizer, state: Any, params: Params) -> Any:
                 Begun(own.count + 0, jax.tree.map(lambda x: x + 0, own.log_products), dict.fromkeys(thawed, ()))
             )
         kept = leaves.rebuild(residuals) if jax.tree.leaves(residuals) else ()
-        live = {name: dict(own.live).get(name, x) for name, x in dict(first_values(engine.schedules)).items()} or ()
         return own._replace(slots=engine.slots(leaves, rows), residuals=kept, begun=tuple(begun), live=live)
 
     bare = without_variables(params)
     return follow(opt, begin_around(opt, map_states(of, state, parts_of(opt, bare)), bare), bare)
+
+
+def _with_products(x: Any, engine: Engine, live: Any) -> Any:
+    """A state or `Begun` with a product of each rate that varies; one that was constant is as if it always had."""
+    begun = products_until(engine, x.count, live)
+    return x._replace(log_products={path: x.log_products.get(path, product) for path, product in begun.items()})
 
 
 def _without(leaves: dict[str, tuple[()]], names: set[str]) -> dict[str, tuple[()]]:

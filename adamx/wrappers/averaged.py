@@ -59,6 +59,7 @@ class Averaged(Wrapper):
     start: int
     trail: Engine
     skips = False
+    sizes = (("averages", "number of `decay` and `sigma_rel` of adamx.averaged"),)
 
     def init(self, params: Params) -> AveragedState:
         """The state before the first step."""

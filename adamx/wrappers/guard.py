@@ -120,6 +120,7 @@ class Guard(Wrapper):
     sigmas: float
     warm_up: int
     max_in_a_row: int
+    sizes = (("recent", "`window` of adamx.guard"),)
 
     def init(self, params: Params) -> GuardState:
         """The state before the first step."""
