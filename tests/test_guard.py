@@ -61,7 +61,7 @@ MAKE = {
     ("name", "jitted"),
     some(
         [*((name, True) for name in MAKE), ("float32", False), ("int8", False)],
-        lambda name, jitted: jitted and name in ("int8", "monitored", "optax"),
+        lambda name, jitted: jitted and name in ("int8", "optax"),
     ),
 )
 @jax.numpy_dtype_promotion("standard")  # for Optax's noise

@@ -55,9 +55,7 @@ STAND = ("adam_scheduled_betas", "adafactor_factored", "lamb", "novograd", "sche
     ("entry", "moments"),
     some(
         itertools.product([x for x in (*OPTIMIZERS, *WRAPPED) if x.name != "users_rule"], ["float32", "int8"]),
-        lambda entry, moments: (
-            entry.name in ("adam", "guard_accumulate_averaged") if moments == "int8" else entry.name in STAND
-        ),
+        lambda entry, moments: entry.name == "guard_accumulate_averaged" if moments == "int8" else entry.name in STAND,
     ),
     ids=str,
 )
