@@ -42,7 +42,7 @@ Output = Annotated[Path, typer.Option(help="Directory for the picture and the JS
 Results = Annotated[Path, typer.Option(help="Directory of the runs' JSON files.", file_okay=False, exists=True)]
 
 
-def _command(name: str, summary: str) -> Callable[..., None]:
+def _command(names: list[str], text: str) -> Callable[..., None]:
     def command(
         data_dir: DataDir = Path("data"),
         data: Data = Images.auto,
@@ -50,31 +50,23 @@ def _command(name: str, summary: str) -> Callable[..., None]:
         output: Output = Path("."),
         runs: Kept = None,
     ) -> None:
-        _run([name], Options(data_dir, data, quick, output, Runs(runs)))
+        _run(names, Options(data_dir, data, quick, output, Runs(runs)))
 
-    command.__doc__ = f"""{summary}
-
-    Searches the step sizes, prints a table and what the result says of the paper's claims, and writes {name}.png and
-    {name}.json. Data that is not in the data directory is replaced by what is at hand: scikit-learn's digits, the
-    sources of Python's standard library.
-    """
+    command.__doc__ = text
     return command
 
 
 for _name, _summary in EXPERIMENTS.items():
-    app.command(_name)(_command(_name, _summary))
+    _text = f"""{_summary}
 
+    Searches the step sizes, prints a table and what the result says of the paper's claims, and writes {_name}.png and
+    {_name}.json. Data that is not in the data directory is replaced by what is at hand: scikit-learn's digits, the
+    sources of Python's standard library.
+    """
+    app.command(_name)(_command([_name], _text))
 
-@app.command("all")
-def every(
-    data_dir: DataDir = Path("data"),
-    data: Data = Images.auto,
-    quick: Quick = False,
-    output: Output = Path("."),
-    runs: Kept = None,
-) -> None:
-    """All figures, then the theory, which gathers their claims in paper.md; prints the seconds that each took."""
-    _run(list(EXPERIMENTS), Options(data_dir, data, quick, output, Runs(runs)))
+_text = "All figures, then the theory, which gathers their claims in paper.md; prints the seconds that each took."
+app.command("all")(_command([*EXPERIMENTS], _text))
 
 
 @app.command()
