@@ -89,6 +89,7 @@ from .trajectories.dadapt_adam import DAdaptAdam as DAdaptAdam, dadapt_adamw as 
 
 # isort: on
 from .backward import step_in_backward as step_in_backward
+from .rows import Rows as Rows
 
 # Last, as it enters rules into the registry of the C++ backend.
 from .kernels.cpu import programs as _programs  # noqa: F401  # pyright: ignore[reportUnusedImport]

@@ -6,6 +6,7 @@ from ._annotations import Array, NonNegative
 from ._context import unless_zero
 from ._decay import SHRINK, Decay, Strength
 from ._rule import Modifier, StepContext, static
+from .idle import IdleSteps, descend
 
 
 class Descent(Modifier):
@@ -34,6 +35,16 @@ class Descent(Modifier):
             by = Strength(self.weight_decay, self.learning_rate, lr_max)
             change = change + unless_zero(self.weight_decay, SHRINK[self.decay](at.p, direction, by))
         return -change, s
+
+    def idle(self, s: Any, at: IdleSteps) -> tuple[Array, Any]:
+        return descend(self, s, at)
+
+    def shares(self, decays: bool) -> tuple[Any, Any]:
+        """What a step takes of the direction and of the weight: it is linear in both but for l2 and cautious decay."""
+        if not decays:
+            return self.learning_rate, 0.0
+        by = Strength(self.weight_decay, self.learning_rate, self.learning_rate if self.lr_max is None else self.lr_max)
+        return self.learning_rate + SHRINK[self.decay](0.0, 1.0, by), SHRINK[self.decay](1.0, 0.0, by)
 
     def _penalised(self, g: Array, at: StepContext) -> Array:
         g = -g if self.maximize else g

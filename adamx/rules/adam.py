@@ -11,6 +11,7 @@ from .._optimizer import optimizer
 from .._rule import Moments, Rule, Slot, StepContext, static
 from .._transform import Optimizer, scale_by
 from ..estimates import MomentEstimates
+from ..idle import IdleSteps
 
 
 class Adam(Rule[Moments]):
@@ -59,6 +60,22 @@ class Adam(Rule[Moments]):
         if self.eps_hat and self.bias_correction:
             eps, eps_root = eps_beside_hat(eps, self.b2, at.t), debias(eps_root, self.b2, at.t)
         return adam_ratio(m_hat, v_hat, eps, eps_root), Moments(mu, nu)
+
+    def idle(self, s: Moments, at: IdleSteps) -> tuple[Array, Moments]:
+        b1, b2, eps_hat = at.rate("b1", self.b1), at.rate("b2", self.b2), self.eps_hat and self.bias_correction
+        eps, eps_root = at.number("eps", self.eps), at.number("eps_root", self.eps_root)
+
+        def element(j: Array, t: Array) -> Array:
+            nu = s.nu * at.power(b2, j)
+            return adam_ratio(s.mu, debias(nu, b2, t) if self.bias_correction and not eps_hat else nu, eps, eps_root)
+
+        def term(j: Array, t: Array) -> Array:
+            ahead = int(self.nesterov)
+            mean = 1 / bias_correction(b1, t + ahead) if self.bias_correction else 1.0
+            return at.power(b1, j + ahead) * mean * (jnp.sqrt(bias_correction(b2, t)) if eps_hat else 1.0)
+
+        after = Moments(s.mu * at.power(b1), s.nu * at.power(b2))
+        return at.sum_beside_root(element, term, b1 / b2**0.5, b2), after
 
     def moment_estimates(self, t: Array) -> MomentEstimates:
         if not self.bias_correction:

@@ -1,0 +1,186 @@
+r"""Idle steps: those in which a row of a table has a gradient of zero, and the sums over them that make up for them.
+
+While a row is idle its moments decay in closed form, and the weight moves by a sum of terms that shrink at least by a
+constant factor $\rho$ from step to step. Of these $\ln\epsilon/\ln\rho$ are above rounding, however long it was idle. A
+term that is not a product of a number of the step and one of the element is interpolated between a few steps.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import linalg
+
+from ._annotations import Array
+from ._math import log_beta, one_minus_exp
+from ._rule import replace
+
+Term = Callable[[Array, Array], Array]
+"""A function of the number of an idle step, from 1, and of that step's number in the run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IdleSteps:
+    """The idle steps of some rows, as the `idle` of a rule reads them.
+
+    Attributes:
+        s: the number of steps that each row has taken; real, (rows, 1).
+        k: how many idle steps follow; real, (rows, 1).
+        params: the rows; (rows, features).
+        decays: whether weight decay covers them.
+        scheduled: the values of the hyperparameters that follow a schedule, by path, at steps of these numbers.
+        passed: the sum over each row's idle steps of what `passing` is in each; (rows, 1).
+        factor: what an idle step's direction is multiplied with to be subtracted from the weight in the end.
+        total: the sum of these factors over all idle steps; (rows, 1).
+    """
+
+    s: Array
+    k: Array
+    params: Array
+    decays: bool
+    scheduled: Callable[[Array], dict[str, Any]]
+    passed: Callable[[], Array]
+    factor: Term = lambda j, t: jnp.ones_like(t)
+    total: Callable[[], Array] | None = None
+
+    def number(self, name: str, x: Any) -> Any:
+        """The hyperparameter `x`.
+
+        Raises:
+            ValueError: it follows a schedule.
+        """
+        if callable(x):
+            raise ValueError(f"{name} follows a schedule, of which no idle step knows a closed form: give a number")
+        return x
+
+    def rate(self, name: str, b: Any) -> float:
+        """The decay rate `b`, a Python number, which the number of terms depends on.
+
+        Raises:
+            ValueError: it is an array or follows a schedule.
+        """
+        if not isinstance(b, (int, float)):
+            raise ValueError(f"{name} decides how many terms a sum over idle steps has: give a Python number")
+        return b
+
+    def power(self, b: float, j: Any = None) -> Array:
+        """$b^j$, by default $b^k$."""
+        return jnp.exp((self.k if j is None else j) * log_beta(b))
+
+    def sum(self, term: Term, ratio: float) -> Array:
+        """The sum over the idle steps of `term(j, t)`, which shrinks by `ratio` from one to the next; (rows, 1)."""
+        return jnp.sum(self._terms(term, terms(ratio, self.k.dtype)), axis=1, keepdims=True)
+
+    def sum_beside_root(self, f: Term, term: Term, ratio: float, b2: float, decaying: bool = True) -> Array:
+        r"""The sum over the idle steps of `term(j, t) * f(j, t)`, where `f` divides by a root that changes slowly.
+
+        Args:
+            f: an element's direction divided by `term`: a constant over $\sqrt{\hat v} + \varepsilon$ or
+                $\sqrt{\hat v + \bar\varepsilon}$ or both; (rows, features).
+            term: the rest, which is the same for all elements of a row.
+            ratio: by how much the product shrinks at least from one step to the next, where ε is 0.
+            b2: the decay rate in the bias correction of $\hat v$, and of $v$ itself if it is `decaying`.
+            decaying: whether it is.
+        """
+        nodes, matrix = interpolation(ratio, b2, decaying, np.dtype(self.k.dtype))
+        each = self._terms(term, matrix.shape[0])
+        weights = jnp.dot(each, jnp.asarray(matrix, each.dtype), precision=jax.lax.Precision.HIGHEST)
+        at = [jnp.asarray(j, each.dtype) for j in nodes]
+        return functools.reduce(jnp.add, (weights[:, i : i + 1] * f(j, self.s + j) for i, j in enumerate(at)))
+
+    def _terms(self, term: Term, n: int) -> Array:
+        j = jnp.arange(1, n + 1, dtype=self.k.dtype)[None, :]
+        t = self.s + j
+        return jnp.where(j <= self.k, self.factor(j, t) * term(j, t), 0)
+
+
+def descend(descent: Any, s: Any, at: IdleSteps) -> tuple[Array, Any]:
+    """The change of weights over idle steps, and the slots after them: `_descent.Descent.idle`.
+
+    Raises:
+        ValueError: it is not known in closed form.
+    """
+    decays = decaying(descent, at.decays)
+    if decays and descent.decay in ("l2", "cautious"):
+        raise ValueError(f"decay={descent.decay!r} depends on the weights of each idle step: take another")
+    varies = any(map(callable, (descent.learning_rate, descent.weight_decay, descent.lr_max)))
+    shares = lambda t: replace(descent, at.scheduled(t)).shares(decays)  # noqa: E731
+    if not decays:
+        total = at.passed if varies else lambda: at.k * descent.learning_rate
+        direction, s = descent.rule.idle(s, dataclasses.replace(at, factor=lambda j, t: shares(t)[0], total=total))
+        return -direction, s
+
+    def log_left(j: Array, t: Array) -> Array:
+        log = jnp.log1p(-jnp.asarray(shares(t)[1], t.dtype))
+        return jnp.cumsum(jnp.broadcast_to(log, t.shape), axis=1) if varies else j * log
+
+    log_all = at.passed() if varies else log_left(at.k, at.s)
+
+    def total() -> Array:
+        unit = descent if descent.decay == "constant" else dataclasses.replace(descent, learning_rate=1.0)
+        if callable(unit.weight_decay) or callable(unit.learning_rate):
+            raise ValueError("a weight decay that changes relative to the step size has no closed form here")
+        rate, loss = unit.shares(decays)
+        return rate / loss * one_minus_exp(log_all)
+
+    factor = lambda j, t: shares(t)[0] * jnp.exp(log_all - log_left(j, t))  # noqa: E731
+    direction, s = descent.rule.idle(s, dataclasses.replace(at, factor=factor, total=total))
+    return -(direction + one_minus_exp(log_all) * at.params), s
+
+
+def decaying(descent: Any, decays: bool) -> bool:
+    """Whether weights decay that the mask covers or not."""
+    return decays and not (isinstance(descent.weight_decay, (int, float)) and descent.weight_decay == 0)
+
+
+def passing(descent: Any, decays: bool) -> Any:
+    """What `IdleSteps.passed` sums up: the log of what a step leaves of a weight, or its step size without decay."""
+    rate, loss = descent.shares(decays := decaying(descent, decays))
+    return jnp.log1p(-loss) if decays else rate
+
+
+def terms(ratio: float, dtype: Any) -> int:
+    """How many terms of a geometric sum are above rounding, with 8 times as many as a margin for growing step sizes.
+
+    Raises:
+        ValueError: they do not shrink.
+    """
+    if not ratio < 1:
+        raise ValueError(
+            f"the terms of an idle row's displacement grow by {ratio:.6g} from one step to the next, as b1 >= sqrt(b2): "
+            "no number of them is enough. Take a smaller b1 or a larger b2, or catch_up='lazy'"
+        )
+    return max(1, math.ceil(math.log(float(jnp.finfo(dtype).eps) / 16) / math.log(max(ratio, 1e-9))))
+
+
+@functools.lru_cache
+def interpolation(ratio: float, b2: float, decaying: bool, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    r"""A few idle steps, and the matrix that gives a direction at each idle step from those at these.
+
+    All directions are $1/(x_j + \theta)$ or $1/\sqrt{x_j^2 + \theta^2}$ up to a factor, with
+    $x_j^2 = \beta_2^j/(1-\beta_2^{s+j})$, in which $\theta$ is the element's ε in units of its root. A pivoted QR
+    decomposition of these, weighted with `ratio`, chooses the steps that span them to rounding.
+
+    Returns:
+        The numbers of the chosen steps, (nodes,), and the matrix, (terms, nodes).
+    """
+    n, eps = terms(ratio, dtype), float(np.finfo(dtype).eps)
+    j, s = np.arange(1.0, n + 1), np.array([0.0, 1, 3, 10, 30, 100, 300, 1000, 3000, 1e9])[:, None, None]
+    root = b2 ** (j / 2) if decaying else np.ones(n)
+    x = root / np.sqrt(-np.expm1((s + j) * log_beta(b2)))
+    theta = np.geomspace(root[-1] / 100, 1e4, 40)[:, None]
+    family = np.concatenate([1 / (x + theta), 1 / np.hypot(x, theta)]).reshape(-1, n)
+    weight = ratio**j * root
+    weighted = family / family[:, :1] * weight
+    triangle, order = linalg.qr(weighted, mode="r", pivoting=True)[-2:]
+    size = np.abs(np.diagonal(triangle))
+    chosen = int((size > max(eps / 8, 1e-14) * size[0]).sum())
+    matrix = np.empty((chosen, n))
+    matrix[:, order] = linalg.solve_triangular(triangle[:chosen, :chosen], triangle[:chosen])
+    nodes = order[:chosen]
+    return nodes + 1.0, (matrix * weight[nodes, None] / weight).T

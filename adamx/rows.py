@@ -1,0 +1,293 @@
+"""Steps of the rows of a table that a batch touched, equal to steps of the whole table."""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from ._annotations import Array
+from ._engine import Engine
+from ._layout import wide_dtype
+from ._leaf import Step, StepResult
+
+from ._names import validate_choice
+from ._rule import hyperparameters, replace
+from ._state import LogProduct, State, scheduled_values
+from ._transform import owner_of
+from .idle import IdleSteps, passing
+from .schedules import reading
+
+
+class RowsState(NamedTuple):
+    """The state of an optimizer of a table's rows.
+
+    Attributes:
+        state: that of the optimizer of the whole table; slots of a row are as its last step left them.
+        last: the number of the step that each row was last brought up to; int32, (rows,).
+        passed: the running sum that idle steps of a scheduled step size or decay need, now and where each row is:
+            pairs of sums and what was lost in them, of shapes () and (rows,); () if none is needed.
+    """
+
+    state: State
+    last: Array
+    passed: Any = ()
+
+
+class Ticket(NamedTuple):
+    """Rows on their way from `Rows.take` to `Rows.put`.
+
+    Attributes:
+        ids: the distinct rows, ascending, int32, (ids,); those beyond the table stand for none.
+        places: where each of the ids asked for is among them; int32, their shape.
+        values: the rows.
+        state: their state.
+    """
+
+    ids: Array
+    places: Array
+    values: Array
+    state: State
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Steps of a table's rows, those that a batch reads only, which leave what steps of the whole table would.
+
+    Under an optimizer with momentum a row moves on while its gradient is zero. `take` brings rows up to date before
+    the loss reads them, in closed form, however long ago they were last read; `put` steps them. Time and memory are in
+    proportion to the rows taken. Donate the table and its state under `jax.jit`: they are then changed in place.
+
+    Attributes:
+        opt: an adamx optimizer of one array, the table.
+        catch_up: "exact", or "lazy": moments and weights of idle rows stand still, as in `torch.optim.SparseAdam` and
+            LazyAdam, which is another algorithm.
+
+    Raises:
+        TypeError: `opt` is not an adamx optimizer, or wraps one.
+        ValueError: what idle rows do is not known in closed form.
+
+    Examples:
+        >>> import adamx, jax, jax.numpy as jnp
+        >>> rows, table = adamx.Rows(adamx.adam(0.5)), jnp.zeros((1000, 2))
+        >>> state = rows.init(table)
+        >>> values, ticket = rows.take(jnp.array([7, 3, 7]), state, table)
+        >>> grads = jax.grad(lambda values: jnp.sum(values))(values)
+        >>> table, state = rows.put(grads, state, table, ticket)
+        >>> table[jnp.array([3, 7, 8])]
+        Array([[-0.5, -0.5],
+               [-0.5, -0.5],
+               [ 0. ,  0. ]], dtype=float32)
+    """
+
+    opt: Any
+    catch_up: str = "exact"
+
+    def __post_init__(self) -> None:
+        validate_choice("catch_up", self.catch_up, ("exact", "lazy"))
+        if not isinstance(owner_of(self.opt), Engine):
+            raise TypeError(f"{self.opt!r} is not an adamx optimizer, or wraps one: give the optimizer itself")
+        if self.engine.groups:
+            raise ValueError("groups are of several leaves: give the table an optimizer of its own")
+        if self.catch_up == "exact":
+            _ = self._needs_passed
+
+    @property
+    def engine(self) -> Engine:
+        """The optimizer's engine."""
+        return owner_of(self.opt)
+
+    @functools.cached_property
+    def _needs_passed(self) -> bool:
+        """Whether idle steps read the running sum. Refuses what has no closed form."""
+        asked = []
+
+        def tried(table: Array) -> Any:
+            state = self.opt.init(table)
+            step = self._catching_up(state, jnp.ones([1], jnp.int32), lambda: asked.append(1) or jnp.zeros((1, 1)))
+            return self.opt.engine.step(table, state, table, take=step)
+
+        jax.eval_shape(tried, jax.ShapeDtypeStruct((1, 1), jnp.float32))
+        return bool(asked)
+
+    def init(self, table: Array) -> RowsState:
+        """The state before the first step.
+
+        Args:
+            table: (rows, features).
+        """
+        _check_table(table)
+        n = table.shape[0]
+        sums: Any = ()
+        if self.catch_up == "exact" and self._needs_passed:
+            sums = tuple(LogProduct(jnp.zeros(shape, float), jnp.zeros(shape, float)) for shape in ((), (n,)))
+        return RowsState(self.opt.init(table), jnp.zeros([n], jnp.int32), sums)
+
+    def take(self, ids: Array, state: RowsState, table: Array) -> tuple[Array, Ticket]:
+        """The rows of these ids as they are after all steps so far, to be differentiated, and a ticket for `put`.
+
+        Args:
+            ids: integers of any shape; a row may be there several times. -1 pads: its values and derivatives are zero.
+            state: from `init` or the step before.
+            table: (rows, features).
+
+        Returns:
+            The values, of the shape of `ids` and then (features,), and the ticket.
+
+        Raises:
+            TypeError: ids that are not integers.
+            ValueError: a table of another shape than the state's; ids out of range, where they are not traced. Traced
+                ones are as -1.
+        """
+        self._check(state, table)
+        ids, n = _checked_ids(ids, table.shape[0]), table.shape[0]
+        flat = ids.reshape(-1)
+        found = jnp.where((flat >= 0) & (flat < n), flat, n).astype(jnp.int32)
+        distinct, places = jnp.unique(found, size=flat.size, fill_value=n, return_inverse=True)
+        # Those beyond the table are distinct, too, as scattering is told.
+        distinct = jnp.where(distinct < n, distinct, n + jnp.arange(flat.size, dtype=jnp.int32))
+        get = functools.partial(_get, distinct)
+        here, own = get(table), jax.tree.map(get, state.state)
+        if self.catch_up == "exact":
+            here, own = self._caught_up(distinct, jax.tree.map(get, state), here)
+        places = places.reshape(ids.shape).astype(jnp.int32)
+        return here[places], Ticket(distinct, places, here, own)
+
+    def put(
+        self, grads: Array, state: RowsState, table: Array, ticket: Ticket, **options: Any
+    ) -> tuple[Array, RowsState]:
+        """Step the rows of a ticket.
+
+        Args:
+            grads: the gradient of the values that came with the ticket, of their shape.
+            state: the one that `take` was given.
+            table: the one that `take` was given.
+            ticket: of `take`.
+            **options: those of `adamx.Optimizer.step`; norms are of the gradients of rows.
+
+        Returns:
+            The table and the next state.
+        """
+        self._check(state, table)
+        n, size = table.shape[0], ticket.ids.shape[0]
+        if grads.shape != (wanted := (*ticket.places.shape, table.shape[1])):
+            raise ValueError(f"grads have shape {grads.shape}, the values of the ticket {wanted}")
+        if "learning_rate" in options and self.catch_up == "exact":
+            raise TypeError("learning_rate: what idle rows missed has to be known later: give the optimizer a schedule")
+        wide = wide_dtype(grads)
+        each = grads.reshape(-1, table.shape[1]).astype(wide)
+        summed = jax.ops.segment_sum(each, ticket.places.reshape(-1), num_segments=size)
+        summed = jnp.where(ticket.ids[:, None] < n, summed, 0)
+        values, own = self.engine.step(
+            summed, ticket.state, ticket.values, take=_Numbered(Step, ticket.ids, table.shape[1]), **options
+        )
+        set_ = functools.partial(_set, ticket.ids)
+        sums = state.passed
+        if sums:
+            with reading(state.state.live):
+                rule = replace(self.engine.rule, scheduled_values(self.engine.rule, state.state.count))
+            now = sums[0].plus(jnp.asarray(passing(rule, True), sums[0].total.dtype))
+            sums = (now, jax.tree.map(set_, sums[1], now))
+        new = jax.tree.map(set_, state.state, own)
+        return set_(table, values), RowsState(new, set_(state.last, own.count), sums)
+
+    def _caught_up(self, ids: Array, state: RowsState, values: Array) -> tuple[Array, State]:
+        """These rows after the idle steps up to the present one; `state` is theirs."""
+        count, last = state.state.count, state.last
+
+        def passed() -> Array:
+            now, then = state.passed
+            return ((now.total - then.total) - (now.lost - then.lost))[:, None]
+
+        take = self._catching_up(state.state, last, passed, ids, values.shape[1])
+        new, own = self.engine.step(jnp.zeros_like(values), state.state, values, take=take)
+        idle = count > last
+        keep = lambda x, y: jnp.where(idle.reshape(-1, *[1] * (x.ndim - 1)), x, y) if x.ndim else y  # noqa: E731
+        return keep(new, values), jax.tree.map(keep, own, state.state)
+
+    def _catching_up(self, state: State, last: Array, passed: Any, ids: Any = None, width: int = 1) -> Any:
+        make = functools.partial(_CatchUp, engine=self.engine, live=state.live, begun=last, passed=passed)
+        return _Numbered(make, ids, width)
+
+    def _check(self, state: Any, table: Array) -> None:
+        _check_table(table)
+        if not isinstance(state, RowsState):
+            raise TypeError(f"{type(state).__name__} is not the state of adamx.Rows: make it with `init(table)`")
+        if state.last.shape[:1] != table.shape[:1]:
+            raise ValueError(f"the table has shape {table.shape}, the state is of {state.last.shape[0]} rows")
+
+
+@dataclasses.dataclass(frozen=True)
+class _CatchUp(Step):
+    """The idle steps of rows in place of one step."""
+
+    engine: Any = None
+    live: Any = ()
+    begun: Any = None
+    passed: Any = None
+
+    def compute(self, total: Any) -> tuple[Array, Any]:
+        given, real = self.engine.rule, self.at.t.dtype
+        rule = replace(self.rule, {h.path: h.value for h in hyperparameters(given) if callable(h.value)})
+        s = self.begun.astype(real)[:, None]
+
+        def scheduled(t: Array) -> dict[str, Any]:
+            with reading(self.live):
+                at = lambda t: scheduled_values(given, t.astype(jnp.int32) - 1)  # noqa: E731
+                values = jax.vmap(jax.vmap(at))(t)
+            return {path: x.astype(real) for path, x in values.items()}
+
+        at = IdleSteps(
+            s, self.at.t - 1 - s, self.at.p, self.leaf.decays, scheduled, lambda: self.passed().astype(real)
+        )
+        if rule.idle is None:
+            raise ValueError(f"{type(rule).__name__} does not say what idle steps do: take catch_up='lazy'")
+        return rule.idle(self.slots, at)
+
+
+class _Numbered(NamedTuple):
+    """Takes the step of rows of a table with the random bits of their elements in the table."""
+
+    make: Any
+    ids: Any
+    width: int
+
+    def __call__(self, kernel: str, steps: Any, total: Any, ok: Any = None) -> list[StepResult | None]:
+        (step,) = steps
+        noise = step.noise
+        if self.ids is not None:
+            elements = self.ids.astype(jnp.uint32)[:, None] * np.uint32(self.width)
+            noise = noise._replace(elements=elements + jnp.arange(self.width, dtype=jnp.uint32)[None])
+        return [self.make(step.leaf, step.layout, step.shared, noise).apply(total)]
+
+
+def _get(ids: Array, x: Array) -> Array:
+    """Rows of an array; a scalar is of all rows."""
+    if not x.ndim:
+        return x
+    return x.at[ids].get(mode="fill", fill_value=0, unique_indices=True, indices_are_sorted=True)
+
+
+def _set(ids: Array, x: Array, new: Array) -> Array:
+    """The inverse of `_get`."""
+    return x.at[ids].set(new, mode="drop", unique_indices=True, indices_are_sorted=True) if x.ndim else new
+
+
+def _check_table(table: Any) -> None:
+    if jnp.ndim(table) != 2 or not jnp.issubdtype(table.dtype, jnp.floating):
+        raise ValueError(f"the table is {jnp.shape(table)} {table.dtype}: it should be floating, (rows, features)")
+
+
+def _checked_ids(ids: Any, n: int) -> Array:
+    ids = jnp.asarray(ids)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise TypeError(f"ids are {ids.dtype}: they should be integers, the numbers of rows")
+    if not isinstance(ids, Tracer):
+        host = np.asarray(ids)
+        if ((host < -1) | (host >= n)).any():
+            bad = host[(host < -1) | (host >= n)][0]
+            raise ValueError(f"id {bad} is not a row of a table of {n}: ids are 0 to {n - 1}, and -1 pads")
+    return ids
