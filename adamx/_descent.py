@@ -1,12 +1,13 @@
 """A rule, a step size and weight decay: the order in which they act, in one screen."""
 
+import functools
 from typing import Any
 
 from ._annotations import Array, NonNegative
 from ._context import unless_zero
 from ._decay import SHRINK, Decay, Strength
 from ._rule import Modifier, StepContext, static
-from .idle import IdleSteps, descend
+from .idle import descend
 
 
 class Descent(Modifier):
@@ -18,6 +19,7 @@ class Descent(Modifier):
     decay: Decay = static(default="decoupled", choices=("l2", *SHRINK))
     maximize: bool = static(default=False)
     elementwise = property(lambda self: self.rule.elementwise)
+    idle = property(lambda self: self.rule.idle and functools.partial(descend, self))
 
     @property
     def measures(self) -> bool:
@@ -35,9 +37,6 @@ class Descent(Modifier):
             by = Strength(self.weight_decay, self.learning_rate, lr_max)
             change = change + unless_zero(self.weight_decay, SHRINK[self.decay](at.p, direction, by))
         return -change, s
-
-    def idle(self, s: Any, at: IdleSteps) -> tuple[Array, Any]:
-        return descend(self, s, at)
 
     def shares(self, decays: bool) -> tuple[Any, Any]:
         """What a step takes of the direction and of the weight: it is linear in both but for l2 and cautious decay."""

@@ -45,8 +45,8 @@ class IdleSteps:
     decays: bool
     scheduled: Callable[[Array], dict[str, Any]]
     passed: Callable[[], Array]
-    factor: Term = lambda j, t: jnp.ones_like(t)
-    total: Callable[[], Array] | None = None
+    factor: Term
+    total: Callable[[], Array]
 
     def number(self, name: str, x: Any) -> Any:
         """The hyperparameter `x`.
@@ -92,6 +92,17 @@ class IdleSteps:
         weights = jnp.dot(each, jnp.asarray(matrix, each.dtype), precision=jax.lax.Precision.HIGHEST)
         at = [jnp.asarray(j, each.dtype) for j in nodes]
         return functools.reduce(jnp.add, (weights[:, i : i + 1] * f(j, self.s + j) for i, j in enumerate(at)))
+
+    def sum_until(self, steps: Array, first: Term, then: Term, ratio: float) -> tuple[Array, Array]:
+        """The sum of `first` over each element's idle steps up to the number `steps`, and of `then` over later ones."""
+        n = terms(ratio, self.k.dtype)
+        at = jnp.clip(steps, 0, n).astype(jnp.int32)
+        up, down = (
+            jax.lax.cumsum(self._terms(term, n), axis=1, reverse=back) for term, back in ((first, False), (then, True))
+        )
+        none = jnp.zeros_like(self.k)
+        sums = jnp.concatenate([none, up], axis=1), jnp.concatenate([down, none], axis=1)
+        return jnp.take_along_axis(sums[0], at, axis=1), jnp.take_along_axis(sums[1], at, axis=1)
 
     def _terms(self, term: Term, n: int) -> Array:
         j = jnp.arange(1, n + 1, dtype=self.k.dtype)[None, :]

@@ -240,9 +240,9 @@ class _CatchUp(Step):
                 values = jax.vmap(jax.vmap(at))(t)
             return {path: x.astype(real) for path, x in values.items()}
 
-        at = IdleSteps(
-            s, self.at.t - 1 - s, self.at.p, self.leaf.decays, scheduled, lambda: self.passed().astype(real)
-        )
+        k = self.at.t - 1 - s
+        one, passed = lambda j, t: jnp.ones_like(t), lambda: self.passed().astype(real)
+        at = IdleSteps(s, k, self.at.p, self.leaf.decays, scheduled, passed, one, lambda: k)
         if rule.idle is None:
             raise ValueError(f"{type(rule).__name__} does not say what idle steps do: take catch_up='lazy'")
         return rule.idle(self.slots, at)

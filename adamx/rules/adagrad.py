@@ -9,6 +9,7 @@ from .._annotations import Array, Initial, NonNegative, ScalarOrSchedule
 from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, described, named, optimizer, scale_by
 from .._math import abs_sq, div_no_nan
 from .._rule import Rule, Slot, StepContext, static
+from ..idle import IdleSteps
 
 
 class SecondMoment(NamedTuple):
@@ -51,6 +52,9 @@ class AdaGrad(Rule[SecondMoment]):
         nu = s.nu + abs_sq(g)
         root = jnp.sqrt(nu + self.eps) if self.eps_in_sqrt else jnp.sqrt(nu) + self.eps
         return div_no_nan(g, root), SecondMoment(nu)
+
+    def idle(self, s: SecondMoment, at: IdleSteps) -> tuple[Array, SecondMoment]:
+        return jnp.zeros_like(at.params), s
 
 
 @named(AdaGrad)

@@ -9,6 +9,8 @@ from .._factory import Decay, Groups, Kernel, MomentFormats, Optimizer, Weights,
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
 from .._rule import Moments, Rule, Slot, StepContext, static
 from ..estimates import MomentEstimates
+from ..idle import IdleSteps
+from .adam import Adam
 
 
 class AdamMini(Rule[Moments]):
@@ -49,6 +51,11 @@ class AdamMini(Rule[Moments]):
         n = max(square.size // max(s.nu.size, 1), 1)
         nu = ema(s.nu, at.sum(square, self._averaged(g.ndim), keepdims=True) / n, self.b2)
         return adam_ratio(debias(mu, self.b1, at.t), debias(nu, self.b2, at.t), self.eps), Moments(mu, nu)
+
+    def idle(self, s: Moments, at: IdleSteps) -> tuple[Array, Moments]:
+        if self.keep != (0,):
+            raise ValueError(f"keep = {self.keep} takes blocks across rows of a table: give keep=(0,)")
+        return Adam(self.b1, self.b2, self.eps).idle(s, at)
 
     def moment_estimates(self, t: Array) -> MomentEstimates:
         return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t), self.eps)

@@ -6,11 +6,12 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._factory import Decay, Groups, Kernel, MomentFormats, Weights, common, decaying, described, named
-from .._math import bias_correction, biased, debias, div_no_nan, ema
+from .._math import bias_correction, biased, debias, div_no_nan, ema, log_beta
 from .._optimizer import optimizer
 from .._rule import Moments, Rule, Slot, StepContext, static
 from .._transform import Optimizer, scale_by
 from ..estimates import MomentEstimates
+from ..idle import IdleSteps
 
 
 class AdaMax(Rule[Moments]):
@@ -51,6 +52,22 @@ class AdaMax(Rule[Moments]):
         nu = jnp.maximum(self.b2 * s.nu, jnp.abs(g) + inside)
         m_hat = (debias if self.bias_correction else biased)(mu, self.b1, at.t)
         return div_no_nan(m_hat, nu + outside), Moments(mu, nu)
+
+    def idle(self, s: Moments, at: IdleSteps) -> tuple[Array, Moments]:
+        b1, b2, eps = at.rate("b1", self.b1), at.rate("b2", self.b2), at.number("eps", self.eps)
+        inside, mu, nu = 0.0 if self.eps_outside else eps, s.mu * at.power(b1), s.nu * at.power(b2)
+
+        def term(j: Array, t: Array) -> Array:
+            return at.power(b1, j) / (bias_correction(b1, t) if self.bias_correction else 1.0)
+
+        if self.eps_outside:
+            near = at.sum_beside_root(lambda j, t: div_no_nan(s.mu, s.nu * at.power(b2, j) + eps), term, b1 / b2, b2**2)
+            return near, Moments(mu, nu)
+        large = s.nu > inside  # until the maximum has shrunk to eps
+        steps = jnp.where(large, jnp.log(inside / jnp.where(large, s.nu, 1)) / log_beta(b2), 0)
+        shrinking, after = at.sum_until(steps, lambda j, t: term(j, t) * at.power(b2, -j), term, b1 / b2)
+        direction = div_no_nan(s.mu * shrinking, s.nu) + div_no_nan(s.mu * after, jnp.full_like(s.mu, inside))
+        return direction, Moments(mu, jnp.maximum(nu, inside))
 
     def moment_estimates(self, t: Array) -> MomentEstimates:
         return MomentEstimates(bias_correction(self.b1, t) if self.bias_correction else 1.0, is_root=True)

@@ -9,6 +9,7 @@ from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common
 from .._math import abs_sq, adam_ratio, bias_correction, biased, debias, ema, eps_beside_hat
 from .._rule import Rule, Slot, StepContext, static
 from ..estimates import MomentEstimates
+from ..idle import IdleSteps
 
 
 class MaxMoments(NamedTuple):
@@ -66,6 +67,20 @@ class AMSGrad(Rule[MaxMoments]):
         else:
             v_hat = nu_max = jnp.maximum(s.nu_max, hat(nu, self.b2, at.t))
         return adam_ratio(m_hat, v_hat, self._eps(at.t), self.eps_root), MaxMoments(mu, nu, nu_max)
+
+    def idle(self, s: MaxMoments, at: IdleSteps) -> tuple[Array, MaxMoments]:
+        b1, b2 = at.rate("b1", self.b1), at.rate("b2", self.b2)
+        eps_root, _ = at.number("eps_root", self.eps_root), at.number("eps", self.eps)
+        corrected = self.max_of == "raw" and self.bias_correction_nu
+
+        def element(j: Array, t: Array) -> Array:
+            return adam_ratio(s.mu, debias(s.nu_max, b2, t) if corrected else s.nu_max, self._eps(t), eps_root)
+
+        def term(j: Array, t: Array) -> Array:
+            return at.power(b1, j) / (bias_correction(b1, t) if self.bias_correction_mu else 1.0)
+
+        total = at.sum_beside_root(element, term, b1, b2, decaying=False)
+        return total, MaxMoments(s.mu * at.power(b1), s.nu * at.power(b2), s.nu_max)
 
     def moment_estimates(self, t: Array) -> MomentEstimates:
         mean = bias_correction(self.b1, t) if self.bias_correction_mu else 1.0

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._factory import Decay, Groups, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
-from .._math import abs_sq, adam_ratio, debias, ema
+from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
 from .._rule import Moments, Rule, Slot, StepContext
+from ..idle import IdleSteps
 
 
 class LaProp(Rule[Moments]):
@@ -40,6 +41,11 @@ class LaProp(Rule[Moments]):
         nu = ema(s.nu, abs_sq(g), self.b2)
         mu = ema(s.mu, adam_ratio(g, debias(nu, self.b2, at.t), self.eps), self.b1)
         return debias(mu, self.b1, at.t), Moments(mu, nu)
+
+    def idle(self, s: Moments, at: IdleSteps) -> tuple[Array, Moments]:
+        b1 = at.rate("b1", self.b1)
+        total = at.sum(lambda j, t: at.power(b1, j) / bias_correction(b1, t), b1)
+        return s.mu * total, Moments(s.mu * at.power(b1), s.nu * at.power(at.number("b2", self.b2)))
 
 
 @named(LaProp)

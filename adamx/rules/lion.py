@@ -12,6 +12,7 @@ from .._math import ema, sign
 from .._optimizer import optimizer
 from .._rule import Rule, Slot, StepContext, static
 from .._transform import Optimizer, scale_by
+from ..idle import IdleSteps
 
 
 class Momentum(NamedTuple):
@@ -69,6 +70,12 @@ class Lion(Rule[Momentum]):
 
     def step(self, g: Array, s: Momentum, at: StepContext) -> tuple[Array, Momentum]:
         return SIGNS[self.mode](ema(s.mu, g, self.b1), self.smooth_beta), Momentum(ema(s.mu, g, self.b2))
+
+    def idle(self, s: Momentum, at: IdleSteps) -> tuple[Array, Momentum]:
+        if self.mode != "hard":
+            raise ValueError(f"mode={self.mode!r} follows the size of the momentum, whose sum over idle steps is unknown")
+        momentum = s.mu * at.power(at.number("b2", self.b2))
+        return sign(s.mu * at.number("b1", self.b1)) * at.total(), Momentum(momentum)
 
 
 @named(Lion)

@@ -3,12 +3,14 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._factory import Decay, Groups, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
 from .._rule import Rule, Slot, StepContext
 from ..estimates import MomentEstimates
+from ..idle import IdleSteps, terms
 from .adam import Adam, adam
 
 
@@ -57,6 +59,20 @@ class NAdam(Rule[ScheduledMoments]):
         product = s.product * here
         m_bar = mu * (ahead / (1 - product * ahead)) + g * ((1 - here) / (1 - product))
         return adam_ratio(m_bar, debias(nu, self.b2, at.t), self.eps), ScheduledMoments(mu, nu, product)
+
+    def idle(self, s: ScheduledMoments, at: IdleSteps) -> tuple[Array, ScheduledMoments]:
+        b1, b2, eps = at.rate("b1", self.b1), at.rate("b2", self.b2), at.number("eps", self.eps)
+        decay = at.rate("momentum_decay", self.momentum_decay)
+        momenta = b1 * (1 - 0.5 * 0.96 ** (np.arange(1, terms(b1, s.nu.dtype) + 2) * decay))
+        products = jnp.asarray(np.cumprod(momenta), s.nu.dtype)  # of later steps they are below rounding
+
+        def term(j: Array, t: Array) -> Array:
+            product = products[jnp.minimum(t.astype(jnp.int32), len(momenta) - 1)]
+            return at.power(b1, j) * b1 * (1 - 0.5 * 0.96 ** ((t + 1) * decay)) / (1 - product)
+
+        element = lambda j, t: adam_ratio(s.mu, debias(s.nu * at.power(b2, j), b2, t), eps)  # noqa: E731
+        total = at.sum_beside_root(element, term, b1 / b2**0.5, b2)
+        return total, ScheduledMoments(s.mu * at.power(b1), s.nu * at.power(b2), s.product)
 
     def moment_estimates(self, t: Array) -> MomentEstimates:
         return MomentEstimates(bias_correction(self.b1, t), bias_correction(self.b2, t), self.eps)

@@ -10,6 +10,7 @@ from .._annotations import Array, Beta, Initial, NonNegative, ScalarOrSchedule
 from .._factory import Groups, Kernel, MomentFormats, Optimizer, Weights, common, described, named, optimizer, scale_by
 from .._math import abs_sq, biased, debias, div_no_nan, ema
 from .._rule import Rule, Slot, StepContext, static
+from ..idle import IdleSteps
 
 
 class RMSMoments(NamedTuple):
@@ -85,6 +86,17 @@ class RMSProp(Rule[RMSMoments]):
         if self.momentum is not None:
             trace = self.momentum * s.trace + u
             u = u + self.momentum * trace if self.nesterov else trace
+        return u, RMSMoments(nu, mu, trace)
+
+    def idle(self, s: RMSMoments, at: IdleSteps) -> tuple[Array, RMSMoments]:
+        left = at.power(at.number("decay", self.decay))
+        nu, mu, u, trace = s.nu * left, s.mu, jnp.zeros_like(at.params), s.trace
+        if self.centered:
+            nu, mu = nu + left * (1 - left) * abs_sq(s.mu), s.mu * left
+        if self.momentum is not None:
+            momentum = at.rate("momentum", self.momentum)
+            u = s.trace * at.sum(lambda j, t: at.power(momentum, j + int(self.nesterov)), momentum)
+            trace = s.trace * at.power(momentum)
         return u, RMSMoments(nu, mu, trace)
 
     def _optax_slots(self) -> tuple[Any, ...]:

@@ -1,7 +1,10 @@
 """Stochastic gradient descent (Robbins & Monro 1951)."""
 
+import jax.numpy as jnp
+
 from .._annotations import Array
 from .._rule import Rule, StepContext
+from ..idle import IdleSteps
 
 
 class SGD(Rule[tuple[()]]):
@@ -17,3 +20,6 @@ class SGD(Rule[tuple[()]]):
 
     def step(self, g: Array, s: tuple[()], at: StepContext) -> tuple[Array, tuple[()]]:
         return g, s
+
+    def idle(self, s: tuple[()], at: IdleSteps) -> tuple[Array, tuple[()]]:
+        return jnp.zeros_like(at.params), s
