@@ -17,7 +17,7 @@ import numpy as np
 from scipy import linalg
 
 from ._annotations import Array
-from ._math import log_beta, one_minus_exp
+from ._math import bias_correction, log_beta, one_minus_exp
 from ._rule import replace
 
 Term = Callable[[Array, Array], Array]
@@ -71,6 +71,11 @@ class IdleSteps:
     def power(self, b: float, j: Any = None) -> Array:
         """$b^j$, by default $b^k$."""
         return jnp.exp((self.k if j is None else j) * log_beta(b))
+
+    def correction(self, b: float, j: Any) -> Array:
+        r"""$1 - b^{s+j}$, from the same of $s$ and of $j$: a sum of positive numbers, which loses no digits."""
+        here, ahead = bias_correction(b, self.s), bias_correction(b, j)
+        return here + (1 - here) * ahead
 
     def sum(self, term: Term, ratio: float) -> Array:
         """The sum over the idle steps of `term(j, t)`, which shrinks by `ratio` from one to the next; (rows, 1)."""
@@ -139,9 +144,10 @@ def descend(descent: Any, s: Any, at: IdleSteps) -> tuple[Array, Any]:
         rate, loss = unit.shares(decays)
         return rate / loss * one_minus_exp(log_all)
 
-    factor = lambda j, t: shares(t)[0] * jnp.exp(log_all - log_left(j, t))  # noqa: E731
-    direction, s = descent.rule.idle(s, dataclasses.replace(at, factor=factor, total=total))
-    return -(direction + one_minus_exp(log_all) * at.params), s
+    left = jnp.exp(log_all)
+    factor = lambda j, t: shares(t)[0] * jnp.exp(-log_left(j, t))  # noqa: E731
+    direction, s = descent.rule.idle(s, dataclasses.replace(at, factor=factor, total=lambda: total() / left))
+    return -(left * direction + one_minus_exp(log_all) * at.params), s
 
 
 def decaying(descent: Any, decays: bool) -> bool:
@@ -184,14 +190,15 @@ def interpolation(ratio: float, b2: float, decaying: bool, dtype: np.dtype) -> t
     j, s = np.arange(1.0, n + 1), np.array([0.0, 1, 3, 10, 30, 100, 300, 1000, 3000, 1e9])[:, None, None]
     root = b2 ** (j / 2) if decaying else np.ones(n)
     x = root / np.sqrt(-np.expm1((s + j) * log_beta(b2)))
-    theta = np.geomspace(root[-1] / 100, 1e4, 40)[:, None]
+    low, high = math.log10(root[-1]) - 2, 4.0
+    theta = np.logspace(low, high, int(4 * (high - low)))[:, None]
     family = np.concatenate([1 / (x + theta), 1 / np.hypot(x, theta)]).reshape(-1, n)
     weight = ratio**j * root
     weighted = family / family[:, :1] * weight
-    triangle, order = linalg.qr(weighted, mode="r", pivoting=True)[-2:]
+    candidates = np.unique(np.geomspace(1, n, 160).round().astype(int)) - 1
+    base, triangle, order = linalg.qr(weighted[:, candidates], mode="economic", pivoting=True)
     size = np.abs(np.diagonal(triangle))
-    chosen = int((size > max(eps / 8, 1e-14) * size[0]).sum())
-    matrix = np.empty((chosen, n))
-    matrix[:, order] = linalg.solve_triangular(triangle[:chosen, :chosen], triangle[:chosen])
-    nodes = order[:chosen]
+    chosen = int((size > max(eps / 32, 1e-14) * size[0]).sum())
+    matrix = linalg.solve_triangular(triangle[:chosen, :chosen], base[:, :chosen].T @ weighted)
+    nodes = candidates[order[:chosen]]
     return nodes + 1.0, (matrix * weight[nodes, None] / weight).T

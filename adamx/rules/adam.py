@@ -66,13 +66,14 @@ class Adam(Rule[Moments]):
         eps, eps_root = at.number("eps", self.eps), at.number("eps_root", self.eps_root)
 
         def element(j: Array, t: Array) -> Array:
-            nu = s.nu * at.power(b2, j)
-            return adam_ratio(s.mu, debias(nu, b2, t) if self.bias_correction and not eps_hat else nu, eps, eps_root)
+            corrected = self.bias_correction and not eps_hat
+            nu = s.nu * (at.power(b2, j) / at.correction(b2, j) if corrected else at.power(b2, j))
+            return adam_ratio(s.mu, nu, eps, eps_root)
 
         def term(j: Array, t: Array) -> Array:
             ahead = int(self.nesterov)
-            mean = 1 / bias_correction(b1, t + ahead) if self.bias_correction else 1.0
-            return at.power(b1, j + ahead) * mean * (jnp.sqrt(bias_correction(b2, t)) if eps_hat else 1.0)
+            mean = at.power(b1, j + ahead) / (at.correction(b1, j + ahead) if self.bias_correction else 1.0)
+            return mean * jnp.sqrt(at.correction(b2, j)) if eps_hat else mean
 
         after = Moments(s.mu * at.power(b1), s.nu * at.power(b2))
         return at.sum_beside_root(element, term, b1 / b2**0.5, b2), after

@@ -58,7 +58,7 @@ class AdaMax(Rule[Moments]):
         inside, mu, nu = 0.0 if self.eps_outside else eps, s.mu * at.power(b1), s.nu * at.power(b2)
 
         def term(j: Array, t: Array) -> Array:
-            return at.power(b1, j) / (bias_correction(b1, t) if self.bias_correction else 1.0)
+            return at.power(b1, j) / (at.correction(b1, j) if self.bias_correction else 1.0)
 
         if self.eps_outside:
             near = at.sum_beside_root(lambda j, t: div_no_nan(s.mu, s.nu * at.power(b2, j) + eps), term, b1 / b2, b2**2)

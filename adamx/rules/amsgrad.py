@@ -74,10 +74,10 @@ class AMSGrad(Rule[MaxMoments]):
         corrected = self.max_of == "raw" and self.bias_correction_nu
 
         def element(j: Array, t: Array) -> Array:
-            return adam_ratio(s.mu, debias(s.nu_max, b2, t) if corrected else s.nu_max, self._eps(t), eps_root)
+            return adam_ratio(s.mu, s.nu_max / at.correction(b2, j) if corrected else s.nu_max, self._eps(t), eps_root)
 
         def term(j: Array, t: Array) -> Array:
-            return at.power(b1, j) / (bias_correction(b1, t) if self.bias_correction_mu else 1.0)
+            return at.power(b1, j) / (at.correction(b1, j) if self.bias_correction_mu else 1.0)
 
         total = at.sum_beside_root(element, term, b1, b2, decaying=False)
         return total, MaxMoments(s.mu * at.power(b1), s.nu * at.power(b2), s.nu_max)

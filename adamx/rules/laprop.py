@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
 from .._factory import Decay, Groups, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
-from .._math import abs_sq, adam_ratio, bias_correction, debias, ema
+from .._math import abs_sq, adam_ratio, debias, ema
 from .._rule import Moments, Rule, Slot, StepContext
 from ..idle import IdleSteps
 
@@ -44,7 +44,7 @@ class LaProp(Rule[Moments]):
 
     def idle(self, s: Moments, at: IdleSteps) -> tuple[Array, Moments]:
         b1 = at.rate("b1", self.b1)
-        total = at.sum(lambda j, t: at.power(b1, j) / bias_correction(b1, t), b1)
+        total = at.sum(lambda j, t: at.power(b1, j) / at.correction(b1, j), b1)
         return s.mu * total, Moments(s.mu * at.power(b1), s.nu * at.power(at.number("b2", self.b2)))
 
 

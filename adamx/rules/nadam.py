@@ -70,7 +70,7 @@ class NAdam(Rule[ScheduledMoments]):
             product = products[jnp.minimum(t.astype(jnp.int32), len(momenta) - 1)]
             return at.power(b1, j) * b1 * (1 - 0.5 * 0.96 ** ((t + 1) * decay)) / (1 - product)
 
-        element = lambda j, t: adam_ratio(s.mu, debias(s.nu * at.power(b2, j), b2, t), eps)  # noqa: E731
+        element = lambda j, t: adam_ratio(s.mu, s.nu * (at.power(b2, j) / at.correction(b2, j)), eps)  # noqa: E731
         total = at.sum_beside_root(element, term, b1 / b2**0.5, b2)
         return total, ScheduledMoments(s.mu * at.power(b1), s.nu * at.power(b2), s.product)
 
