@@ -38,13 +38,6 @@ class Descent(Modifier):
             change = change + unless_zero(self.weight_decay, SHRINK[self.decay](at.p, direction, by))
         return -change, s
 
-    def shares(self, decays: bool) -> tuple[Any, Any]:
-        """What a step takes of the direction and of the weight: it is linear in both but for l2 and cautious decay."""
-        if not decays:
-            return self.learning_rate, 0.0
-        by = Strength(self.weight_decay, self.learning_rate, self.learning_rate if self.lr_max is None else self.lr_max)
-        return self.learning_rate + SHRINK[self.decay](0.0, 1.0, by), SHRINK[self.decay](1.0, 0.0, by)
-
     def _penalised(self, g: Array, at: StepContext) -> Array:
         g = -g if self.maximize else g
         return g + at.decay(self.weight_decay) if self.decay == "l2" else g

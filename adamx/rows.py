@@ -50,7 +50,7 @@ class Ticket(NamedTuple):
     ids: Array
     places: Array
     values: Array
-    state: State
+    state: RowsState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,10 +149,9 @@ class Rows:
         distinct, places = jnp.unique(found, size=flat.size, fill_value=n, return_inverse=True)
         # Those beyond the table are distinct, too, as scattering is told.
         distinct = jnp.where(distinct < n, distinct, n + jnp.arange(flat.size, dtype=jnp.int32))
-        get = functools.partial(_get, distinct)
-        here, own = get(table), jax.tree.map(get, state.state)
+        here, own = jax.tree.map(functools.partial(_get, distinct), (table, state))
         if self.catch_up == "exact":
-            here, own = self._caught_up(distinct, jax.tree.map(get, state), here)
+            here, own = self._caught_up(distinct, own, here)
         places = places.reshape(ids.shape).astype(jnp.int32)
         return here[places], Ticket(distinct, places, here, own)
 
@@ -182,19 +181,41 @@ class Rows:
         summed = jax.ops.segment_sum(each, ticket.places.reshape(-1), num_segments=size)
         summed = jnp.where(ticket.ids[:, None] < n, summed, 0)
         values, own = self.engine.step(
-            summed, ticket.state, ticket.values, take=_Numbered(Step, ticket.ids, table.shape[1]), **options
+            summed, ticket.state.state, ticket.values, take=_Numbered(Step, ticket.ids, table.shape[1]), **options
         )
-        set_ = functools.partial(_set, ticket.ids)
-        sums = state.passed
-        if sums:
+        now = state.passed and state.passed[0]
+        if now:
             with reading(state.state.live):
                 rule = replace(self.engine.rule, scheduled_values(self.engine.rule, state.state.count))
-            now = sums[0].plus(jnp.asarray(passing(rule, True), sums[0].total.dtype))
-            sums = (now, jax.tree.map(set_, sums[1], now))
-        new = jax.tree.map(set_, state.state, own)
-        return set_(table, values), RowsState(new, set_(state.last, own.count), sums)
+            now = now.plus(jnp.asarray(passing(rule, True), now.total.dtype))
+        return _written(ticket.ids, (table, state), values, own, ticket.state, now)
 
-    def _caught_up(self, ids: Array, state: RowsState, values: Array) -> tuple[Array, State]:
+    def flush(self, state: RowsState, table: Array) -> tuple[Array, RowsState]:
+        """All rows brought up to date: the table that is evaluated or saved. Time is in proportion to it.
+
+        The optimizer steps of the whole table go on from it: `opt.step(grads, state.state, table)`.
+
+        Args:
+            state: from `init` or the step before.
+            table: (rows, features).
+
+        Returns:
+            The table and the state.
+        """
+        self._check(state, table)
+        n, size = table.shape[0], min(table.shape[0], 4096)
+
+        def block(i: Array, now: tuple[Array, RowsState]) -> tuple[Array, RowsState]:
+            ids = jnp.minimum(i * size, n - size) + jnp.arange(size, dtype=jnp.int32)
+            here, rows = jax.tree.map(functools.partial(_get, ids), now)
+            values, own = self._caught_up(ids, rows, here)
+            return _written(ids, now, values, own.state, rows, rows.passed and rows.passed[0])
+
+        if self.catch_up == "lazy":
+            return table, state
+        return jax.lax.fori_loop(0, -(-n // size), block, (table, state))
+
+    def _caught_up(self, ids: Array, state: RowsState, values: Array) -> tuple[Array, RowsState]:
         """These rows after the idle steps up to the present one; `state` is theirs."""
         count, last = state.state.count, state.last
 
@@ -206,7 +227,7 @@ class Rows:
         new, own = self.engine.step(jnp.zeros_like(values), state.state, values, take=take)
         idle = count > last
         keep = lambda x, y: jnp.where(idle.reshape(-1, *[1] * (x.ndim - 1)), x, y) if x.ndim else y  # noqa: E731
-        return keep(new, values), jax.tree.map(keep, own, state.state)
+        return keep(new, values), state._replace(state=jax.tree.map(keep, own, state.state))
 
     def _catching_up(self, state: State, last: Array, passed: Any, ids: Any = None, width: int = 1) -> Any:
         make = functools.partial(_CatchUp, engine=self.engine, live=state.live, begun=last, passed=passed)
@@ -274,6 +295,16 @@ def _get(ids: Array, x: Array) -> Array:
 def _set(ids: Array, x: Array, new: Array) -> Array:
     """The inverse of `_get`."""
     return x.at[ids].set(new, mode="drop", unique_indices=True, indices_are_sorted=True) if x.ndim else new
+
+
+def _written(
+    ids: Array, into: tuple[Array, RowsState], values: Array, own: State, read: RowsState, now: Any
+) -> tuple[Array, RowsState]:
+    """The table and its state with these rows, which were `read`; `now` is the running sum that they have come to."""
+    # Of what was read, as XLA would copy the whole array to write first.
+    last = jnp.maximum(read.last, own.count)
+    sums = now and (now, jax.tree.map(lambda x, old: jnp.where(read.last < own.count, x, old), now, read.passed[1]))
+    return jax.tree.map(functools.partial(_set, ids), into, (values, RowsState(own, last, sums)))
 
 
 def _check_table(table: Any) -> None:
