@@ -94,6 +94,8 @@ class Rows:
             raise ValueError("groups are of several leaves: give the table an optimizer of its own")
         if self.catch_up == "exact":
             _ = self._needs_passed
+        elif not self.engine.rule.elementwise and self.engine.rule.idle is None:
+            raise ValueError("the rule's step of one row may depend on other rows, which are not there")
 
     @property
     def engine(self) -> Engine:
