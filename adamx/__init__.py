@@ -25,6 +25,7 @@ from ._transform import scale_by as scale_by
 from .catalogue import describe as describe
 from .catalogue import names as list  # noqa: F401  # pyright: ignore[reportUnusedImport]  (public: adamx.list)
 from .estimates import MomentEstimates as MomentEstimates
+from .idle import IdleSteps as IdleSteps
 from .groups import Group as Group
 from .moments import Int8 as Int8
 from .mup import mup_groups as mup_groups

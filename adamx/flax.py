@@ -19,11 +19,14 @@ from ._names import STEP_WORDS, refuse_unknown
 from ._transform import Optimizer as _Optimizer
 from ._variables import is_variable, without_variables
 from .axis_names import moved, with_names
+from .embed import Embed as Embed
+from .embed import Table as Table
+from .embed import put
 from .kernels import beside
 from .states.masters import from_master
 from .wrapper import take_step
 
-__all__ = ["Optimizer", "TrainState"]
+__all__ = ["Embed", "Optimizer", "Table", "TrainState"]
 
 _OVERWRITE = "_overwrite_with_gradient"
 """Flax's key for parameters that are replaced by their "gradient", such as FP8 scales."""
@@ -31,13 +34,6 @@ _OVERWRITE = "_overwrite_with_gradient"
 
 # Before Flax 0.12.7 it is called `pure`, and later that warns.
 _pure: Any = nnx.as_pure if hasattr(nnx, "as_pure") else vars(nnx)["pure"]
-
-
-def _put(variable: Any, x: Any) -> None:
-    if hasattr(nnx.Variable, "set_value"):
-        variable.set_value(x)
-    else:  # before Flax 0.12.1
-        variable.value = x
 
 
 def _moving(tree: Params) -> Params:
@@ -167,7 +163,7 @@ class Optimizer(nnx.Optimizer):
 
         super().__init__(model, optax.GradientTransformation(init, tx.update), wrt=wrt, **kwargs)
         self.tx = tx
-        _put(self.step, beside(jax.tree.leaves(self.opt_state), self.step[...]))
+        put(self.step, beside(jax.tree.leaves(self.opt_state), self.step[...]))
 
     @classmethod
     def from_master(
@@ -251,6 +247,6 @@ class Optimizer(nnx.Optimizer):
         new, opt_state = take_step(self.tx, gradients, _pure(self.opt_state), params, **_pure(kwargs))
         new = moved(new, variables, "out_sharding")
         nnx.update(model, new)
-        jax.tree.map(_put, self.opt_state, opt_state, is_leaf=is_variable)
+        jax.tree.map(put, self.opt_state, opt_state, is_leaf=is_variable)
         self.step[...] += 1
         return jax.tree.map(lambda n, p: n - p, new, old)

@@ -22,6 +22,7 @@ SHORT = {
     "memory": "--millions 4",
     "monitor_cost": "--rounds 5",
     "wrappers": "--parts tree time --rounds 3",
+    "rows": "--rows 10000 --rounds 3 --steps 100",
     "scaling": "--parts sums --devices 4",
     "accelerators": "--targets v5e --shapes 4096x4096 --only optax int8",
     "moments_accuracy": "--quick",

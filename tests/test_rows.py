@@ -149,7 +149,9 @@ def test_lazy_is_the_algorithm_of_others():
     weight = torch.nn.Parameter(torch.tensor(np.array(table)))
     opt = torch.optim.SparseAdam([weight], lr=1e-2)
     for i, g in zip(np.array(ids), np.array(grads), strict=True):
-        weight.grad = torch.sparse_coo_tensor(torch.tensor(i[None]), torch.tensor(g), (ROWS, WIDTH), check_invariants=True)
+        weight.grad = torch.sparse_coo_tensor(
+            torch.tensor(i[None]), torch.tensor(g), (ROWS, WIDTH), check_invariants=True
+        )
         opt.step()
     np.testing.assert_allclose(got, weight.detach().numpy(), atol=2e-6)
 

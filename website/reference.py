@@ -15,17 +15,17 @@ from .repository import ROOT
 
 PAGES: Mapping[str, tuple[str, ...]] = {
     "Making an optimizer": ("_optimizer", "_transform", "groups", "mup", "catalogue"),
-    "The training loop": ("schedules.live", "states.numbers", "wrappers", "states.regroup", "backward"),
+    "The training loop": ("schedules.live", "states.numbers", "wrappers", "states.regroup", "backward", "rows"),
     "Schedules": ("schedules",),
     "Averages and lookahead": ("trajectories", "states.averages", "wrappers.averaged"),
     "State and memory": ("_state", "states.bytes", "states.masters", "states.convert", "states.packing", "moments"),
     "What a step does": ("states.plan", "kernels"),
     "Many devices": ("sharding",),
-    "Flax": ("flax",),
+    "Flax": ("flax", "embed"),
     "Moving from elsewhere": ("presets", "states.foreign", "states.pytorch"),
     "Diagnostics": ("diagnostics",),
     "Modifiers": ("modifiers",),
-    "Writing a rule": ("_rule", "_context", "_annotations", "estimates", "wrapper", "rules"),
+    "Writing a rule": ("_rule", "_context", "_annotations", "estimates", "idle", "wrapper", "rules"),
     "Theory": ("theory",),
 }
 """For each page files or folders of `adamx`, or names in them; the longest that a name begins with decides."""

@@ -73,7 +73,9 @@ class Lion(Rule[Momentum]):
 
     def idle(self, s: Momentum, at: IdleSteps) -> tuple[Array, Momentum]:
         if self.mode != "hard":
-            raise ValueError(f"mode={self.mode!r} follows the size of the momentum, whose sum over idle steps is unknown")
+            raise ValueError(
+                f"mode={self.mode!r} follows the size of the momentum, whose sum over idle steps is unknown"
+            )
         momentum = s.mu * at.power(at.number("b2", self.b2))
         return sign(s.mu * at.number("b1", self.b1)) * at.total(), Momentum(momentum)
 
