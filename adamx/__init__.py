@@ -25,8 +25,8 @@ from ._transform import scale_by as scale_by
 from .catalogue import describe as describe
 from .catalogue import names as list  # noqa: F401  # pyright: ignore[reportUnusedImport]  (public: adamx.list)
 from .estimates import MomentEstimates as MomentEstimates
-from .idle import IdleSteps as IdleSteps
 from .groups import Group as Group
+from .idle import IdleSteps as IdleSteps
 from .moments import Int8 as Int8
 from .mup import mup_groups as mup_groups
 from .schedules import live as live
@@ -88,9 +88,8 @@ from .trajectories.schedule_free import schedule_free_sgd as schedule_free_sgd
 from .trajectories.prodigy import Prodigy as Prodigy, prodigy as prodigy
 from .trajectories.dadapt_adam import DAdaptAdam as DAdaptAdam, dadapt_adamw as dadapt_adamw
 
-# isort: on
 from .backward import step_in_backward as step_in_backward
-from .rows import Rows as Rows
+from .rows.rows import Rows as Rows
 
 # Last, as it enters rules into the registry of the C++ backend.
 from .kernels.cpu import programs as _programs  # noqa: F401  # pyright: ignore[reportUnusedImport]
@@ -100,15 +99,13 @@ from .rules.sgd import SGD as SGD
 from .trajectories.averaging import ExponentialAverage as ExponentialAverage
 from .trajectories.averaging import PolyakAverage as PolyakAverage
 from .trajectories.averaging import averaging as averaging
-from .trajectories.lookahead import Lookahead as Lookahead
-from .trajectories.lookahead import lookahead as lookahead
-from .trajectories.posthoc import Snapshot as Snapshot
-from .trajectories.posthoc import posthoc_params as posthoc_params
+from .trajectories.lookahead import Lookahead as Lookahead, lookahead as lookahead
+from .trajectories.posthoc import Snapshot as Snapshot, posthoc_params as posthoc_params
 from .wrappers.accumulate import accumulate as accumulate
 from .wrappers.averaged import averaged as averaged
 from .wrappers.by_path import by_path as by_path
-from .wrappers.guard import guard as guard
-from .wrappers.guard import guard_report as guard_report
+from .wrappers.guard import guard as guard, guard_report as guard_report
+# isort: on
 
 if _collects:
     gc.enable()

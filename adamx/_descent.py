@@ -1,6 +1,5 @@
 """A rule, a step size and weight decay: the order in which they act, in one screen."""
 
-import functools
 from typing import Any
 
 from ._annotations import Array, NonNegative
@@ -19,7 +18,6 @@ class Descent(Modifier):
     decay: Decay = static(default="decoupled", choices=("l2", *SHRINK))
     maximize: bool = static(default=False)
     elementwise = property(lambda self: self.rule.elementwise)
-    idle = property(lambda self: self.rule.idle and functools.partial(descend, self))
 
     @property
     def measures(self) -> bool:
@@ -37,6 +35,9 @@ class Descent(Modifier):
             by = Strength(self.weight_decay, self.learning_rate, lr_max)
             change = change + unless_zero(self.weight_decay, SHRINK[self.decay](at.p, direction, by))
         return -change, s
+
+    def idle(self, s: Any, at: Any) -> tuple[Array, Any]:
+        return descend(self, s, at)
 
     def _penalised(self, g: Array, at: StepContext) -> Array:
         g = -g if self.maximize else g

@@ -91,7 +91,6 @@ class Rule(Generic[Slots]):
         decay_coupling: how weight decay that is part of the direction enters it; `None` if the rule has none.
         optax_slots: where Optax keeps each slot, as "ScaleByAdamState.mu" or the fields of `states.filling.Kept`.
         torch_slots: the same for PyTorch, as "exp_avg".
-        idle: a method `idle(s, at)` for `adamx.Rows`: the sum of the directions of idle steps, and the slots after them.
 
     Examples:
         >>> import adamx, jax.numpy as jnp
@@ -114,7 +113,6 @@ class Rule(Generic[Slots]):
     decay_coupling: ClassVar[Any] = None
     optax_slots: ClassVar[Any] = None
     torch_slots: ClassVar[Any] = None
-    idle: ClassVar[Any] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

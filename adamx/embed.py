@@ -7,7 +7,8 @@ from flax import nnx
 
 from ._annotations import Array
 from ._variables import is_variable, without_variables
-from .rows import Rows, Ticket
+from .rows.rows import Rows
+from .rows.state import Ticket
 
 
 def put(variable: Any, x: Any) -> None:

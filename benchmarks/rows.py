@@ -2,10 +2,10 @@
 
 `python -m benchmarks.rows [--parts time size exact] [--rows N] [--ids N] [--features N] [--rounds N] [--steps N]`.
 "time": a step of as many distinct random rows, in turns: looked up, and stepped by given gradients; of rows that slept
-for thousands of steps. Optax's gradient is dense, as derivatives of a lookup are. "size": the same over tables of 10⁵ to
-10⁷ rows, and over rows that slept for 1 to 10⁶ steps. "exact": `Rows` in both precisions, and steps of the whole table
-in single precision, as their distance from steps of the whole table in double precision; in units of the farthest
-that a weight moved. Ids follow Zipf's law and gradients span eight decades.
+for thousands of steps. Optax's gradient is dense, as derivatives of a lookup are. "size": over tables of 10⁵ to 10⁷
+rows, and over rows that slept for 1 to 10⁶ steps. "exact": `Rows` in both precisions, and steps of the whole table in
+single precision, as their distance from steps of the whole table in double precision; in units of the farthest that a
+weight moved. Ids follow Zipf's law and gradients span eight decades.
 """
 
 import argparse

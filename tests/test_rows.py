@@ -63,7 +63,7 @@ CASES = [name if name in CHEAP else pytest.param(name, marks=product) for name i
 
 
 def run_of(steps, dtype=float, seed=0):
-    """A table, ids by Zipf's law with some of none, and gradients over eight decades; the last steps leave most idle."""
+    """A table, ids by Zipf's law with some of none, and gradients over eight decades."""
     rng = np.random.default_rng(seed)
     share = 1 / np.arange(1.0, ROWS + 1) ** 2
     ids = rng.choice(ROWS, (steps, TAKEN), p=share / share.sum())
@@ -267,7 +267,7 @@ def test_what_has_no_closed_form_is_refused_when_it_is_built(make, why):
 def test_what_does_not_fit_is_named():
     rows, table = adamx.Rows(adamx.adam(0.5)), jnp.zeros((4, 2))
     state = rows.init(table)
-    with pytest.raises(TypeError, match="adamx.Rows"):
+    with pytest.raises(TypeError, match="state of adamx"):
         rows.take(jnp.array([1]), adamx.adam(0.5).init(table), table)
     with pytest.raises(TypeError, match="float32"):
         rows.take(jnp.array([1.0]), state, table)
@@ -287,7 +287,7 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(TypeError, match="wraps"):
         adamx.Rows(adamx.guard(adamx.adam(0.5)))
     for lazily in (adamx.adafactor(1e-3), adamx.lamb(1e-3)):
-        with pytest.raises(ValueError, match="other rows"):
+        with pytest.raises(ValueError, match="does not say what idle steps do"):
             adamx.Rows(lazily, catch_up="lazy")
     dropped, _ = jax.jit(rows.take)(jnp.array([1, 4, -7]), state, table + 1)
     np.testing.assert_array_equal(dropped, [[1, 1], [0, 0], [0, 0]])

@@ -62,21 +62,16 @@ class Adam(Rule[Moments]):
         return adam_ratio(m_hat, v_hat, eps, eps_root), Moments(mu, nu)
 
     def idle(self, s: Moments, at: IdleSteps) -> tuple[Array, Moments]:
-        b1, b2, eps_hat = at.rate("b1", self.b1), at.rate("b2", self.b2), self.eps_hat and self.bias_correction
+        b1, b2, ahead = at.rate("b1", self.b1), at.rate("b2", self.b2), int(self.nesterov)
         eps, eps_root = at.number("eps", self.eps), at.number("eps_root", self.eps_root)
-
-        def element(j: Array, t: Array) -> Array:
-            corrected = self.bias_correction and not eps_hat
-            nu = s.nu * (at.power(b2, j) / at.correction(b2, j) if corrected else at.power(b2, j))
-            return adam_ratio(s.mu, nu, eps, eps_root)
+        hat = (lambda j: 1 / at.correction(b2, j)) if self.bias_correction and not self.eps_hat else lambda j: 1.0
+        element = lambda j, t: adam_ratio(s.mu, s.nu * (at.power(b2, j) * hat(j)), eps, eps_root)  # noqa: E731
 
         def term(j: Array, t: Array) -> Array:
-            ahead = int(self.nesterov)
             mean = at.power(b1, j + ahead) / (at.correction(b1, j + ahead) if self.bias_correction else 1.0)
-            return mean * jnp.sqrt(at.correction(b2, j)) if eps_hat else mean
+            return mean * jnp.sqrt(at.correction(b2, j)) if self.eps_hat and self.bias_correction else mean
 
-        after = Moments(s.mu * at.power(b1), s.nu * at.power(b2))
-        return at.sum_beside_root(element, term, b1 / b2**0.5, b2), after
+        return at.sum_beside_root(element, term, b1 / b2**0.5, b2), Moments(s.mu * at.power(b1), s.nu * at.power(b2))
 
     def moment_estimates(self, t: Array) -> MomentEstimates:
         if not self.bias_correction:

@@ -111,18 +111,9 @@ class RMSProp(Rule[RMSMoments]):
         variance, square = (lambda s: jnp.maximum(s.nu - abs_sq(s.mu), 0)), (lambda s: s.nu + abs_sq(s.mu))
         return (name, variance, square) if self.centered else name
 
-    def _eps_place(self) -> str:
-        v = "v̂" if self.bias_correction else "v"
-        return f"√({v} + ε)" if self.eps_in_sqrt else f"√{v} + ε"
-
-    eps_place = property(_eps_place)
-
-    def _corrected_averages(self) -> str:
-        if not self.bias_correction:
-            return "none"
-        return "m, v" if self.centered else "v"
-
-    corrected_averages = property(_corrected_averages)
+    _v = property(lambda self: "v̂" if self.bias_correction else "v")
+    eps_place = property(lambda self: f"√({self._v} + ε)" if self.eps_in_sqrt else f"√{self._v} + ε")
+    corrected_averages = property(lambda self: ("v", "m, v")[self.centered] if self.bias_correction else "none")
 
 
 @named(RMSProp)

@@ -2,55 +2,25 @@
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ._annotations import Array
-from ._engine import Engine
-from ._layout import wide_dtype
-from ._leaf import Step, StepResult
-
-from ._names import validate_choice
-from ._rule import hyperparameters, replace
-from ._state import LogProduct, State, scheduled_values
-from ._transform import owner_of
-from .idle import IdleSteps, passing
-from .schedules import reading
-
-
-class RowsState(NamedTuple):
-    """The state of an optimizer of a table's rows.
-
-    Attributes:
-        state: that of the optimizer of the whole table; slots of a row are as its last step left them.
-        last: the number of the step that each row was last brought up to; int32, (rows,).
-        passed: the running sum that idle steps of a scheduled step size or decay need, now and where each row is:
-            pairs of sums and what was lost in them, of shapes () and (rows,); () if none is needed.
-    """
-
-    state: State
-    last: Array
-    passed: Any = ()
-
-
-class Ticket(NamedTuple):
-    """Rows on their way from `Rows.take` to `Rows.put`.
-
-    Attributes:
-        ids: the distinct rows, ascending, int32, (ids,); those beyond the table stand for none.
-        places: where each of the ids asked for is among them; int32, their shape.
-        values: the rows.
-        state: their state.
-    """
-
-    ids: Array
-    places: Array
-    values: Array
-    state: RowsState
+from .._annotations import Array
+from .._engine import Engine
+from .._layout import wide_dtype
+from .._leaf import Step
+from .._names import validate_choice
+from .._rule import replace
+from .._state import LogProduct, State, scheduled_values
+from .._transform import owner_of
+from ..idle import passing
+from ..schedules import reading
+from .state import RowsState, Ticket, read, written
+from .steps import CatchUp, Numbered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,10 +62,8 @@ class Rows:
             raise TypeError(f"{self.opt!r} is not an adamx optimizer, or wraps one: give the optimizer itself")
         if self.engine.groups:
             raise ValueError("groups are of several leaves: give the table an optimizer of its own")
-        if self.catch_up == "exact":
+        if self.catch_up == "exact" or not self.engine.rule.elementwise:  # else a row's step may depend on others
             _ = self._needs_passed
-        elif not self.engine.rule.elementwise and self.engine.rule.idle is None:
-            raise ValueError("the rule's step of one row may depend on other rows, which are not there")
 
     @property
     def engine(self) -> Engine:
@@ -151,7 +119,7 @@ class Rows:
         distinct, places = jnp.unique(found, size=flat.size, fill_value=n, return_inverse=True)
         # Those beyond the table are distinct, too, as scattering is told.
         distinct = jnp.where(distinct < n, distinct, n + jnp.arange(flat.size, dtype=jnp.int32))
-        here, own = jax.tree.map(functools.partial(_get, distinct), (table, state))
+        here, own = jax.tree.map(functools.partial(read, distinct), (table, state))
         if self.catch_up == "exact":
             here, own = self._caught_up(distinct, own, here)
         places = places.reshape(ids.shape).astype(jnp.int32)
@@ -183,14 +151,14 @@ class Rows:
         summed = jax.ops.segment_sum(each, ticket.places.reshape(-1), num_segments=size)
         summed = jnp.where(ticket.ids[:, None] < n, summed, 0)
         values, own = self.engine.step(
-            summed, ticket.state.state, ticket.values, take=_Numbered(Step, ticket.ids, table.shape[1]), **options
+            summed, ticket.state.state, ticket.values, take=Numbered(Step, ticket.ids, table.shape[1]), **options
         )
         now = state.passed and state.passed[0]
         if now:
             with reading(state.state.live):
                 rule = replace(self.engine.rule, scheduled_values(self.engine.rule, state.state.count))
             now = now.plus(jnp.asarray(passing(rule, True), now.total.dtype))
-        return _written(ticket.ids, (table, state), values, own, ticket.state, now)
+        return written(ticket.ids, (table, state), values, own, ticket.state, now)
 
     def flush(self, state: RowsState, table: Array) -> tuple[Array, RowsState]:
         """All rows brought up to date: the table that is evaluated or saved. Time is in proportion to it.
@@ -209,9 +177,9 @@ class Rows:
 
         def block(i: Array, now: tuple[Array, RowsState]) -> tuple[Array, RowsState]:
             ids = jnp.minimum(i * size, n - size) + jnp.arange(size, dtype=jnp.int32)
-            here, rows = jax.tree.map(functools.partial(_get, ids), now)
+            here, rows = jax.tree.map(functools.partial(read, ids), now)
             values, own = self._caught_up(ids, rows, here)
-            return _written(ids, now, values, own.state, rows, rows.passed and rows.passed[0])
+            return written(ids, now, values, own.state, rows, rows.passed and rows.passed[0])
 
         if self.catch_up == "lazy":
             return table, state
@@ -232,8 +200,8 @@ class Rows:
         return keep(new, values), state._replace(state=jax.tree.map(keep, own, state.state))
 
     def _catching_up(self, state: State, last: Array, passed: Any, ids: Any = None, width: int = 1) -> Any:
-        make = functools.partial(_CatchUp, engine=self.engine, live=state.live, begun=last, passed=passed)
-        return _Numbered(make, ids, width)
+        make = functools.partial(CatchUp, engine=self.engine, live=state.live, begun=last, passed=passed)
+        return Numbered(make, ids, width)
 
     def _check(self, state: Any, table: Array) -> None:
         _check_table(table)
@@ -241,72 +209,6 @@ class Rows:
             raise TypeError(f"{type(state).__name__} is not the state of adamx.Rows: make it with `init(table)`")
         if state.last.shape[:1] != table.shape[:1]:
             raise ValueError(f"the table has shape {table.shape}, the state is of {state.last.shape[0]} rows")
-
-
-@dataclasses.dataclass(frozen=True)
-class _CatchUp(Step):
-    """The idle steps of rows in place of one step."""
-
-    engine: Any = None
-    live: Any = ()
-    begun: Any = None
-    passed: Any = None
-
-    def compute(self, total: Any) -> tuple[Array, Any]:
-        given, real = self.engine.rule, self.at.t.dtype
-        rule = replace(self.rule, {h.path: h.value for h in hyperparameters(given) if callable(h.value)})
-        s = self.begun.astype(real)[:, None]
-
-        def scheduled(t: Array) -> dict[str, Any]:
-            with reading(self.live):
-                at = lambda t: scheduled_values(given, t.astype(jnp.int32) - 1)  # noqa: E731
-                values = jax.vmap(jax.vmap(at))(t)
-            return {path: x.astype(real) for path, x in values.items()}
-
-        k = self.at.t - 1 - s
-        one, passed = lambda j, t: jnp.ones_like(t), lambda: self.passed().astype(real)
-        at = IdleSteps(s, k, self.at.p, self.leaf.decays, scheduled, passed, one, lambda: k)
-        if rule.idle is None:
-            raise ValueError(f"{type(rule).__name__} does not say what idle steps do: take catch_up='lazy'")
-        return rule.idle(self.slots, at)
-
-
-class _Numbered(NamedTuple):
-    """Takes the step of rows of a table with the random bits of their elements in the table."""
-
-    make: Any
-    ids: Any
-    width: int
-
-    def __call__(self, kernel: str, steps: Any, total: Any, ok: Any = None) -> list[StepResult | None]:
-        (step,) = steps
-        noise = step.noise
-        if self.ids is not None:
-            elements = self.ids.astype(jnp.uint32)[:, None] * np.uint32(self.width)
-            noise = noise._replace(elements=elements + jnp.arange(self.width, dtype=jnp.uint32)[None])
-        return [self.make(step.leaf, step.layout, step.shared, noise).apply(total)]
-
-
-def _get(ids: Array, x: Array) -> Array:
-    """Rows of an array; a scalar is of all rows."""
-    if not x.ndim:
-        return x
-    return x.at[ids].get(mode="fill", fill_value=0, unique_indices=True, indices_are_sorted=True)
-
-
-def _set(ids: Array, x: Array, new: Array) -> Array:
-    """The inverse of `_get`."""
-    return x.at[ids].set(new, mode="drop", unique_indices=True, indices_are_sorted=True) if x.ndim else new
-
-
-def _written(
-    ids: Array, into: tuple[Array, RowsState], values: Array, own: State, read: RowsState, now: Any
-) -> tuple[Array, RowsState]:
-    """The table and its state with these rows, which were `read`; `now` is the running sum that they have come to."""
-    # Of what was read, as XLA would copy the whole array to write first.
-    last = jnp.maximum(read.last, own.count)
-    sums = now and (now, jax.tree.map(lambda x, old: jnp.where(read.last < own.count, x, old), now, read.passed[1]))
-    return jax.tree.map(functools.partial(_set, ids), into, (values, RowsState(own, last, sums)))
 
 
 def _check_table(table: Any) -> None:

@@ -1,0 +1,1 @@
+"""Steps of the rows of a table that a batch reads."""
