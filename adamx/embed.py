@@ -30,9 +30,14 @@ class Embed(nnx.Embed):
     training `take` gives the rows to be differentiated, as an argument of the loss, and `put` steps them. Before
     `attend`, and before the table is read otherwise, `flush` brings idle rows up to date.
 
-    Attributes:
-        rows: the `adamx.Rows` of the table.
-        opt_state: its state, with NNX variables around its arrays.
+    Its `rows` is the `adamx.Rows` of the table, `opt_state` the state with NNX variables around its arrays.
+
+    Args:
+        num_embeddings: the number of rows.
+        features: the width of the table.
+        tx: an adamx optimizer.
+        catch_up: see `adamx.Rows`.
+        **kwargs: those of `flax.nnx.Embed`: `rngs`, `embedding_init`, `dtype` ...
 
     Examples:
         >>> import adamx, adamx.flax, jax.numpy as jnp
@@ -46,15 +51,6 @@ class Embed(nnx.Embed):
     """
 
     def __init__(self, num_embeddings: int, features: int, *, tx: Any, catch_up: str = "exact", **kwargs: Any) -> None:
-        """Make the table and the state of its optimizer.
-
-        Args:
-            num_embeddings: the number of rows.
-            features: the width of the table.
-            tx: an adamx optimizer.
-            catch_up: see `adamx.Rows`.
-            **kwargs: those of `flax.nnx.Embed`: `rngs`, `embedding_init`, `dtype` ...
-        """
         super().__init__(num_embeddings, features, **kwargs)
         self.embedding: Any = Table(self.embedding[...], **self.embedding.get_metadata())
         self.rows = Rows(tx, catch_up)

@@ -20,13 +20,12 @@ from ._transform import Optimizer as _Optimizer
 from ._variables import is_variable, without_variables
 from .axis_names import moved, with_names
 from .embed import Embed as Embed
-from .embed import Table as Table
 from .embed import put
 from .kernels import beside
 from .states.masters import from_master
 from .wrapper import take_step
 
-__all__ = ["Embed", "Optimizer", "Table", "TrainState"]
+__all__ = ["Embed", "Optimizer", "TrainState"]
 
 _OVERWRITE = "_overwrite_with_gradient"
 """Flax's key for parameters that are replaced by their "gradient", such as FP8 scales."""

@@ -41,6 +41,22 @@ class IdleSteps:
         passed: the sum over each row's idle steps of what `passing` is in each; (rows, 1).
         factor: what an idle step's direction is multiplied with to be subtracted from the weight in the end.
         total: the sum of these factors over all idle steps; (rows, 1).
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> class Momentum(adamx.Rule):
+        ...     slots = (adamx.Slot(),)
+        ...     def step(self, g, s, at):
+        ...         return 0.5 * s[0] + g, (0.5 * s[0] + g,)
+        ...     def idle(self, s, at):
+        ...         total = at.sum(lambda j, t: at.power(0.5, j), ratio=0.5)
+        ...         return s[0] * total, (s[0] * at.power(0.5),)
+        >>> rows, table = adamx.Rows(adamx.optimizer(Momentum(), learning_rate=1.0)), jnp.zeros((2, 1))
+        >>> _, ticket = rows.take(jnp.array([0]), state := rows.init(table), table)
+        >>> table, state = rows.put(jnp.ones((1, 1)), state, table, ticket)
+        >>> state = state._replace(state=state.state._replace(count=jnp.int32(100)))
+        >>> rows.take(jnp.array([0]), state, table)[0].round(6)
+        Array([[-2.]], dtype=float32)
     """
 
     s: Array

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import adamx
+import adamx.flax
 from tests.helpers import as_users_do, collectives, product
 
 ROWS, WIDTH, TAKEN = 24, 3, 5
@@ -291,3 +293,32 @@ def test_what_does_not_fit_is_named():
             adamx.Rows(lazily, catch_up="lazy")
     dropped, _ = jax.jit(rows.take)(jnp.array([1, 4, -7]), state, table + 1)
     np.testing.assert_array_equal(dropped, [[1, 1], [0, 0], [0, 0]])
+
+
+def test_an_nnx_model_with_its_table_trains_as_with_flaxs_own():
+    class Model(nnx.Module):
+        def __init__(self, embed, rngs):
+            self.embed, self.out = embed, nnx.Linear(3, 1, rngs=rngs)
+
+        def __call__(self, values):
+            return self.out(values.mean(axis=1))
+
+    opt, ids = adamx.adam(1e-2), jnp.array([[1, 5, 1], [0, 2, 5]])
+    ours = Model(adamx.flax.Embed(8, 3, tx=opt, rngs=nnx.Rngs(1)), nnx.Rngs(2))
+    theirs = Model(nnx.Embed(8, 3, rngs=nnx.Rngs(1)), nnx.Rngs(2))
+    np.testing.assert_array_equal(ours.embed(ids), theirs.embed(ids))
+    optimizers = [adamx.flax.Optimizer(model, opt, wrt=nnx.Param) for model in (ours, theirs)]
+
+    @nnx.jit
+    def step(ours, theirs, optimizers, ids):
+        values, ticket = ours.embed.take(ids)
+        grads, of_values = nnx.grad(lambda model, x: jnp.sum(model(x)), argnums=(0, 1))(ours, values)
+        optimizers[0].update(ours, grads)
+        ours.embed.put(of_values, ticket)
+        optimizers[1].update(theirs, nnx.grad(lambda model: jnp.sum(model(model.embed(ids))))(theirs))
+
+    for at in (ids, ids + 1, ids):
+        step(ours, theirs, nnx.List(optimizers) if hasattr(nnx, "List") else optimizers, at)
+    ours.embed.flush()
+    np.testing.assert_allclose(ours.embed.embedding[...], theirs.embed.embedding[...], atol=2e-7)
+    np.testing.assert_allclose(ours.out.kernel[...], theirs.out.kernel[...], atol=2e-7)
