@@ -40,6 +40,7 @@ class StepContext:
     dtype: Any = None
     axis_names: tuple[str, ...] = ()
     in_stages: bool = False
+    joined: Any = None
 
     @property
     def p(self) -> Array:
@@ -84,7 +85,7 @@ class StepContext:
 
     def together(self, f: Callable[..., Any], *arrays: Array, shared: Sequence[Any] = ()) -> Any:
         """`f(*arrays, *shared)`, of arrays of this leaf and of scalars that all leaves share."""
-        return f(*arrays, *shared)
+        return f(*arrays, *shared) if self.joined is None else self.joined(f, arrays, shared)
 
     def decays_by(self, weight_decay: Scalar) -> bool:
         """Whether this leaf decays: the mask covers it, and `weight_decay` is not the Python number 0."""

@@ -18,7 +18,7 @@ from ...moments import group_largest, stored_shape
 from ..lowering import Branch, Branches, by_platform
 from ..operands import Packed, pack
 from .shared_functions import Take, in_a_program, taken
-from .stages import taken_in_stages
+from .stages import call_together, on_one_device, taken_in_stages
 
 ACCELERATORS = ("cuda", "rocm", "tpu")
 
@@ -37,7 +37,11 @@ def taken_by_platform(steps: Sequence[Step | None], take: Take, total: Any) -> l
     operands, structure = jax.tree.flatten(like)
     whole = _Way(take, packed, len(operands))
     if mixing:
-        ways = (Branch(None, whole, False, None), Branch.of(None, whole._replace(taken=taken_in_stages)))
+        in_stages, ways = whole._replace(taken=taken_in_stages), (Branch(None, whole, False, None),)
+        if call_together(given, take, total):  # CPUs multiply matrices as fast one after another
+            joined = whole._replace(taken=on_one_device)
+            ways = (Branch(("cpu",), whole, False, in_stages), Branch(None, joined, False, in_stages))
+        ways = (*ways, Branch.of(None, in_stages))
     else:
         ways = (Branch.of(ACCELERATORS, whole._replace(take=TwoPasses(take))), Branch.of(None, whole))
     results = iter(structure.unflatten(by_platform(Branches("xla", ways, len(operands)), [*operands, *arrays])))
