@@ -60,7 +60,10 @@ def call_together(steps: Sequence[Step], take: Take, total: Any) -> bool:
 def told(steps: Sequence[Step], in_stages: bool, joined: Callable[..., Any]) -> list[Step]:
     """The steps, of which `StepContext` says this."""
     groups = {id(step.shared): step.shared for step in steps}
-    new = {i: SharedInputs(x.rule_as_given, x.count, x.grad_scale, ((), in_stages, joined), x.begun) for i, x in groups.items()}
+    new = {
+        i: SharedInputs(x.rule_as_given, x.count, x.grad_scale, ((), in_stages, joined), x.begun)
+        for i, x in groups.items()
+    }
     return [dataclasses.replace(step, shared=new[id(step.shared)]) for step in steps]
 
 
@@ -95,8 +98,9 @@ class _Equation(NamedTuple):
 def _computed(waiting: Sequence[_Equation], count: Array, several: bool) -> dict[_Place, Any]:
     """The values of all places."""
     known: dict[_Place, Any] = {}
-    while waiting:
-        later, sums = [], {}
+    sums: dict[_Place, Any] = {}
+    while waiting or sums:
+        later = []
         calls: dict[Hashable, list[tuple[_Equation, list[Any]]]] = {}
         for equation in waiting:
             if any(isinstance(x, _Place) and x not in known for x in equation.given):
@@ -112,8 +116,9 @@ def _computed(waiting: Sequence[_Equation], count: Array, several: bool) -> dict
             results = computed(some[0][0].call.params["branches"], [given for _, given in some], several)
             for (equation, _), values in zip(some, results, strict=True):
                 known |= zip(equation.made, values, strict=True)
-        if sums:  # nothing that needs one of them is before the barrier, and none of them is after it
+        if sums and not calls:  # nothing that needs one of them is before the barrier, and none of them is after it
             known |= zip(sums, behind_barrier(list(sums.values()), count), strict=True)
+            sums = {}
         waiting = later
     return known
 

@@ -1,9 +1,9 @@
 """`StepContext.together`: equal functions of whole arrays, of several leaves, are one function of a stack of them.
 
-While a leaf's step is traced for `stages.py` a call is one equation, and those of all leaves that are equal are computed
-by one `jax.vmap`. On several devices the stack is cut along its first axis: an all-to-all for each axis of the mesh
-brings whole arrays to each device, and one takes the results back, whatever the function does in between. XLA by itself
-would cut the products in it, and exchange parts of each.
+While a leaf's step is traced for `stages.py` a call is one equation, and equal ones of all leaves are computed by one
+`jax.vmap`. On several devices the stack is cut along its first axis: an all-to-all for each axis of the mesh brings
+whole arrays to each device, and one takes the results back, whatever the function does in between. XLA by itself would
+cut the products in it, and exchange parts of each. Of one array alone all devices compute the same.
 """
 
 import math
@@ -71,9 +71,7 @@ def marked(f: Callable[..., Any], arrays: Sequence[Array], shared: Sequence[Any]
     invars, unnamed = [*jaxpr.invars, *jaxpr.constvars], jaxpr.debug_info.with_unknown_names()
     function = closed.replace(jaxpr=jaxpr.replace(invars=invars, constvars=[], debug_info=unnamed), consts=[])
     alike = lambda x, y: x.shape == y.shape and x.dtype == y.dtype  # noqa: E731
-    like = [
-        next((x for x in given[:own] if alike(x, made)), None) for made in closed.out_avals
-    ]
+    like = [next((x for x in given[:own] if alike(x, made)), None) for made in closed.out_avals]
     like = [jnp.zeros(y.shape, y.dtype) if x is None else x for x, y in zip(like, closed.out_avals, strict=True)]
     call = Branches("together", (Branch.of(None, Call(function, own)),), len(like))
     return jax.tree.unflatten(jax.tree.structure(out), by_platform(call, [*like, *given, *closed.consts]))
@@ -107,7 +105,7 @@ def computed(branches: Branches, calls: Sequence[Sequence[Array]], several: bool
     if mesh is not None:
         found = _on_devices(call, rows, shared, mesh, calls[0][:first], len(lead))
     else:
-        most, found = max(1, MOST // sum(x.size for x in rows[0])), []
+        most, found = max(1, MOST // max(1, sum(x.size for x in rows[0]))), []
         for part in (rows[i : i + most] for i in range(0, len(rows), most)):
             made = call.of_stacks(*(jnp.concatenate(xs) for xs in zip(*part, strict=True)), *shared)
             found += _apart(made, len(rows[0][0]))
@@ -120,7 +118,7 @@ def computed(branches: Branches, calls: Sequence[Sequence[Array]], several: bool
 def _stack(x: Array, axes: Sequence[int | None], lead: tuple[int, ...]) -> Array:
     """An operand, its batch axes as its first; an axis of length 1 if there are none.
 
-    For each `jax.vmap` from the innermost on, `axes` is 0 where it has an axis, and `None` where it is the same for all.
+    For each `jax.vmap` from the innermost on, `axes` is 0, or `None` where the operand is the same for all.
     """
     lacking = [i for i, axis in enumerate(reversed(axes)) if axis is None]
     inner = x.shape[len(axes) - len(lacking) :]
@@ -180,9 +178,7 @@ def _on_devices(
     added = -count % size(mesh, axes)
     given = [moved(jnp.concatenate([x, *[x[-1:]] * added]) if added else x, moves(_spec(x)[2:])) for x in stacks]
     specs = *[cut] * len(given), *[whole] * len(shared)
-    spread = jax.shard_map(
-        on_each, mesh=mesh, in_specs=specs, out_specs=cut, axis_names=set(names), check_vma=False
-    )
+    spread = jax.shard_map(on_each, mesh=mesh, in_specs=specs, out_specs=cut, axis_names=set(names), check_vma=False)
     made = [moved(x, moves(_spec(y)[levels:])[::-1]) for x, y in zip(spread(*given, *shared), like, strict=True)]
     if evenly:
         return [[x[:, i] for x in made] for i in range(across)]

@@ -30,6 +30,8 @@ def taken_by_platform(steps: Sequence[Step | None], take: Take, total: Any) -> l
     """
     given = [step for step in steps if step is not None]
     mixing = not (all(step.rule.elementwise for step in given) or jax.sharding.get_abstract_mesh().manual_axes)
+    if mixing and not in_a_program() and any(AxisType.Explicit in typed(step).mesh.axis_types for step in given):
+        return taken(told(steps, False, marked), take, total)  # its types forbid products of what is cut
     if not in_a_program() or not (mixing or any(has_two_passes(step) for step in given)):
         return taken(steps, take, total)
     packed, arrays, _ = pack(given, total)
