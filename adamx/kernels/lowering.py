@@ -180,7 +180,7 @@ def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches, as
     module: Any = ctx.module_context
     portable, devices = module.lowering_parameters.for_export, _partitions(module.axis_context)
     platforms = ctx.platforms or module.platforms
-    mesh = getattr(module.axis_context, "abstract_mesh", None)  # that of all shardings
+    mesh: Any = getattr(module.axis_context, "abstract_mesh", None)  # that of all shardings
     asked = len(platforms) == 1 and platforms[0] != "tpu"  # whose compiler does not ask
     cut = asks is not None and mesh is not None and asked and not portable
     chosen = {p: branches.on(p, portable, len(platforms) == 1, devices, cut) for p in platforms}

@@ -57,14 +57,14 @@ def call_together(steps: Sequence[Step], take: Take, total: Any) -> bool:
     return False
 
 
-def told(steps: Sequence[Step], in_stages: bool, joined: Callable[..., Any]) -> list[Step]:
-    """The steps, of which `StepContext` says this."""
-    groups = {id(step.shared): step.shared for step in steps}
+def told(steps: Sequence[Any], in_stages: bool, joined: Callable[..., Any]) -> list[Any]:
+    """The steps, of which `StepContext` says this; `None` stays."""
+    groups = {id(step.shared): step.shared for step in steps if step is not None}
     new = {
         i: SharedInputs(x.rule_as_given, x.count, x.grad_scale, ((), in_stages, joined), x.begun)
         for i, x in groups.items()
     }
-    return [dataclasses.replace(step, shared=new[id(step.shared)]) for step in steps]
+    return [step and dataclasses.replace(step, shared=new[id(step.shared)]) for step in steps]
 
 
 class _Asked(Exception):

@@ -19,7 +19,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec, u
 from ..._annotations import Array
 from ..lowering import Branch, Branches, by_platform
 from ..manual import names_of, size
-from ..placement import cut_as
+from ..placement import cut_as, is_explicit
 from ..traced import as_function, is_array, settings
 
 MOST = 2**25
@@ -97,7 +97,8 @@ def computed(branches: Branches, calls: Sequence[Sequence[Array]], several: bool
     first = branches.results
     axes: Any = [*zip(*branches.batched, strict=True)] or [()] * len(calls[0])
     mesh = _mesh(calls[0], several)
-    if any(0 in each for each in axes[first + call.own :]) or (mesh is None and len(calls) == 1):
+    alone = len(calls) == 1 and not branches.batched and mesh is None
+    if alone or any(0 in each for each in axes[first + call.own :]):
         return [branches.everywhere()(*operands) for operands in calls]
     own, shared = slice(first, first + call.own), calls[0][first + call.own :]
     lead = jnp.shape(calls[0][0])[: len(branches.batched)]
@@ -199,6 +200,4 @@ def _less(inner: Sequence[Any], names: Sequence[str]) -> list[Any]:
 def _whole(x: Array) -> Array:
     """An array on all devices of its mesh, if its type says how it is cut."""
     mesh: Any = jax.typeof(x).sharding.mesh
-    if AxisType.Explicit not in mesh.axis_types:
-        return x
-    return jax.sharding.reshard(x, NamedSharding(mesh, PartitionSpec()))
+    return jax.sharding.reshard(x, NamedSharding(mesh, PartitionSpec())) if is_explicit(x) else x
