@@ -187,8 +187,8 @@ def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches, as
     lowered = mlir.lower_fun(_of_each({p: branch.function for p, branch in chosen.items()}))
     try:
         if not any(branch.alone for branch in chosen.values()):
-            told = mesh is None or not jax.sharding.get_abstract_mesh().empty
-            with contextlib.nullcontext() if told else use_abstract_mesh(mesh):
+            untold = mesh is not None and jax.sharding.get_abstract_mesh().empty
+            with use_abstract_mesh(mesh) if untold else contextlib.nullcontext():
                 return lowered(ctx, *operands)
         with use_abstract_mesh(AbstractMesh((), ())), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated", DeprecationWarning)
