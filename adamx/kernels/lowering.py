@@ -4,7 +4,6 @@
 only the one that is needed, when it is lowered.
 """
 
-import contextlib
 import dataclasses
 import functools
 import warnings
@@ -187,8 +186,8 @@ def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches, as
     lowered = mlir.lower_fun(_of_each({p: branch.function for p, branch in chosen.items()}))
     try:
         if not any(branch.alone for branch in chosen.values()):
-            untold = mesh is not None and jax.sharding.get_abstract_mesh().empty
-            with use_abstract_mesh(mesh) if untold else contextlib.nullcontext():
+            context = jax.sharding.get_abstract_mesh()
+            with use_abstract_mesh(mesh if context.empty and mesh is not None else context):
                 return lowered(ctx, *operands)
         with use_abstract_mesh(AbstractMesh((), ())), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated", DeprecationWarning)
