@@ -96,8 +96,7 @@ from .kernels.cpu import programs as _programs  # noqa: F401  # pyright: ignore[
 from .modifiers.clipped import ClippedByRMS as ClippedByRMS
 from .rules.bias_correction import BiasCorrection as BiasCorrection
 from .rules.sgd import SGD as SGD
-from .trajectories.averaging import ExponentialAverage as ExponentialAverage
-from .trajectories.averaging import PolyakAverage as PolyakAverage
+from .trajectories.averaging import ExponentialAverage as ExponentialAverage, PolyakAverage as PolyakAverage
 from .trajectories.averaging import averaging as averaging
 from .trajectories.lookahead import Lookahead as Lookahead, lookahead as lookahead
 from .trajectories.posthoc import Snapshot as Snapshot, posthoc_params as posthoc_params

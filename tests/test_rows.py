@@ -184,10 +184,11 @@ def test_narrow_tables_and_coded_moments_keep_idle_rows_bit_for_bit(weights):
     np.testing.assert_array_equal(after[ids], wanted[ids])  # the random bits are those of the elements in the table
 
 
-def test_a_resumed_run_on_rows_over_devices_goes_on_bit_for_bit():
+@pytest.mark.parametrize("kind", [AxisType.Explicit, pytest.param(AxisType.Auto, marks=product)], ids=str)
+def test_a_resumed_run_on_rows_over_devices_goes_on_bit_for_bit(kind):
     rows = adamx.Rows(OPTIMIZERS["adamw, a schedule"])
     table, xs = run_of(12, jnp.float32)
-    mesh = jax.make_mesh((4,), ("rows",), (AxisType.Auto,))
+    mesh = jax.make_mesh((4,), ("rows",), (kind,))
     spread = lambda x: jax.device_put(  # noqa: E731
         x, NamedSharding(mesh, PartitionSpec("rows") if x.ndim and x.shape[0] == ROWS else PartitionSpec())
     )

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from .._annotations import Array
 from .._state import State
@@ -43,14 +44,26 @@ class Ticket(NamedTuple):
 
 def read(ids: Array, x: Array) -> Array:
     """Rows of an array; a scalar is of all rows."""
-    if not x.ndim:
-        return x
-    return x.at[ids].get(mode="fill", fill_value=0, unique_indices=True, indices_are_sorted=True)
+    return x.at[ids].get(mode="fill", fill_value=0, **_sorted(x, None)) if x.ndim else x
 
 
 def write(ids: Array, x: Array, new: Array) -> Array:
     """The inverse of `read`."""
-    return x.at[ids].set(new, mode="drop", unique_indices=True, indices_are_sorted=True) if x.ndim else new
+    return x.at[ids].set(new, mode="drop", **_sorted(x, *_spec(x)[:1])) if x.ndim else new
+
+
+def _sorted(x: Array, *first: Any) -> dict[str, Any]:
+    """What is known of the ids; and on axes of AxisType.Explicit, where JAX asks for it, how the result is cut."""
+    known: dict[str, Any] = {"unique_indices": True, "indices_are_sorted": True}
+    if not any(_spec(x)[:1]):
+        return known
+    mesh: Any = jax.typeof(x).sharding.mesh
+    return known | {"out_sharding": NamedSharding(mesh, PartitionSpec(*first, *_spec(x)[1:]))}
+
+
+def _spec(x: Array) -> Any:
+    cut: Any = jax.typeof(x).sharding
+    return cut.spec
 
 
 def written(
