@@ -1,7 +1,7 @@
-r"""The polynomials $p(\sigma) = a\sigma + b\sigma^3 + c\sigma^5$ of Newton–Schulz iterations towards singular values of 1.
+r"""The polynomials $a\sigma + b\sigma^3 + c\sigma^5$ of Newton–Schulz iterations towards singular values of 1.
 
-A few steep steps bring the singular values of a normalised matrix to about 1. How near to it, from which least value on,
-and in how many steps is what the sets differ in; `largest_error` computes it.
+A few steep steps bring the singular values of a normalised matrix to about 1. How near to it, from which least value
+on, and in how many steps is what the sets differ in; `largest_error` computes it.
 """
 
 from collections.abc import Mapping
@@ -22,10 +22,12 @@ class Coefficients(NamedTuple):
         triples: the coefficients of each step.
         margin: by how much more than its norm a matrix is divided, so that rounding does not lift the largest singular
             value above 1, beyond which the polynomials grow.
+        is_delicate: whether a step's rounding in less than float32 can lift values to where the next polynomial grows.
     """
 
     triples: tuple[Triple, ...]
     margin: float = 1.0
+    is_delicate: bool = False
 
 
 _SETS = {
@@ -60,7 +62,8 @@ _SETS = {
             (3.9619, -2.9541, 0.5630),
             (3.2866, -2.4647, 0.5074),
             (2.2737, -1.6447, 0.4162),
-        )
+        ),
+        is_delicate=True,
     ),
     # DeepSeek-V4's: eight steps of Keller Jordan's, and two that pull the values to 1.
     "deepseek_v4": Coefficients(((3.4445, -4.7750, 2.0315),) * 8 + ((2.0, -1.5, 0.5),) * 2),
@@ -82,21 +85,22 @@ def coefficients(given: Any, steps: int | None) -> Coefficients:
         ValueError: an unknown name; not three numbers; another number of steps than of polynomials.
     """
     if isinstance(given, str):
-        triples, margin = SETS[validate_choice("ns_coeffs", given, SETS)]
+        known = SETS[validate_choice("ns_coeffs", given, SETS)]
     else:
         table = np.asarray(given, float)
         if table.shape != (3,) and not (table.ndim == 2 and table.shape[1] == 3 and len(table)):
             raise ValueError(
                 f"ns_coeffs = {given!r} should be three numbers, several threes or a name: {', '.join(SETS)}"
             )
-        triples, margin = tuple((float(a), float(b), float(c)) for a, b, c in np.atleast_2d(table)), 1.0
+        known = Coefficients(tuple((float(a), float(b), float(c)) for a, b, c in np.atleast_2d(table)))
+    triples = known.triples
     if len(triples) == 1:
         triples *= 5 if steps is None else steps
     if steps is not None and (len(triples) != steps or steps < 1):
         raise ValueError(
             f"ns_steps = {steps}, but ns_coeffs are {len(triples)} polynomials: leave ns_steps out, or give one for all"
         )
-    return Coefficients(triples, margin)
+    return known._replace(triples=triples)
 
 
 def largest_error(of: Coefficients, least: float, most: float = 1.0) -> float:

@@ -1,9 +1,10 @@
 """Which axes of a leaf are the rows and columns of a matrix: declared by a word for each axis, never guessed.
 
-"in,out" is a kernel of Flax, $y = xW$, and "out,in" a weight of PyTorch. Axes of one word are taken together, as those of
-a convolution's kernel "in,in,in,out" (height, width, channels). Along "batch" axes each matrix is one of its own: scanned
-layers and experts are "batch,in,out", and the heads of an attention's kernel (in, heads, size) "in,batch,out". A fused
-axis is cut: "in,out/3" is three matrices side by side, queries, keys and values; "in,out/1024+256+256" has other sizes.
+"in,out" is a kernel of Flax, $y = xW$, and "out,in" a weight of PyTorch. Axes of one word are taken together, as those
+of a convolution's kernel "in,in,in,out" (height, width, channels). Along "batch" axes each matrix is one of its own:
+scanned layers and experts are "batch,in,out", and the heads of an attention's kernel (in, heads, size) "in,batch,out".
+A fused axis is cut: "in,out/3" is three matrices side by side, queries, keys and values; those of grouped queries have
+other sizes, "in,out/1024+256+256".
 """
 
 import functools

@@ -32,8 +32,8 @@ class Muon(Rule[MuonMoments]):
         bias_correction: whether both terms are corrected for their bias, as in Optax and NAdam, which weighs the
             gradient less in the first steps. Keller Jordan, Moonlight and PyTorch do not.
         ns_coeffs: the polynomials of Newton–Schulz: "keller_jordan", "quintic" (Optax's "dion"), "polar_express"
-            (arXiv:2505.16932), "cans" (arXiv:2506.10935), "deepseek_v4", three numbers for all steps, or three for each.
-            Singular values of 1e-2 of the norm and more end within .32, .03, .14, .12 and .001 of 1.
+            (arXiv:2505.16932), "cans" (arXiv:2506.10935), "deepseek_v4", three numbers for all steps, or three for
+            each. Singular values of 1e-2 of the norm and more end within .32, .03, .14, .12 and .001 of 1.
         ns_steps: how many steps; `None` for 5, or as many as `ns_coeffs` are for.
         ns_dtype: what is multiplied: "leaf", the dtype that a leaf is computed in at JAX's default precision, which is
             TF32 on NVIDIA's GPUs and bfloat16 on TPUs; "float32", at least, at the highest; "bfloat16".
@@ -72,7 +72,11 @@ class Muon(Rule[MuonMoments]):
     corrected_averages = property(lambda self: "m" if self.bias_correction else "none")
 
     def __post_init__(self) -> None:
-        coefficients(self.ns_coeffs, self.ns_steps)
+        if coefficients(self.ns_coeffs, self.ns_steps).is_delicate and self.ns_dtype != "float32":
+            raise ValueError(
+                f"ns_coeffs = {self.ns_coeffs!r} need ns_dtype='float32': where products are rounded to bfloat16, by "
+                "default on TPUs, singular values grow without bound; those of 'polar_express' do not"
+            )
         if isinstance(self.ns_coeffs, list):
             object.__setattr__(self, "ns_coeffs", tuple(tuple(x) if isinstance(x, list) else x for x in self.ns_coeffs))
         axes(self.layout)
@@ -83,7 +87,7 @@ class Muon(Rule[MuonMoments]):
     slots = property(_slots)
 
     def _first_nu(self, p: Array, dtype: Any) -> Array | None:
-        if self.second_moment == "none":
+        if self.second_moment == "none" or axes(self.layout).misfit(p.shape):  # which `step` refuses
             return None
         nu = jnp.zeros_like(p, dtype=dtype)
         ins = [i for i, word in enumerate(axes(self.layout).words) if word == "in"]
@@ -94,8 +98,9 @@ class Muon(Rule[MuonMoments]):
         m = nesterov_mean(mu, g, self.beta, at.t, hat) if self.nesterov else hat(mu, self.beta, at.t)
         own = axes(self.layout)
         orthogonal = NewtonSchulz(coefficients(self.ns_coeffs, self.ns_steps), self.ns_dtype)
-        steps, moments = [], own.stacks(s.nu) if s.nu is not None else None
-        for i, x in enumerate(own.stacks(sign(m) if self.second_moment == "elements" else m)):
+        stacks = own.stacks(sign(m) if self.second_moment == "elements" else m)
+        steps, moments = [], None if s.nu is None else own.stacks(s.nu)
+        for i, x in enumerate(stacks):
             ins, outs = x.shape[1:]
             o = at.together(orthogonal, x.mT if ins > outs else x, shared=(self.eps,))
             o = o.mT if ins > outs else o
