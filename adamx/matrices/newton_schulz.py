@@ -3,13 +3,14 @@ r"""Newton–Schulz iterations: the nearest orthogonal matrix $UV^H$ of $X = U\S
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .._annotations import Array, Scalar
 from .._math import abs_sq
-from .coefficients import Coefficients, Triple
+from .coefficients import Coefficients, Triple, coefficients
 
 DTYPES = ("leaf", "float32", "bfloat16")
 """What products are taken in; see `NewtonSchulz`."""
@@ -51,6 +52,21 @@ class NewtonSchulz:
         if not is_long or y.dtype == jnp.bfloat16:
             return by_steps(y).astype(x.dtype)
         return by_gram(y) if precision else jax.lax.platform_dependent(y, cpu=by_gram, default=by_steps)
+
+
+def iteration(ns_coeffs: Any, ns_steps: int | None, ns_dtype: str) -> NewtonSchulz:
+    """The iteration of these arguments of `adamx.Muon`.
+
+    Raises:
+        ValueError: see `coefficients`; polynomials that rounding makes grow without bound.
+    """
+    found = coefficients(ns_coeffs, ns_steps)
+    if found.is_delicate and ns_dtype != "float32":
+        raise ValueError(
+            f"ns_coeffs = {ns_coeffs!r} need ns_dtype='float32': where products are rounded to bfloat16, by default on "
+            "TPUs, singular values grow without bound; those of 'polar_express' do not"
+        )
+    return NewtonSchulz(found, ns_dtype)
 
 
 def plain(x: Array, steps: Sequence[Triple], precision: jax.lax.Precision | None) -> Array:
