@@ -26,6 +26,7 @@ SHORT = {
     "accelerators": "--targets v5e --shapes 4096x4096 --only optax int8",
     "moments_accuracy": "--quick",
     "family": "--quick",
+    "matrix": "--layers 1 --words 1000 --width 256 --rounds 3",
     "quality": "--quick",
     "questions": "epsilon",
 }
