@@ -1,7 +1,7 @@
-"""How long does a step of Muon take beside Optax's, how long its compilation, and how orthogonal is what it makes?
+"""How long does a step of Muon take, and how orthogonal is what it makes? adamx beside Optax, in turns.
 
 `python -m benchmarks.matrix [--layers N] [--rounds N] [--parts orthogonality steps]`. Both take the matrices of GPT-2's
-layers (768 wide, queries, keys and values fused), and AdamW the embeddings, vectors and all else, in turns. Times are
+layers (768 wide, queries, keys and values fused), and AdamW the embeddings, vectors and all else. Times are
 medians over rounds with the middle half; the processor's seconds do not count what else runs.
 """
 

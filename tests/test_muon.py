@@ -105,6 +105,21 @@ def test_it_is_optaxs_where_that_takes_the_same_leaves(name, x64, loose):
     np.testing.assert_allclose(own, theirs["kernel"], rtol=1e-10, atol=1e-10)
 
 
+def test_a_run_of_optax_goes_on_and_comes_back(x64, loose):
+    axes_of = {"kernel": optax.contrib.MuonDimensionNumbers()}
+    tx = optax.contrib.scale_by_muon(weight_dimension_numbers=axes_of)
+    opt = adamx.scale_by(adamx.Muon(eps=1e-8))
+    params, grads = ({"kernel": jnp.asarray(x["kernel"])} for x in (model(), gradients()))
+    state = jax.jit(tx.init)(params)
+    for t in range(3):
+        _, state = jax.jit(tx.update)({"kernel": grads["kernel"][t]}, state)
+    moved = adamx.from_optax(opt, state, params)
+    ours, theirs = (jax.jit(lib.update)({"kernel": grads["kernel"][3]}, s) for lib, s in ((opt, moved), (tx, state)))
+    np.testing.assert_allclose(ours[0]["kernel"], theirs[0]["kernel"], rtol=1e-10, atol=1e-10)
+    back = adamx.to_optax(opt, ours[1], tx, params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), back, theirs[1])
+
+
 @pytest.mark.parametrize(
     "arguments", [{}, {"adjust_lr_fn": "match_rms_adamw", "nesterov": False, "ns_steps": 4, "momentum": 0.9, "lr": 0.1}]
 )
@@ -124,6 +139,10 @@ def test_it_is_pytorchs(arguments, x64, monkeypatch):
         weight.grad = torch.tensor(g)
         reference.step()
         np.testing.assert_allclose(ours[t], weight.detach().numpy(), rtol=1e-10, atol=1e-10)
+    saved = reference.state_dict()
+    saved["state"][0]["step"] = len(grads)  # PyTorch's Muon counts none
+    state = adamx.from_torch(opt, saved, {"w": jnp.asarray(start)}, ["w"])
+    np.testing.assert_allclose(state.slots.mu["w"], saved["state"][0]["momentum_buffer"])
 
 
 # Layouts

@@ -74,6 +74,7 @@ class Muon(Rule[MuonMoments]):
     b2: Beta = 0.95
     elementwise = False
     eps_place = "‖m‖ + ε"
+    optax_slots, torch_slots = ("MuonState.mu", None), ("momentum_buffer", None)
     corrected_averages = property(lambda self: "m" if self.bias_correction else "none")
 
     def __post_init__(self) -> None:
@@ -142,12 +143,10 @@ def muon(
 ) -> Optimizer:
     r"""Muon (arXiv:2502.16982): momentum made orthogonal, for matrices; another optimizer for the rest.
 
-    Hyperparameters are those of `adamx.Muon`, with Optax's names.
-
-    Left to `rest` are vectors and scalars; leaves named as embeddings, heads, routers, norms or biases, also in stacks;
-    depthwise kernels; and leaves of other axes than their layout. Optax takes all leaves of two axes. `adamx.explain`
-    lists the optimizer of each leaf, and why. NorMuon is `second_moment="rows"`, AdaMuon "elements", Moonlight
-    `scale="rms", bias_correction=False, weight_decay=0.1`.
+    Hyperparameters are those of `adamx.Muon`. Left to `rest` are vectors and scalars; leaves named as embeddings, heads,
+    routers, norms or biases, also in stacks; depthwise kernels; and leaves of other axes than their layout. Optax takes
+    all leaves of two axes. `adamx.explain` lists the optimizer of each leaf, and why. NorMuon is
+    `second_moment="rows"`, AdaMuon "elements", Moonlight `scale="rms", bias_correction=False, weight_decay=0.1`.
 
     Optax's default of `ns_steps` is 5, here `None`, so that longer lists need no other; its `eps` of 1e-8, which stops
     matrices whose gradients are as small, is 0. For its `adam_b1`, `adam_b2`, `adam_eps_root`, `adam_weight_decay` and
