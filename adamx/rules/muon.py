@@ -143,8 +143,8 @@ def muon(
 ) -> Optimizer:
     r"""Muon (arXiv:2502.16982): momentum made orthogonal, for matrices; another optimizer for the rest.
 
-    Hyperparameters are those of `adamx.Muon`. Left to `rest` are vectors and scalars; leaves named as embeddings, heads,
-    routers, norms or biases, also in stacks; depthwise kernels; and leaves of other axes than their layout. Optax takes
+    Hyperparameters are those of `adamx.Muon`. `rest` takes vectors and scalars, leaves named as embeddings, heads,
+    routers, norms or biases, in stacks, too, depthwise kernels, and leaves of other axes than their layout. Optax takes
     all leaves of two axes. `adamx.explain` lists the optimizer of each leaf, and why. NorMuon is
     `second_moment="rows"`, AdaMuon "elements", Moonlight `scale="rms", bias_correction=False, weight_decay=0.1`.
 
