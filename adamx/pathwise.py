@@ -140,7 +140,10 @@ class ByPath(Wrapper):
         columns, after = [], {}
         for (name, opt), share, weight in zip(self.opt.items(), shares, weights, strict=True):
             given = options if (rate := rates.get(name)) is None else options | {"learning_rate": rate}
-            new, after[name] = take(opt, share, state.parts[name], weight, dict(given))
+            if share is None:  # a tree of one leaf, of another optimizer
+                new, after[name] = None, state.parts[name]
+            else:
+                new, after[name] = take(opt, share, state.parts[name], weight, dict(given))
             columns.append(_leaves.match(leaves, new, "updates"))
         columns.append([None] * len(places))  # of absent leaves that no pattern matches
         return leaves.rebuild([columns[place][i] for i, place in enumerate(places)]), ByPathState(after)
