@@ -35,7 +35,7 @@ def is_matrix(name: str, shape: tuple[int, ...]) -> bool:
 
 
 def of_optax(shapes: Shapes) -> Any:
-    axes = {k: optax.contrib.MuonDimensionNumbers() if is_matrix(k, s) else None for k, s in shapes.items()}
+    axes: Any = {k: optax.contrib.MuonDimensionNumbers() if is_matrix(k, s) else None for k, s in shapes.items()}
     tx = optax.contrib.muon(RATE, muon_weight_dimension_numbers=axes)
 
     def step(params: Any, state: Any, grads: Any) -> Any:
@@ -62,24 +62,29 @@ CONTENDERS: dict[str, Callable[[Shapes], Any]] = {
 }
 
 
+def started(make: Callable[[Shapes], Any], shapes: Shapes) -> tuple[Callable[[], None], float]:
+    """A contender's step, taken once, and the processor's seconds of its compilation."""
+    init, step = make(shapes)
+    carry = [arrays(shapes)]
+    carry.append(jax.jit(init)(carry[0]))
+    grads = arrays(shapes, scale=1e-2)
+    begin = time.process_time()
+    compiled = jax.jit(step, donate_argnums=(0, 1)).lower(*carry, grads).compile()
+    seconds = time.process_time() - begin
+
+    def call() -> None:
+        carry[:] = jax.block_until_ready(compiled(*carry, grads))
+
+    call()
+    return call, seconds
+
+
 def steps(shapes: Shapes, rounds: int) -> dict[str, dict[str, Any]]:
     """Of each contender, seconds of compiling and of steps, by the clock and by the processor."""
     calls: dict[str, Callable[[], None]] = {}
     compiling: dict[str, float] = {}
     for name, make in CONTENDERS.items():
-        init, step = make(shapes)
-        carry = [arrays(shapes)]
-        carry.append(jax.jit(init)(carry[0]))
-        grads = arrays(shapes, scale=1e-2)
-        begin = time.process_time()
-        compiled = jax.jit(step, donate_argnums=(0, 1)).lower(*carry, grads).compile()
-        compiling[name] = time.process_time() - begin
-
-        def call(carry: list[Any] = carry, grads: Any = grads, compiled: Any = compiled) -> None:
-            carry[:] = jax.block_until_ready(compiled(*carry, grads))
-
-        call()
-        calls[name] = call
+        calls[name], compiling[name] = started(make, shapes)
     clock, processor = ({name: [] for name in calls} for _ in range(2))
     for _ in range(rounds):
         for name, call in calls.items():

@@ -67,13 +67,13 @@ class Axes(NamedTuple):
         if not isinstance(self.parts, int):
             return jnp.split(whole, [sum(self.parts[:i]) for i in range(1, len(self.parts))], axis=2)
         apart = whole.reshape(number, ins, self.parts, outs // self.parts)
-        return [apart.transpose(0, 2, 1, 3).reshape(-1, ins, outs // self.parts)]
+        return [apart.transpose(0, 2, 1, 3).reshape(number * self.parts, ins, outs // self.parts)]
 
     def leaf(self, stacks: Sequence[Array], shape: Sequence[int]) -> Array:
         """The inverse of `stacks`, for a leaf of this shape."""
-        number, ins, _ = self.sizes(shape)
+        number, ins, outs = self.sizes(shape)
         if isinstance(self.parts, int):
-            whole = stacks[0].reshape(number, self.parts, ins, -1).transpose(0, 2, 1, 3)
+            whole = stacks[0].reshape(number, self.parts, ins, outs // self.parts).transpose(0, 2, 1, 3)
         else:
             whole = jnp.concatenate(stacks, axis=2)
         order = self.order

@@ -87,15 +87,13 @@ def gram(x: Array, steps: Sequence[Triple], precision: jax.lax.Precision | None)
     product = functools.partial(jnp.matmul, precision=precision)
     rows = x.shape[-2]
     identity = jnp.broadcast_to(jnp.eye(rows, dtype=x.dtype), (*x.shape[:-1], rows))
-    for i, (a, b, c) in enumerate(steps):
-        if i % 3 == 0:
-            square, q = product(x, x.conj().mT), identity
-        p = a * identity + b * square + c * product(square, square)
-        q = p if i % 3 == 0 else product(p, q)
-        if i % 3 == 2 or i == len(steps) - 1:
-            x = product(q, x)
-        else:
-            square = product(product(p, square), p)
+    for first in range(0, len(steps), 3):
+        few, square, q = steps[first : first + 3], product(x, x.conj().mT), identity
+        for i, (a, b, c) in enumerate(few):
+            p = a * identity + b * square + c * product(square, square)
+            q = product(p, q) if i else p
+            square = square if i == len(few) - 1 else product(product(p, square), p)
+        x = product(q, x)
     return x
 
 

@@ -191,7 +191,7 @@ def muon(
     decays = decaying(weight_decay, weight_decay_mask, decay, lr_max)
     shared = common(moments, weights, seed, kernel, groups)
     if rest is None:
-        own = shared | {"groups": ()}
+        own: dict[str, Any] = {**shared, "groups": ()}
         rest = adamw(learning_rate, mu_dtype=mu_dtype, weight_decay=0.0, nesterov=nesterov, **own)
     make = lambda axes: optimizer(  # noqa: E731
         dataclasses.replace(rule, layout=axes), learning_rate, mu_dtype=mu_dtype, **decays, **shared
