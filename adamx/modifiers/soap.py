@@ -5,8 +5,6 @@ from typing import Any
 from .._annotations import ScalarOrSchedule
 from .._factory import Decay, Groups, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from ..rules.adam import Adam
-from ..rules.adamax import AdaMax
-from ..rules.lion import Lion
 from .rotated import Rotated
 
 
