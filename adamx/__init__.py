@@ -80,7 +80,7 @@ from .modifiers.trust_ratio import Decayed as Decayed, TrustRatio as TrustRatio,
 from .modifiers.cautious import Cautious as Cautious, cadamw as cadamw
 from .modifiers.extrapolation import MARS as MARS, Nesterov as Nesterov, mars_adamw as mars_adamw
 from .modifiers.grams import Grams as Grams, grams as grams
-from .modifiers.soap import soap as soap
+from .modifiers.soap import soap as soap, soap_adamax as soap_adamax, soap_lion as soap_lion
 from .trajectories.schedule_free import ScheduleFree as ScheduleFree
 from .trajectories.schedule_free import schedule_free_adamw as schedule_free_adamw
 from .trajectories.schedule_free import schedule_free_eval_params as schedule_free_eval_params

@@ -2,9 +2,10 @@
 
 `python -m benchmarks.matrix_soap [--width N] [--layers N] [--steps N] [--rounds N] [--only NAME ...] [--output FILE]`.
 The transcription is how the method is written over Optax (SOAP_JAX): leaf by leaf, the first moment kept in the
-parameters' own axes and turned at every step, and the choices of the first step and of a refresh around all leaves. Each
+parameters' own axes and turned at every step, the choices of the first step and of a refresh around all leaves. Each
 contender takes the first step, then in turns rounds of `--steps` steps (a multiple of the ten between refreshes), of
-which are printed the mean and the longest; medians over rounds. Compile times are of a process without a cache.
+which are printed the mean and the longest; medians over rounds. On a busy machine the threads of LAPACK wait for each
+other a hundred times as long as they compute: set OPENBLAS_NUM_THREADS=1 there.
 """
 
 import argparse
@@ -158,6 +159,7 @@ class Run:
         return times
 
     def round(self, steps: int) -> None:
+        """One turn."""
         times = self.take(steps)
         self.means.append(mean(times))
         self.longest.append(max(times))

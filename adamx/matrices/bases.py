@@ -1,7 +1,8 @@
 """Eigenbases of Shampoo's statistics (arXiv:1802.09568): of each axis of an array, and arrays seen in them.
 
 A basis is orthogonal, (n, n) for an axis of n, its columns the eigenvectors of the axis's statistics from the largest
-eigenvalue on. All products are of `Precision.HIGHEST`: eigenvalues span seven decades, of which TF32 leaves three.
+eigenvalue on. Arrays may have axes before, the same of all, along which each is an array of its own. All products are
+of `Precision.HIGHEST`: eigenvalues span seven decades, of which TF32 leaves three.
 """
 
 from collections.abc import Sequence
@@ -14,17 +15,17 @@ from .._math import div_no_nan
 
 HIGHEST = jax.lax.Precision.HIGHEST
 Bases = Sequence[Array | None]
-"""The basis of each axis of an array; `None` for one that is not turned."""
+"""For each axis of an array its basis, (..., n, n), or its statistics; `None` for one that is not turned."""
 
 
-def statistics(g: Array, axis: int) -> Array:
-    """The products of `g`'s slices along an axis with each other, (n, n); G Gᴴ for the first of a matrix's two."""
-    others = [i for i in range(g.ndim) if i != axis]
-    return jnp.tensordot(g, g.conj(), (others, others), precision=HIGHEST)
+def statistics(g: Array, axis: int, batch: int = 0) -> Array:
+    """The products of `g`'s slices along an axis with each other, (..., n, n): G Gᴴ for the first of a matrix."""
+    others, each = [i for i in range(batch, g.ndim) if i != axis], range(batch)
+    return jax.lax.dot_general(g, g.conj(), ((others, others), (each, each)), precision=HIGHEST)
 
 
 def turned(x: Array, bases: Bases) -> Array:
-    """`x` in the bases, Q₀ᴴ X Q₁ of a real matrix."""
+    """`x` in the bases of its axes: Q₀ᴴ X Q₁ of a real matrix."""
     return _along_axes(x, [None if q is None else q.conj() for q in bases], 0)
 
 
@@ -35,36 +36,49 @@ def turned_back(x: Array, bases: Bases) -> Array:
 
 def _along_axes(x: Array, bases: Bases, of: int) -> Array:
     for axis, q in enumerate(bases):
-        if q is not None and axis == 0:
-            x = jnp.tensordot(q, x, (of, 0), precision=HIGHEST)
-        elif q is not None:
-            x = jnp.moveaxis(jnp.tensordot(x, q, (axis, of), precision=HIGHEST), -1, axis)
+        if q is not None:
+            batch = q.ndim - 2
+            each, pairs = range(batch), ((batch + of,), (axis,))
+            if axis == batch:  # the new axis comes first or last: the product needs no transposition
+                x = jax.lax.dot_general(q, x, (pairs, (each, each)), precision=HIGHEST)
+            else:
+                x = jax.lax.dot_general(x, q, (pairs[::-1], (each, each)), precision=HIGHEST)
+                x = jnp.moveaxis(x, -1, axis)
+    return x
+
+
+def rearranged(x: Array, orders: Bases) -> Array:
+    """`x` with its elements in a new order along each axis, (..., n) of old places."""
+    for axis, order in enumerate(orders):
+        if order is not None:
+            others = [i for i in range(x.ndim) if i >= order.ndim - 1 and i != axis]
+            x = jnp.take_along_axis(x, jnp.expand_dims(order, others), axis)
     return x
 
 
 def eigenvalues(s: Array, q: Array) -> Array:
-    """What the eigenvalues of `s` are if `q` is its basis: the diagonal of Qᴴ S Q."""
-    return (q.conj() * jnp.matmul(s, q, precision=HIGHEST)).sum(0).real
+    """What the eigenvalues of `s` would be if `q` were its basis, (..., n): the diagonal of Qᴴ S Q."""
+    return (q.conj() * jnp.matmul(s, q, precision=HIGHEST)).sum(-2).real
 
 
-def eigenbasis(s: Array) -> tuple[Array, Array]:
-    """The basis of statistics, and that nothing changes places; the identity where it does not come out finite."""
-    identity = jnp.eye(len(s), dtype=s.dtype)
-    q = jnp.linalg.eigh(s + 1e-30 * identity)[1][:, ::-1]
-    return jnp.where(jnp.isfinite(q).all(), q, identity), jnp.arange(len(s))
+def eigenbasis(s: Array) -> Array:
+    """The basis of statistics; the identity where it does not come out finite."""
+    identity = jnp.broadcast_to(jnp.eye(s.shape[-1], dtype=s.dtype), s.shape)
+    q = jnp.linalg.eigh(s + 1e-30 * identity)[1][..., ::-1]
+    return jnp.where(_finite(q), q, identity)
 
 
 def refreshed(s: Array, q: Array) -> tuple[Array, Array]:
     """A basis after one step of the power iteration, and the old places of its vectors.
 
-    The old ones are sorted by their eigenvalues, multiplied by the statistics and made orthogonal again. It stays as it
-    is where that does not come out finite: where statistics overflow, or a gradient was not finite.
+    The old vectors are sorted by their eigenvalues, multiplied by the statistics and made orthogonal again. They stay
+    as they are where that does not come out finite: where statistics overflow, or a gradient was not finite.
     """
     moved = jnp.matmul(s, q, precision=HIGHEST)
-    order = jnp.argsort(-(q.conj() * moved).sum(0).real)
-    new = jnp.linalg.qr(moved[:, order])[0]
-    finite = jnp.isfinite(new).all()
-    return jnp.where(finite, new, q), jnp.where(finite, order, jnp.arange(len(s)))
+    order = jnp.argsort(-(q.conj() * moved).sum(-2).real, -1)
+    new = jnp.linalg.qr(jnp.take_along_axis(moved, order[..., None, :], -1))[0]
+    finite = _finite(new)
+    return jnp.where(finite, new, q), jnp.where(finite[..., 0], order, _unchanged(q))
 
 
 KEEP, REFRESH, START = 0, 1, 2
@@ -73,8 +87,9 @@ KEEP, REFRESH, START = 0, 1, 2
 
 def basis_after(s: Array, q: Array, what: Array) -> tuple[Array, Array]:
     """The next basis of statistics `s`, and the old places of its vectors; `what` is one of the three numbers."""
-    keep = lambda s, q: (q, jnp.arange(len(s)))  # noqa: E731
-    return jax.lax.switch(what, (keep, refreshed, lambda s, q: eigenbasis(s)), s, q)
+    keep = lambda s, q: (q, _unchanged(q))  # noqa: E731
+    start = lambda s, q: (eigenbasis(s), _unchanged(q))  # noqa: E731
+    return jax.lax.switch(what, (keep, refreshed, start), s, q)
 
 
 def whitened(g: Array, s: Bases, bases: Bases, axis: int, eps: Scalar) -> Array:
@@ -84,5 +99,13 @@ def whitened(g: Array, s: Bases, bases: Bases, axis: int, eps: Scalar) -> Array:
     for i, q in enumerate(others):
         if q is not None:
             root = jnp.sqrt(jnp.maximum(eigenvalues(s[i], q), eps))
-            x = div_no_nan(x, jnp.expand_dims(root, [a for a in range(x.ndim) if a != i]))
+            x = div_no_nan(x, jnp.expand_dims(root, [a for a in range(q.ndim - 2, x.ndim) if a != i]))
     return x
+
+
+def _finite(q: Array) -> Array:
+    return jnp.isfinite(q).all((-2, -1), keepdims=True)
+
+
+def _unchanged(q: Array) -> Array:
+    return jnp.broadcast_to(jnp.arange(q.shape[-1]), q.shape[:-1])

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .._annotations import Array, Beta, NonNegative
 from .._math import bias_correction, ema
 from .._rule import Modifier, Slot, StepContext, static, validate_dtype
-from ..matrices.bases import KEEP, REFRESH, START, basis_after, statistics, turned, turned_back, whitened
+from ..matrices.bases import KEEP, REFRESH, START, basis_after, rearranged, statistics, turned, turned_back, whitened
 
 
 class OfAxes(NamedTuple):
@@ -41,8 +41,8 @@ class Rotated(Modifier):
     The first call takes no step: it makes the statistics, and of them the bases, $L = Q_L \Lambda Q_L^\top$, by
     descending eigenvalues. It is not counted in the rule's bias corrections, nor does decay act in it. Then every
     `frequency` steps, after the rule's, $Q_L \leftarrow \mathrm{qr}(L\,Q_L)$, with the columns sorted by the diagonal
-    of $Q_L^\top L\,Q_L$ before: one step of the power iteration. Slots that can be negative are turned from the old bases
-    into the new; those that cannot (second moments) are sorted like the columns, as in the official code.
+    of $Q_L^\top L\,Q_L$ before: one step of the power iteration. Slots that can be negative are turned from the old
+    bases into the new; those that cannot (second moments) are sorted like the columns, as in the official code.
 
     Leaves of more axes have a basis for each; those of one axis, and scalars, are stepped by the rule itself.
 
@@ -54,11 +54,11 @@ class Rotated(Modifier):
         one_sided: turn the shortest axis only (the paper's section 7.1).
         refresh_first: update statistics and bases with a gradient before it is turned, as NVIDIA's Emerging-Optimizers
             do, instead of after the step, as the paper does. Then there is a step in the first call, too.
-        staggered: refresh axes of different lengths, and leaves of different shapes, at different steps, so that no step
-            takes much longer than the others.
+        staggered: refresh the axes of a leaf, and leaves of different shapes, at different steps, so that no step takes
+            much longer than the others.
         kl: statistics that minimise a Kullback–Leibler divergence (arXiv:2509.03378),
-            $L_t = \beta L_{t-1} + (1-\beta)\,g_t R_{t-1}^{-1} g_t^\top / n$ and alike $R_t$, with $R^{-1}$ from its basis
-            and the diagonal of $Q_R^\top R\,Q_R$.
+            $L_t = \beta L_{t-1} + (1-\beta)\,g_t R_{t-1}^{-1} g_t^\top / n$ and alike $R_t$, with $R^{-1}$ from its
+            basis and the diagonal of $Q_R^\top R\,Q_R$.
         kl_eps: the least eigenvalue that `kl` divides by, in units of the squared gradient.
         debias: correct statistics for their bias to 0, as NVIDIA's do. Bases do not depend on it, but those of `kl`.
         basis_dtype: the storage dtype of bases of real leaves, such as bfloat16; `None` for at least float32. They are
@@ -90,13 +90,12 @@ class Rotated(Modifier):
             raise ValueError(f"Rotated({rule}) would mix elements that are mixed already: give it an elementwise rule")
         if any(slot.like_weights or slot.trails for slot in jax.tree.leaves(self.rule.slots)):
             raise ValueError(f"{rule} keeps weights, which are not turned: put it around, as {rule}(Rotated(...))")
-        places = range(len(OfAxes._fields))
-        start = lambda axis, start: lambda p, dtype: self._square(p, dtype, axis, start)  # noqa: E731
-        return RotatedSlots(
-            self.rule.slots,
-            OfAxes(*(Slot(init=start(axis, jnp.zeros), exact=True) for axis in places)),
-            OfAxes(*(Slot(init=start(axis, jnp.eye), exact=True, dtype=self.basis_dtype) for axis in places)),
-        )
+
+        def of_axes(identity: bool, dtype: Any = None) -> OfAxes:
+            init = lambda axis: lambda p, dtype: self._square(p, dtype, axis, identity)  # noqa: E731
+            return OfAxes(*(Slot(init(axis), dtype=dtype, exact=True) for axis in range(len(OfAxes._fields))))
+
+        return RotatedSlots(self.rule.slots, of_axes(identity=False), of_axes(identity=True, dtype=self.basis_dtype))
 
     slots = property(_slots)
 
@@ -119,7 +118,8 @@ class Rotated(Modifier):
 
     def _refreshed(self, g: Array, s: RotatedSlots, at: StepContext) -> RotatedSlots:
         """The slots after a gradient has entered the statistics, and those of the rule in the bases that follow."""
-        axes = [axis for axis, q in enumerate(s.bases) if q is not None]
+        old = s.bases[: g.ndim]
+        axes = [axis for axis, q in enumerate(old) if q is not None]
         if not axes:
             return s
         b, finished = self.shampoo_beta, at.t - 1
@@ -132,48 +132,48 @@ class Rotated(Modifier):
             now = (finished % self.frequency == offset) & (finished > 0)
             stats[axis] = ema(s.statistics[axis], self._statistics(g, s, axis, finished), b)
             what = jnp.where(finished == 0, START, jnp.where(now, REFRESH, KEEP))
-            bases[axis], orders[axis] = at.together(basis_after, stats[axis], s.bases[axis], shared=(what,))
+            bases[axis], orders[axis] = at.together(basis_after, stats[axis], old[axis], shared=(what,))
             due |= now
-        old, new = s.bases[: g.ndim], bases[: g.ndim]
+        tree = jax.tree.structure(self.rule.slots)
 
-        def moved(slots: list[Any]) -> list[Any]:
+        def moved(values: list[Any]) -> list[Any]:
+            """In the new bases: what can be negative is turned into them, the rest sorted like their vectors."""
+            pairs = zip(jax.tree.leaves(self.rule.slots), values, strict=True)
             return [
-                self._moved(slot, x, old, new, orders)
-                for slot, x in zip(jax.tree.leaves(self.rule.slots), slots, strict=True)
+                x
+                if x is None or not x.ndim
+                else rearranged(x, orders)
+                if slot.nonnegative
+                else turned(turned_back(x, old), bases[: g.ndim])
+                for slot, x in pairs
             ]
 
-        tree = jax.tree.structure(self.rule.slots)
-        inner = jax.lax.cond(due, moved, lambda slots: slots, tree.flatten_up_to(s.inner))
+        inner = jax.lax.cond(due, moved, lambda values: values, tree.flatten_up_to(s.inner))
         return RotatedSlots(tree.unflatten(inner), OfAxes(*stats), OfAxes(*bases))
 
     def _statistics(self, g: Array, s: RotatedSlots, axis: int, finished: Array) -> Array:
         if self.kl:
-            bases, size = s.bases[: g.ndim], g.size / g.shape[axis]
-            white = whitened(g, s.statistics, bases, axis, self.kl_eps)
+            size = math.prod(g.shape[self.batch_axes :]) / g.shape[axis]
+            white = whitened(g, s.statistics, s.bases[: g.ndim], axis, self.kl_eps)
             g = jnp.where(finished == 0, g, white) / math.sqrt(size)
-        return statistics(g, axis)
+        return statistics(g, axis, self.batch_axes)
 
-    def _moved(self, slot: Slot, x: Any, old: Any, new: Any, orders: Any) -> Any:
-        """A slot of the rule in new bases: turned into them, or its elements in the new order of their vectors."""
-        if x is None or not jnp.ndim(x):
-            return x
-        if not slot.nonnegative:
-            return turned(turned_back(x, old), new)
-        for axis, order in enumerate(orders):
-            x = x if order is None else jnp.take(x, order, axis)
-        return x
-
-    def _square(self, p: Array, dtype: Any, axis: int, start: Any) -> Array | None:
-        """What statistics and bases begin as: (n, n) for an axis of n that is turned; cut as the leaf is there."""
+    def _square(self, p: Array, dtype: Any, axis: int, identity: bool) -> Array | None:
+        """What statistics and bases begin as: (..., n, n) for an axis of n that is turned; cut as the leaf is there."""
         if not self._turns(p.shape, axis):
             return None
-        side = jnp.zeros_like(p, dtype=dtype).sum([i for i in range(p.ndim) if i != axis])
-        n = len(side)
-        return side[:, None] + (jnp.eye(n, dtype=dtype) if start is jnp.eye else jnp.zeros((1, n), dtype))
+        side = jnp.zeros_like(p, dtype=dtype).sum([i for i in range(self.batch_axes, p.ndim) if i != axis])
+        n = p.shape[axis]
+        first = jnp.eye(n, dtype=dtype) if identity else jnp.zeros((n, n), dtype)
+        return side[..., None] + jnp.expand_dims(first, range(self.batch_axes))
 
     def _turns(self, shape: tuple[int, ...], axis: int) -> bool:
+        """Whether an axis of a leaf of this shape is turned."""
         if len(shape) > len(OfAxes._fields):
-            raise ValueError(f"a leaf of shape {shape} has more than {len(OfAxes._fields)} axes that could be turned")
-        if len(shape) < 2 or axis >= len(shape) or not 1 < shape[axis] <= self.max_precondition_dim:
+            raise ValueError(
+                f"a leaf of shape {shape} has more than {len(OfAxes._fields)} axes: give it to another rule"
+            )
+        own = shape[self.batch_axes :]
+        if len(own) < 2 or not self.batch_axes <= axis < len(shape) or not 1 < shape[axis] <= self.max_precondition_dim:
             return False
-        return not self.one_sided or axis == min(range(len(shape)), key=lambda i: shape[i])
+        return not self.one_sided or axis - self.batch_axes == own.index(min(own))

@@ -5,6 +5,8 @@ from typing import Any
 from .._annotations import ScalarOrSchedule
 from .._factory import Decay, Groups, Kernel, MomentFormats, Optimizer, Weights, common, decaying, named, optimizer
 from ..rules.adam import Adam
+from ..rules.adamax import AdaMax
+from ..rules.lion import Lion
 from .rotated import Rotated
 
 
@@ -27,6 +29,7 @@ def soap(
     kl_eps: ScalarOrSchedule = Rotated.kl_eps,
     debias: bool = Rotated.debias,
     basis_dtype: Any = None,
+    batch_axes: int = Rotated.batch_axes,
     mu_dtype: Any = None,
     decay: Decay = "after",
     lr_max: float | None = None,
@@ -56,8 +59,81 @@ def soap(
         [[0.7, -0.4], [0.4, 0.7]]
     """
     beta = b2 if shampoo_beta is None else shampoo_beta
-    own = {"one_sided": one_sided, "refresh_first": refresh_first, "staggered": staggered, "kl": kl, "kl_eps": kl_eps}
-    own |= {"debias": debias, "basis_dtype": basis_dtype}
-    rule = Rotated(Adam(b1, b2, eps, eps_hat=True), beta, frequency, max_precondition_dim, **own)
+    when = {"frequency": frequency, "refresh_first": refresh_first, "staggered": staggered}
+    which = {"max_precondition_dim": max_precondition_dim, "one_sided": one_sided, "batch_axes": batch_axes}
+    how = {"kl": kl, "kl_eps": kl_eps, "debias": debias, "basis_dtype": basis_dtype}
+    rule = Rotated(Adam(b1, b2, eps, eps_hat=True), beta, **when, **which, **how)
     decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
     return optimizer(rule, learning_rate, mu_dtype=mu_dtype, **decays, **shared)
+
+
+@named(Rotated, AdaMax)
+def soap_adamax(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = AdaMax.b1,
+    b2: ScalarOrSchedule = AdaMax.b2,
+    eps: ScalarOrSchedule = AdaMax.eps,
+    weight_decay: ScalarOrSchedule = 0.01,
+    mask: Any = None,
+    *,
+    shampoo_beta: ScalarOrSchedule = Rotated.shampoo_beta,
+    frequency: int = Rotated.frequency,
+    max_precondition_dim: int = Rotated.max_precondition_dim,
+    decay: Decay = "after",
+    lr_max: float | None = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+    groups: Groups = (),
+) -> Optimizer:
+    """SOAP with AdaMax in place of Adam (arXiv:2409.11321, arXiv:1412.6980): its maxima are of rotated gradients.
+
+    It is `Rotated(AdaMax(...))`; hyperparameters are those of `adamx.Rotated` and `adamx.AdaMax`, the rest is described
+    by `adamx.optimizer`.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.soap_adamax(1e-3)
+        >>> opt.init({"w": jnp.ones((2, 3))}).slots.bases.axis1["w"].shape
+        (3, 3)
+    """
+    rule = Rotated(AdaMax(b1, b2, eps), shampoo_beta, frequency, max_precondition_dim)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
+    return optimizer(rule, learning_rate, **decays, **shared)
+
+
+@named(Rotated, Lion)
+def soap_lion(
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarOrSchedule = Lion.b1,
+    b2: ScalarOrSchedule = Lion.b2,
+    weight_decay: ScalarOrSchedule = 0.01,
+    mask: Any = None,
+    *,
+    shampoo_beta: ScalarOrSchedule = Rotated.shampoo_beta,
+    frequency: int = Rotated.frequency,
+    max_precondition_dim: int = Rotated.max_precondition_dim,
+    decay: Decay = "after",
+    lr_max: float | None = None,
+    moments: MomentFormats = "float32",
+    weights: Weights = "nearest",
+    seed: int = 0,
+    kernel: Kernel = "auto",
+    groups: Groups = (),
+) -> Optimizer:
+    """SOAP with Lion in place of Adam (arXiv:2409.11321, arXiv:2302.06675): signs of rotated momenta.
+
+    It is `Rotated(Lion(...))`; hyperparameters are those of `adamx.Rotated` and `adamx.Lion`, the rest is described by
+    `adamx.optimizer`. With bases of its momentum alone it would be momentum made orthogonal, as Muon's.
+
+    Examples:
+        >>> import adamx, jax.numpy as jnp
+        >>> opt = adamx.soap_lion(1e-4)
+        >>> opt.init({"w": jnp.ones((2, 3))}).slots.inner
+        Momentum(mu={'w': Array([[0., 0., 0.],
+               [0., 0., 0.]], dtype=float32)})
+    """
+    rule = Rotated(Lion(b1, b2), shampoo_beta, frequency, max_precondition_dim)
+    decays, shared = decaying(weight_decay, mask, decay, lr_max), common(moments, weights, seed, kernel, groups)
+    return optimizer(rule, learning_rate, **decays, **shared)
