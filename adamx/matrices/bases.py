@@ -5,10 +5,12 @@ eigenvalue on. Arrays may have axes before, the same of all, along which each is
 of `Precision.HIGHEST`: eigenvalues span seven decades, of which TF32 leaves three.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, auto_axes
 
 from .._annotations import Array, Scalar
 from .._math import div_no_nan
@@ -18,20 +20,22 @@ Bases = Sequence[Array | None]
 """For each axis of an array its basis, (..., n, n), or its statistics; `None` for one that is not turned."""
 
 
-def statistics(g: Array, axis: int, batch: int = 0) -> Array:
-    """The products of `g`'s slices along an axis with each other, (..., n, n): G Gᴴ for the first of a matrix."""
+def statistics(g: Array, axis: int, like: Array) -> Array:
+    """The products of `g`'s slices along an axis with each other, G Gᴴ for a matrix's first; (..., n, n), cut as `like`."""
+    batch = like.ndim - 2
     others, each = [i for i in range(batch, g.ndim) if i != axis], range(batch)
-    return jax.lax.dot_general(g, g.conj(), ((others, others), (each, each)), precision=HIGHEST)
+    product = lambda x: jax.lax.dot_general(x, x.conj(), ((others, others), (each, each)), precision=HIGHEST)  # noqa: E731
+    return _by_xla(product, like, g)
 
 
 def turned(x: Array, bases: Bases) -> Array:
     """`x` in the bases of its axes: Q₀ᴴ X Q₁ of a real matrix."""
-    return _along_axes(x, [None if q is None else q.conj() for q in bases], 0)
+    return _by_xla(lambda x, *qs: _along_axes(x, [None if q is None else q.conj() for q in qs], 0), x, x, *bases)
 
 
 def turned_back(x: Array, bases: Bases) -> Array:
     """The inverse of `turned`."""
-    return _along_axes(x, bases, 1)
+    return _by_xla(lambda x, *qs: _along_axes(x, qs, 1), x, x, *bases)
 
 
 def _along_axes(x: Array, bases: Bases, of: int) -> Array:
@@ -49,16 +53,21 @@ def _along_axes(x: Array, bases: Bases, of: int) -> Array:
 
 def rearranged(x: Array, orders: Bases) -> Array:
     """`x` with its elements in a new order along each axis, (..., n) of old places."""
-    for axis, order in enumerate(orders):
-        if order is not None:
-            others = [i for i in range(x.ndim) if i >= order.ndim - 1 and i != axis]
-            x = jnp.take_along_axis(x, jnp.expand_dims(order, others), axis)
-    return x
+
+    def taken(x: Array, *orders: Array | None) -> Array:
+        for axis, order in enumerate(orders):
+            if order is not None:
+                others = [i for i in range(x.ndim) if i >= order.ndim - 1 and i != axis]
+                x = jnp.take_along_axis(x, jnp.expand_dims(order, others), axis)
+        return x
+
+    return _by_xla(taken, x, x, *orders)
 
 
 def eigenvalues(s: Array, q: Array) -> Array:
     """What the eigenvalues of `s` would be if `q` were its basis, (..., n): the diagonal of Qᴴ S Q."""
-    return (q.conj() * jnp.matmul(s, q, precision=HIGHEST)).sum(-2).real
+    found = lambda s, q: (q.conj() * jnp.matmul(s, q, precision=HIGHEST)).sum(-2).real  # noqa: E731
+    return _by_xla(found, None, s, q)
 
 
 def eigenbasis(s: Array) -> Array:
@@ -89,7 +98,8 @@ def basis_after(s: Array, q: Array, what: Array) -> tuple[Array, Array]:
     """The next basis of statistics `s`, and the old places of its vectors; `what` is one of the three numbers."""
     keep = lambda s, q: (q, _unchanged(q))  # noqa: E731
     start = lambda s, q: (eigenbasis(s), _unchanged(q))  # noqa: E731
-    return jax.lax.switch(what, (keep, refreshed, start), s, q)
+    chosen = lambda what, s, q: jax.lax.switch(what, (keep, refreshed, start), s, q)  # noqa: E731
+    return _by_xla(chosen, (q, None), what, s, q)
 
 
 def whitened(g: Array, s: Bases, bases: Bases, axis: int, eps: Scalar) -> Array:
@@ -101,6 +111,16 @@ def whitened(g: Array, s: Bases, bases: Bases, axis: int, eps: Scalar) -> Array:
             root = jnp.sqrt(jnp.maximum(eigenvalues(s[i], q), eps))
             x = div_no_nan(x, jnp.expand_dims(root, [a for a in range(q.ndim - 2, x.ndim) if a != i]))
     return x
+
+
+def _by_xla(f: Callable[..., Any], like: Any, *arrays: Any) -> Any:
+    """`f(*arrays)`; on a mesh of `AxisType.Explicit` cut as `like`, `None` for whole, while XLA places what is in `f`."""
+    mesh = jax.typeof(jax.tree.leaves(arrays)[-1]).sharding.mesh
+    if AxisType.Explicit not in mesh.axis_types:
+        return f(*arrays)
+    whole, is_none = NamedSharding(mesh, PartitionSpec()), lambda x: x is None
+    out = jax.tree.map(lambda x: whole if x is None else jax.typeof(x).sharding, like, is_leaf=is_none)
+    return auto_axes(f, out_sharding=out)(*arrays)
 
 
 def _finite(q: Array) -> Array:

@@ -156,7 +156,7 @@ class Rotated(Modifier):
             size = math.prod(g.shape[self.batch_axes :]) / g.shape[axis]
             white = whitened(g, s.statistics, s.bases[: g.ndim], axis, self.kl_eps)
             g = jnp.where(finished == 0, g, white) / math.sqrt(size)
-        return statistics(g, axis, self.batch_axes)
+        return statistics(g, axis, s.statistics[axis])
 
     def _square(self, p: Array, dtype: Any, axis: int, identity: bool) -> Array | None:
         """What statistics and bases begin as: (..., n, n) for an axis of n that is turned; cut as the leaf is there."""
