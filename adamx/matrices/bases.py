@@ -21,7 +21,7 @@ Bases = Sequence[Array | None]
 
 
 def statistics(g: Array, axis: int, like: Array) -> Array:
-    """The products of `g`'s slices along an axis with each other, G Gᴴ for a matrix's first; (..., n, n), cut as `like`."""
+    """The products of `g`'s slices along an axis G Gᴴ for a matrix's first; cut as `like`, (..., n, n)."""
     batch = like.ndim - 2
     others, each = [i for i in range(batch, g.ndim) if i != axis], range(batch)
     product = lambda x: jax.lax.dot_general(x, x.conj(), ((others, others), (each, each)), precision=HIGHEST)  # noqa: E731
@@ -114,7 +114,7 @@ def whitened(g: Array, s: Bases, bases: Bases, axis: int, eps: Scalar) -> Array:
 
 
 def _by_xla(f: Callable[..., Any], like: Any, *arrays: Any) -> Any:
-    """`f(*arrays)`; on a mesh of `AxisType.Explicit` cut as `like`, `None` for whole, while XLA places what is in `f`."""
+    """`f(*arrays)`; on a mesh of `AxisType.Explicit` cut as `like`, `None` for whole. XLA places what is in `f`."""
     mesh = jax.typeof(jax.tree.leaves(arrays)[-1]).sharding.mesh
     if AxisType.Explicit not in mesh.axis_types:
         return f(*arrays)
