@@ -49,11 +49,12 @@ class Rotated(Modifier):
     Attributes:
         rule: the rule; one that keeps elements apart.
         shampoo_beta: decay rate of the statistics, $\beta$.
-        frequency: steps between two refreshes of the bases.
+        frequency: steps between two refreshes of the bases, 1 or more.
         max_precondition_dim: the longest axis that is turned; others are left as they are, without a basis.
         one_sided: turn the shortest axis only (the paper's section 7.1).
         refresh_first: update statistics and bases with a gradient before it is turned, as NVIDIA's Emerging-Optimizers
-            do, instead of after the step, as the paper does. Then there is a step in the first call, too.
+            do, instead of after the step, as the paper does. Then there is a step in the first call, too, in bases
+            where its gradient is diagonal: other elements are of rounding.
         staggered: refresh the axes of a leaf, and leaves of different shapes, at different steps, so that no step takes
             much longer than the others.
         kl: statistics that minimise a Kullback–Leibler divergence (arXiv:2509.03378),
@@ -62,7 +63,9 @@ class Rotated(Modifier):
         kl_eps: the least eigenvalue that `kl` divides by, in units of the squared gradient.
         debias: correct statistics for their bias to 0, as NVIDIA's do. Bases do not depend on it, but those of `kl`.
         basis_dtype: the storage dtype of bases of real leaves, such as bfloat16; `None` for at least float32. They are
-            made orthogonal again at each refresh, so what rounding takes from that does not add up.
+            made orthogonal again at each refresh, so what rounding takes from that does not add up: in bfloat16
+            $\|Q^\top Q - 1\|$ stays at .004, and after 40 steps directions are 11 % off those of float32, for gradients
+            whose spectra span three decades (`moments="int8"`: 3 %). Gradients of low rank need float32.
         batch_axes: how many of a leaf's first axes count matrices, such as scanned layers: each has bases of its own.
 
     Reference: Vyas et al., arXiv:2409.11321, Algorithm 3, and the official code of December 2024 on, which keeps the
@@ -85,6 +88,10 @@ class Rotated(Modifier):
 
     def _slots(self) -> RotatedSlots:
         validate_dtype("basis_dtype", self.basis_dtype)
+        if self.frequency < 1 or self.batch_axes < 0:
+            raise ValueError(
+                f"frequency = {self.frequency} should be 1 or more, batch_axes = {self.batch_axes} 0 or more"
+            )
         rule = type(self.rule).__name__
         if not self.rule.elementwise or self.rule.measures:
             raise ValueError(f"Rotated({rule}) would mix elements that are mixed already: give it an elementwise rule")
