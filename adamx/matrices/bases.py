@@ -41,12 +41,11 @@ def turned_back(x: Array, bases: Bases) -> Array:
 def _along_axes(x: Array, bases: Bases, of: int) -> Array:
     for axis, q in enumerate(bases):
         if q is not None:
-            batch = q.ndim - 2
-            each, pairs = range(batch), ((batch + of,), (axis,))
-            if axis == batch:  # the new axis comes first or last: the product needs no transposition
-                x = jax.lax.dot_general(q, x, (pairs, (each, each)), precision=HIGHEST)
+            each = range(q.ndim - 2), range(q.ndim - 2)
+            if axis == q.ndim - 2:  # the new axis comes first or last: the product needs no transposition
+                x = jax.lax.dot_general(q, x, (((axis + of,), (axis,)), each), precision=HIGHEST)
             else:
-                x = jax.lax.dot_general(x, q, (pairs[::-1], (each, each)), precision=HIGHEST)
+                x = jax.lax.dot_general(x, q, (((axis,), (q.ndim - 2 + of,)), each), precision=HIGHEST)
                 x = jnp.moveaxis(x, -1, axis)
     return x
 
@@ -106,9 +105,9 @@ def whitened(g: Array, s: Bases, bases: Bases, axis: int, eps: Scalar) -> Array:
     """`g` in the bases of all axes but one, divided by the roots of their eigenvalues, which are at least `eps`."""
     others = [None if i == axis else q for i, q in enumerate(bases)]
     x = turned(g, others)
-    for i, q in enumerate(others):
-        if q is not None:
-            root = jnp.sqrt(jnp.maximum(eigenvalues(s[i], q), eps))
+    for i, (own, q) in enumerate(zip(s, others, strict=False)):
+        if own is not None and q is not None:
+            root = jnp.sqrt(jnp.maximum(eigenvalues(own, q), eps))
             x = div_no_nan(x, jnp.expand_dims(root, [a for a in range(q.ndim - 2, x.ndim) if a != i]))
     return x
 

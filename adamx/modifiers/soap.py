@@ -56,7 +56,7 @@ def soap(
         ...     params, state = opt.step(jnp.array([[3.0, 4.0], [-4.0, 3.0]]), state, params)
         ...     print(params.round(3).tolist())
         [[1.0, 0.0], [0.0, 1.0]]
-        [[0.7, -0.4], [0.4, 0.7]]
+        [[0.5, -0.5], [0.5, 0.5]]
     """
     beta = b2 if shampoo_beta is None else shampoo_beta
     when = {"frequency": frequency, "refresh_first": refresh_first, "staggered": staggered}
