@@ -87,7 +87,7 @@ def soap_adamax(
     kernel: Kernel = "auto",
     groups: Groups = (),
 ) -> Optimizer:
-    """SOAP with AdaMax in place of Adam (arXiv:2409.11321, arXiv:1412.6980): its maxima are of rotated gradients.
+    """SOAP with AdaMax (arXiv:2409.11321, arXiv:1412.6980): AdaMax in the eigenbasis of Shampoo's statistics.
 
     It is `Rotated(AdaMax(...))`; hyperparameters are those of `adamx.Rotated` and `adamx.AdaMax`, the rest is described
     by `adamx.optimizer`.
@@ -122,10 +122,10 @@ def soap_lion(
     kernel: Kernel = "auto",
     groups: Groups = (),
 ) -> Optimizer:
-    """SOAP with Lion in place of Adam (arXiv:2409.11321, arXiv:2302.06675): signs of rotated momenta.
+    """SOAP with Lion (arXiv:2409.11321, arXiv:2302.06675): signs of a momentum in the eigenbasis of its statistics.
 
     It is `Rotated(Lion(...))`; hyperparameters are those of `adamx.Rotated` and `adamx.Lion`, the rest is described by
-    `adamx.optimizer`. With bases of its momentum alone it would be momentum made orthogonal, as Muon's.
+    `adamx.optimizer`. In bases of the momentum itself that would be Muon's step.
 
     Examples:
         >>> import adamx, jax.numpy as jnp
