@@ -139,7 +139,8 @@ class Rotated(Modifier):
             now = (finished % self.frequency == offset) & (finished > 0)
             stats[axis] = ema(s.statistics[axis], self._statistics(g, s, axis, finished), b)
             what = jnp.where(finished == 0, START, jnp.where(now, REFRESH, KEEP))
-            bases[axis], orders[axis] = at.together(basis_after, stats[axis], old[axis], shared=(what,))
+            new, orders[axis] = at.together(basis_after, stats[axis], old[axis], shared=(what,))
+            bases[axis] = jnp.where(what == KEEP, old[axis], new)  # tells XLA to cut the new one as the old
             due |= now
         tree = jax.tree.structure(self.rule.slots)
 
