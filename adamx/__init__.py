@@ -76,6 +76,8 @@ from .rules.lion import Lion as Lion, lion as lion, scale_by_lion as scale_by_li
 from .rules.novograd import NovoGrad as NovoGrad, novograd as novograd, scale_by_novograd as scale_by_novograd
 from .rules.adafactor import Adafactor as Adafactor, adafactor as adafactor
 from .rules.came import CAME as CAME, came as came
+from .rules.muon import Muon as Muon
+from .wrappers.muon import muon as muon
 from .modifiers.trust_ratio import Decayed as Decayed, TrustRatio as TrustRatio, lamb as lamb
 from .modifiers.cautious import Cautious as Cautious, cadamw as cadamw
 from .modifiers.extrapolation import MARS as MARS, Nesterov as Nesterov, mars_adamw as mars_adamw

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -80,6 +81,10 @@ class StepContext:
     def rms(self, x: Array) -> Array:
         """The root of the mean square over all elements; 0 of no elements."""
         return jnp.sqrt(self.mean(abs_sq(x)))
+
+    def together(self, f: Callable[..., Any], *arrays: Array, shared: Sequence[Any] = ()) -> Any:
+        """`f(*arrays, *shared)`, of arrays of this leaf and of scalars that all leaves share."""
+        return f(*arrays, *shared)
 
     def decays_by(self, weight_decay: Scalar) -> bool:
         """Whether this leaf decays: the mask covers it, and `weight_decay` is not the Python number 0."""

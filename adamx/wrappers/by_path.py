@@ -138,8 +138,7 @@ class ByPath(Wrapper):
     def init(self, params: Params) -> ByPathState:
         """The state before the first step."""
         leaves = _leaves.flatten(params, "params")
-        assigned(self.groups, leaves, absent=False)
-        shares = zip(self.opt.items(), self._divided(leaves, self._places(leaves)), strict=True)
+        shares = zip(self.opt.items(), self._divided(leaves, self._places(leaves, absent=False)), strict=True)
         state = ByPathState({name: opt.init(share) for (name, opt), share in shares})
         return kernels.beside(leaves.arrays, state)
 
@@ -195,9 +194,9 @@ class ByPath(Wrapper):
         columns.append([None] * len(places))  # of absent leaves that no pattern matches
         return leaves.rebuild([columns[place][i] for i, place in enumerate(places)]), ByPathState(after)
 
-    def _places(self, leaves: Leaves) -> list[int]:
+    def _places(self, leaves: Leaves, absent: bool = True) -> list[int]:
         """The number of each leaf's optimizer; `leaves` are the parameters or like them."""
-        places = assigned(self.groups, leaves)
+        places = assigned(self.groups, leaves, absent)
         for path, x, place in zip(leaves.paths, leaves.arrays, places, strict=True):
             if x is not None and place == len(self.groups):
                 where = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -210,7 +209,7 @@ class ByPath(Wrapper):
         """The tree of each optimizer's leaves."""
         return [
             leaves.rebuild([x if place == i else None for x, place in zip(leaves.arrays, places, strict=True)])
-            for i in range(len(self.groups))
+            for i in range(len(self.opt))
         ]
 
 
