@@ -30,6 +30,7 @@ class Slot:
         unit: its natural unit as a function of the slots, used by storage formats; `None` if it has none.
         dtype: its storage dtype for a real leaf; `None` for at least float32.
         trails: whether it follows the weights beside the slots of a step that knows nothing of it; such are the last.
+        exact: whether it is never coded, whatever `moments` says.
     """
 
     init: Callable[..., Array | None] = jnp.zeros_like
@@ -37,6 +38,7 @@ class Slot:
     unit: Callable[[Any], Array] | None = None
     dtype: Any = None
     trails: bool = False
+    exact: bool = False
 
     @property
     def like_weights(self) -> bool:
@@ -89,6 +91,7 @@ class Rule(Generic[Slots]):
         eps_place: where ε enters the step, in symbols such as "√v̂ + ε"; "none" if there is none.
         corrected_averages: which averages are corrected for their bias towards 0, such as "m, v", or "none".
         decay_coupling: how weight decay that is part of the direction enters it; `None` if the rule has none.
+        preparing: how many of the first calls move no weight, nor does decay in them.
         optax_slots: where Optax keeps each slot, as "ScaleByAdamState.mu" or the fields of `states.filling.Kept`.
         torch_slots: the same for PyTorch, as "exp_avg".
 
@@ -111,6 +114,7 @@ class Rule(Generic[Slots]):
     eps_place: ClassVar[Any] = None
     corrected_averages: ClassVar[Any] = None
     decay_coupling: ClassVar[Any] = None
+    preparing: ClassVar[Any] = 0
     optax_slots: ClassVar[Any] = None
     torch_slots: ClassVar[Any] = None
 
@@ -154,6 +158,7 @@ class Modifier(Rule[Any]):
     eps_place = property(lambda self: self.rule.eps_place)
     corrected_averages = property(lambda self: self.rule.corrected_averages)
     decay_coupling = property(lambda self: self.rule.decay_coupling)
+    preparing = property(lambda self: self.rule.preparing)
 
     def moment_estimates(self, t: Array) -> MomentEstimates | None:
         """The inner rule's; unknown where the slots are not those of the inner rule."""
