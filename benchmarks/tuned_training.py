@@ -84,7 +84,7 @@ def _muon(**variant: Any) -> Callable[[Any, Any], Any]:
 
     def make(rate: Any, beta: float) -> Any:
         rest = adamx.adamw(rate, b2=0.95, weight_decay=0.1)
-        return adamx.muon(rate, beta=beta, scale="rms", rest=rest, weight_decay=0.1, **variant)
+        return adamx.muon(rate, beta=beta, scale="rms", rest=rest, matrices="blocks", weight_decay=0.1, **variant)
 
     return make
 
