@@ -18,6 +18,7 @@ from ._names import refuse_step_words, validate_choice
 from ._transform import Optimizer
 from .groups import Group, Match, assigned, matches, names_of
 from .matrices.kinds import why_not
+from .matrices.layout import axes
 from .wrapper import Parts, Wrapper, frozen_in, has_own_gradients, parts_of, take_step
 
 
@@ -205,14 +206,20 @@ def of_matrices(
     declared = {"": layout} if isinstance(layout, str) else {**layout, "": "in,out"}
 
     def layout_of(path: str) -> str:
-        return next(axes for pattern, axes in declared.items() if re.search(pattern, path))
+        return next(words for pattern, words in declared.items() if re.search(pattern, path))
 
     def why_rest(path: str, leaf: Any, layout: str) -> str:
         if matrices is None:
             return why_not(path, leaf.shape, layout)
-        return "" if matches(Group(matrices), path, leaf) else "not chosen by `matrices`"
+        if not matches(Group(matrices), path, leaf):
+            return "not chosen by `matrices`"
+        if leaf.ndim < 2 and isinstance(matrices, str):
+            return "a vector"
+        if why := axes(layout).misfit(leaf.shape):
+            raise ValueError(f"{path}: {why}: declare its axes by `layout`, or do not choose it by `matrices`")
+        return ""
 
-    parts = {axes: made(axes) for axes in declared.values()}
+    parts = {words: made(words) for words in declared.values()}
     owner = Matrices(parts | {"rest": rest}, (), layout_of, why_rest)
     return Optimizer(owner.init, owner.update)
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative, ScalarOrSchedule
@@ -103,7 +104,7 @@ class Muon(Rule[MuonMoments]):
         steps, moments = [], None if s.nu is None else own.stacks(s.nu)
         for i, x in enumerate(stacks):
             ins, outs = x.shape[1:]
-            o = at.together(orthogonal, x.mT if ins > outs else x, shared=(self.eps,))
+            o = jax.vmap(lambda each: at.together(orthogonal, each, shared=(self.eps,)))(x.mT if ins > outs else x)
             o = o.mT if ins > outs else o
             if moments is not None:
                 o, moments[i] = levelled(o, moments[i], self.b2, self.second_moment == "rows")
@@ -160,7 +161,7 @@ def muon(
             `adamx.adamw(learning_rate, nesterov=nesterov, weight_decay=0)`. The same step size suits both with
             `scale="rms"`; with "original" matrices take one about ten times as large.
         matrices: which leaves are, in place of the above: a regular expression searched in a leaf's path, its keys
-            joined by "/", or a function of path and leaf.
+            joined by "/", which chooses no vectors, or a function of path and leaf.
         layout: what the axes of matrices are, see `adamx.Muon`; or a mapping from such expressions to layouts, of which
             the first that matches counts, and "in,out" where none does.
         consistent_rms: the `rms` of `scale="rms"`, which it implies.
