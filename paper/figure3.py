@@ -58,6 +58,7 @@ class Plan:
         epochs: of the late panel.
         early: epochs of the early panel.
         images: at most so many are trained on; `None` for all.
+        shrink: squares of so many pixels on a side become one, their mean.
         every: which step sizes of the grids are tried: 1 for all, half a decade apart; 2 for every other.
         seeds: runs at the best step size, each from other weights and in another order.
         dropout: probabilities, of the input and of the fully connected layer.
@@ -71,6 +72,7 @@ class Plan:
     epochs: int = 45
     early: int = 3
     images: int | None = None
+    shrink: int = 1
     every: int = 1
     seeds: int = 3
     dropout: tuple[float, float] = (0.2, 0.5)
@@ -81,7 +83,9 @@ class Plan:
 
 COMMAND = "python -m paper figure3"
 PAPER = Plan(seeds=1)
-MNIST = Plan(channels=(16, 16, 32), hidden=250, every=2, seeds=1, cost_every=5, stages=(Stage(3, 1),))
+MNIST = Plan(
+    channels=(16, 16, 32), hidden=250, epochs=20, shrink=2, every=2, seeds=1, cost_every=5, stages=(Stage(3, 1),)
+)
 DIGITS = Plan(channels=(16, 16, 32), hidden=250, seeds=2)
 PLANS = {"cifar10": PAPER, "mnist": MNIST, "digits": DIGITS}
 QUICK = Plan(channels=(8, 8, 16), hidden=64, epochs=15, images=1500, every=2, seeds=1)
@@ -105,7 +109,7 @@ def figure3(options: Options, console: Console) -> None:
     writable(output, ["figure3.png", "figure3.json"])
     raw = at_hand(options)
     plan = QUICK if quick else PLANS[raw.name]
-    dataset = whitened(_first(raw, plan.images))
+    dataset = whitened(_smaller(_first(raw, plan.images), plan.shrink))
     settings = Settings(plan.epochs, plan.batch_size)
     plain, dropped = search(dataset, plan, settings, console, options.runs)
     rate = plain["Adam"].search.best.learning_rate
@@ -212,9 +216,20 @@ def _problem(dataset: Dataset, plan: Plan, dropout: bool) -> Problem:
     def model(rngs: nnx.Rngs) -> DeepCNN:
         return DeepCNN(dataset.image, dataset.classes, plan.channels, plan.hidden, *rates, rngs=rngs)
 
-    key = {"figure": "figure3", "data": dataset.name, "dropout": rates, "network": [*plan.channels, plan.hidden]}
+    key = {"figure": "figure3", "data": dataset.name, "dropout": rates, "network": [*plan.channels, plan.hidden],
+           "image": dataset.image}  # fmt: skip
     return Problem(model, *examples(dataset), every=plan.cost_every, key=key)
 
 
 def _first(dataset: Dataset, images: int | None) -> Dataset:
     return replace(dataset, train_images=dataset.train_images[:images], train_labels=dataset.train_labels[:images])
+
+
+def _smaller(dataset: Dataset, shrink: int) -> Dataset:
+    """Every square of `shrink` by `shrink` pixels becomes one."""
+
+    def means(images: np.ndarray) -> np.ndarray:
+        n, height, width, channels = images.shape
+        return images.reshape(n, height // shrink, shrink, width // shrink, shrink, channels).mean((2, 4))
+
+    return replace(dataset, train_images=means(dataset.train_images), test_images=means(dataset.test_images))

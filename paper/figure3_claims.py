@@ -13,7 +13,7 @@ SOURCE = "§6.3"
 WITHOUT_FIRST = "Adam, β₁ = 0"
 FAR = 2
 """An optimizer, or a layer, that is more than so many times another is far from it."""
-ON = {"cifar10": "", "mnist": " On MNIST's 60,000 images, which are not CIFAR-10's."}
+ON = {"cifar10": "", "mnist": " On MNIST's 60,000 images at half their resolution, not on CIFAR-10."}
 """The data sets that are large enough to refute a claim, and what is said of them."""
 
 

@@ -27,8 +27,8 @@ from .optimizers import OPTIMIZERS
 from .options import Options
 from .progress import LiveEpochs
 from .runs import Training
-from .sums import SFO
 from .sfo_claims import judged as judged
+from .sums import SFO
 from .sweep import Examples, Problem, cost_of, epoch_of, loss_of, started
 
 BATCH_SIZE, RATE, L2 = 128, 1e-3, 1e-4

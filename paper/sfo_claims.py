@@ -100,11 +100,12 @@ def _order(content: dict[str, Any]) -> Claim:
     passes, seconds = int(there[0]), adams[there[0]]
     faster = passes < first, seconds < sfos[first]
     verdict: Verdict = "holds" if all(faster) else "holds with a correction" if any(faster) else "false"
+    about = content["settings"]
     return _claim(
         claim,
         verdict if all(faster) or _real(content) else "could not be shown here",
         f"to {target:.3g} nats Adam takes {passes} passes and {seconds:.3g} s, SFO {first} and {sfos[first]:.3g} s",
         f"SFO's lowest cost in {len(sfo) - 1} passes, and the processor's seconds ({_network(content)}); Adam at "
-        f"α = .001 in minibatches of {content['settings']['batch_size']}, SFO with its {content['settings']['minibatches']} "
-        f"minibatches. In the end Adam is at {adam[-1]:.3g}.",
+        f"α = .001 in minibatches of {about['batch_size']}, SFO with its {about['minibatches']} minibatches. In the "
+        f"end Adam is at {adam[-1]:.3g}.",
     )

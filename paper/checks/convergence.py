@@ -161,7 +161,7 @@ def average_regret(quick: bool) -> Found:
 
 
 def fading(quick: bool, coordinates: int = 128) -> Found:
-    """What is gained by a β₁ that fades to e⁻¹⁰ of itself: noisy quadratics, curvature 1 to 1/1000, at the best α/√t."""
+    """What is gained by a β₁ that fades to e⁻¹⁰ of itself: quadratics of condition 1000, at the best α/√t."""
     horizons = (2000, 5000 if quick else 20_000)
     curvature = jnp.tile(jnp.logspace(0, -3, 32), coordinates // 32)
     noise = jnp.asarray(np.random.default_rng(0).standard_normal((horizons[-1] + 1, coordinates)))
