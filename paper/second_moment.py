@@ -77,7 +77,8 @@ def second_moments(
         lambda number, carry: np.array(measure(number, carry[1])),
         lambda carry: np.zeros(1),
     )
-    key = key_of(Contender("Adam", make, (learning_rate,)), problem, settings) | {"measured": "second moment"}
+    alone = Contender("Adam", make, (learning_rate,))
+    key = {**key_of(alone, problem, settings), "measured": "second moment"}
     kept = runs.train(key, training, settings.epochs, settings.epochs, lambda n, values, kept: told(n, kept))
     return [Moment(int(number), *values) for number, *values in kept.curve[1:].tolist()]
 

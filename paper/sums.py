@@ -213,7 +213,8 @@ class SFO:
             if abs(both) > TINY and move @ along > TINY:
                 hessian += np.outer(change, change) / both - np.outer(along, along) / (move @ along)
         values, vectors = np.linalg.eigh(hessian)
-        values[values < TRUSTED * abs(values).max()] = np.median(values[values > 0])
+        positive = values[values > 0]
+        values[values < TRUSTED * abs(values).max()] = np.median(positive) if positive.size else sizes.max()
         self.v[i, :, : values.size], self.d[i, : values.size] = span @ vectors, values - self.b[i]
 
     def _go(self, failed: bool) -> None:

@@ -186,7 +186,7 @@ def fading(quick: bool, coordinates: int = 128) -> Found:
         for row, steps in zip(shares, horizons, strict=True)
     ]
     found = fading_verdict(shares)
-    where = "only where the memory 1/(1−β₁) is about as long as the run, " if "correction" in found else ""
+    where = "It matters only where the memory 1/(1−β₁) is about as long as the run. " if "correction" in found else ""
     return Found(
         [
             Claim(
@@ -196,8 +196,8 @@ def fading(quick: bool, coordinates: int = 128) -> Found:
                 found,
                 f"{'; '.join(told)} (β₁ = {', '.join(map(str, MOMENTA))})",
                 "Of that with a constant β₁, on noisy quadratics at the best α/√t, if λ makes β₁ fade to e⁻¹⁰ of "
-                f"itself: it matters {where}where the loss falls under {MATTERS:g} times. Bounds can be proved with a "
-                "constant β₁, too (arXiv:2003.09729).",
+                f"itself; under {MATTERS:g} times it matters. {where}Bounds can be proved with a constant β₁, too "
+                "(arXiv:2003.09729).",
             )
         ],
         {},
