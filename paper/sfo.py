@@ -29,7 +29,7 @@ from .progress import LiveEpochs
 from .runs import Training
 from .sfo_claims import judged as judged
 from .sums import SFO
-from .sweep import Examples, Problem, cost_of, epoch_of, loss_of, started
+from .sweep import Problem, cost_of, epoch_of, loss_of, started
 
 BATCH_SIZE, RATE, L2 = 128, 1e-3, 1e-4
 MAKE = OPTIMIZERS["Adam"]
@@ -124,7 +124,7 @@ def flat(problem: Problem) -> Flat:
     data = jax.device_put(problem.train)
 
     def loss(x: jax.Array, inputs: jax.Array, labels: jax.Array, key: jax.Array) -> jax.Array:
-        return loss_of(graph, problem.l2, tree(x), other, Examples(inputs, labels), key)
+        return loss_of(graph, problem.l2, tree(x), other, inputs, labels, key)
 
     def cost(x: np.ndarray) -> float:
         params = jax.tree.map(lambda leaf: leaf[None], tree(jnp.asarray(x)))

@@ -194,7 +194,7 @@ def epoch_of(
     batches = jax.random.permutation(order, len(data.labels))[: steps * batch_size].reshape(steps, batch_size)
 
     def loss(params: nnx.State, inputs: jax.Array, labels: jax.Array, key: jax.Array) -> jax.Array:
-        return loss_of(graph, l2, params, other, Examples(inputs, labels), key)
+        return loss_of(graph, l2, params, other, inputs, labels, key)
 
     def step(carry: Carry, at: tuple[jax.Array, jax.Array]) -> tuple[Carry, None]:
         batch, key = at
@@ -210,11 +210,17 @@ def epoch_of(
 
 
 def loss_of(
-    graph: nnx.GraphDef, l2: float, params: nnx.State, other: nnx.State, batch: Examples, key: jax.Array
+    graph: nnx.GraphDef,
+    l2: float,
+    params: nnx.State,
+    other: nnx.State,
+    inputs: jax.Array,
+    labels: jax.Array,
+    key: jax.Array,
 ) -> jax.Array:
     """What training minimises, on one minibatch."""
-    logits = _logits(graph, params, other, batch.inputs, key)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean() + _penalty(l2, params)
+    logits = _logits(graph, params, other, inputs, key)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean() + _penalty(l2, params)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
