@@ -108,10 +108,8 @@ def _check_shape(name: str, where: str, init: Any, x: Any, like: Any, shape: tup
             f"{where} is an array where `init` was given None; if a group froze it before, `adamx.regroup` thaws it"
         )
     if x is not None and (wanted is None or stored_shape(x) != wanted.shape):
-        raise ValueError(
-            f"{where} has shape {shape}, but {name} of its state has {stored_shape(x)}: the state was made from other "
-            "parameters"
-        )
+        made = f"{name} of its state has {stored_shape(x)}: the state was made from other parameters"
+        raise ValueError(f"{where} has shape {shape}, but {made}")
 
 
 def _check_format(name: str, x: Any, form: Format, layout: Layout, i: int, is_complex: bool) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -13,9 +14,7 @@ from ._math import abs_sq, added_up, varying
 
 def unless_zero(weight_decay: Scalar, decay: Array) -> Array:
     """The decay; 0 of a strength that is 0, also if it is traced and the weight infinite."""
-    if isinstance(weight_decay, (int, float)):
-        return decay
-    return jnp.where(weight_decay == 0, 0, decay)
+    return decay if isinstance(weight_decay, (int, float)) else jnp.where(weight_decay == 0, 0, decay)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +29,7 @@ class StepContext:
         dtype: the dtype that the parameter is stored in; that of the master weight if the step rounds it itself.
         axis_names: the step's `axis_name`: `sum`, `mean`, `norm` and `rms` are of whole leaves, of which it has parts.
         in_stages: whether leaves may be cut over devices, where a sum that needs the result of another costs time.
+        joined: computes `together`; `None` for a call.
     """
 
     t: Array
@@ -39,6 +39,7 @@ class StepContext:
     dtype: Any = None
     axis_names: tuple[str, ...] = ()
     in_stages: bool = False
+    joined: Any = None
 
     @property
     def p(self) -> Array:
@@ -57,11 +58,8 @@ class StepContext:
         Raises:
             ValueError: it is along an axis, of a part of a leaf: nothing tells whether it is cut along this one.
         """
-        if axis not in (None, ()) and varying([x]).intersection(self.axis_names):
-            raise ValueError(
-                f"{', '.join(self.axis_names)}: this rule sums along an axis of a leaf of which jax.shard_map shows a "
-                f"part of shape {x.shape}; step it under jax.jit, where XLA knows how sharded arrays are cut"
-            )
+        if axis not in (None, ()):
+            self._refuse_parts("sums along an axis", x)
         return x if axis == () else added_up(jnp.sum(x, axis, keepdims=keepdims), self.axis_names)
 
     def mean(self, x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
@@ -80,6 +78,22 @@ class StepContext:
     def rms(self, x: Array) -> Array:
         """The root of the mean square over all elements; 0 of no elements."""
         return jnp.sqrt(self.mean(abs_sq(x)))
+
+    def together(self, f: Callable[..., Any], *arrays: Array, shared: Sequence[Any] = ()) -> Any:
+        """`f(*arrays, *shared)`, of whole arrays of this leaf, and of numbers that leaves share; refuses parts.
+
+        Equal ones of several leaves XLA may compute as one of a stack, on several devices each of its share: `f` should
+        be worth that copy. For matrices along an axis of a leaf take `jax.vmap` of this, not an `f` of many.
+        """
+        self._refuse_parts("takes the whole", *arrays)
+        return f(*arrays, *shared) if self.joined is None else self.joined(f, arrays, shared)
+
+    def _refuse_parts(self, what: str, *arrays: Array) -> None:
+        if cut := [x.shape for x in arrays if varying([x]).intersection(self.axis_names)]:
+            raise ValueError(
+                f"{', '.join(self.axis_names)}: this rule {what} of a leaf of which jax.shard_map shows a part of "
+                f"shape {cut[0]}; step it under jax.jit, where XLA knows how sharded arrays are cut"
+            )
 
     def decays_by(self, weight_decay: Scalar) -> bool:
         """Whether this leaf decays: the mask covers it, and `weight_decay` is not the Python number 0."""

@@ -102,17 +102,13 @@ def covered(
         at_or_above = [said[names[:stop]] for stop in range(len(names) + 1) if names[:stop] in said]
         answers = set(at_or_above or below[names])
         if leaf is not None and len(answers) != 1:
-            raise ValueError(
-                f"{name} has no value for {show('params', path)}: give a boolean for it or for a subtree "
-                "that contains it"
-            )
+            where = show("params", path)
+            raise ValueError(f"{name} has no value for {where}: give a boolean for it or a subtree that contains it")
         covers.append(leaf is not None and answers.pop())
     present = [path for path, leaf in pairs if leaf is not None]
     if present and not any(said.values()):
-        raise ValueError(
-            f"{name} covers none of the {len(present)} leaves, the first being {show('params', present[0])}: invert "
-            f"it, or {otherwise}"
-        )
+        leaves = f"{len(present)} leaves, the first being {show('params', present[0])}"
+        raise ValueError(f"{name} covers none of the {leaves}: invert it, or {otherwise}")
     return covers
 
 

@@ -143,8 +143,7 @@ def sign(x: Array) -> Array:
 def div_no_nan(x: Array, y: Array) -> Array:
     """`x / y`, and 0 where `y` is 0; a non-finite `x` stays non-finite. Differentiable there, too.
 
-    Where `y` is a root mean square, it is 0 because every gradient was 0, or because its square was: below 1e-19 in
-    float32.
+    Where `y` is a root mean square, it is 0 because every gradient was 0, or its square: below 1e-19 in float32.
     """
     zero = y == 0
     return select(zero, 0 * x, x) / select(zero, 1, y)

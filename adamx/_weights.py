@@ -1,8 +1,7 @@
 """How a weight narrower than float32 takes its update.
 
-A rounding mode defines what is stored beside the weight (its residual), the float32 value that both together represent
-(the master weight), and how a new master weight becomes a weight and a residual. Finite values never become infinite;
-NaN and infinities are kept.
+A rounding mode defines what is stored beside the weight (its residual), the float32 value that both represent (the
+master weight), and how a new one becomes both. Finite values never become infinite; NaN and infinities are kept.
 """
 
 from collections.abc import Mapping
@@ -89,11 +88,10 @@ class Kahan:
 class Split:
     """Round to nearest, and keep the rounding error in 8 or 16 bits, in units of the numbers' spacing there.
 
-    8 bits are dithered: otherwise steps smaller than their resolution would all be lost.
-    For bfloat16, whose bits are the upper half of float32's, the residual counts in float32's own bit patterns: 16 bits
-    restore float32, subnormal numbers too, exactly but for a tie rounded down, which is off by the last bit; 8 bits
-    keep 16 bits of mantissa. The step itself is float32 arithmetic, in which XLA's CPU backend flushes subnormal
-    numbers to 0.
+    8 bits are dithered: otherwise steps smaller than their resolution would all be lost. For bfloat16, whose bits are
+    the upper half of float32's, the residual counts in float32's own bit patterns: 16 bits restore float32, subnormal
+    numbers too, exactly but for a tie rounded down, which is off by the last bit; 8 bits keep 16 bits of mantissa. The
+    step itself is float32 arithmetic, in which XLA's CPU backend flushes subnormal numbers to 0.
     """
 
     def __init__(self, bits: int) -> None:
@@ -159,8 +157,7 @@ def is_narrow(p: Any) -> bool:
 def nearest(x: Array, dtype: Any) -> Array:
     """`x` rounded to `dtype`; the largest finite number where rounding would overflow.
 
-    bfloat16 is rounded by its bit pattern: XLA's CPU backend flushes subnormal numbers to 0 in comparisons and
-    arithmetic.
+    bfloat16 is rounded by its bits: XLA's CPU backend flushes subnormal numbers to 0 in comparisons and arithmetic.
     """
     if dtype == jnp.bfloat16:
         sign, size = _magnitude(x)

@@ -27,7 +27,7 @@ from jax.sharding import PartitionSpec as P
 
 import adamx
 
-from . import hlo, tables
+from . import hlo, scaling_tables
 from .deviceless import TARGETS, devices, missing
 from .machine import Spread, in_turns, machine, versions, write
 from .step_time import Shapes, transformer
@@ -241,7 +241,7 @@ def main() -> None:
     results: dict[str, Any] = {"devices": arguments.devices}
     for part in arguments.parts:
         results[part] = PARTS[part]()
-        print(f"\n{tables.SCALING[part](results[part])}", flush=True)
+        print(f"\n{scaling_tables.PARTS[part](results[part])}", flush=True)
     write(arguments.output, compilers=versions("libtpu"), **results)
     print(f"Wrote {arguments.output}")
 

@@ -4,14 +4,15 @@ Between `<!-- name -->` and `<!-- /name -->` stands what the function of that na
 the paper's results in `docs`.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .report import RESULTS, about, markdown, read
+from .scaling_tables import scaling
+
 ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results"
 DOCUMENTS = (
     "README.md",
     *(
@@ -19,23 +20,6 @@ DOCUMENTS = (
         for name in ("index", "choosing", "memory", "performance", "porting", "scaling", "diagnosing", "training")
     ),
 )
-
-
-def markdown(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    heading = list(heading)
-    lines = [heading, ["---", *["---:"] * (len(heading) - 1)], *rows]
-    lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
-
-
-def read(name: str) -> dict[str, Any]:
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def about(results: dict[str, Any], command: str) -> str:
-    machine, versions = results["machine"], results["versions"]
-    packages = ", ".join(f"{name} {versions[name]}" for name in ("jax", "optax", "torch") if name in versions)
-    return f"{machine['cpu']}, {machine['cores']} cores; {packages}. `{command}`"
 
 
 def step_time() -> str:
@@ -193,63 +177,6 @@ def precision() -> str:
             "`python -m benchmarks.quality`",
         ]
     )
-
-
-def scaling() -> str:
-    """What a device holds of the state, and what devices exchange in a step, by strategy and format."""
-    results = read("scaling")
-    source = f"{about(results, 'python -m benchmarks.scaling')}; libtpu {results['compilers']['libtpu']}"
-    return "\n\n".join([*(SCALING[part](results[part]) for part in SCALING), source])
-
-
-def by_strategy(results: dict[str, dict[str, Any]]) -> str:
-    names = next(iter(results.values()))
-    heading = ("MB of the state on a device (to an equal share); exchanges", *names)
-    cells = lambda rows: (on_device(rows[name]) if name in rows else "" for name in names)  # noqa: E731
-    return markdown(heading, ((strategy, *cells(rows)) for strategy, rows in results.items()))
-
-
-def on_device(row: dict[str, Any]) -> str:
-    return f"{row['bytes'] / 1e6:.2f} ({row['bytes'] / row['share']:.2f}); {exchanged(row)}"
-
-
-def exchanged(row: dict[str, Any]) -> str:
-    return ", ".join(f"{n} {opcode}" for opcode, n in sorted(row["exchanges"].items())) or "none"
-
-
-def by_sums(results: dict[str, dict[str, Any]]) -> str:
-    heading = ("exchanges in a step", *results)
-    names = next(iter(results.values()))
-    return markdown(heading, ((name, *(exchanged(rows[name]) for rows in results.values())) for name in names))
-
-
-def of_topology(results: dict[str, dict[str, Any]]) -> str:
-    of_state = "MB of the state on a device (to an equal share)"
-    heading = ("GPT-2 of two layers, FSDP on v5e 4x4", of_state, "exchanges", "MB temporary")
-    body = ((name, *on_device(row).split("; "), f"{row['temporary'] / 1e6:.2f}") for name, row in results.items())
-    return markdown(heading, body)
-
-
-def of_kernels(results: dict[str, dict[str, Any]]) -> str:
-    heading = ("16 M parameters over 8 devices of a CPU", "jit, ms", "shard_map, ms", "jit to shard_map")
-    body = (
-        (
-            name,
-            *(f"{1e3 * row[way]['median']:.1f}" for way in ("jit", "shard_map")),
-            f"{row['ratio']['median']:.2f} ({row['ratio']['low']:.2f}–{row['ratio']['high']:.2f})",
-        )
-        for name, row in results.items()
-    )
-    return markdown(heading, body)
-
-
-SCALING: dict[str, Callable[[dict[str, dict[str, Any]]], str]] = {
-    "formats": by_strategy,
-    "sums": by_sums,
-    "topology": of_topology,
-    "kernels": of_kernels,
-}
-"""The tables of `benchmarks.scaling`, one after the other."""
 
 
 def glance() -> str:

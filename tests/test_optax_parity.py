@@ -10,6 +10,12 @@ import pytest
 import adamx
 from tests.helpers import jitted_in_float64, product
 
+
+def linear(first: float, last: float, steps: int) -> optax.Schedule:
+    """Optax's, in float64: from JAX 0.11 on the quotient of an int32 count and a Python number is float32."""
+    return lambda count: optax.linear_schedule(first, last, steps)(count.astype(float))
+
+
 PAIRS = {
     "adam": lambda lib: lib.adam(1e-2),
     "adam_positional": lambda lib: lib.adam(1e-2, 0.8, 0.95, 1e-3, 1e-4, jnp.float64),
@@ -21,9 +27,7 @@ PAIRS = {
         1e-2, weight_decay=0.1, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p)
     ),
     "adamw_positional": lambda lib: lib.adamw(1e-2, 0.8, 0.95, 1e-3, 1e-4, None, 0.1, None, nesterov=True),
-    "adamw_schedules": lambda lib: lib.adamw(
-        optax.linear_schedule(1e-2, 1e-3, 50), weight_decay=optax.linear_schedule(0.1, 0.0, 50)
-    ),
+    "adamw_schedules": lambda lib: lib.adamw(linear(1e-2, 1e-3, 50), weight_decay=linear(0.1, 0.0, 50)),
     "adamax": lambda lib: lib.adamax(1e-2),
     "adamax_positional": lambda lib: lib.adamax(1e-2, 0.8, 0.95, 1e-3),
     "adamaxw": lambda lib: lib.adamaxw(1e-2),
@@ -43,7 +47,7 @@ PAIRS = {
     "rmsprop": lambda lib: lib.rmsprop(1e-2),
     "rmsprop_positional": lambda lib: lib.rmsprop(1e-2, 0.8, 1e-3, 0.1, False, True, 0.9, True),
     "rmsprop_corrected": lambda lib: lib.rmsprop(1e-2, eps_in_sqrt=False, bias_correction=True),
-    "rmsprop_momentum_schedule": lambda lib: lib.rmsprop(optax.linear_schedule(1e-2, 1e-4, 60), momentum=0.9),
+    "rmsprop_momentum_schedule": lambda lib: lib.rmsprop(linear(1e-2, 1e-4, 60), momentum=0.9),
     "adadelta": lambda lib: lib.adadelta(1e-2),
     "adadelta_positional": lambda lib: lib.adadelta(1e-2, 0.8, 1e-3, 0.1, {"kernel": True, "bias": False}),
     "lion": lambda lib: lib.lion(1e-2),

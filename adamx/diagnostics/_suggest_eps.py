@@ -97,11 +97,11 @@ def suggest_eps(
 
     Examples:
         >>> import adamx, jax.numpy as jnp
-        >>> print(adamx.diagnostics.suggest_eps({"w": 10.0 ** jnp.linspace(-10, -4, 1000)}))
+        >>> print(adamx.diagnostics.suggest_eps({"w": 10.0 ** jnp.linspace(-10, -4, 1004)}))
         eps = 1e-10: the present 1e-08 dominates 33.4 % of the weights; 1e-10 dominates 0.0 %
         worth trying: 1e-10 to 1e-07
         quantiles: 0.1% 1.0e-10, 1.0% 1.1e-10, 10.0% 4.0e-10, 50.0% 1.0e-07, 90.0% 2.5e-05, 99.0% 8.7e-05; zeros: 0.0%
-        share dominated by eps: 1e-09 16.7%, 1e-08 33.4%, 1e-07 50.0%, 1e-06 66.7%, 1e-05 83.3%
+        share dominated by eps: 1e-09 16.7%, 1e-08 33.4%, 1e-07 50.0%, 1e-06 66.6%, 1e-05 83.3%
 
     Reference: Kingma & Ba, arXiv:1412.6980, section 6.3 (second moments that vanish and are dominated by ε); a search
     range from the sizes of gradients: arXiv:2311.11532; that ε is worth tuning: Choi et al., arXiv:1910.05446.

@@ -179,14 +179,16 @@ def _lower(ctx: mlir.LoweringRuleContext, *operands: Any, branches: Branches, as
     module: Any = ctx.module_context
     portable, devices = module.lowering_parameters.for_export, _partitions(module.axis_context)
     platforms = ctx.platforms or module.platforms
-    named = getattr(module.axis_context, "abstract_mesh", None) is not None  # shardings are of one mesh, with names
+    mesh: Any = getattr(module.axis_context, "abstract_mesh", None)  # that of all shardings
     asked = len(platforms) == 1 and platforms[0] != "tpu"  # whose compiler does not ask
-    cut = asks is not None and named and asked and not portable
+    cut = asks is not None and mesh is not None and asked and not portable
     chosen = {p: branches.on(p, portable, len(platforms) == 1, devices, cut) for p in platforms}
     lowered = mlir.lower_fun(_of_each({p: branch.function for p, branch in chosen.items()}))
     try:
         if not any(branch.alone for branch in chosen.values()):
-            return lowered(ctx, *operands)
+            context = jax.sharding.get_abstract_mesh()
+            with use_abstract_mesh(mesh if context.empty and mesh is not None else context):
+                return lowered(ctx, *operands)
         with use_abstract_mesh(AbstractMesh((), ())), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated", DeprecationWarning)
             return lowered(_without_mesh(ctx), *operands)

@@ -33,7 +33,7 @@ def beside(arrays: list[Array | None], state: Any) -> Any:
 
 def refuse_shared_groups(layout: Layout, path: _leaves.Path, p: Array) -> None:
     """Raise if devices of an explicit mesh would share a group of a slot of a leaf."""
-    if not p.shape or not _is_explicit(p):
+    if not p.shape or not is_explicit(p):
         return
     sharding = jax.typeof(p).sharding
     parts = size(sharding.mesh, names_of(sharding.spec[-1]))
@@ -51,7 +51,7 @@ def keeping_types(take: Callable[..., list[StepResult | None]]) -> Callable[...,
         *options, steps, total = args
         done = take(*options, [step and aligned(step) for step in steps], total)
         for i, step in enumerate(steps):
-            if step is not None and _is_explicit(step.leaf.g):
+            if step is not None and is_explicit(step.leaf.g):
                 first = step.leaf.g if step.leaf.p is None else step.leaf.p
                 done[i] = jax.tree.map(cut_as, done[i], (first, step.leaf.stored, step.leaf.residual))
         return done
@@ -63,7 +63,7 @@ def aligned(step: Step) -> Step:
     """The step, its gradient and weight cut as slots of their shape, which on explicit meshes may be finer (ZeRO-1)."""
     leaf = step.leaf
     kept = (x for x in jax.tree.leaves((leaf.stored, leaf.residual)) if x.shape == leaf.g.shape)
-    if not _is_explicit(leaf.g) or (like := next(kept, None)) is None:
+    if not is_explicit(leaf.g) or (like := next(kept, None)) is None:
         return step
     g, p = jax.tree.map(lambda x: cut_as(x, like), (leaf.g, leaf.p))
     return dataclasses.replace(step, leaf=leaf._replace(g=g, p=p))
@@ -72,8 +72,9 @@ def aligned(step: Step) -> Step:
 def cut_as(new: Any, old: Any) -> Any:
     """`new`, cut as `old`."""
     wanted = jax.typeof(old).sharding
-    return new if jax.typeof(new).sharding == wanted or not _is_explicit(old) else reshard(new, wanted)
+    return new if jax.typeof(new).sharding == wanted or not is_explicit(old) else reshard(new, wanted)
 
 
-def _is_explicit(x: Any) -> bool:
+def is_explicit(x: Any) -> bool:
+    """Whether the type of an array says how it is cut."""
     return AxisType.Explicit in jax.typeof(x).sharding.mesh.axis_types

@@ -223,7 +223,7 @@ def _form(closed: Any, numbers: bool = False) -> Hashable:
 
     equations = []
     for eqn in jaxpr.eqns:
-        equations.append((eqn.primitive, _settings(eqn), *map(place, eqn.invars)))
+        equations.append((eqn.primitive, settings(eqn), *map(place, eqn.invars)))
         places.update((v, len(places) + i) for i, v in enumerate(eqn.outvars))
     types = (v.aval for v in (*jaxpr.constvars, *jaxpr.invars))
     return (*types, *map(id, getattr(closed, "consts", ())), *equations, *map(place, jaxpr.outvars))
@@ -234,7 +234,7 @@ def _whole_form(closed: Any) -> Hashable:
     return _form(closed, numbers=True)
 
 
-def _settings(equation: Any) -> Hashable:
+def settings(equation: Any) -> Hashable:
     """The parameters of an equation."""
 
     def setting(x: Any) -> Hashable:
@@ -276,7 +276,7 @@ def _computed(closed: Any, given: Sequence[Any], known: dict[Hashable, Any]) -> 
     for eqn in jaxpr.eqns:
         read = [*dict.fromkeys(v for v in eqn.invars if not isinstance(v, Literal))]
         told = (_bits(v) if isinstance(v, Literal) else id(values[v]) for v in eqn.invars)
-        key = eqn.primitive, _settings(eqn), *told
+        key = eqn.primitive, settings(eqn), *told
         if key not in known:
             alone = jaxpr.replace(constvars=[], invars=read, outvars=eqn.outvars, eqns=[eqn], debug_info=unnamed)
             operands = [values[v] for v in read]

@@ -17,8 +17,10 @@ from ..._leaf import Step, StepResult
 from ...moments import group_largest, stored_shape
 from ..lowering import Branch, Branches, by_platform
 from ..operands import Packed, pack
+from ..placement import is_explicit
 from .shared_functions import Take, in_a_program, taken
-from .stages import taken_in_stages
+from .stages import call_together, on_one_device, taken_in_stages, told
+from .together import marked
 
 ACCELERATORS = ("cuda", "rocm", "tpu")
 
@@ -30,6 +32,8 @@ def taken_by_platform(steps: Sequence[Step | None], take: Take, total: Any) -> l
     """
     given = [step for step in steps if step is not None]
     mixing = not (all(step.rule.elementwise for step in given) or jax.sharding.get_abstract_mesh().manual_axes)
+    if mixing and not in_a_program() and any(is_explicit(step.leaf.g) for step in given):
+        steps = told(steps, False, marked)  # which may multiply what types say is cut
     if not in_a_program() or not (mixing or any(has_two_passes(step) for step in given)):
         return taken(steps, take, total)
     packed, arrays, _ = pack(given, total)
@@ -37,7 +41,11 @@ def taken_by_platform(steps: Sequence[Step | None], take: Take, total: Any) -> l
     operands, structure = jax.tree.flatten(like)
     whole = _Way(take, packed, len(operands))
     if mixing:
-        ways = (Branch(None, whole, False, None), Branch.of(None, whole._replace(taken=taken_in_stages)))
+        in_stages, ways = whole._replace(taken=taken_in_stages), (Branch(None, whole, False, None),)
+        if call_together(given, take, total):  # CPUs multiply matrices as fast one after another
+            joined = whole._replace(taken=on_one_device)
+            ways = (Branch(("cpu",), whole, False, in_stages), Branch(None, joined, False, in_stages))
+        ways = (*ways, Branch.of(None, in_stages))
     else:
         ways = (Branch.of(ACCELERATORS, whole._replace(take=TwoPasses(take))), Branch.of(None, whole))
     results = iter(structure.unflatten(by_platform(Branches("xla", ways, len(operands)), [*operands, *arrays])))
