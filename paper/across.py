@@ -103,10 +103,13 @@ def _large(results: dict[str, dict[str, Any]]) -> list[Claim]:
 def _defaults(results: dict[str, dict[str, Any]]) -> list[Claim]:
     """The default step size in runs as long as the paper's; `theory` has it on short runs otherwise."""
     ratios: dict[str, float] = {}
-    for panel in (panel for name in ("defaults", "figure2") for panel in results.get(name, {}).get("panels", ())):
+    shown: list[str] = []
+    panels = [(name, panel) for name in ("defaults", "figure2") for panel in results.get(name, {}).get("panels", ())]
+    for name, panel in panels:
         adam = next(entry for entry in panel["optimizers"] if entry["name"] == NAME)
         if panel.get("as_in_the_paper") and f"{DEFAULT:g}" in adam["grid"]:
             ratios[panel["title"]] = _ratio(adam["grid"])
+            shown.append(name)
     about = results.get("figure4", {}).get("settings", {})
     if about.get("data") == "mnist" and not about["quick"]:
         ends = {
@@ -114,6 +117,7 @@ def _defaults(results: dict[str, dict[str, Any]]) -> list[Claim]:
             for run in results["figure4"]["runs"]
             if run["bias_correction"] and (run["b1"], run["b2"]) == (0.9, 0.999)
         }
+        shown.append("figure4")
         ratios["the autoencoder"] = ends[DEFAULT] / min(end for end in ends.values() if end is not None)
     if not ratios:
         return []
@@ -123,7 +127,7 @@ def _defaults(results: dict[str, dict[str, Any]]) -> list[Claim]:
         Claim(
             "§2",
             "Good defaults are α = .001, β₁ = .9, β₂ = .999, ε = 1e-8",
-            _commands(*(name for name in ("defaults", "figure2", "figure4") if name in results)),
+            _commands(*dict.fromkeys(shown)),
             verdict,
             f"{', '.join(f'{ratio:.2f}' for ratio in ratios.values())} times the best loss ({', '.join(ratios)})",
             "At α = .001, after as many steps as in the paper; α alone was varied "
