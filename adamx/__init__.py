@@ -77,10 +77,12 @@ from .rules.lion import Lion as Lion, lion as lion, scale_by_lion as scale_by_li
 from .rules.novograd import NovoGrad as NovoGrad, novograd as novograd, scale_by_novograd as scale_by_novograd
 from .rules.adafactor import Adafactor as Adafactor, adafactor as adafactor
 from .rules.came import CAME as CAME, came as came
+from .rules.muon import Muon as Muon, muon as muon
 from .modifiers.trust_ratio import Decayed as Decayed, TrustRatio as TrustRatio, lamb as lamb
 from .modifiers.cautious import Cautious as Cautious, cadamw as cadamw
 from .modifiers.extrapolation import MARS as MARS, Nesterov as Nesterov, mars_adamw as mars_adamw
 from .modifiers.grams import Grams as Grams, grams as grams
+from .modifiers.soap import soap as soap, soap_adamax as soap_adamax, soap_lion as soap_lion
 from .trajectories.schedule_free import ScheduleFree as ScheduleFree
 from .trajectories.schedule_free import schedule_free_adamw as schedule_free_adamw
 from .trajectories.schedule_free import schedule_free_eval_params as schedule_free_eval_params
@@ -94,6 +96,7 @@ from .rows.rows import Rows as Rows
 # Last, as it enters rules into the registry of the C++ backend.
 from .kernels.cpu import programs as _programs  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from .modifiers.clipped import ClippedByRMS as ClippedByRMS
+from .modifiers.rotated import Rotated as Rotated
 from .rules.bias_correction import BiasCorrection as BiasCorrection
 from .rules.sgd import SGD as SGD
 from .trajectories.averaging import ExponentialAverage as ExponentialAverage, PolyakAverage as PolyakAverage

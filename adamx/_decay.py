@@ -14,7 +14,7 @@ from jax.core import Tracer
 
 from ._annotations import Array, Scalar, ScalarOrSchedule
 
-Decay: TypeAlias = Literal["decoupled", "independent", "cautious", "proximal", "constant", "l2"]
+Decay: TypeAlias = Literal["decoupled", "independent", "cautious", "proximal", "after", "constant", "l2"]
 """The kinds of weight decay: those of `SHRINK`, and L2."""
 
 
@@ -44,6 +44,11 @@ def cautious(p: Array, direction: Array, by: Strength) -> Array:
     return jnp.where(agrees, decoupled(p, direction, by), 0)
 
 
+def after(p: Array, direction: Array, by: Strength) -> Array:
+    r"""$\alpha_t\lambda (p - \alpha_t u_t)$: decoupled decay of the weight that the step leads to (SOAP)."""
+    return decoupled(p - by.learning_rate * direction, direction, by)
+
+
 def proximal(p: Array, direction: Array, by: Strength) -> Array:
     r"""What dividing $p - \alpha_t u_t$ by $1 + \alpha_t\lambda$ takes, an implicit step of the penalty (Adan)."""
     pull = by.learning_rate * by.weight_decay
@@ -57,7 +62,7 @@ def constant(p: Array, direction: Array, by: Strength) -> Array:
 
 
 SHRINK: Mapping[str, Callable[[Array, Array, Strength], Array]] = MappingProxyType(
-    {f.__name__: f for f in (decoupled, independent, cautious, proximal, constant)}
+    {f.__name__: f for f in (decoupled, independent, cautious, proximal, after, constant)}
 )
 """Every kind of decay besides L2, by name."""
 

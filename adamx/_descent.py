@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import jax.numpy as jnp
+
 from ._annotations import Array, NonNegative
 from ._context import unless_zero
 from ._decay import SHRINK, Decay, Strength
@@ -33,7 +35,8 @@ class Descent(Modifier):
         if at.decays_by(self.weight_decay) and self.decay != "l2":
             lr_max = self.learning_rate if self.lr_max is None else self.lr_max
             by = Strength(self.weight_decay, self.learning_rate, lr_max)
-            change = change + unless_zero(self.weight_decay, SHRINK[self.decay](at.p, direction, by))
+            shrink = unless_zero(self.weight_decay, SHRINK[self.decay](at.p, direction, by))
+            change = change + (jnp.where(at.t > self.preparing, shrink, 0) if self.preparing else shrink)
         return -change, s
 
     def idle(self, s: Any, at: Any) -> tuple[Array, Any]:

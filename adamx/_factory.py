@@ -5,7 +5,7 @@ A factory lists all of its arguments: `optax.inject_hyperparams` binds them by n
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 from ._annotations import ScalarOrSchedule
 from ._decay import Decay as Decay
@@ -37,30 +37,11 @@ def named(*rules: type[Rule[Any]]) -> Callable[[Factory], Factory]:
     return enter
 
 
-class Common(TypedDict):
-    """The keywords of `optimizer` that `common` gives."""
-
-    moments: MomentFormats
-    weights: Weights
-    seed: int
-    kernel: Kernel
-    groups: Groups
-
-
-class Decaying(TypedDict):
-    """The keywords of `optimizer` that `decaying` gives."""
-
-    weight_decay: ScalarOrSchedule
-    mask: Any
-    decay: Decay
-    lr_max: float | None
-
-
-def common(moments: MomentFormats, weights: Weights, seed: int, kernel: Kernel, groups: Groups) -> Common:
+def common(moments: MomentFormats, weights: Weights, seed: int, kernel: Kernel, groups: Groups) -> dict[str, Any]:
     """The arguments that every factory has, as keywords of `optimizer`."""
     return {"moments": moments, "weights": weights, "seed": seed, "kernel": kernel, "groups": groups}
 
 
-def decaying(weight_decay: ScalarOrSchedule, mask: Any, decay: Decay, lr_max: float | None) -> Decaying:
+def decaying(weight_decay: ScalarOrSchedule, mask: Any, decay: Decay, lr_max: float | None) -> dict[str, Any]:
     """The arguments of weight decay, as keywords of `optimizer`."""
     return {"weight_decay": weight_decay, "mask": mask, "decay": decay, "lr_max": lr_max}

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -137,7 +137,7 @@ class Step:
 
     def measure(self) -> Any:
         """The rule's measure of this leaf."""
-        with self._promotion():
+        with self._named():
             measure = self.rule.measure(self.g, self.slots, self.at)
         return jax.tree.map(lambda x: added_up(x, self.at.axis_names), measure)
 
@@ -151,7 +151,7 @@ class Step:
             g, old = parts(g), self.layout.parts(old)
             given = None if at.params is None else parts(at.params)
             at = dataclasses.replace(at, params=given, dtype=None if at.dtype is None else real_dtype(at.dtype))
-        with self._promotion():
+        with self._named():
             direction, slots = self.rule.step(g, tree.unflatten(old), at)
         new = tree.flatten_up_to(slots)
         self._check_shape("direction", direction, g)
@@ -198,9 +198,16 @@ class Step:
             rule, where = type(self.rule).__name__, _leaves.show("grads", self.leaf.path)
             raise ValueError(f"{rule}.step gave a {name} of shape {shapes[0]} for {where}: it should be {shapes[1]}")
 
-    def _promotion(self) -> Any:
-        """Complex leaves mix real and complex numbers on purpose; everything else is of one dtype."""
-        return jax.numpy_dtype_promotion("standard") if jnp.iscomplexobj(self.g) else contextlib.nullcontext()
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors name the leaf. Complex leaves mix real and complex numbers on purpose; all else is of one dtype."""
+        try:
+            with jax.numpy_dtype_promotion("standard") if jnp.iscomplexobj(self.g) else contextlib.nullcontext():
+                yield
+        except ValueError as error:
+            if type(error) is not ValueError:
+                raise
+            raise ValueError(f"{_leaves.show('grads', self.leaf.path)}: {error}") from error
 
 
 def _change(old: Array, new: Array) -> Array:

@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, dataclass_transf
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
-from ._annotations import Array, DecayRate, Fixed, Interval, Scalar, ScalarOrSchedule
+from ._annotations import Array, DecayRate, Fixed, Interval, ScalarOrSchedule
 from ._context import StepContext as StepContext
 from ._names import validate_choice
 from .estimates import MomentEstimates
+from .values import refuse_traced as refuse_traced
+from .values import validate_dtype as validate_dtype
+from .values import validate_value as validate_value
 
 Slots = TypeVar("Slots", bound=tuple)
 
@@ -30,6 +31,7 @@ class Slot:
         unit: its natural unit as a function of the slots, used by storage formats; `None` if it has none.
         dtype: its storage dtype for a real leaf; `None` for at least float32.
         trails: whether it follows the weights beside the slots of a step that knows nothing of it; such are the last.
+        exact: whether it is never coded, whatever `moments` says.
     """
 
     init: Callable[..., Array | None] = jnp.zeros_like
@@ -37,6 +39,7 @@ class Slot:
     unit: Callable[[Any], Array] | None = None
     dtype: Any = None
     trails: bool = False
+    exact: bool = False
 
     @property
     def like_weights(self) -> bool:
@@ -89,6 +92,7 @@ class Rule(Generic[Slots]):
         eps_place: where ε enters the step, in symbols such as "√v̂ + ε"; "none" if there is none.
         corrected_averages: which averages are corrected for their bias towards 0, such as "m, v", or "none".
         decay_coupling: how weight decay that is part of the direction enters it; `None` if the rule has none.
+        preparing: how many of the first calls move no weight, nor does decay in them.
         optax_slots: where Optax keeps each slot, as "ScaleByAdamState.mu" or the fields of `states.filling.Kept`.
         torch_slots: the same for PyTorch, as "exp_avg".
 
@@ -111,6 +115,7 @@ class Rule(Generic[Slots]):
     eps_place: ClassVar[Any] = None
     corrected_averages: ClassVar[Any] = None
     decay_coupling: ClassVar[Any] = None
+    preparing: ClassVar[Any] = 0
     optax_slots: ClassVar[Any] = None
     torch_slots: ClassVar[Any] = None
 
@@ -154,6 +159,7 @@ class Modifier(Rule[Any]):
     eps_place = property(lambda self: self.rule.eps_place)
     corrected_averages = property(lambda self: self.rule.corrected_averages)
     decay_coupling = property(lambda self: self.rule.decay_coupling)
+    preparing = property(lambda self: self.rule.preparing)
 
     def moment_estimates(self, t: Array) -> MomentEstimates | None:
         """The inner rule's; unknown where the slots are not those of the inner rule."""
@@ -251,46 +257,6 @@ def check(rule: Rule[Any]) -> None:
             validate_value(name_at(path), value, interval)
         elif isinstance(interval, Fixed):
             raise TypeError(f"{name_at(path)} is the same at all steps and cannot follow a schedule: give a number")
-
-
-def validate_value(name: str, value: Scalar, interval: Interval) -> None:
-    """Raise unless `value` is a scalar of sufficient precision in `interval`; a traced value may lie anywhere."""
-    dtype = getattr(value, "dtype", None)
-    is_array = dtype is not None and any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))
-    if isinstance(value, bool) or not (is_array or isinstance(value, (int, float))):
-        others = ": it follows no schedule here" if callable(value) else ", an array of shape () or a schedule"
-        raise TypeError(f"{name} = {value!r} should be a number{others}")
-    if not isinstance(value, (int, float)):
-        if value.shape != ():
-            raise ValueError(f"{name} should be one number, but has shape {value.shape}; vmap over several")
-        if jnp.issubdtype(value.dtype, jnp.floating) and value.dtype.itemsize < 4:
-            raise TypeError(
-                f"{name} arrives as {value.dtype}, which has too few digits for a hyperparameter (.999 rounds to 1 in "
-                "bfloat16): give a Python number or a float32 array; in place of optax.inject_hyperparams take "
-                f"adamx.live({name!r}, ...), or pass it hyperparam_dtype=jnp.float32"
-            )
-        if isinstance(value, Tracer):
-            return
-        value = np.asarray(value).item()  # on the host: a comparison of arrays would be traced under jit
-    if value not in interval:
-        raise ValueError(f"{name} = {value} is outside {interval}")
-
-
-def validate_dtype(name: str, dtype: Any) -> None:
-    """Raise unless `dtype` is a real floating one, or `None`."""
-    try:
-        real = dtype is None or jnp.issubdtype(dtype, jnp.floating)
-    except TypeError:
-        real = False
-    if not real:
-        raise ValueError(f"{name} = {dtype!r} is not a real floating dtype, such as jnp.bfloat16")
-
-
-def refuse_traced(name: str, value: Any) -> None:
-    """Raise if `value`, which selects code, is an array."""
-    if isinstance(value, jax.Array):
-        call = f"optax.inject_hyperparams(..., static_args=({name!r},))"
-        raise TypeError(f"{name} selects code and cannot be an array: take {call}")
 
 
 def _interval(annotation: Any) -> Interval | None:

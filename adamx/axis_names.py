@@ -6,7 +6,7 @@ import jax
 import optax
 from flax import nnx
 from flax.core import spmd
-from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec, get_abstract_mesh
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec, get_abstract_mesh
 
 from ._annotations import Params
 from ._variables import is_variable, without_variables
@@ -44,7 +44,10 @@ def with_names(state: Any, tx: optax.GradientTransformation, params: Params) -> 
                 return None
             return names[axis[1]]
 
-        return _box(box, x, names and tuple(map(name, part.axes, part.cuts)))
+        axes = [*part.axes]
+        while axes[-1] is None and AxisType.Explicit not in mesh.axis_types:  # as results of `jax.jit` have it
+            axes.pop()
+        return _box(box, x, names and tuple(map(name, axes, part.cuts)))
 
     arrays = map(boxed, jax.tree.leaves(state), found.parts)
     return jax.tree.unflatten(jax.tree.structure(without_variables(state)), arrays)

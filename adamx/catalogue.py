@@ -114,8 +114,8 @@ def table() -> str:
 def _state(factory: Callable[..., Optimizer]) -> float:
     shape = jax.ShapeDtypeStruct((1024, 1024), jnp.float32)
     required = [p for p in inspect.signature(factory).parameters.values() if p.default is p.empty]
-    slots = jax.eval_shape(factory(*[1e-3 for _ in required]).init, shape).slots
-    return round(sum(x.size for x in jax.tree.leaves(slots)) / shape.size, 2)
+    state = jax.eval_shape(factory(*[1e-3 for _ in required]).init, shape)
+    return round(sum(x.size for x in jax.tree.leaves(state)) / shape.size, 2)
 
 
 def _show(value: Any) -> str:

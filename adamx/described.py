@@ -18,7 +18,8 @@ Args:
         leaves are matched by path. `None` for all.
     decay: "decoupled" ($\alpha_t\lambda p$, arXiv:1711.05101), "independent" ($\lambda p\,\alpha_t/\alpha_{\max}$),
         "cautious" (decoupled, only where the step shrinks the weight, arXiv:2510.12402), "proximal" ($p$ after the step
-        divided by $1+\alpha_t\lambda$), "constant" ($\lambda p$) or "l2" ($\lambda p$ added to the gradient).
+        divided by $1+\alpha_t\lambda$), "after" (decoupled, of $p$ after the step), "constant" ($\lambda p$) or "l2"
+        ($\lambda p$ added to the gradient).
     lr_max: the largest step size, for `decay="independent"`; may be left out when `learning_rate` is a number.
     mu_dtype: the storage dtype of the slot `mu` of real leaves; `None` for at least float32, as of every other slot.
     complex_parts: how complex leaves are stepped: "together", as complex numbers with a real second moment, or "apart",

@@ -228,6 +228,13 @@ def _nonzero(scale: ScalarOrSchedule) -> ScalarOrSchedule:
     return lambda finished: jnp.where((x := scale(finished)) == 0, 1.0, x)
 
 
+def names_of(leaves: _leaves.Leaves) -> list[str]:
+    """The path of each leaf, its keys joined by "/"."""
+    bare = without_variables(leaves.rebuild(leaves.arrays))  # whose paths are those of a step's gradients
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(bare, is_leaf=_leaves.is_none)[0]]
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
+
+
 def assigned(groups: Groups, leaves: _leaves.Leaves, absent: bool = True) -> list[int]:
     """The number of each leaf's group, in order; that of no group is the number of groups.
 
@@ -238,9 +245,7 @@ def assigned(groups: Groups, leaves: _leaves.Leaves, absent: bool = True) -> lis
     """
     if not (groups and leaves.arrays):  # `optax.tree.map_params` makes a state of no leaf
         return [0] * len(leaves.arrays)
-    bare = without_variables(leaves.rebuild(leaves.arrays))  # whose paths are those of a step's gradients
-    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(bare, is_leaf=_leaves.is_none)[0]]
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
+    names = names_of(leaves)
     found = [_first(groups, name, x) for name, x in zip(names, leaves.arrays, strict=True)]
     some = {i for i, x in zip(found, leaves.arrays, strict=True) if absent or x is not None}
     for i, group in enumerate(groups):

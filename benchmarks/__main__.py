@@ -23,10 +23,12 @@ SHORT = {
     "monitor_cost": "--rounds 5",
     "wrappers": "--parts tree time --rounds 3",
     "rows": "--rows 10000 --rounds 3 --steps 100",
+    "matrix_soap": "--width 64 --layers 1 --rounds 1 --only transcription adamx.soap",
     "scaling": "--parts sums --devices 4",
     "accelerators": "--targets v5e --shapes 4096x4096 --only optax int8",
     "moments_accuracy": "--quick",
     "family": "--quick",
+    "matrix": "--layers 1 --words 1000 --width 256 --rounds 3",
     "quality": "--quick",
     "questions": "epsilon",
 }

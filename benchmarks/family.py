@@ -32,6 +32,7 @@ from adamx.examples.protocol import Contender, Search, Settings
 from adamx.examples.training import grid_search
 from tests import reference
 from tests.helpers import directions
+from tests.reference.matrices import keller
 from tests.reference_cases import DIRECTIONS, PARAMETERS
 
 CUSTOMARY = {
@@ -48,6 +49,7 @@ CUSTOMARY = {
     "adadelta": 1.0,  # the paper has none
     "novograd": 1e-2,  # the paper
     "adafactor": 1e-2,  # the paper's upper bound
+    "muon": 2e-2,  # Keller Jordan
     "came": 2e-4,  # the official code
     "mars_adamw": 3e-3,  # the official code
     "schedule_free_adamw": 2.5e-3,  # the official code
@@ -70,16 +72,17 @@ BOXES = {
 
 def state_bytes(make: Callable[..., adamx.Optimizer]) -> float:
     shape = jax.ShapeDtypeStruct((1024, 1024), jnp.float32)
-    slots = jax.eval_shape(make(1e-3).init, shape).slots
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(slots)) / shape.size
+    state = jax.eval_shape(make(1e-3).init, shape)
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) / shape.size
 
 
 def error(name: str, steps: int) -> float:
     """The largest error of a float32 step, or of where it leads, against the box."""
     grads = np.random.default_rng(0).standard_normal((steps, 8, 8), np.float32)
     box = BOXES.get(name, name)
-    if box in DIRECTIONS:
-        rule, exact = DIRECTIONS[box]
+    of_matrices = {"muon": (adamx.Muon(bias_correction=False), keller)}
+    if box in DIRECTIONS or box in of_matrices:
+        rule, exact = (DIRECTIONS | of_matrices)[box]
         wanted = np.asarray(list(exact(grads)))
         scale = np.maximum.accumulate(np.abs(wanted), axis=0)
         got = np.asarray(directions(rule, jnp.asarray(grads)), np.float64)

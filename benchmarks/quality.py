@@ -1,11 +1,14 @@
-"""Does a language model learn as well with its moments in one byte, its weights in two? Every format, one table.
+"""Does a language model learn as well with moments in one byte, and better by other optimizers? Two tables.
 
-`python -m benchmarks.quality [--quick]`. A decoder-only transformer reads the sources of Python's standard library byte
-by byte: AdamW, a cosine schedule with warm-up. For a seed, all variants start from the same float32 weights, each as it
+`python -m benchmarks.quality [--quick] [--parts storage optimizers]`. A decoder-only transformer reads the sources of
+Python's standard library byte by byte; the loss is that on files which training never reads.
+
+storage: AdamW, a cosine schedule with warm-up. For a seed, all variants start from the same float32 weights, each as it
 stores them, and see the same windows of text in the same order. Forward and backward pass are computed in float32 from
 the weights as they are stored (of bfloat16 weights with a residual, the bfloat16 part), and gradients stay float32, so
-that variants differ in what is stored and in nothing else. The loss is that of the stored weights on files which
-training never reads.
+that variants differ in what is stored and in nothing else.
+
+optimizers: see `benchmarks.optimizers`.
 """
 
 import argparse
@@ -28,10 +31,13 @@ from rich.table import Table
 
 from adamx.diagnostics import drawing
 
+from . import optimizers
 from .language_model import Settings, Text, Transformer, standard_library
 from .machine import machine, versions
 from .stored_training import VARIANTS, Run, Variant, run
+from .tuned_training import CONTENDERS
 
+PARTS = ("storage", "optimizers")
 FILES = ("quality.png", "quality.json")
 LINEAR = 0.1
 """Up to how many percent the axis of differences is linear; beyond, it is logarithmic."""
@@ -173,22 +179,32 @@ def parameters(settings: Settings) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="a tiny model, few steps, one seed: under two minutes")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what is compared")
     parser.add_argument("--seeds", type=int, help="3 if left out, or 1 with --quick")
     parser.add_argument("--steps", type=int, help="steps of each run")
-    parser.add_argument("--output", type=Path, default=Path(), help=f"folder for {' and '.join(FILES)}")
-    arguments = parser.parse_args()
-    settings = QUICK if arguments.quick else Settings()
-    if arguments.steps is not None:
-        settings = replace(settings, steps=arguments.steps, warmup=max(1, arguments.steps // 10))
-    seeds, text = arguments.seeds or (1 if arguments.quick else 3), standard_library()
-    console = Console()
-    console.print(
-        f"jax {jax.__version__}, {machine()['cpu']}, {os.cpu_count()} cores; {parameters(settings):,} parameters, "
-        f"{settings.steps} steps of {settings.batch} x {settings.context} bytes out of {len(text.train):,}"
+    parser.add_argument(
+        "--runs", type=Path, help="folder that keeps the optimizers' runs, with which a killed command goes on"
     )
-    results = compare(VARIANTS, settings, seeds, text, arguments.output, console)
-    console.print(table(results))
-    console.print(f"Wrote {' and '.join(str(arguments.output / name) for name in FILES)}", highlight=False)
+    parser.add_argument("--output", type=Path, default=Path(), help="folder for pictures and JSON files")
+    arguments = parser.parse_args()
+    seeds, text, console = arguments.seeds or (1 if arguments.quick else 3), standard_library(), Console()
+    for part in arguments.parts:
+        quick, full = (QUICK, Settings()) if part == "storage" else (optimizers.QUICK, optimizers.FULL)
+        settings = quick if arguments.quick else full
+        if arguments.steps is not None:
+            settings = replace(settings, steps=arguments.steps, warmup=max(1, arguments.steps // 10))
+        console.print(
+            f"jax {jax.__version__}, {machine()['cpu']}, {os.cpu_count()} cores; {parameters(settings):,} parameters, "
+            f"{settings.steps} steps of {settings.batch} x {settings.context} bytes out of {len(text.train):,}"
+        )
+        if part == "storage":
+            console.print(table(compare(VARIANTS, settings, seeds, text, arguments.output, console)))
+        else:
+            runs = arguments.runs or arguments.output / "runs"
+            results = optimizers.compare(CONTENDERS, settings, seeds, text, runs, arguments.output, console)
+            console.print(optimizers.table(results))
+        files = FILES if part == "storage" else optimizers.FILES
+        console.print(f"Wrote {' and '.join(str(arguments.output / name) for name in files)}", highlight=False)
 
 
 if __name__ == "__main__":

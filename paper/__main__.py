@@ -28,6 +28,8 @@ EXPERIMENTS = {
     "figure2": "Figure 2: a multi-layer perceptron, with dropout and without.",
     "figure3": "Figure 3: a convolutional network, in its first epochs and its last.",
     "figure4": "Figure 4: bias correction, on a variational autoencoder.",
+    "defaults": "Step sizes: how many do, and whether the default does, on small models.",
+    "sfo": "Adam beside the sum-of-functions optimizer, on a multi-layer perceptron.",
     "theory": "What the paper says of steps, bounds and convergence; writes paper.md.",
 }
 """The paper's experiments, each a module whose function of the same name runs it."""

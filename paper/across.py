@@ -1,4 +1,4 @@
-"""The claims on several figures together, by the numbers in their JSON."""
+"""The claims on several runs together, by the numbers in their JSON."""
 
 from collections.abc import Iterable
 from math import inf
@@ -24,7 +24,14 @@ def finals(results: dict[str, dict[str, Any]]) -> list[dict[str, float]]:
 
 def claims(results: dict[str, dict[str, Any]]) -> list[Claim]:
     """The claims on the figures together; none if none of those that they need has run."""
-    return [*_favourable(results), *_non_convex(results), *_large(results), *_defaults(results)]
+    figures = {name: results[name] for name in ("figure1", "figure2", "figure3") if name in results}
+    return [
+        *_favourable(figures),
+        *_non_convex(figures),
+        *_large(results),
+        *_defaults(results),
+        *_tuning(results),
+    ]
 
 
 def _favourable(results: dict[str, dict[str, Any]]) -> list[Claim]:
@@ -94,13 +101,15 @@ def _large(results: dict[str, dict[str, Any]]) -> list[Claim]:
 
 
 def _defaults(results: dict[str, dict[str, Any]]) -> list[Claim]:
-    """The default step size on the networks that ran as in the paper; `theory` has it on short runs otherwise."""
+    """The default step size in runs as long as the paper's; `theory` has it on short runs otherwise."""
     ratios: dict[str, float] = {}
-    for panel in results.get("figure2", {}).get("panels", ()):
+    shown: list[str] = []
+    panels = [(name, panel) for name in ("defaults", "figure2") for panel in results.get(name, {}).get("panels", ())]
+    for name, panel in panels:
         adam = next(entry for entry in panel["optimizers"] if entry["name"] == NAME)
-        default = adam["grid"].get(f"{DEFAULT:g}")
-        if panel.get("as_in_the_paper") and default is not None:
-            ratios[panel["title"]] = default / min(cost for cost in adam["grid"].values() if cost is not None)
+        if panel.get("as_in_the_paper") and f"{DEFAULT:g}" in adam["grid"]:
+            ratios[panel["title"]] = _ratio(adam["grid"])
+            shown.append(name)
     about = results.get("figure4", {}).get("settings", {})
     if about.get("data") == "mnist" and not about["quick"]:
         ends = {
@@ -108,6 +117,7 @@ def _defaults(results: dict[str, dict[str, Any]]) -> list[Claim]:
             for run in results["figure4"]["runs"]
             if run["bias_correction"] and (run["b1"], run["b2"]) == (0.9, 0.999)
         }
+        shown.append("figure4")
         ratios["the autoencoder"] = ends[DEFAULT] / min(end for end in ends.values() if end is not None)
     if not ratios:
         return []
@@ -117,13 +127,54 @@ def _defaults(results: dict[str, dict[str, Any]]) -> list[Claim]:
         Claim(
             "§2",
             "Good defaults are α = .001, β₁ = .9, β₂ = .999, ε = 1e-8",
-            _commands("figure2", "figure4"),
+            _commands(*dict.fromkeys(shown)),
             verdict,
-            ", ".join(f"{ratio:.3g} times the best loss ({name})" for name, ratio in ratios.items()),
+            f"{', '.join(f'{ratio:.2f}' for ratio in ratios.values())} times the best loss ({', '.join(ratios)})",
             "At α = .001, after as many steps as in the paper; α alone was varied "
             f"(to hold: at most {GOOD:g}; with a correction {NEAR:g}).",
         )
     ]
+
+
+def _tuning(results: dict[str, dict[str, Any]]) -> list[Claim]:
+    """Whether the default does without a search, and over how many decades the step size may be chosen."""
+    panels = [panel for panel in results.get("defaults", {}).get("panels", ()) if panel.get("as_in_the_paper")]
+    if not panels:
+        return []
+    grids = {panel["title"]: {one["name"]: one["grid"] for one in panel["optimizers"]} for panel in panels}
+    ratio = max(_ratio(of[NAME]) for of in grids.values())
+    widths = {name: (_decades(of[NAME]), _decades(of["SGD + Nesterov"])) for name, of in grids.items()}
+    wide = all(mine >= 1 and mine > other for mine, other in widths.values())
+    verdicts: tuple[Verdict, ...] = ("false", "holds with a correction", "holds")
+    return [
+        Claim(
+            "abstract",
+            "The hyperparameters need little tuning",
+            _commands("defaults"),
+            verdicts[(ratio <= GOOD) + wide],
+            f"{ratio:.2f} times the best loss at the default α; "
+            + "; ".join(f"good α span {a:g} decades, SGD's {b:g} ({name})" for name, (a, b) in widths.items()),
+            f"Good is within {GOOD - 1:.0%} of the best loss, on {_about(results)}. To hold, the default would be "
+            "good, and at least a decade, more than of SGD + Nesterov; with a correction one of the two.",
+        )
+    ]
+
+
+def _about(results: dict[str, dict[str, Any]]) -> str:
+    about = results["defaults"]["settings"]["panels"][0]
+    return f"MNIST after {about['training_examples'] // about['batch_size'] * about['epochs']:,} steps"
+
+
+def _ratio(grid: dict[str, float | None]) -> float:
+    """How many times the best cost the default's is."""
+    default = grid[f"{DEFAULT:g}"]
+    return inf if default is None else default / min(cost for cost in grid.values() if cost is not None)
+
+
+def _decades(grid: dict[str, float | None]) -> float:
+    """The decades of a grid of half decades whose cost is good."""
+    best = min(cost for cost in grid.values() if cost is not None)
+    return sum(cost is not None and cost <= GOOD * best for cost in grid.values()) / 2
 
 
 def _worst(panels: Iterable[dict[str, float]]) -> float:

@@ -21,7 +21,7 @@ class Options:
 
     Attributes:
         data_dir: directory that may hold MNIST, CIFAR-10 and IMDB in their own files.
-        data: the images of figures 1, 2 and 4: `auto` takes MNIST where its files are, else the digits; `mnist` insists
+        data: the images: `auto` takes MNIST where its files are, else the digits; `mnist` insists
             on it, and asks OpenML where its files are not; `digits` takes those.
         quick: whether smaller and shorter.
         output: directory of the pictures and JSON files.

@@ -16,7 +16,7 @@ from adamx.examples.report import write_json
 from . import across, lengths
 from .claims import UNTESTED, VERDICTS, Claim
 
-FIGURES = ("figure1", "figure2", "figure3", "figure4")
+FIGURES = ("figure1", "figure2", "figure3", "figure4", "defaults", "sfo")
 RUNS = ("theory", *FIGURES)
 PEERS = ("AdaGrad", "SGD", "RMSProp", "AdaDelta", "SFO", "other stochastic optimizers")
 """The optimizers that a claim about an order may name beside Adam."""

@@ -1,5 +1,6 @@
 """How large Adam's second moment is against ε as training goes on."""
 
+from collections.abc import Callable
 from math import nan
 from typing import NamedTuple
 
@@ -9,11 +10,12 @@ import numpy as np
 from flax import nnx
 
 import adamx
-from adamx.examples.protocol import Settings
+from adamx.examples.protocol import Contender, Settings
 from adamx.examples.report import six_digits
 
 from .optimizers import OPTIMIZERS
-from .sweep import Problem, epoch_of, started
+from .runs import Runs, Training
+from .sweep import Carry, Problem, epoch_of, key_of, started
 
 
 class Moment(NamedTuple):
@@ -44,25 +46,41 @@ class Moment(NamedTuple):
         return cls(**{name: nan if value is None else value for name, value in content.items()})  # pyright: ignore[reportArgumentType]
 
 
-def second_moments(problem: Problem, settings: Settings, learning_rate: float) -> list[Moment]:
+def second_moments(
+    problem: Problem,
+    settings: Settings,
+    learning_rate: float,
+    runs: Runs = Runs(),  # noqa: B008
+    told: Callable[[int, bool], None] = lambda epoch, kept: None,
+) -> list[Moment]:
     """Adam's second moment after each epoch of the run that `paper.sweep.sweep` makes with the same arguments.
 
     Args:
         problem: the model, its data and its penalty.
         settings: epochs, batch size and seed.
         learning_rate: the step size.
+        runs: where to keep the run.
+        told: called after each epoch, with its number and whether it was kept from an earlier command.
     """
     make, data = OPTIMIZERS["Adam"], jax.device_put(problem.train)
     graph, initial, other = nnx.split(problem.model(nnx.Rngs(settings.seed)), nnx.Param, ...)
     rates = jnp.array([learning_rate], jnp.float32)
-    carry = started(make, rates, initial)
     order, _ = jax.random.split(jax.random.key(settings.seed))
-    found = []
-    for epoch in range(1, settings.epochs + 1):
-        key = jax.random.fold_in(order, epoch)
-        carry = epoch_of(graph, make, problem.l2, settings.batch_size, rates, key, carry, other, data)
-        found.append(measure(epoch, carry[1]))
-    return found
+
+    def epoch(number: int, carry: Carry) -> Carry:
+        key = jax.random.fold_in(order, number)
+        return epoch_of(graph, make, problem.l2, settings.batch_size, rates, key, carry, other, data)
+
+    training = Training(
+        lambda: started(make, rates, initial),
+        epoch,
+        lambda number, carry: np.array(measure(number, carry[1])),
+        lambda carry: np.zeros(1),
+    )
+    alone = Contender("Adam", make, (learning_rate,))
+    key = {**key_of(alone, problem, settings), "measured": "second moment"}
+    kept = runs.train(key, training, settings.epochs, settings.epochs, lambda n, values, kept: told(n, kept))
+    return [Moment(int(number), *values) for number, *values in kept.curve[1:].tolist()]
 
 
 def measure(epoch: int, state: adamx.State) -> Moment:

@@ -115,7 +115,7 @@ def sweep(
     def measure(number: int, carry: Carry) -> np.ndarray:
         if number > TEN and number % problem.every:
             return np.full(len(rates), nan, np.float32)
-        return np.asarray(_cost(graph, problem.l2, carry[0], other, train, masks))
+        return np.asarray(cost_of(graph, problem.l2, carry[0], other, train, masks))
 
     training = Training(
         lambda: started(contender.make, rates, initial),
@@ -194,8 +194,7 @@ def epoch_of(
     batches = jax.random.permutation(order, len(data.labels))[: steps * batch_size].reshape(steps, batch_size)
 
     def loss(params: nnx.State, inputs: jax.Array, labels: jax.Array, key: jax.Array) -> jax.Array:
-        logits = _logits(graph, params, other, inputs, key)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean() + _penalty(l2, params)
+        return loss_of(graph, l2, params, other, inputs, labels, key)
 
     def step(carry: Carry, at: tuple[jax.Array, jax.Array]) -> tuple[Carry, None]:
         batch, key = at
@@ -210,8 +209,22 @@ def epoch_of(
     return jax.lax.scan(step, carry, (batches, jax.random.split(masks, steps)))[0]
 
 
+def loss_of(
+    graph: nnx.GraphDef,
+    l2: float,
+    params: nnx.State,
+    other: nnx.State,
+    inputs: jax.Array,
+    labels: jax.Array,
+    key: jax.Array,
+) -> jax.Array:
+    """What training minimises, on one minibatch."""
+    logits = _logits(graph, params, other, inputs, key)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean() + _penalty(l2, params)
+
+
 @partial(jax.jit, static_argnums=(0, 1))
-def _cost(
+def cost_of(
     graph: nnx.GraphDef, l2: float, params: nnx.State, other: nnx.State, data: Examples, key: jax.Array
 ) -> jax.Array:
     """The training cost `(k,)` of each of `k` sets of parameters, with one draw of dropout for each example."""

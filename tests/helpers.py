@@ -69,6 +69,8 @@ OPTIMIZERS = [
     Entry("rmsprop_everything", _with(adamx.rmsprop, centered=True, momentum=0.9, nesterov=True)),
     Entry("adafactor_factored", _with(adamx.adafactor, min_dim_size_to_factor=2, momentum=0.9)),
     Entry("prodigy_corrected", _with(adamx.prodigy, bias_correction=True, estim_lr0=1e-3)),
+    Entry("muon_rows", _with(adamx.muon, second_moment="rows")),
+    Entry("muon_elements", _with(adamx.muon, second_moment="elements")),
     Entry("users_rule", _with(lambda learning_rate: adamx.optimizer(SoftSign(), learning_rate))),
 ]
 

@@ -17,6 +17,7 @@ from adamx._factory import FACTORIES
 from adamx._weights import ROUNDINGS, Weights
 from adamx.kernels import KERNELS, Kernel
 from adamx.moments import FORMATS, MomentFormat
+from adamx.wrapper import parts_of, states_in
 
 
 @pytest.mark.parametrize("name", adamx.list())
@@ -54,9 +55,9 @@ def test_every_optimizer_takes_the_keywords_of_optimizer_as_optimizer_has_them(n
 @pytest.mark.parametrize("name", adamx.list())
 def test_every_optimizer_hands_those_keywords_on(name):
     required = [1e-3 for p in adamx.describe(name).defaults.values() if p == "required"]
-    engine = FACTORIES[name](*required, moments="bfloat16", weights="kahan", seed=3, kernel="xla").engine
-    assert {*engine.layout.formats} == {"bfloat16"}
-    assert (engine.weights, engine.seed, engine.kernel) == ("kahan", 3, "xla")
+    for part in parts_of(FACTORIES[name](*required, moments="bfloat16", weights="kahan", seed=3, kernel="xla")):
+        assert {*part[0].layout.formats} == {"bfloat16"}
+        assert (part[0].weights, part[0].seed, part[0].kernel) == ("kahan", 3, "xla")
 
 
 @pytest.mark.parametrize("name", ["adan", "lamb", "prodigy", "schedule_free_adamw"])
@@ -93,8 +94,8 @@ def test_state_is_counted_in_floats_for_each_parameter():
 def test_counted_state_is_what_is_allocated(name):
     required = [p for p in adamx.describe(name).defaults.values() if p == "required"]
     params = jnp.ones((128, 128))
-    slots = FACTORIES[name](*[1e-3 for _ in required]).init(params).slots
-    floats = sum(x.size for x in jax.tree.leaves(slots)) / params.size
+    states = states_in(FACTORIES[name](*[1e-3 for _ in required]).init(params))
+    floats = sum(x.size for state in states for x in jax.tree.leaves(state.slots)) / params.size
     assert abs(floats - adamx.describe(name).state) < 0.05
 
 

@@ -223,12 +223,16 @@ def test_step_equals_update_and_apply(entry):
 
 @represented_by_structure
 def test_eager_equals_jitted(entry):
-    """To 8 roundings: the compiler may fuse a multiplication and an addition, or reuse a reciprocal."""
+    """To 8 roundings: the compiler may fuse a multiplication and an addition, or reuse a reciprocal.
+
+    Five steps of Newton–Schulz multiply roundings of small singular values by up to 3.4^5.
+    """
     opt, update, params, state = compiled(entry)
+    roundings = 64 if entry.name.startswith("muon") else 8
     for _ in range(3):
         updates, after = opt.update(ALL_KINDS, state, params)
         jitted_updates, jitted_after = update(ALL_KINDS, state, params)
-        assert_near((jitted_updates, jitted_after), (updates, after), roundings=8)
+        assert_near((jitted_updates, jitted_after), (updates, after), roundings)
         state = after
 
 

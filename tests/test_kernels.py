@@ -178,7 +178,7 @@ def test_a_leaf_that_several_threads_step(moments):
 
 
 @needs_native
-@pytest.mark.parametrize("decay", ["decoupled", "independent", "cautious", "proximal", "constant", "l2"])
+@pytest.mark.parametrize("decay", ["decoupled", "independent", "cautious", "proximal", "after", "constant", "l2"])
 def test_every_weight_decay_and_masks(decay):
     mask = {"w": True, "b": False, "scalar": False, "cube": True}
     lr_max = {"lr_max": 0.1} if decay == "independent" else {}

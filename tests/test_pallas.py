@@ -22,6 +22,7 @@ from adamx import _leaves, kernels
 from adamx._transform import engine_of
 from adamx.kernels import pallas
 from adamx.kernels.pallas import call
+from adamx.wrapper import parts_of
 from tests.compiling import AS_USERS_DO
 from tests.helpers import SoftSign, as_users_do, product, some
 
@@ -41,7 +42,9 @@ class Elementwise(SoftSign):
 MAKERS = {name: getattr(adamx, name) for name in adamx.list()} | {
     "of_a_user": lambda rate, **options: adamx.optimizer(Elementwise(), rate, **options)
 }
-ELEMENTWISE = [name for name in MAKERS if engine_of(MAKERS[name](RATE)).rule.elementwise is True]
+ELEMENTWISE = [
+    name for name in MAKERS if all(part[0].rule.elementwise is True for part in parts_of(MAKERS[name](RATE)))
+]
 
 
 def representatives(*names: str) -> list:

@@ -79,7 +79,7 @@ def formats(moments: MomentFormats, names: Sequence[str]) -> list[str]:
 def format_of(name: str, slot: Slot, shape: tuple[int, ...], leaf: tuple[int, ...], dense: np.dtype) -> Format:
     """The format of a slot of `shape`; dense for small leaves and for slots that no code represents well."""
     can_be_coded = shape == leaf and int(np.prod(shape)) >= MIN_CODED_SIZE and dense == np.float32
-    if name not in CODED or not can_be_coded or slot.like_weights:
+    if name not in CODED or not can_be_coded or slot.like_weights or slot.exact:
         return Dense(dense)
     return _coded(name, slot.nonnegative)
 

@@ -15,7 +15,7 @@ from ..described import SHARED, described
 from ..groups import Groups
 from ..kernels import Kernel
 from ..moments import MomentFormats
-from . import historical, keras, mlx, mxnet, optax, paddle, pytorch, tensorflow
+from . import historical, keras, mlx, moonlight, mxnet, optax, paddle, pytorch, soap, tensorflow
 from ._preset import REQUIRED as REQUIRED
 from ._preset import Preset as Preset
 from ._preset import Recipe as Recipe
@@ -30,7 +30,7 @@ def _by_framework(*modules: ModuleType) -> Mapping[str, Mapping[str, Preset]]:
     return {name: {e.optimizer: e for e in entries if e.framework == name} for name in frameworks}
 
 
-PRESETS = _by_framework(pytorch, keras, optax, mlx, paddle, tensorflow, mxnet, historical)
+PRESETS = _by_framework(pytorch, keras, optax, mlx, paddle, tensorflow, mxnet, moonlight, historical, soap)
 """Every preset, by framework and optimizer."""
 
 
@@ -57,8 +57,8 @@ def preset(
     `adamx.averaging(ema_momentum, debias=False)` for its `use_ema`.
 
     Args:
-        framework: "pytorch", "keras" (3), "optax", "mlx", "paddle", "tf1", "bert", "mxnet", "lasagne", "blocks",
-            "caffe", "torch7" or "chainer".
+        framework: "pytorch", "keras" (3), "optax", "mlx", "paddle", "tf1", "bert", "mxnet", "moonlight", "lasagne",
+            "blocks", "caffe", "torch7", "chainer" or "soap".
         optimizer: its name in lower case: "adam", "adamw", "rmsprop" ...
         groups: settings of some leaves, see `adamx.Group`, by adamx's names. A `learning_rate_scale` leaves the decay
             alone where the framework's enters the momentum's sum or the decay is constant.

@@ -3,7 +3,12 @@
 from .._rule import hyperparameters
 from ._preset import Recipe, is_zero
 
-COUPLINGS = {"l2": "λp into the gradient (L2)", "decoupled": "αλp", "constant": "λp, whatever α is"}
+COUPLINGS = {
+    "l2": "λp into the gradient (L2)",
+    "decoupled": "αλp",
+    "constant": "λp, whatever α is",
+    "after": "αλp of the stepped p",
+}
 UNKNOWN = "unknown"
 
 

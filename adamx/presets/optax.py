@@ -12,6 +12,7 @@ from ..rules.adam import Adam
 from ..rules.adamax import AdaMax
 from ..rules.amsgrad import AMSGrad
 from ..rules.lion import Lion
+from ..rules.muon import Muon
 from ..rules.radam import RAdam
 from ..rules.rmsprop import RMSProp
 from ._preset import REQUIRED, Preset, Recipe
@@ -72,6 +73,13 @@ def _adafactor(o: Any) -> Recipe:
 def _lamb(o: Any) -> Recipe:
     rule = TrustRatio(Decayed(Adam(o.b1, o.b2, o.eps, o.eps_root), o.weight_decay))
     return Recipe(rule, o.learning_rate)
+
+
+def _muon(o: Any) -> Recipe:
+    rule = Muon(o.beta, o.nesterov, ns_coeffs=o.ns_coeffs, ns_steps=o.ns_steps, eps=o.eps)
+    if o.consistent_rms is not None:
+        rule = dataclasses.replace(rule, scale="rms", rms=o.consistent_rms)
+    return Recipe(rule, o.learning_rate, o.weight_decay)
 
 
 RATE = {"learning_rate": REQUIRED}
@@ -161,5 +169,21 @@ PRESETS = (
         "lion",
         {**RATE, "b1": 0.9, "b2": 0.99, "weight_decay": 1e-3},
         lambda o: Recipe(Lion(o.b1, o.b2), o.learning_rate, o.weight_decay),
+    ),
+    Preset(
+        "optax",
+        "muon",
+        {
+            **RATE,
+            "ns_coeffs": "standard",
+            "ns_steps": 5,
+            "beta": 0.95,
+            "eps": 1e-8,
+            "weight_decay": 0.0,
+            "nesterov": True,
+            "consistent_rms": None,
+        },
+        _muon,
+        "of matrices (in, out) only, orthogonal in their own dtype; Optax leaves others to AdamW",
     ),
 )

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .._names import validate_choice
 from ..rules.adadelta import AdaDelta
 from ..rules.adafactor import Adafactor
 from ..rules.adagrad import AdaGrad
 from ..rules.adam import Adam
 from ..rules.adamax import AdaMax
 from ..rules.amsgrad import AMSGrad
+from ..rules.muon import Muon
 from ..rules.nadam import NAdam
 from ..rules.radam import RAdam
 from ..rules.rmsprop import RMSProp
@@ -54,6 +56,21 @@ def _adafactor(o: Any) -> Recipe:
         clamped=True,
     )
     return Recipe(rule, o.lr, o.weight_decay, step=at_most_inverse_sqrt(o.lr))
+
+
+def _muon(o: Any) -> Recipe:
+    scale = {"original": "original", "match_rms_adamw": "rms"}
+    rule = Muon(
+        o.momentum,
+        o.nesterov,
+        bias_correction=False,
+        ns_coeffs=o.ns_coefficients,
+        ns_steps=o.ns_steps,
+        ns_dtype="bfloat16",
+        scale=scale[validate_choice("adjust_lr_fn", o.adjust_lr_fn or "original", scale)],
+        layout="out,in",
+    )
+    return Recipe(rule, o.lr, o.weight_decay)
 
 
 def _preset(optimizer: str, defaults: Mapping[str, Any], build: Callable[[Any], Recipe], notes: str = "") -> Preset:
@@ -119,5 +136,20 @@ PRESETS = (
         _adafactor,
         "step size min(lr, 1/√t) in units of the weights, the decay's is lr; ε `None` is the dtype's machine epsilon; "
         "factors the last two axes of any size; PyTorch takes no complex weights",
+    ),
+    Preset(
+        "pytorch",
+        "muon",
+        {
+            "lr": 1e-3,
+            "weight_decay": 0.1,
+            "momentum": 0.95,
+            "nesterov": True,
+            "ns_coefficients": (3.4445, -4.7750, 2.0315),
+            "ns_steps": 5,
+            "adjust_lr_fn": None,
+        },
+        _muon,
+        "of matrices (out, in) only, orthogonal in bfloat16; without `eps`, which shortens steps of tiny gradients",
     ),
 )

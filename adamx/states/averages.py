@@ -11,8 +11,8 @@ from .._layout import wide_dtype
 from .._math import dtype_of
 from .._variables import outside, without_variables
 from ..moments import format_stored
+from ..pathwise import ByPathState
 from ..trajectories.averaging import Iterates
-from ..wrappers.by_path import ByPathState
 
 
 def averaged_params(state: Any, params: Params = None, *, index: int | None = None) -> Params:

@@ -29,9 +29,9 @@ def from_optax(opt: Any, optax_state: Any, params: Params, *, count: Any = None)
 
     Optax's state does not say its hyperparameters: give `opt` the same. It can take over wherever Optax keeps what it
     does: as Adam in all its forms, AMSGrad (`max_of="corrected"`), AdaMax, AdaBelief, Yogi, RAdam, Lion, AdaGrad,
-    RMSProp, AdaDelta, NovoGrad, Adafactor, LAMB, Adan (whose steps are not Optax's, see `adamx.Adan`), ADOPT, both
-    AdEMAMix, schedule-free, Prodigy and D-Adapt (with `bias_correction=True`), and modifiers that keep nothing. Of
-    `optax.lookahead`, whose slow weights are in the parameters, move the `fast_state`.
+    RMSProp, AdaDelta, NovoGrad, Adafactor, LAMB, Muon (of matrices), Adan (whose steps are not Optax's, see
+    `adamx.Adan`), ADOPT, both AdEMAMix, schedule-free, Prodigy and D-Adapt (with `bias_correction=True`), and modifiers
+    that keep nothing. Of `optax.lookahead`, whose slow weights are in the parameters, move the `fast_state`.
 
     Args:
         opt: an adamx optimizer, or an Optax transformation with one or more in it. What wraps it (`optax.MultiSteps`,
@@ -171,7 +171,7 @@ def _lent(place: Place, ours: State, theirs: Any, at: str) -> Any:
 
 
 def _old_sums(parts: list[tuple[Any, str]]) -> set[int]:
-    """The ids of Optax's sums of gradients, which are old where a move is finished.
+    """The ids of Optax's sums of gradients, which are old where a move is finished, and of Muon's constants.
 
     Raises:
         ValueError: none is.
@@ -182,6 +182,7 @@ def _old_sums(parts: list[tuple[Any, str]]) -> set[int]:
             if not isinstance(x.mini_step, Tracer) and x.mini_step != 0:
                 raise ValueError(f"{where} has gradients of the mini_step {x.mini_step}: move it where that is 0")
             used |= {id(old) for old in jax.tree.leaves(x.acc_grads)}
+        used |= {id(x.ns_coeffs)} if "ns_coeffs" in x._fields else set()
     return used
 
 

@@ -14,9 +14,9 @@ from .._rule import hyperparameters as fields
 from .._state import scheduled
 from .._transform import Optimizer, engine_of, owner_of
 from .._variables import without_variables
+from ..pathwise import ByPath, ByPathState
 from ..schedules import reading
 from ..wrapper import Wrapper, is_state, states_in
-from ..wrappers.by_path import ByPath, ByPathState
 from .parts import find_state
 
 

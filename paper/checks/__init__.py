@@ -33,6 +33,7 @@ CHECKS: dict[str, Callable[[bool], Found]] = {
     "Theorem 4.1 on problem A": convergence.theorem,
     "problems B and C": convergence.other_problems,
     "average regret": convergence.average_regret,
+    "a fading β₁": convergence.fading,
     "Lemmas 10.3 and 10.4": appendix.lemmas,
     "rare features": appendix.sparse_bound,
     "AdaGrad": relatives.adagrad,

@@ -48,9 +48,9 @@ def test_every_experiment_is_a_command_of_its_name(played, tmp_path, name):
 def test_all_runs_the_figures_then_the_theory_and_says_how_long_each_took(played, tmp_path):
     result = invoke("all", "--quick", "--output", tmp_path / "new")
     assert result.exit_code == 0, result.output
-    assert [name for name, *_ in played] == ["figure1", "figure2", "figure3", "figure4", "theory"]
+    assert [name for name, *_ in played] == list(EXPERIMENTS)
     assert {options for _, options in played} == {Options(quick=True, output=tmp_path / "new")}
-    assert "figure1 0 s, figure2 0 s, figure3 0 s, figure4 0 s, theory 0 s" in result.output
+    assert "figure1 0 s, figure2 0 s, figure3 0 s, figure4 0 s, defaults 0 s, sfo 0 s, theory 0 s" in result.output
 
 
 def test_all_is_refused_before_it_runs_where_one_of_its_files_cannot_be_written(played, tmp_path):

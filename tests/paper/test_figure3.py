@@ -150,9 +150,10 @@ YES, NO, NEARLY = "holds", None, "holds with a correction"
      (PAPER, PAPER, LARGE, [YES, YES, YES, NO]), (NANS, PAPER, SMALL, [YES, NO, YES, YES])],
 )  # fmt: skip
 def test_an_order_holds_if_it_does_with_and_without_dropout_from_every_seed(plain, dropped, moments, verdicts):
-    for real, otherwise in ((True, "false"), (False, "could not be shown here")):
-        claims = order_claims(replace(plain, real=real), dropped, moments, 1, "a command")
+    for on, otherwise in (("cifar10", "false"), ("mnist", "false"), ("", "could not be shown here")):
+        claims = order_claims(plain, dropped, moments, 1, "a command", on)
         assert [claim.verdict for claim in claims] == [verdict or otherwise for verdict in verdicts]
+        assert all(("not on CIFAR-10" in claim.sentence) == (on == "mnist") for claim in claims)
         assert all(claim.evidence == "a command" for claim in claims)
     assert ("from every seed: Adam and AdaGrad." in claims[0].sentence) == (dropped is not EARLY)
 
@@ -173,21 +174,23 @@ def test_the_moments_are_weighed_by_what_is_lost_without_them(first, span, verdi
 def test_no_more_images_are_trained_on_than_the_plan_has():
     few = figure3._first(DIGITS, 5)
     np.testing.assert_array_equal(few.train_images, DIGITS.train_images[:5])
+    assert figure3._smaller(few, 2).train_images[3, 1, 2, 0] == few.train_images[3, 2:4, 4:6].mean()
     assert len(few.train_labels) == 5 and len(few.test_labels) == len(DIGITS.test_labels)
     assert len(figure3._first(DIGITS, None).train_labels) == 1437
 
 
 def test_cifar10_is_taken_where_it_is(tmp_path):
-    assert figure3.at_hand(tmp_path).name == "digits"
+    options = Options(tmp_path)
+    assert figure3.at_hand(options).name == "digits"
     folder = tmp_path / "cifar-10-batches-bin"
     folder.mkdir()
     names = [f"data_batch_{i}.bin" for i in range(1, 6)]
     for name in names:
         (folder / name).write_bytes(bytes([3]) + bytes(3072))
     with pytest.raises(FileNotFoundError, match=r"test_batch\.bin"):
-        figure3.at_hand(tmp_path)
+        figure3.at_hand(options)
     (folder / "test_batch.bin").write_bytes(bytes([3]) + bytes(3072))
-    assert figure3.at_hand(tmp_path).name == "cifar10"
+    assert figure3.at_hand(options).name == "cifar10"
 
 
 @pytest.mark.product  # a sweep of each optimizer: in `make test` figure 4 and the demo write theirs

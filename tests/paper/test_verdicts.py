@@ -27,6 +27,9 @@ def test_a_number_that_is_changed_changes_what_is_said(name):
     for panel in content.get("panels", content.get("comparisons", ())):
         for optimizer in panel["optimizers"]:
             optimizer["training_cost"] = {seed: costs[::-1] for seed, costs in optimizer["training_cost"].items()}
+            optimizer["grid"] = dict(zip(optimizer["grid"], list(optimizer["grid"].values())[::-1], strict=True))
+    for curve in content.get("curves", ()):
+        curve["cost"] = curve["cost"][::-1]
     for run in content.get("runs", ()):
         run["bias_correction"] = not run["bias_correction"]
     assert pages.judged(name, content) != before

@@ -187,6 +187,8 @@ def _decay(step: Step) -> Decay:
     kind = rule.decay
     if not here.decays_by(rule.weight_decay):
         return Decay.NONE
+    if kind == "after":
+        return Decay.PROXIMAL
     return Decay[kind.upper()] if kind in ("l2", "cautious", "proximal") else Decay.SHRINK
 
 
@@ -206,6 +208,8 @@ def _resolved(step: Step, descent: Descent, t: Array) -> list[Any]:
         shrink = rate / descent.lr_max
     elif descent.decay == "constant":
         shrink = 1.0
+    elif descent.decay == "after":
+        shrink = rate * decay
     elif descent.decay == "proximal":
         shrink = rate * decay / (1 + rate * decay)
     scale = 1.0 if step.shared.grad_scale is None else step.shared.grad_scale
