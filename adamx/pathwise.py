@@ -172,13 +172,24 @@ class ByPath(Wrapper):
 class Matrices(ByPath):
     """An optimizer for the matrices of each layout, whose name it has in `opt`, and one for the "rest".
 
+    `groups` are the patterns of layouts.
+
     Attributes:
         layout_of: the layout of a leaf, of its path.
         why_rest: why it is of the rest, of path, leaf and layout; "" if it is not.
+        chosen: the leaves that the user says are matrices, a group; none if kinds of leaves decide.
     """
 
     layout_of: Callable[[str], str]
     why_rest: Callable[[str, Any, str], str]
+    chosen: tuple[Group, ...]
+
+    def init(self, params: Params) -> ByPathState:
+        """The state before the first step; raises if a pattern that the user gave has no leaf."""
+        leaves = _leaves.flatten(params, "params")
+        for groups in (self.groups, self.chosen):
+            assigned(groups, leaves, absent=False)
+        return super().init(params)
 
     def patterns(self, leaves: Leaves) -> list[str]:
         """The layout of each matrix, and why other leaves are none."""
@@ -203,7 +214,11 @@ def of_matrices(
     made: Callable[[str], Any], rest: Any, layout: str | Mapping[str, str], matrices: Match | None
 ) -> Optimizer:
     """The optimizer `made` of each layout for its matrices, and `rest`; the arguments are those of `adamx.muon`."""
-    declared = {"": layout} if isinstance(layout, str) else {**layout, "": "in,out"}
+    given = layout if isinstance(layout, Mapping) else {"": layout}
+    declared = {pattern: axes(words).layout for pattern, words in {**given, "": given.get("", "in,out")}.items()}
+    named = [Group(pattern, name="layout") for pattern in declared if pattern]
+
+    chosen = () if matrices is None else (Group(matrices, name="matrices"),)
 
     def layout_of(path: str) -> str:
         return next(words for pattern, words in declared.items() if re.search(pattern, path))
@@ -211,7 +226,7 @@ def of_matrices(
     def why_rest(path: str, leaf: Any, layout: str) -> str:
         if matrices is None:
             return why_not(path, leaf.shape, layout)
-        if not matches(Group(matrices), path, leaf):
+        if not matches(*chosen, path, leaf):
             return "not chosen by `matrices`"
         if leaf.ndim < 2 and isinstance(matrices, str):
             return "a vector"
@@ -219,8 +234,10 @@ def of_matrices(
             raise ValueError(f"{path}: {why}: declare its axes by `layout`, or do not choose it by `matrices`")
         return ""
 
+    if not hasattr(rest, "init") or not hasattr(rest, "update"):
+        raise TypeError(f"rest = {rest!r} is not a gradient transformation: give one, such as optax.sgd(0.1)")
     parts = {words: made(words) for words in declared.values()}
-    owner = Matrices(parts | {"rest": rest}, (), layout_of, why_rest)
+    owner = Matrices(parts | {"rest": rest}, tuple(named), layout_of, why_rest, chosen)
     return Optimizer(owner.init, owner.update)
 
 
