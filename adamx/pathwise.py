@@ -16,7 +16,7 @@ from ._leaves import Leaves
 from ._math import dtype_of
 from ._names import refuse_step_words, validate_choice
 from ._transform import Optimizer
-from .groups import Group, Match, assigned, matches, names_of
+from .groups import Group, Groups, Match, assigned, matches, names_of
 from .matrices.kinds import why_not
 from .matrices.layout import axes
 from .wrapper import Parts, Wrapper, frozen_in, has_own_gradients, parts_of, take_step
@@ -178,17 +178,22 @@ class Matrices(ByPath):
         layout_of: the layout of a leaf, of its path.
         why_rest: why it is of the rest, of path, leaf and layout; "" if it is not.
         chosen: the leaves that the user says are matrices, a group; none if kinds of leaves decide.
+        settings: the groups of the matrices of all layouts.
     """
 
     layout_of: Callable[[str], str]
     why_rest: Callable[[str, Any, str], str]
     chosen: tuple[Group, ...]
+    settings: Groups
 
     def init(self, params: Params) -> ByPathState:
         """The state before the first step; raises if a pattern that the user gave has no leaf."""
         leaves = _leaves.flatten(params, "params")
         for groups in (self.groups, self.chosen):
             assigned(groups, leaves, absent=False)
+        of_rest = [name == "rest" for name, _ in self._told(leaves)]
+        arrays = [None if rest else x for x, rest in zip(leaves.arrays, of_rest, strict=True)]
+        assigned(self.settings, leaves._replace(arrays=arrays), absent=False)
         return super().init(params)
 
     def patterns(self, leaves: Leaves) -> list[str]:
@@ -211,7 +216,11 @@ class Matrices(ByPath):
 
 
 def of_matrices(
-    made: Callable[[str], Any], rest: Any, layout: str | Mapping[str, str], matrices: Match | None
+    made: Callable[[str, Groups], Any],
+    rest: Any,
+    layout: str | Mapping[str, str],
+    matrices: Match | None,
+    groups: Groups,
 ) -> Optimizer:
     """The optimizer `made` of each layout for its matrices, and `rest`; the arguments are those of `adamx.muon`."""
     given = layout if isinstance(layout, Mapping) else {"": layout}
@@ -236,8 +245,9 @@ def of_matrices(
 
     if not hasattr(rest, "init") or not hasattr(rest, "update"):
         raise TypeError(f"rest = {rest!r} is not a gradient transformation: give one, such as optax.sgd(0.1)")
-    parts = {words: made(words) for words in declared.values()}
-    owner = Matrices(parts | {"rest": rest}, tuple(named), layout_of, why_rest, chosen)
+    own = [group.where_it_has_leaves() for group in groups]
+    parts = {words: made(words, own) for words in declared.values()}
+    owner = Matrices(parts | {"rest": rest}, tuple(named), layout_of, why_rest, chosen, groups)
     return Optimizer(owner.init, owner.update)
 
 

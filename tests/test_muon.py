@@ -421,11 +421,11 @@ def test_leaves_that_are_no_matrices_are_refused_by_name_with_the_cure(layout, s
 
 def test_patterns_of_no_leaf_and_what_is_no_optimizer_or_layout_are_refused():
     params = {"a": jnp.eye(2)}
-    with pytest.raises(ValueError, match="'moe', name='layout'.*none of the paths. The paths are a"):
+    with pytest.raises(ValueError, match=r"'moe', name='layout'.*none of the paths. The paths are a"):
         adamx.muon(0.1, layout={"moe": "batch,in,out"}).init(params)
-    with pytest.raises(ValueError, match="'dense', name='matrices'.*none of the paths. The paths are a"):
+    with pytest.raises(ValueError, match=r"'dense', name='matrices'.*none of the paths. The paths are a"):
         adamx.muon(0.1, matrices="dense").init(params)
-    with pytest.raises(TypeError, match="layout = 3 should be"):
+    with pytest.raises(TypeError, match=r"layout = 3 should be"):
         adamx.muon(0.1, layout=3)
     with pytest.raises(TypeError, match="no regular expression"):
         adamx.muon(0.1, layout={"(": "in,out"})
@@ -434,6 +434,16 @@ def test_patterns_of_no_leaf_and_what_is_no_optimizer_or_layout_are_refused():
 
 
 def test_a_layout_of_all_other_leaves_may_be_declared_and_spaces_name_no_other():
-    params = {"a": jnp.eye(2), "b": jnp.eye(2)}
+    params = {"a": jnp.eye(2), "c": jnp.eye(2)}
     told = adamx.explain(adamx.muon(0.1, layout={"a": "out, in", "": "out,in"}), params)
     assert [leaf.pattern for leaf in told] == ["out,in", "out,in"]
+
+
+def test_groups_of_one_layout_are_no_error_in_another_and_those_of_the_rest_are():
+    params = {"blk": jnp.ones((2, 2, 2)), "w": jnp.eye(2), "b": jnp.ones(2)}
+    given = {"layout": {"blk": "batch,in,out"}, "rest": optax.sgd(1.0)}
+    opt = adamx.muon(0.1, groups=[adamx.Group("w", frozen=True)], **given)
+    new, _ = stepped(opt, params, params)
+    assert jnp.array_equal(new["w"], params["w"]) and not jnp.array_equal(new["blk"], params["blk"])
+    with pytest.raises(ValueError, match=r"Group\('b\$'\) has no leaf.*The paths are blk, w"):
+        adamx.muon(0.1, groups=[adamx.Group("b$", frozen=True)], **given).init(params)
