@@ -1,6 +1,5 @@
 """Groups: settings of some leaves, chosen by their paths, that change numbers and formats but not the state's tree."""
 
-import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -98,12 +97,6 @@ class Group:
                 validate_value(f"{name}_scale", x, Interval(0.0, float("inf")))
         if both := self.scales.keys() & values.keys():
             raise TypeError(f"{self!r} gives {both.pop()} and its scale: give one of them")
-
-    def where_it_has_leaves(self) -> "Group":
-        """The same, for one of several optimizers: it needs no leaf there."""
-        same = copy.copy(self)
-        same.is_needed = False
-        return same
 
     def __repr__(self) -> str:
         """`Group('bias')`, `Group('bias', name='no_decay')`."""

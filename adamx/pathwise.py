@@ -1,5 +1,6 @@
 """What steps leaves by different optimizers: those whose paths match a pattern, or matrices of a layout."""
 
+import copy
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
@@ -235,7 +236,7 @@ def of_matrices(
     def why_rest(path: str, leaf: Any, layout: str) -> str:
         if matrices is None:
             return why_not(path, leaf.shape, layout)
-        if not matches(*chosen, path, leaf):
+        if not matches(chosen[0], path, leaf):
             return "not chosen by `matrices`"
         if leaf.ndim < 2 and isinstance(matrices, str):
             return "a vector"
@@ -245,7 +246,9 @@ def of_matrices(
 
     if not hasattr(rest, "init") or not hasattr(rest, "update"):
         raise TypeError(f"rest = {rest!r} is not a gradient transformation: give one, such as optax.sgd(0.1)")
-    own = [group.where_it_has_leaves() for group in groups]
+    own = [copy.copy(group) for group in groups]
+    for group in own:
+        group.is_needed = False  # in one layout's optimizer: `Matrices.init` looks in all
     parts = {words: made(words, own) for words in declared.values()}
     owner = Matrices(parts | {"rest": rest}, tuple(named), layout_of, why_rest, chosen, groups)
     return Optimizer(owner.init, owner.update)
