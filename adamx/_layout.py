@@ -38,7 +38,8 @@ class Layout(NamedTuple):
         names = tuple(jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in pairs)
         paths, slots = tuple(path for path, _ in pairs), tuple(slot for _, slot in pairs)
         real = tuple(not of_elements(slot) if apart else slot.nonnegative for slot in slots)
-        return cls(names, paths, slots, tree, tuple(formats(moments, names)), mu_dtype, real, apart)
+        chosen = formats(moments, names, [name for name, slot in zip(names, slots, strict=True) if slot.exact])
+        return cls(names, paths, slots, tree, tuple(chosen), mu_dtype, real, apart)
 
     def formats_of(self, leaf: tuple[int, ...], shapes: list[tuple[int, ...] | None], wide: np.dtype) -> list[Format]:
         """Each slot's format for a leaf of shape `leaf` that is computed in `wide`, its slots having these shapes."""

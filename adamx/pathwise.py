@@ -228,7 +228,7 @@ def of_matrices(
     declared = {pattern: axes(words).layout for pattern, words in {**given, "": given.get("", "in,out")}.items()}
     named = [Group(pattern, name="layout") for pattern in declared if pattern]
 
-    chosen = () if matrices is None else (Group(matrices, name="matrices"),)
+    chosen: tuple[Group, ...] = () if matrices is None else (Group(matrices, name="matrices"),)
 
     def layout_of(path: str) -> str:
         return next(words for pattern, words in declared.items() if re.search(pattern, path))

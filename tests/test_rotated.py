@@ -202,3 +202,8 @@ def test_what_cannot_be_turned_is_refused(rule, shape, words):
 def test_what_counts_is_a_whole_number(name, value, least):
     with pytest.raises(ValueError, match=f"{name} = {value} should be a whole number, at least {least}"):
         adamx.soap(**{name: value})
+
+
+def test_a_format_of_a_basis_is_refused():
+    with pytest.raises(ValueError, match=r"slot in moments = .bases\.axis0."):
+        adamx.soap(moments={"bases.axis0": "int8"})

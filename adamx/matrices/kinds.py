@@ -9,7 +9,7 @@ from .layout import axes
 NAMES: Mapping[str, str] = MappingProxyType(
     {
         "an embedding": r"embed|^emb$|^w[tp]e$|_emb$|^(cls|mask|register)_tokens?$",
-        "a head": r"^(?!multi_?)(\w+_)?(lm_?)?head(_?\d+)?$|unembed|logits|^classifier$",
+        "a head": r"^(?!multi_?)(\w+_)?(lm_?)?head(_?\d+)?$|unembed|logit|^classifier$",
         "a router": r"router|^gate$",
         "a norm's": r"norm(_?\d+)?$|^ln(_?\w+)?$|^(scale|gain|gamma|beta)$",
         "a bias": r"bias|^b$",

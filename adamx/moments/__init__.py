@@ -55,8 +55,8 @@ MIN_CODED_SIZE = 4096
 """Leaves of fewer elements stay dense: they use little memory, and biases and scales need precision most."""
 
 
-def formats(moments: MomentFormats, names: Sequence[str]) -> list[str]:
-    """The name of each slot's format.
+def formats(moments: MomentFormats, names: Sequence[str], exact: Sequence[str] = ()) -> list[str]:
+    """The name of each slot's format; the slots called `exact` have no other than float32.
 
     Raises:
         ValueError: an unknown format or slot, or a sequence of another length than the slots.
@@ -67,7 +67,7 @@ def formats(moments: MomentFormats, names: Sequence[str]) -> list[str]:
         chosen = [moments] * len(names)
     elif isinstance(moments, Mapping):
         for name in moments:
-            validate_choice("slot in moments", name, names)
+            validate_choice("slot in moments", name, [x for x in names if x not in exact])
         chosen = [moments.get(name, "float32") for name in names]
     else:
         chosen = list(moments)
