@@ -217,12 +217,12 @@ def _check_table(table: Any) -> None:
 
 
 def _checked_ids(ids: Any, n: int) -> Array:
-    ids = jnp.asarray(ids)
+    given, ids = ids, jnp.asarray(ids)
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise TypeError(f"ids are {ids.dtype}: they should be integers, the numbers of rows")
     if not isinstance(ids, Tracer):
-        host = np.asarray(ids)
+        host = np.asarray(given)  # as JAX would cut 64 bits down to 32, and so to another row
         if ((host < -1) | (host >= n)).any():
             bad = host[(host < -1) | (host >= n)][0]
             raise ValueError(f"id {bad} is not a row of a table of {n}: ids are 0 to {n - 1}, and -1 pads")
-    return ids
+    return ids.astype(jnp.int32) if ids.dtype.itemsize < 4 else ids  # n may be too large for theirs
