@@ -147,7 +147,9 @@ def idle_steps(rule: Any, s: Any, at: IdleSteps) -> tuple[Array, Any]:
         ValueError: it has none.
     """
     if not hasattr(rule, "idle"):
-        raise ValueError(f"{type(rule).__name__} does not say what idle steps do: take catch_up='lazy'")
+        raise ValueError(
+            f"{type(rule).__name__} does not say what idle steps do: take catch_up='lazy' if it is elementwise"
+        )
     return rule.idle(s, at)
 
 

@@ -306,6 +306,9 @@ def test_what_does_not_fit_is_named():
         rows.put(jnp.zeros((1, 2)), state, table, ticket)
     with pytest.raises(TypeError, match="schedule"):
         rows.put(values, state, table, ticket, learning_rate=0.1)
+    for other in ({"table": table}, np.zeros((4, 2)), state):
+        with pytest.raises(TypeError, match="the table is a "):
+            rows.take(jnp.array([1]), state, other)
     with pytest.raises(TypeError, match="wraps"):
         adamx.Rows(adamx.guard(adamx.adam(0.5)))
     for lazily in (adamx.adafactor(1e-3), adamx.lamb(1e-3)):

@@ -59,7 +59,7 @@ class Rows:
     def __post_init__(self) -> None:
         validate_choice("catch_up", self.catch_up, ("exact", "lazy"))
         if not isinstance(owner_of(self.opt), Engine):
-            raise TypeError(f"{self.opt!r} is not an adamx optimizer, or wraps one: give the optimizer itself")
+            raise TypeError(f"opt is no adamx optimizer, or wraps one: give the optimizer itself, not {self.opt!r}")
         if self.engine.groups:
             raise ValueError("groups are of several leaves: give the table an optimizer of its own")
         if self.catch_up == "exact" or not self.engine.rule.elementwise:  # else a row's step may depend on others
@@ -212,6 +212,8 @@ class Rows:
 
 
 def _check_table(table: Any) -> None:
+    if not isinstance(table, jax.Array):
+        raise TypeError(f"the table is a {type(table).__name__}: it should be a jax.Array, (rows, features)")
     if jnp.ndim(table) != 2 or not jnp.issubdtype(table.dtype, jnp.floating):
         raise ValueError(f"the table is {jnp.shape(table)} {table.dtype}: it should be floating, (rows, features)")
 
