@@ -147,7 +147,9 @@ def idle_steps(rule: Any, s: Any, at: IdleSteps) -> tuple[Array, Any]:
         ValueError: it has none.
     """
     if not hasattr(rule, "idle"):
-        raise ValueError(f"{type(rule).__name__} does not say what idle steps do: take catch_up='lazy'")
+        raise ValueError(
+            f"{type(rule).__name__} does not say what idle steps do: take catch_up='lazy' if it is elementwise"
+        )
     return rule.idle(s, at)
 
 
@@ -174,6 +176,9 @@ def descend(descent: Any, s: Any, at: IdleSteps) -> tuple[Array, Any]:
         return running_sums(jnp.broadcast_to(log, t.shape)) if varies else j * log
 
     log_all = at.passed() if varies else log_left(at.k, at.s)
+
+    # Where next to nothing is left of a weight, so that what is divided by it below stays finite.
+    log_all = jnp.maximum(log_all, math.log(float(jnp.finfo(at.k.dtype).tiny)) / 2)
 
     def total() -> Array:
         unit = descent if descent.decay == "constant" else dataclasses.replace(descent, learning_rate=1.0)
@@ -210,7 +215,7 @@ def _shares(descent: Any, decays: bool) -> tuple[Any, Any]:
 
 
 def terms(ratio: float, dtype: Any) -> int:
-    """How many terms of a geometric sum are above rounding, with 8 times as many as a margin for growing step sizes.
+    """How many terms of a geometric sum are above an eighth of rounding, a margin for step sizes that grow.
 
     Raises:
         ValueError: they do not shrink.

@@ -131,6 +131,16 @@ def test_a_row_that_slept_for_a_million_steps_is_where_its_sum_says():
     np.testing.assert_allclose(values, np.full((1, 2), -1e-3 * (1 + terms.sum())), rtol=1e-6)
 
 
+def test_a_row_of_which_decay_left_nothing_is_where_lion_brings_it():
+    rows, table = adamx.Rows(adamx.lion(1e-3, weight_decay=1.0)), jnp.ones((2, 1))
+    _, ticket = rows.take(jnp.array([1]), rows.init(table), table)
+    table, state = rows.put(jnp.ones((1, 1)), rows.init(table), table, ticket)
+    state = state._replace(state=state.state._replace(count=jnp.asarray(200_000, jnp.int32)))
+    slots = jax.tree.map(lambda x: x.at[1].set(1.0), state.state.slots)  # as if its momentum had not underflown
+    values, _ = rows.take(jnp.array([0, 1]), state._replace(state=state.state._replace(slots=slots)), table)
+    np.testing.assert_allclose(values, [[0.0], [-1.0]], atol=1e-6)
+
+
 def test_repeated_ids_add_up_and_padding_moves_nothing():
     rows, table = adamx.Rows(adamx.adam(0.5)), jnp.arange(8.0).reshape(4, 2)
     state = rows.init(table)
@@ -156,6 +166,13 @@ def test_lazy_is_the_algorithm_of_others():
         )
         opt.step()
     np.testing.assert_allclose(got, weight.detach().numpy(), atol=2e-6)
+
+
+def test_ids_of_a_dtype_that_the_table_outgrows():
+    rows, table = adamx.Rows(adamx.adam(0.5)), jnp.arange(300.0)[:, None]
+    for ids in (jnp.array([3, 127, -1], jnp.int8), jnp.array([3, 255], jnp.uint8)):
+        values, _ = rows.take(ids, rows.init(table), table)
+        np.testing.assert_array_equal(values[:, 0], jnp.maximum(ids.astype(int), 0))
 
 
 @pytest.mark.parametrize("weights", ["split16", pytest.param("stochastic", marks=product)])
@@ -278,6 +295,8 @@ def test_what_does_not_fit_is_named():
         rows.take(jnp.array([1, 4]), state, table)
     with pytest.raises(ValueError, match="id -2"):
         rows.take(np.array([-2]), state, table)
+    with pytest.raises(ValueError, match="id 4294967297"):  # row 1, where JAX cuts it down to 32 bits
+        rows.take(np.array([2**32 + 1]), state, table)
     with pytest.raises(ValueError, match=r"\(5, 2\).* 4 rows"):
         rows.take(jnp.array([1]), state, jnp.zeros((5, 2)))
     with pytest.raises(ValueError, match=r"\(2,\)"):
@@ -287,6 +306,9 @@ def test_what_does_not_fit_is_named():
         rows.put(jnp.zeros((1, 2)), state, table, ticket)
     with pytest.raises(TypeError, match="schedule"):
         rows.put(values, state, table, ticket, learning_rate=0.1)
+    for other in ({"table": table}, np.zeros((4, 2)), state):
+        with pytest.raises(TypeError, match="the table is a "):
+            rows.take(jnp.array([1]), state, other)
     with pytest.raises(TypeError, match="wraps"):
         adamx.Rows(adamx.guard(adamx.adam(0.5)))
     for lazily in (adamx.adafactor(1e-3), adamx.lamb(1e-3)):

@@ -59,7 +59,7 @@ class Rows:
     def __post_init__(self) -> None:
         validate_choice("catch_up", self.catch_up, ("exact", "lazy"))
         if not isinstance(owner_of(self.opt), Engine):
-            raise TypeError(f"{self.opt!r} is not an adamx optimizer, or wraps one: give the optimizer itself")
+            raise TypeError(f"opt is no adamx optimizer, or wraps one: give the optimizer itself, not {self.opt!r}")
         if self.engine.groups:
             raise ValueError("groups are of several leaves: give the table an optimizer of its own")
         if self.catch_up == "exact" or not self.engine.rule.elementwise:  # else a row's step may depend on others
@@ -212,17 +212,19 @@ class Rows:
 
 
 def _check_table(table: Any) -> None:
+    if not isinstance(table, jax.Array):
+        raise TypeError(f"the table is a {type(table).__name__}: it should be a jax.Array, (rows, features)")
     if jnp.ndim(table) != 2 or not jnp.issubdtype(table.dtype, jnp.floating):
         raise ValueError(f"the table is {jnp.shape(table)} {table.dtype}: it should be floating, (rows, features)")
 
 
 def _checked_ids(ids: Any, n: int) -> Array:
-    ids = jnp.asarray(ids)
+    given, ids = ids, jnp.asarray(ids)
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise TypeError(f"ids are {ids.dtype}: they should be integers, the numbers of rows")
     if not isinstance(ids, Tracer):
-        host = np.asarray(ids)
+        host = np.asarray(given)  # as JAX would cut 64 bits down to 32, and so to another row
         if ((host < -1) | (host >= n)).any():
             bad = host[(host < -1) | (host >= n)][0]
             raise ValueError(f"id {bad} is not a row of a table of {n}: ids are 0 to {n - 1}, and -1 pads")
-    return ids
+    return ids.astype(jnp.int32) if ids.dtype.itemsize < 4 else ids  # n may be too large for theirs
