@@ -78,7 +78,8 @@ class Optimizer(optax.GradientTransformationExtraArgs):
             learning_rate: the step size of this step, in place of the optimizer's own; also read by `update`.
             clip_norm: the largest norm that the gradients of all leaves together may have; longer ones are shortened
                 to it, as `optax.clip_by_global_norm` chained in front would.
-            grad_scale: what gradients are multiplied with before that: the inverse of a loss scale, or of how many they sum.
+            grad_scale: what gradients are multiplied with before that: the inverse of a loss scale, or of the number of
+                gradients that were summed.
             grad_norm: the norm of all gradients before scaling, if it is known: `clip_norm` then computes none.
             axis_name: inside `jax.shard_map`, the axes of its mesh along which leaves are cut: the norm and what the
                 rule sums up are then of whole leaves. Under plain `jit` they always are. Also read by `update`.

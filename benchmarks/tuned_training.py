@@ -114,9 +114,8 @@ CONTENDERS = (
 def schedule(peak: float, settings: Settings, decays: bool) -> optax.Schedule:
     """A linear warm-up, and then a cosine to 0 or the peak."""
     warmup = optax.linear_schedule(0.0, peak, settings.warmup)
-    if not decays:
-        return lambda count: warmup(count + 1)
-    return lambda count: warmup(count + 1) * (1 + jnp.cos(jnp.pi * count.astype(float) / settings.steps)) / 2
+    decay = optax.cosine_decay_schedule(1.0, settings.steps) if decays else optax.constant_schedule(1.0)
+    return lambda count: warmup(count + 1) * decay(count)
 
 
 class Trainer:

@@ -17,7 +17,7 @@ ANOTHER_DEFAULT = {
     "adan": {"eps_root"},
     "scale_by_ademamix": {"alpha"},
     "scale_by_novograd": {"eps"},
-    "muon": {"ns_steps", "eps"},
+    "muon": {"ns_coeffs", "ns_steps", "eps"},
 }
 """The arguments whose default is not Optax's. Docstrings say why."""
 

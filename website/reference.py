@@ -138,7 +138,8 @@ def types(found: Iterable[str]) -> str:
 def family(names: list[str]) -> str:
     """An optimizer's page: its factories, the rule, and what chains have of it."""
     summary = describe(names[0].removeprefix("adamx."))
-    head = f"{summary.summary} Its state is {summary.state:g} numbers for each parameter of a large matrix."
+    numbers = "number" if summary.state == 1 else "numbers"
+    head = f"{summary.summary} Its state is {summary.state:g} {numbers} for each parameter of a large matrix."
     return page(title(names[0]), names, [], head)
 
 

@@ -12,7 +12,6 @@ from .._factory import Decay, Groups, Kernel, MomentFormats, Optimizer, Weights,
 from .._math import biased, debias, ema, nesterov_mean, sign
 from .._rule import Rule, Slot, StepContext, static
 from ..groups import Match
-from ..matrices.coefficients import SETS
 from ..matrices.layout import axes
 from ..matrices.newton_schulz import DTYPES, iteration
 from ..matrices.steps import LENGTHS, levelled
@@ -38,9 +37,9 @@ class Muon(Rule[MuonMoments]):
         nesterov: whether the momentum is looked one step ahead, as the equation has it.
         bias_correction: whether both terms are corrected for their bias, as in Optax and NAdam, which weighs the
             gradient less in the first steps. Keller Jordan, Moonlight and PyTorch do not.
-        ns_coeffs: the polynomials of Newton–Schulz: "keller_jordan", "quintic" (Optax's "dion"), "polar_express"
-            (arXiv:2505.16932), "cans" (arXiv:2506.10935), "deepseek_v4", three numbers for all steps, or three for
-            each. Singular values of 1e-2 of the norm and more end within .32, .03, .14, .12 and .001 of 1.
+        ns_coeffs: the polynomials of Newton–Schulz: "keller_jordan" (Optax's numbers), "quintic" (its "dion"),
+            "polar_express" (arXiv:2505.16932), "cans" (arXiv:2506.10935), "deepseek_v4", three numbers for all steps or
+            three for each. Singular values of 1e-2 of the norm and more end within .32, .03, .14, .12, .001 of 1.
         ns_steps: how many steps; `None` for 5, or as many as `ns_coeffs` are for.
         ns_dtype: what is multiplied: "leaf", the leaf's dtype at JAX's default precision, which of float32 is TF32 on
             NVIDIA's GPUs and bfloat16 on TPUs; "float32", at least, at `Precision.HIGHEST`; "bfloat16".
@@ -64,7 +63,7 @@ class Muon(Rule[MuonMoments]):
     beta: Beta = 0.95
     nesterov: bool = static(default=True)
     bias_correction: bool = static(default=True)
-    ns_coeffs: Any = static(default=SETS["keller_jordan"].triples[0])
+    ns_coeffs: Any = static(default="keller_jordan")
     ns_steps: int | None = static(default=None)
     ns_dtype: str = static(default="leaf", choices=DTYPES)
     eps: NonNegative = 0.0
@@ -149,10 +148,10 @@ def muon(
     all leaves of two axes. `adamx.explain` lists the optimizer of each leaf, and why. NorMuon is
     `second_moment="rows"`, AdaMuon "elements", Moonlight `scale="rms", bias_correction=False, weight_decay=0.1`.
 
-    Optax's default of `ns_steps` is 5, here `None`, so that longer lists need no other; its `eps` of 1e-8, which stops
-    matrices whose gradients are as small, is 0. For its `adam_b1`, `adam_b2`, `adam_eps_root`, `adam_weight_decay` and
-    `adam_learning_rate` there is `rest`, for `muon_weight_dimension_numbers` `matrices` and `layout`. There is no
-    `adaptive` nor `preconditioning`.
+    Optax gives `ns_coeffs` in numbers. Its default of `ns_steps` is 5, here `None`, so that longer lists need no other;
+    its `eps` of 1e-8, which stops matrices whose gradients are as small, is 0. For its `adam_b1`, `adam_b2`,
+    `adam_eps_root`, `adam_weight_decay` and `adam_learning_rate` there is `rest`, for `muon_weight_dimension_numbers`
+    `matrices` and `layout`. There is no `adaptive` nor `preconditioning`.
 
     Args:
         weight_decay: of the matrices, in the step size's but not the shape's proportion.
