@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 STEP_WORDS = ("clip_norm", "grad_scale", "grad_norm")
 """Keywords of `Optimizer.step` that no `update` reads."""
@@ -61,3 +62,9 @@ def refuse_step_words(where: str, given: Iterable[str]) -> None:
                 f"{where} does not read {name}: {near[0]} is of `adamx.Optimizer.step`. Take the step by it, or chain "
                 "optax.clip_by_global_norm (for clip_norm) or optax.scale (for grad_scale) in front"
             )
+
+
+def validate_whole(name: str, value: Any, least: int) -> None:
+    """Raise unless `value` is a whole number, at least `least`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+        raise ValueError(f"{name} = {value!r} should be a whole number, at least {least}")

@@ -60,7 +60,7 @@ class Group:
         (Array(0.8, dtype=float32), Array(0.9, dtype=float32), Array(0.98, dtype=float32))
     """
 
-    __slots__ = ("frozen", "match", "moments", "name", "scales", "values", "weights")
+    __slots__ = ("frozen", "is_needed", "match", "moments", "name", "scales", "values", "weights")
     moments: MomentFormats | None
     weights: Weights | None
 
@@ -77,6 +77,7 @@ class Group:
         **values: ScalarOrSchedule,
     ) -> None:
         self.match, self.moments, self.weights, self.frozen = match, moments, weights, frozen
+        self.is_needed = True
         pattern = match if isinstance(match, str) else getattr(match, "__qualname__", repr(match))
         self.name = pattern if name is None else name
         if not callable(match):
@@ -249,7 +250,7 @@ def assigned(groups: Groups, leaves: _leaves.Leaves, absent: bool = True) -> lis
     found = [_first(groups, name, x) for name, x in zip(names, leaves.arrays, strict=True)]
     some = {i for i, x in zip(found, leaves.arrays, strict=True) if absent or x is not None}
     for i, group in enumerate(groups):
-        if i not in some:
+        if i not in some and group.is_needed:
             here = [name for name, x in zip(names, leaves.arrays, strict=True) if x is not None]
             taken = any(matches(group, name, x) for name, x in zip(names, leaves.arrays, strict=True) if x is not None)
             why = "all its leaves are of groups before it" if taken else "it matches none of the paths"

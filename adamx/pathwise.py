@@ -1,5 +1,6 @@
 """What steps leaves by different optimizers: those whose paths match a pattern, or matrices of a layout."""
 
+import copy
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from ._leaves import Leaves
 from ._math import dtype_of
 from ._names import refuse_step_words, validate_choice
 from ._transform import Optimizer
-from .groups import Group, Match, assigned, matches, names_of
+from .groups import Group, Groups, Match, assigned, matches, names_of
 from .matrices.kinds import why_not
 from .matrices.layout import axes
 from .wrapper import Parts, Wrapper, frozen_in, has_own_gradients, parts_of, take_step
@@ -172,13 +173,29 @@ class ByPath(Wrapper):
 class Matrices(ByPath):
     """An optimizer for the matrices of each layout, whose name it has in `opt`, and one for the "rest".
 
+    `groups` are the patterns of layouts.
+
     Attributes:
         layout_of: the layout of a leaf, of its path.
         why_rest: why it is of the rest, of path, leaf and layout; "" if it is not.
+        chosen: the leaves that the user says are matrices, a group; none if kinds of leaves decide.
+        settings: the groups of the matrices of all layouts.
     """
 
     layout_of: Callable[[str], str]
     why_rest: Callable[[str, Any, str], str]
+    chosen: tuple[Group, ...]
+    settings: Groups
+
+    def init(self, params: Params) -> ByPathState:
+        """The state before the first step; raises if a pattern that the user gave has no leaf."""
+        leaves = _leaves.flatten(params, "params")
+        for groups in (self.groups, self.chosen):
+            assigned(groups, leaves, absent=False)
+        of_rest = [name == "rest" for name, _ in self._told(leaves)]
+        arrays = [None if rest else x for x, rest in zip(leaves.arrays, of_rest, strict=True)]
+        assigned(self.settings, leaves._replace(arrays=arrays), absent=False)
+        return super().init(params)
 
     def patterns(self, leaves: Leaves) -> list[str]:
         """The layout of each matrix, and why other leaves are none."""
@@ -200,10 +217,18 @@ class Matrices(ByPath):
 
 
 def of_matrices(
-    made: Callable[[str], Any], rest: Any, layout: str | Mapping[str, str], matrices: Match | None
+    made: Callable[[str, Groups], Any],
+    rest: Any,
+    layout: str | Mapping[str, str],
+    matrices: Match | None,
+    groups: Groups,
 ) -> Optimizer:
     """The optimizer `made` of each layout for its matrices, and `rest`; the arguments are those of `adamx.muon`."""
-    declared = {"": layout} if isinstance(layout, str) else {**layout, "": "in,out"}
+    given = layout if isinstance(layout, Mapping) else {"": layout}
+    declared = {pattern: axes(words).layout for pattern, words in {**given, "": given.get("", "in,out")}.items()}
+    named = [Group(pattern, name="layout") for pattern in declared if pattern]
+
+    chosen = () if matrices is None else (Group(matrices, name="matrices"),)
 
     def layout_of(path: str) -> str:
         return next(words for pattern, words in declared.items() if re.search(pattern, path))
@@ -211,7 +236,7 @@ def of_matrices(
     def why_rest(path: str, leaf: Any, layout: str) -> str:
         if matrices is None:
             return why_not(path, leaf.shape, layout)
-        if not matches(Group(matrices), path, leaf):
+        if not matches(chosen[0], path, leaf):
             return "not chosen by `matrices`"
         if leaf.ndim < 2 and isinstance(matrices, str):
             return "a vector"
@@ -219,8 +244,13 @@ def of_matrices(
             raise ValueError(f"{path}: {why}: declare its axes by `layout`, or do not choose it by `matrices`")
         return ""
 
-    parts = {words: made(words) for words in declared.values()}
-    owner = Matrices(parts | {"rest": rest}, (), layout_of, why_rest)
+    if not hasattr(rest, "init") or not hasattr(rest, "update"):
+        raise TypeError(f"rest = {rest!r} is not a gradient transformation: give one, such as optax.sgd(0.1)")
+    own = [copy.copy(group) for group in groups]
+    for group in own:
+        group.is_needed = False  # in one layout's optimizer: `Matrices.init` looks in all
+    parts = {words: made(words, own) for words in declared.values()}
+    owner = Matrices(parts | {"rest": rest}, tuple(named), layout_of, why_rest, chosen, groups)
     return Optimizer(owner.init, owner.update)
 
 

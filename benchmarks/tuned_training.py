@@ -111,11 +111,16 @@ CONTENDERS = (
 """The first is what the others are measured against."""
 
 
-def schedule(peak: float, settings: Settings, decays: bool) -> optax.Schedule:
+def schedule(peak: float, settings: Settings, decays: bool) -> Callable[[jax.Array], Any]:
     """A linear warm-up, and then a cosine to 0 or the peak."""
     warmup = optax.linear_schedule(0.0, peak, settings.warmup)
     decay = optax.cosine_decay_schedule(1.0, settings.steps) if decays else optax.constant_schedule(1.0)
-    return lambda count: warmup(count + 1) * decay(count)
+
+    def rate(count: jax.Array) -> Any:
+        done = count.astype(float)
+        return warmup(done + 1) * decay(done)
+
+    return rate
 
 
 class Trainer:

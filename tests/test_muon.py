@@ -396,6 +396,8 @@ def test_groups_and_live_numbers_are_of_matrices():
         ({"ns_coeffs": "deepseek_v4", "ns_steps": 5}, "ns_steps = 5, but ns_coeffs are 10 polynomials"),
         ({"ns_coeffs": [1.0, 2.0]}, "three numbers"),
         ({"ns_coeffs": "cans"}, "need ns_dtype='float32'"),
+        ({"ns_steps": 0}, "ns_steps = 0 should be a whole number, at least 1"),
+        ({"ns_steps": 2.5}, "ns_steps = 2.5 should be a whole number"),
         ({"layout": "in,aut"}, "'aut' should be"),
         ({"layout": "in,in"}, 'needs an "in" and an "out"'),
         ({"layout": "in/2,out"}, "'in/2' should be"),
@@ -415,3 +417,33 @@ def test_leaves_that_are_no_matrices_are_refused_by_name_with_the_cure(layout, s
     params = {"dense": {"bias": jnp.ones(3)}}
     with pytest.raises(ValueError, match=r"grads\['dense'\]\['bias'\]: a leaf of shape \(3,\).*as adamx.muon does"):
         opt.step(params, opt.init(params), params)
+
+
+def test_patterns_of_no_leaf_and_what_is_no_optimizer_or_layout_are_refused():
+    params = {"a": jnp.eye(2)}
+    with pytest.raises(ValueError, match=r"'moe', name='layout'.*none of the paths. The paths are a"):
+        adamx.muon(0.1, layout={"moe": "batch,in,out"}).init(params)
+    with pytest.raises(ValueError, match=r"'dense', name='matrices'.*none of the paths. The paths are a"):
+        adamx.muon(0.1, matrices="dense").init(params)
+    with pytest.raises(TypeError, match=r"layout = 3 should be"):
+        adamx.muon(0.1, layout=3)
+    with pytest.raises(TypeError, match="no regular expression"):
+        adamx.muon(0.1, layout={"(": "in,out"})
+    with pytest.raises(TypeError, match="rest = 3 is not a gradient transformation"):
+        adamx.muon(0.1, rest=3)
+
+
+def test_a_layout_of_all_other_leaves_may_be_declared_and_spaces_name_no_other():
+    params = {"a": jnp.eye(2), "c": jnp.eye(2)}
+    told = adamx.explain(adamx.muon(0.1, layout={"a": "out, in", "": "out,in"}), params)
+    assert [leaf.pattern for leaf in told] == ["out,in", "out,in"]
+
+
+def test_groups_of_one_layout_are_no_error_in_another_and_those_of_the_rest_are():
+    params = {"blk": jnp.ones((2, 2, 2)), "w": jnp.eye(2), "b": jnp.ones(2)}
+    given = {"layout": {"blk": "batch,in,out"}, "rest": optax.sgd(1.0)}
+    opt = adamx.muon(0.1, groups=[adamx.Group("w", frozen=True)], **given)
+    new, _ = stepped(opt, params, params)
+    assert jnp.array_equal(new["w"], params["w"]) and not jnp.array_equal(new["blk"], params["blk"])
+    with pytest.raises(ValueError, match=r"Group\('b\$'\) has no leaf.*The paths are blk, w"):
+        adamx.muon(0.1, groups=[adamx.Group("b$", frozen=True)], **given).init(params)

@@ -10,9 +10,10 @@ import pytest
 from flax import nnx
 from rich.console import Console
 
-from benchmarks import quality
+from benchmarks import optimizers, quality
 from benchmarks.language_model import Block, Text, Transformer, rotated, standard_library
 from benchmarks.stored_training import VARIANTS, start
+from benchmarks.tuned_training import CONTENDERS, Setting, Trainer, Tuning
 
 TEXT = Text(*(np.frombuffer(text * 40, np.uint8) for text in (b"import this\n", b"import that\n")))
 SETTINGS = replace(quality.QUICK, steps=5, warmup=1, evaluations=2, batch=8, windows=8)
@@ -44,6 +45,34 @@ def test_every_variant_has_an_optimizer_for_the_model(variant):
     dtype = jnp.float32 if variant.weights is None else jnp.bfloat16
     assert {x.dtype for x in jax.tree.leaves(stored)} == {jnp.dtype(dtype)}
     assert state.count.shape == ()
+
+
+@pytest.mark.parametrize("contender", CONTENDERS, ids=lambda contender: contender.name)
+def test_every_contender_has_an_optimizer_for_the_model(contender):
+    trainer = Trainer(contender, Setting(contender.rate, contender.values[-1]), SETTINGS, TEXT)
+    params = nnx.state(nnx.eval_shape(lambda: Transformer(SETTINGS, rngs=nnx.Rngs(0))))
+    state = jax.eval_shape(trainer.init, params)
+    order = jax.ShapeDtypeStruct((2, SETTINGS.batch), jnp.int32)
+    assert jax.eval_shape(trainer.train, (params, state), order) == (params, state)
+
+
+@pytest.mark.product
+def test_optimizers_are_tuned_compared_and_go_on_where_they_were(tmp_path):
+    heard, console = [], Console(width=160)
+    with console.capture() as capture:
+        content = optimizers.compare(CONTENDERS[:2], SETTINGS, 1, TEXT, tmp_path / "runs", tmp_path, console)
+        console.print(optimizers.table(content))
+    assert "NAdamW" in capture.get() and (tmp_path / "optimizers.png").exists()
+    assert [len(row["trials"]) for row in content["contenders"].values()] == [7, 7]
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
+    Tuning(SETTINGS, TEXT, tmp_path / "runs", heard.append).trials(CONTENDERS[0])
+    assert len(heard) == 7 and kept == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
+
+
+def test_a_loss_is_reached_between_two_evaluations():
+    run = {"steps": [0, 10, 20], "losses": [3.0, 2.0, 1.0]}
+    assert optimizers.reached(run, 1.5) == pytest.approx(15)
+    assert optimizers.reached(run, 0.5) == np.inf
 
 
 def test_no_byte_sees_a_later_one():

@@ -193,3 +193,12 @@ def test_formats_code_rotated_moments_and_leave_bases_and_statistics_exact():
 def test_what_cannot_be_turned_is_refused(rule, shape, words):
     with pytest.raises(ValueError, match=words):
         adamx.optimizer(adamx.Rotated(rule), 1e-3).init(jnp.ones(shape))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "least"),
+    [("frequency", 0, 1), ("frequency", 2.5, 1), ("max_precondition_dim", -1, 0), ("batch_axes", True, 0)],
+)
+def test_what_counts_is_a_whole_number(name, value, least):
+    with pytest.raises(ValueError, match=f"{name} = {value} should be a whole number, at least {least}"):
+        adamx.soap(**{name: value})

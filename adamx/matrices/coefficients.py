@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._names import validate_choice
+from .._names import validate_choice, validate_whole
 
 Triple = tuple[float, float, float]
 
@@ -82,8 +82,10 @@ def coefficients(given: Any, steps: int | None) -> Coefficients:
         steps: how many there are; `None` for 5 of the same polynomial, or as many as polynomials are given.
 
     Raises:
-        ValueError: an unknown name; not three numbers; another number of steps than of polynomials.
+        ValueError: an unknown name; not three numbers; another number of steps than of polynomials, or none.
     """
+    if steps is not None:
+        validate_whole("ns_steps", steps, 1)
     if isinstance(given, str):
         known = SETS[validate_choice("ns_coeffs", given, SETS)]
     else:
@@ -96,7 +98,7 @@ def coefficients(given: Any, steps: int | None) -> Coefficients:
     triples = known.triples
     if len(triples) == 1:
         triples *= 5 if steps is None else steps
-    if steps is not None and (len(triples) != steps or steps < 1):
+    if steps is not None and len(triples) != steps:
         raise ValueError(
             f"ns_steps = {steps}, but ns_coeffs are {len(triples)} polynomials: leave ns_steps out, or give one for all"
         )

@@ -24,7 +24,7 @@ class Axes(NamedTuple):
     """The axes of a leaf whose matrices are known.
 
     Attributes:
-        layout: as it was declared.
+        layout: as it was declared, without spaces.
         words: what each axis is: "batch", "in" or "out".
         parts: how many equal parts the outputs are cut into, or the sizes of all parts.
     """
@@ -109,4 +109,4 @@ def axes(layout: str) -> Axes:
             f'layout = {layout!r} needs an "in" and an "out", and cuts one axis at most, as "in,out/3" does'
         )
     sizes = [int(n) for n in (cuts or ["1"])[0].split("+")]
-    return Axes(layout, tuple(words), sizes[0] if len(sizes) == 1 else tuple(sizes))
+    return Axes(layout.replace(" ", ""), tuple(words), sizes[0] if len(sizes) == 1 else tuple(sizes))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from .._annotations import Array, Beta, NonNegative
 from .._math import bias_correction, ema
+from .._names import validate_whole
 from .._rule import Modifier, Slot, StepContext, static, validate_dtype
 from ..matrices.bases import KEEP, REFRESH, START, basis_after, rearranged, statistics, turned, turned_back, whitened
 
@@ -88,10 +89,8 @@ class Rotated(Modifier):
 
     def _slots(self) -> RotatedSlots:
         validate_dtype("basis_dtype", self.basis_dtype)
-        if self.frequency < 1 or self.batch_axes < 0:
-            raise ValueError(
-                f"frequency = {self.frequency} should be 1 or more, batch_axes = {self.batch_axes} 0 or more"
-            )
+        for name, least in (("frequency", 1), ("max_precondition_dim", 0), ("batch_axes", 0)):
+            validate_whole(name, getattr(self, name), least)
         rule = type(self.rule).__name__
         if not self.rule.elementwise or self.rule.measures:
             raise ValueError(f"Rotated({rule}) would mix elements that are mixed already: give it an elementwise rule")

@@ -189,11 +189,12 @@ def muon(
         beta, nesterov, bias_correction, ns_coeffs, ns_steps, ns_dtype, eps, scale, rms, Muon.layout, second_moment, b2
     )
     decays = decaying(weight_decay, weight_decay_mask, decay, lr_max)
-    shared = common(moments, weights, seed, kernel, groups)
+    shared = common(moments, weights, seed, kernel, ())
     if rest is None:
-        own: dict[str, Any] = {**shared, "groups": ()}
-        rest = adamw(learning_rate, mu_dtype=mu_dtype, weight_decay=0.0, nesterov=nesterov, **own)
-    make = lambda axes: optimizer(  # noqa: E731
-        dataclasses.replace(rule, layout=axes), learning_rate, mu_dtype=mu_dtype, **decays, **shared
-    )
-    return of_matrices(make, rest, layout, matrices)
+        rest = adamw(learning_rate, mu_dtype=mu_dtype, weight_decay=0.0, nesterov=nesterov, **shared)
+
+    def make(axes: str, groups: Groups) -> Optimizer:
+        own = {**shared, "groups": groups}
+        return optimizer(dataclasses.replace(rule, layout=axes), learning_rate, mu_dtype=mu_dtype, **decays, **own)
+
+    return of_matrices(make, rest, layout, matrices, groups)
