@@ -127,7 +127,7 @@ class IdleSteps:
         return jnp.take_along_axis(up, at, axis=1), jnp.take_along_axis(down, at, axis=1)
 
     def _terms(self, term: Term, n: int) -> Array:
-        j = jnp.arange(1, n + 1, dtype=self.k.dtype)[None, :]
+        j = jnp.asarray(np.arange(1, n + 1, dtype=self.k.dtype)[None])  # functions of it alone are constants to XLA
         t = self.s + j
         return jnp.where(j <= self.k, self.factor(j, t) * term(j, t), 0)
 
@@ -171,11 +171,11 @@ def descend(descent: Any, s: Any, at: IdleSteps) -> tuple[Array, Any]:
         )
         return -direction, s
 
-    def log_left(j: Array, t: Array) -> Array:
-        log = jnp.log1p(-jnp.asarray(shares(t)[1], t.dtype))
+    def log_left(j: Array, t: Array, loss: Any) -> Array:
+        log = jnp.log1p(-jnp.asarray(loss, t.dtype))
         return running_sums(jnp.broadcast_to(log, t.shape)) if varies else j * log
 
-    log_all = at.passed() if varies else log_left(at.k, at.s)
+    log_all = at.passed() if varies else log_left(at.k, at.s, shares(at.s)[1])
 
     # Where next to nothing is left of a weight, so that what is divided by it below stays finite.
     log_all = jnp.maximum(log_all, math.log(float(jnp.finfo(at.k.dtype).tiny)) / 2)
@@ -188,7 +188,11 @@ def descend(descent: Any, s: Any, at: IdleSteps) -> tuple[Array, Any]:
         return rate / loss * one_minus_exp(log_all)
 
     left = jnp.exp(log_all)
-    factor = lambda j, t: shares(t)[0] * jnp.exp(-log_left(j, t))  # noqa: E731
+
+    def factor(j: Array, t: Array) -> Array:
+        rate, loss = shares(t)
+        return rate * jnp.exp(-log_left(j, t, loss))
+
     direction, s = idle_steps(descent.rule, s, dataclasses.replace(at, factor=factor, total=lambda: total() / left))
     return -(left * direction + one_minus_exp(log_all) * at.params), s
 

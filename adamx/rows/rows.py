@@ -116,9 +116,11 @@ class Rows:
         ids, n = _checked_ids(ids, table.shape[0]), table.shape[0]
         flat = ids.reshape(-1)
         found = jnp.where((flat >= 0) & (flat < n), flat, n).astype(jnp.int32)
-        distinct, places = jnp.unique(found, size=flat.size, fill_value=n, return_inverse=True)
+        ordered = jnp.sort(found)
+        nth = jnp.cumsum(jnp.diff(ordered, prepend=ordered[:1]) != 0, dtype=jnp.int32)
         # Those beyond the table are distinct, too, as scattering is told.
-        distinct = jnp.where(distinct < n, distinct, n + jnp.arange(flat.size, dtype=jnp.int32))
+        distinct = jnp.arange(n, n + flat.size, dtype=jnp.int32).at[nth].min(ordered, indices_are_sorted=True)
+        places = jnp.searchsorted(distinct, found, method="scan_unrolled")  # faster than sorting pairs, by three
         here, own = jax.tree.map(functools.partial(read, distinct), (table, state))
         if self.catch_up == "exact":
             here, own = self._caught_up(distinct, own, here)

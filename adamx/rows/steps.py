@@ -33,8 +33,9 @@ class CatchUp(Step):
         def scheduled(t: Array) -> dict[str, Any]:
             with reading(self.live):
                 at = lambda t: scheduled_values(given, t.astype(jnp.int32) - 1)  # noqa: E731
-                values = jax.vmap(jax.vmap(at))(t)
-            return {path: x.astype(real) for path, x in values.items()}
+                # In a loop, as XLA would compute them again for each of their uses.
+                values = jax.lax.map(jax.vmap(jax.vmap(at)), t.reshape(2 - len(t) % 2, -1, t.shape[1]))
+            return {path: x.reshape(t.shape).astype(real) for path, x in values.items()}
 
         k = self.at.t - 1 - s
         one, passed = lambda j, t: jnp.ones_like(t), lambda: self.passed().astype(real)
