@@ -345,3 +345,12 @@ def test_an_nnx_model_with_its_table_trains_as_with_flaxs_own():
     ours.embed.flush()
     np.testing.assert_allclose(ours.embed.embedding[...], theirs.embed.embedding[...], atol=2e-7)
     np.testing.assert_allclose(ours.out.kernel[...], theirs.out.kernel[...], atol=2e-7)
+
+
+def test_a_ticket_of_an_earlier_step_is_refused():
+    rows, table = adamx.Rows(adamx.adam(0.1)), jnp.zeros((4, 1))
+    state = rows.init(table)
+    (_, first), (_, second) = rows.take(jnp.array([1, 2]), state, table), rows.take(jnp.array([2, 3]), state, table)
+    table, state = rows.put(jnp.ones((2, 1)), state, table, first)
+    with pytest.raises(ValueError, match="the ticket is of step 0, the state of step 1"):
+        rows.put(jnp.ones((2, 1)), state, table, second)

@@ -141,8 +141,16 @@ class Rows:
 
         Returns:
             The table and the next state.
+
+        Raises:
+            ValueError: gradients of another shape; a ticket of an earlier step, where neither state is traced: its rows
+                would undo what was put since.
         """
         self._check(state, table)
+        counts = ticket.state.state.count, state.state.count
+        if not any(isinstance(x, Tracer) for x in counts) and (counts[0] != counts[1]).any():
+            taken, now = (int(jnp.max(x)) for x in counts)
+            raise ValueError(f"the ticket is of step {taken}, the state of step {now}: one `take` and one `put` a step")
         n, size = table.shape[0], ticket.ids.shape[0]
         if grads.shape != (wanted := (*ticket.places.shape, table.shape[1])):
             raise ValueError(f"grads have shape {grads.shape}, the values of the ticket {wanted}")
