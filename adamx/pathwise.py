@@ -228,7 +228,7 @@ def of_matrices(
     declared = {pattern: axes(words).layout for pattern, words in {**given, "": given.get("", "in,out")}.items()}
     named = [Group(pattern, name="layout") for pattern in declared if pattern]
 
-    chosen: tuple[Group, ...] = () if matrices is None else (Group(matrices, name="matrices"),)
+    chosen = [Group(x, name="matrices") for x in (matrices,) if x is not None]
 
     def layout_of(path: str) -> str:
         return next(words for pattern, words in declared.items() if re.search(pattern, path))
@@ -250,7 +250,7 @@ def of_matrices(
     for group in own:
         group.is_needed = False  # in one layout's optimizer: `Matrices.init` looks in all
     parts = {words: made(words, own) for words in declared.values()}
-    owner = Matrices(parts | {"rest": rest}, tuple(named), layout_of, why_rest, chosen, groups)
+    owner = Matrices(parts | {"rest": rest}, tuple(named), layout_of, why_rest, tuple(chosen), groups)
     return Optimizer(owner.init, owner.update)
 
 
