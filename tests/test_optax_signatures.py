@@ -72,7 +72,7 @@ def test_optaxs_arguments_come_first_with_optaxs_defaults(name):
 
 @pytest.mark.parametrize(
     ("name", "argument"),
-    [(n, a) for which in (ANOTHER_DEFAULT, NOT_TAKEN) for n, names in which.items() for a in names],
+    [(n, a) for which in (ANOTHER_DEFAULT, NOT_TAKEN) for n, names in which.items() for a in sorted(names)],
 )
 def test_docstrings_speak_of_defaults_that_are_not_optaxs(name, argument):
     text = inspect.getdoc(getattr(adamx, name)) or ""
