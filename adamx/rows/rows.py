@@ -148,7 +148,8 @@ class Rows:
         """
         self._check(state, table)
         counts = ticket.state.state.count, state.state.count
-        if not any(isinstance(x, Tracer) for x in counts) and (counts[0] != counts[1]).any():
+        seen = all(isinstance(x, (jax.Array, np.ndarray)) and not isinstance(x, Tracer) for x in counts)
+        if seen and (counts[0] != counts[1]).any():
             taken, now = (int(jnp.max(x)) for x in counts)
             raise ValueError(f"the ticket is of step {taken}, the state of step {now}: one `take` and one `put` a step")
         n, size = table.shape[0], ticket.ids.shape[0]
