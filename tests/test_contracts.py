@@ -194,13 +194,17 @@ def added(p, u):
     return (p.astype(wide) + u.astype(wide)).astype(p.dtype)
 
 
-def assert_near(got, wanted, roundings):
-    """Every number within so many roundings, of the leaf's own dtype."""
+def assert_near(got, wanted, roundings, of_largest=False):
+    """Every number within so many roundings, of the leaf's own dtype: of itself, or of its leaf's largest."""
 
     def compare(a, b):
         rtol = roundings * float(jnp.finfo(a.dtype).eps) if jnp.issubdtype(a.dtype, jnp.inexact) else 0
         wide = np.complex64 if jnp.iscomplexobj(a) else np.float32
-        np.testing.assert_allclose(np.asarray(a, wide), np.asarray(b, wide), rtol=rtol)
+        a, b = np.asarray(a, wide), np.asarray(b, wide)
+        if of_largest:
+            np.testing.assert_allclose(a, b, rtol=0, atol=rtol * np.max(np.abs(b), initial=0.0))
+        else:
+            np.testing.assert_allclose(a, b, rtol=rtol)
 
     jax.tree.map(compare, got, wanted)
 
@@ -225,14 +229,14 @@ def test_step_equals_update_and_apply(entry):
 def test_eager_equals_jitted(entry):
     """To 8 roundings: the compiler may fuse a multiplication and an addition, or reuse a reciprocal.
 
-    Five steps of Newton–Schulz multiply roundings of small singular values by up to 3.4^5.
+    Elements of products of matrices are rounded to 16 of the largest.
     """
     opt, update, params, state = compiled(entry)
-    roundings = 64 if entry.name.startswith("muon") else 8
+    matrices = entry.name.startswith("muon")
     for _ in range(3):
         updates, after = opt.update(ALL_KINDS, state, params)
         jitted_updates, jitted_after = update(ALL_KINDS, state, params)
-        assert_near((jitted_updates, jitted_after), (updates, after), roundings)
+        assert_near((jitted_updates, jitted_after), (updates, after), 16 if matrices else 8, of_largest=matrices)
         state = after
 
 
