@@ -229,14 +229,14 @@ def test_step_equals_update_and_apply(entry):
 def test_eager_equals_jitted(entry):
     """To 8 roundings: the compiler may fuse a multiplication and an addition, or reuse a reciprocal.
 
-    Elements of products of matrices are rounded to 16 of the largest.
+    Elements of products of matrices are rounded as the largest: 32, as iterations multiply them.
     """
     opt, update, params, state = compiled(entry)
     matrices = entry.name.startswith("muon")
     for _ in range(3):
         updates, after = opt.update(ALL_KINDS, state, params)
         jitted_updates, jitted_after = update(ALL_KINDS, state, params)
-        assert_near((jitted_updates, jitted_after), (updates, after), 16 if matrices else 8, of_largest=matrices)
+        assert_near((jitted_updates, jitted_after), (updates, after), 32 if matrices else 8, of_largest=matrices)
         state = after
 
 
